@@ -1,0 +1,266 @@
+"""Scores for label images: how well were the nuclei found, and how well were they told apart?
+
+A *label image* is an integer array (H, W): 0 is background, every other number is one nucleus. All scores compare a
+true label image with a predicted one of the same shape.
+
+Two questions, two families of scores:
+
+- *Dice* and *IoU* look at the foreground only: is this pixel nucleus or not? Two nuclei glued together cost nothing.
+- *average precision* looks at whole nuclei: a predicted nucleus is a true positive (TP) when it overlaps a true one by
+  more than a threshold, otherwise it is a false positive (FP); a true nucleus that nobody found is a false negative
+  (FN). The score at that threshold is TP / (TP + FP + FN). Gluing two nuclei together costs two FN and one FP.
+
+Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages over the
+thresholds 0.50, 0.55, ..., 0.95 and then over images.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+# i/100 is the float nearest to the decimal number, and so is intersection/union: an IoU that equals a threshold in exact
+# arithmetic equals it here too, and "strictly above" means what it says. np.arange(.5, 1, .05) would drift.
+THRESHOLDS = np.arange(50, 100, 5) / 100
+
+
+def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
+    """Return `labels` as an array after checking that it is a label image; `function` and `name` are for the message.
+
+    Raises TypeError for a dtype that is not an integer, ValueError for a wrong number of dimensions, an image without
+    pixels or a negative number.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype == bool:
+        raise TypeError(
+            f"{function}: {name} is a mask (bool), a label image (integers) is needed: number its nuclei first"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{function}: {name} has dtype {labels.dtype}, a label image needs integers")
+    if labels.ndim != 2:
+        raise ValueError(f"{function}: {name} has shape {labels.shape}, a label image is (H, W)")
+    if labels.size == 0:
+        raise ValueError(f"{function}: {name} has shape {labels.shape}, which holds no pixels")
+    if labels.min() < 0:
+        raise ValueError(f"{function}: {name} holds {labels.min()}, labels are 0 (background) or more")
+    return labels
+
+
+def check_same_shape(function: str, true: np.ndarray, pred: np.ndarray) -> None:
+    """Raise ValueError unless the two images have the same shape."""
+    if true.shape != pred.shape:
+        raise ValueError(
+            f"{function}: pred has shape {pred.shape}, true has {true.shape}; they must be the same image"
+        )
+
+
+def iou_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Intersection over union of every true nucleus with every predicted one.
+
+    true, pred: integer label images (H, W). Returns float64 (true nuclei, predicted nuclei) in ascending order of
+    their labels, which need not be consecutive; values in [0, 1]. Raises TypeError or ValueError (`check_labels`).
+    """
+    true, pred = check_labels("iou_matrix", "true", true), check_labels("iou_matrix", "pred", pred)
+    check_same_shape("iou_matrix", true, pred)
+    true_ids, true_index = np.unique(true, return_inverse=True)
+    pred_ids, pred_index = np.unique(pred, return_inverse=True)
+
+    # The joint histogram: pairs[i, j] counts the pixels that are i in one image and j in the other.
+    n_true, n_pred = len(true_ids), len(pred_ids)
+    pairs = np.bincount((true_index * n_pred + pred_index).ravel(), minlength=n_true * n_pred).reshape(
+        n_true, n_pred
+    )
+    true_area, pred_area = pairs.sum(axis=1), pairs.sum(axis=0)
+
+    # np.unique sorts, so background, where there is any, is the first row and the first column.
+    rows, columns = slice(int(true_ids[0] == 0), None), slice(int(pred_ids[0] == 0), None)
+    intersection = pairs[rows, columns]
+    union = true_area[rows, None] + pred_area[None, columns] - intersection
+    return intersection / union
+
+
+def match_counts(
+    true: np.ndarray, pred: np.ndarray, thresholds: Sequence[float] | np.ndarray = THRESHOLDS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of true positives, false positives and false negatives at each IoU threshold.
+
+    true, pred: integer label images (H, W). thresholds: in [0.5, 1). Returns three int64 arrays (thresholds,).
+    A pair matches when its IoU is strictly above the threshold. Two nuclei of one image do not overlap, so at most one
+    of them can share more than half of a union with the same partner: at 0.5 and above no assignment problem is left.
+    Raises ValueError for a threshold outside [0.5, 1).
+    """
+    thresholds = np.asarray(thresholds, dtype=np.float64).reshape(-1)
+    if not np.all((thresholds >= 0.5) & (thresholds < 1)):
+        raise ValueError(
+            f"match_counts: thresholds {thresholds.tolist()} must lie in [0.5, 1), where matches are unique"
+        )
+    iou = iou_matrix(true, pred)
+    best = iou.max(axis=1, initial=0)  # (true nuclei,)
+    tp = np.count_nonzero(best[:, None] > thresholds, axis=0)
+    return tp, iou.shape[1] - tp, iou.shape[0] - tp
+
+
+def _precision(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """TP / (TP + FP + FN); nothing there and nothing found is a perfect answer: 1."""
+    total = tp + fp + fn
+    return np.where(total == 0, 1.0, tp / np.maximum(total, 1))
+
+
+def average_precision(
+    true: np.ndarray, pred: np.ndarray, thresholds: Sequence[float] | np.ndarray = THRESHOLDS
+) -> np.ndarray:
+    """Kaggle's precision TP / (TP + FP + FN) of one image at each IoU threshold.
+
+    true, pred: integer label images (H, W). Returns float64 (thresholds,), in [0, 1]; 1 where both are empty.
+    """
+    return _precision(*match_counts(true, pred, thresholds))
+
+
+def precision_at(true: np.ndarray, pred: np.ndarray, threshold: float) -> float:
+    """`average_precision` of one image at one IoU threshold: `precision_at(true, pred, 0.5)` is AP50."""
+    return float(average_precision(true, pred, [threshold])[0])
+
+
+def mean_ap(true: np.ndarray, pred: np.ndarray) -> float:
+    """Kaggle's score of one image: `average_precision` averaged over the thresholds 0.50, 0.55, ..., 0.95."""
+    return float(average_precision(true, pred).mean())
+
+
+def pooled_ap(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float] | np.ndarray = THRESHOLDS
+) -> np.ndarray:
+    """TP / (TP + FP + FN) with the counts of all images added first, as StarDist's papers report it.
+
+    Not Kaggle's score: here an image with 300 nuclei weighs a hundred times one with 3, there they weigh the same.
+    Say which one a figure is. (Schmidt et al., MICCAI 2018, section 3; their matches include IoU equal to the
+    threshold, ours are strictly above it.)
+
+    pairs: (true, pred) label images. Returns float64 (thresholds,).
+    """
+    totals = [np.zeros(np.size(thresholds), dtype=np.int64) for _ in range(3)]
+    for true, pred in pairs:
+        for total, count in zip(totals, match_counts(true, pred, thresholds), strict=True):
+            total += count
+    return _precision(*totals)
+
+
+def _foregrounds(
+    function: str, true_mask: np.ndarray, pred_mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool, checked; a label image is taken as its foreground."""
+    true_mask, pred_mask = np.asarray(true_mask), np.asarray(pred_mask)
+    for name, mask in (("true_mask", true_mask), ("pred_mask", pred_mask)):
+        if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
+            raise TypeError(
+                f"{function}: {name} has dtype {mask.dtype}, bool or integer is needed: threshold probabilities first"
+            )
+        if mask.size == 0:
+            raise ValueError(f"{function}: {name} has shape {mask.shape}, which holds no pixels")
+    if true_mask.shape != pred_mask.shape:
+        raise ValueError(
+            f"{function}: pred_mask has shape {pred_mask.shape}, true_mask has {true_mask.shape}"
+        )
+    return true_mask != 0, pred_mask != 0
+
+
+def dice(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
+    """Dice coefficient 2 |A and B| / (|A| + |B|) of two foregrounds; 1 where both are empty.
+
+    true_mask, pred_mask: bool, or integers whose non-zero pixels are foreground, of the same shape. In [0, 1].
+    """
+    true_mask, pred_mask = _foregrounds("dice", true_mask, pred_mask)
+    total = np.count_nonzero(true_mask) + np.count_nonzero(pred_mask)
+    return 2 * np.count_nonzero(true_mask & pred_mask) / total if total else 1.0
+
+
+def iou(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
+    """Intersection over union (Jaccard index) of two foregrounds; 1 where both are empty. Arguments as in `dice`."""
+    true_mask, pred_mask = _foregrounds("iou", true_mask, pred_mask)
+    union = np.count_nonzero(true_mask | pred_mask)
+    return np.count_nonzero(true_mask & pred_mask) / union if union else 1.0
+
+
+SCORES = ("mean_ap", "ap50", "dice", "iou")
+
+
+def evaluate_instances(
+    samples: Sequence, predictions: Sequence[np.ndarray], method: str = "prediction"
+) -> list[dict]:
+    """Score one method's label images against the truth: one row an image.
+
+    samples: objects with `.id`, `.kind` and `.labels` (H, W). predictions: label images in the same order.
+    Returns dicts with id, kind, method, true_nuclei, pred_nuclei, mean_ap, ap50, dice, iou; rows of several methods
+    may be joined with `+` and given to `score_table` together. Raises ValueError naming the sample that is at fault.
+    """
+    if len(samples) != len(predictions):
+        raise ValueError(f"evaluate_instances: {len(predictions)} predictions for {len(samples)} samples")
+    rows = []
+    for sample, pred in zip(samples, predictions, strict=True):
+        if sample.labels is None:
+            raise ValueError(f"evaluate_instances: sample {sample.id} has no labels to compare with")
+        try:
+            tp, fp, fn = match_counts(sample.labels, pred)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"evaluate_instances: sample {sample.id}: {error}") from error
+        precision = _precision(tp, fp, fn)
+        rows.append(
+            {
+                "id": sample.id,
+                "kind": sample.kind,
+                "method": method,
+                "true_nuclei": int(tp[0] + fn[0]),
+                "pred_nuclei": int(tp[0] + fp[0]),
+                "mean_ap": float(precision.mean()),
+                "ap50": float(precision[0]),
+                "dice": dice(sample.labels, pred),
+                "iou": iou(sample.labels, pred),
+            }
+        )
+    return rows
+
+
+def score_table(rows: Sequence[Mapping]) -> list[dict]:
+    """Average per-image rows into one row per kind of image and method, and one over all kinds.
+
+    rows: from `evaluate_instances`, of one or more methods. Every score is the plain mean over images, so that a large
+    image counts as much as a small one. Kinds and methods keep the order of their first appearance; `all` comes last.
+    Returns dicts with kind, method, images, mean_ap, ap50, dice, iou. Raises ValueError when there are no rows.
+    """
+    if not rows:
+        raise ValueError("score_table: rows is empty, at least one scored image is needed")
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    table = []
+    for kind in [*dict.fromkeys(row["kind"] for row in rows), "all"]:
+        for method in methods:
+            group = [row for row in rows if row["method"] == method and kind in (row["kind"], "all")]
+            if group:
+                means = {score: float(np.mean([row[score] for row in group])) for score in SCORES}
+                table.append({"kind": kind, "method": method, "images": len(group), **means})
+    return table
+
+
+def format_table(table: Sequence[Mapping]) -> str:
+    """Rows with the same keys as aligned text columns: words to the left, numbers to the right, three decimals."""
+    columns = list(table[0])
+    cells = [columns] + [
+        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in table
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    is_word = [isinstance(table[0][column], str) for column in columns]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if word else cell.rjust(width)
+            for cell, width, word in zip(line, widths, is_word, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def write_rows(path, rows: Sequence[Mapping]) -> None:
+    """Write rows with the same keys (a score table, per-image rows) as CSV; an existing file is replaced whole."""
+    from .io import atomic_path
+
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
