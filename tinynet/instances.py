@@ -1,8 +1,9 @@
 """From a foreground to single nuclei, and from single nuclei to numbers and files.
 
-The way from an image to a label image (H, W) has two halves. *Which pixels are nucleus?* is answered by a threshold
-(`otsu_foreground`) or by a network. *Which nucleus does each pixel belong to?* is answered here, in three ways, each
-better at nuclei that touch than the one before: `connected_components`, `distance_watershed`, `seeded_watershed`.
+The way from an image to a label image (H, W) has two halves. *Which pixels are nucleus?* is answered by a
+threshold (`otsu_foreground`) or by a network. *Which nucleus does each pixel belong to?* is answered here, in
+three ways, each better at nuclei that touch than the one before: `connected_components`,
+`distance_watershed`, `seeded_watershed`.
 """
 
 import csv
@@ -42,15 +43,16 @@ def _check_image(function: str, image: np.ndarray) -> np.ndarray:
     return image
 
 
-# --- which pixels are nucleus -----------------------------------------------------------------------------------------
+# --- which pixels are nucleus -------------------------------------------------------------------------------
 
 
 def otsu_foreground(image: np.ndarray) -> np.ndarray:
     """Foreground by Otsu's threshold (IEEE Trans. SMC 9, 1979): the baseline that needs no training.
 
-    image: uint8 (H, W, 3). Returns bool (H, W). Grey is the mean of R, G and B. Nuclei are the bright side, unless the
-    image is bright on average (above 128) or more than half of it would be foreground: then they are the dark side.
-    One binary opening with a 4-neighbour cross removes specks. An image of one single grey has no foreground.
+    image: uint8 (H, W, 3). Returns bool (H, W). Grey is the mean of R, G and B. Nuclei are the bright side,
+    unless the image is bright on average (above 128) or more than half of it would be foreground: then they
+    are the dark side. One binary opening with a 4-neighbour cross removes specks. An image of one single grey
+    has no foreground.
     """
     grey = _check_image("otsu_foreground", image).mean(axis=2)
     if grey.min() == grey.max():
@@ -61,7 +63,7 @@ def otsu_foreground(image: np.ndarray) -> np.ndarray:
     return ndimage.binary_opening(mask)
 
 
-# --- which nucleus each pixel belongs to ------------------------------------------------------------------------------
+# --- which nucleus each pixel belongs to --------------------------------------------------------------------
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
@@ -73,10 +75,10 @@ def connected_components(mask: np.ndarray) -> np.ndarray:
 def distance_watershed(mask: np.ndarray, sigma: float = 1, min_distance: int = 5) -> np.ndarray:
     """Cut touching nuclei at their necks: watershed of the distance to the background.
 
-    Seen as a landscape, minus the distance to the background has one basin a nucleus and a ridge at every neck.
-    The Euclidean distance is smoothed by a Gaussian of `sigma` pixels; its peaks at least `min_distance` pixels apart
-    inside each 8-connected component are the markers, also those at the image border; the watershed floods the mask
-    from them over 8 neighbours, so that no pixel of the mask is left out.
+    Seen as a landscape, minus the distance to the background has one basin a nucleus and a ridge at every
+    neck. The Euclidean distance is smoothed by a Gaussian of `sigma` pixels; its peaks at least
+    `min_distance` pixels apart inside each 8-connected component are the markers, also those at the image
+    border; the watershed floods the mask from them over 8 neighbours, so that no pixel of the mask is left out.
 
     mask: bool (H, W). Returns int32 (H, W), 0 outside the mask.
     """
@@ -94,7 +96,7 @@ def otsu_watershed(image: np.ndarray) -> np.ndarray:
 
 
 def _fill_holes(labels: np.ndarray) -> None:
-    """Give background enclosed by one single nucleus to that nucleus, in place; other nuclei are not touched."""
+    """Give background that one single nucleus encloses to it, in place; other nuclei are not touched."""
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
             view = labels[box]
@@ -118,11 +120,12 @@ def seeded_watershed(
 ) -> np.ndarray:
     """Nuclei from two predicted maps: the foreground, and the border where two nuclei touch.
 
-    A seed is a component of `mask_prob - border_prob > seed_threshold` with at least `min_seed` pixels: the inside of
-    one nucleus, cut from its neighbours by the border. Components of the foreground (`mask_prob > mask_threshold`)
-    that hold no seed are a seed themselves. The seeds are then regrown to the whole foreground by a watershed on
-    `-(mask_prob - border_prob)`, whose ridges are the borders; holes inside a nucleus are filled and nuclei of
-    fewer than `min_size` pixels dropped (100 suits nuclei brought to a diameter of 24 pixels, about 450 in area).
+    A seed is a component of `mask_prob - border_prob > seed_threshold` with at least `min_seed` pixels: the
+    inside of one nucleus, cut from its neighbours by the border. Components of the foreground (`mask_prob >
+    mask_threshold`) that hold no seed are a seed themselves. The seeds are then regrown to the whole
+    foreground by a watershed on `-(mask_prob - border_prob)`, whose ridges are the borders; holes inside a
+    nucleus are filled and nuclei of fewer than `min_size` pixels dropped (100 suits nuclei brought to a
+    diameter of 24 pixels, about 450 in area).
 
     mask_prob, border_prob: floats (H, W) in [0, 1]. Returns int32 (H, W), numbered 1, 2, ... without gaps.
     Raises TypeError or ValueError where the maps are not floats of one shape, or not finite.
@@ -159,14 +162,15 @@ def seeded_watershed(
     return _drop_small(labels, min_size)
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers ------------------------------------------------------------------------------------------------
 
 
 def median_diameter(labels: np.ndarray, area_weighted: bool = False) -> float:
     """Median equivalent diameter in pixels: the diameter 2 sqrt(area / pi) of a circle of a nucleus's area.
 
-    area_weighted: every nucleus counts by its area, so that half of the nuclear *pixels*, not half of the nuclei, lie
-    in smaller ones: specks in a poor segmentation hardly move it. labels: integers (H, W). Returns nan for no nuclei.
+    area_weighted: every nucleus counts by its area, so that half of the nuclear *pixels*, not half of the
+    nuclei, lie in smaller ones: specks in a poor segmentation hardly move it. labels: integers (H, W).
+    Returns nan for no nuclei.
     """
     areas = np.bincount(check_labels("median_diameter", "labels", labels).ravel())[1:]
     areas = np.sort(areas[areas > 0])
@@ -202,8 +206,8 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
     - area in pixels; centroid_y, centroid_x in pixels, (0, 0) the centre of the top left pixel;
     - bounding box: rows top to bottom - 1, columns left to right - 1, as in `labels[top:bottom, left:right]`;
     - perimeter in pixels, by scikit-image's estimate (Benkrid and Crookes, 2000);
-    - circularity 4 pi area / perimeter^2, 1 for a disc and less for everything else; an outline of few pixels is
-      underestimated, so the value is cut at 1, which is also what a single pixel (perimeter 0) gets;
+    - circularity 4 pi area / perimeter^2, 1 for a disc and less for everything else; an outline of few pixels
+      is underestimated, so the value is cut at 1, which is also what a single pixel (perimeter 0) gets;
     - mean_intensity: grey value, the mean of R, G and B, in [0, 255].
     """
     labels, image = check_labels("measure", "labels", labels), _check_image("measure", image)
@@ -222,13 +226,14 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
     return rows
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def encode_runs(labels: np.ndarray) -> list[str]:
-    """Kaggle's run-length encoding: one string of "start length start length ..." for each nucleus, by ascending label.
+    """Kaggle's run-length encoding: "start length start length ..." for each nucleus, by ascending label.
 
-    Pixels are counted from 1, down the first column, then down the second, and so on. labels: integers (H, W).
+    Pixels are counted from 1, down the first column, then down the second, and so on.
+    labels: integers (H, W).
     """
     flat = check_labels("encode_runs", "labels", labels).ravel(order="F")
     # A run starts at the first pixel and wherever the number changes.
@@ -244,8 +249,9 @@ def encode_runs(labels: np.ndarray) -> list[str]:
 def decode_runs(runs: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
     """The label image of `encode_runs`' strings: the first string becomes nucleus 1, and so on. int32 (H, W).
 
-    Some published masks overlap by a pixel or two; there the later nucleus wins. An empty string is no nucleus, as in
-    a submission. Raises ValueError for runs that are not pairs of whole numbers or leave the image.
+    Some published masks overlap by a pixel or two; there the earlier nucleus keeps it. An empty string is no
+    nucleus, as in a submission. Raises ValueError for runs that are not pairs of whole numbers or leave
+    the image.
     """
     height, width = shape
     flat = np.zeros(height * width, dtype=np.int32)
@@ -261,15 +267,16 @@ def decode_runs(runs: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
                 f"decode_runs: run {number} leaves an image of {height} x {width} pixels: {text[:40]!r}"
             )
         for start, length in zip(starts - 1, lengths, strict=True):
-            flat[start : start + length] = number
+            run = flat[start : start + length]
+            run[run == 0] = number
     return flat.reshape(shape, order="F")
 
 
 def write_submission(path: str | os.PathLike, predictions: Iterable[tuple[str, np.ndarray]]) -> None:
     """Write Kaggle's submission file: columns ImageId, EncodedPixels; one row a nucleus.
 
-    predictions: (image id, label image) pairs. An image without nuclei gets one row with nothing in its second column,
-    so that every image is present. The file appears only when it is complete.
+    predictions: (image id, label image) pairs. An image without nuclei gets one row with nothing in its
+    second column, so that every image is present. The file appears only when it is complete.
     """
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
@@ -281,8 +288,8 @@ def write_submission(path: str | os.PathLike, predictions: Iterable[tuple[str, n
 def write_measurements(path: str | os.PathLike, measured: Iterable[tuple[str, Sequence[dict]]]) -> None:
     """Write a CSV table with one row a nucleus: the image's name, then the columns of `MEASUREMENTS`.
 
-    measured: (image name, result of `measure`) pairs. Floats are rounded to three decimals. The file appears only when
-    it is complete.
+    measured: (image name, result of `measure`) pairs. Floats are rounded to three decimals. The file appears
+    only when it is complete.
     """
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)

@@ -1,17 +1,19 @@
 """Scores for label images: how well were the nuclei found, and how well were they told apart?
 
-A *label image* is an integer array (H, W): 0 is background, every other number is one nucleus. All scores compare a
-true label image with a predicted one of the same shape.
+A *label image* is an integer array (H, W): 0 is background, every other number is one nucleus. All scores
+compare a true label image with a predicted one of the same shape.
 
 Two questions, two families of scores:
 
-- *Dice* and *IoU* look at the foreground only: is this pixel nucleus or not? Two nuclei glued together cost nothing.
-- *average precision* looks at whole nuclei: a predicted nucleus is a true positive (TP) when it overlaps a true one by
-  more than a threshold, otherwise it is a false positive (FP); a true nucleus that nobody found is a false negative
-  (FN). The score at that threshold is TP / (TP + FP + FN). Gluing two nuclei together costs two FN and one FP.
+- *Dice* and *IoU* look at the foreground only: is this pixel nucleus or not? Two nuclei glued together cost
+  nothing.
+- *average precision* looks at whole nuclei: a predicted nucleus is a true positive (TP) when it overlaps a
+  true one by more than a threshold, otherwise it is a false positive (FP); a true nucleus that nobody found
+  is a false negative (FN). The score at that threshold is TP / (TP + FP + FN). Gluing two nuclei together
+  costs two FN and one FP.
 
-Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages over the
-thresholds 0.50, 0.55, ..., 0.95 and then over images.
+Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages
+over the thresholds 0.50, 0.55, ..., 0.95 and then over images.
 """
 
 import csv
@@ -19,22 +21,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-# i/100 is the float nearest to the decimal number, and so is intersection/union: an IoU that equals a threshold in exact
-# arithmetic equals it here too, and "strictly above" means what it says. np.arange(.5, 1, .05) would drift.
+# i/100 is the float nearest to the decimal number, and so is intersection/union: an IoU that equals a
+# threshold in exact arithmetic equals it here too, and "strictly above" means what it says. np.arange
+# with steps of .05 would drift.
 THRESHOLDS = np.arange(50, 100, 5) / 100
 
 
 def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
-    """Return `labels` as an array after checking that it is a label image; `function` and `name` are for the message.
+    """Return `labels` as an array after checking that it is a label image.
 
-    Raises TypeError for a dtype that is not an integer, ValueError for a wrong number of dimensions, an image without
-    pixels or a negative number.
+    function, name: who asks and for which argument, for the message. Raises TypeError for a dtype that is not an integer, ValueError for a wrong number of dimensions, an image
+    without pixels or a negative number.
     """
     labels = np.asarray(labels)
     if labels.dtype == bool:
-        raise TypeError(
-            f"{function}: {name} is a mask (bool), a label image (integers) is needed: number its nuclei first"
-        )
+        raise TypeError(f"{function}: {name} is a mask (bool), a label image (integers) is needed")
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"{function}: {name} has dtype {labels.dtype}, a label image needs integers")
     if labels.ndim != 2:
@@ -57,8 +58,9 @@ def check_same_shape(function: str, true: np.ndarray, pred: np.ndarray) -> None:
 def iou_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """Intersection over union of every true nucleus with every predicted one.
 
-    true, pred: integer label images (H, W). Returns float64 (true nuclei, predicted nuclei) in ascending order of
-    their labels, which need not be consecutive; values in [0, 1]. Raises TypeError or ValueError (`check_labels`).
+    true, pred: integer label images (H, W). Returns float64 (true nuclei, predicted nuclei) in ascending
+    order of their labels, which need not be consecutive; values in [0, 1]. Raises TypeError or ValueError
+    (`check_labels`).
     """
     true, pred = check_labels("iou_matrix", "true", true), check_labels("iou_matrix", "pred", pred)
     check_same_shape("iou_matrix", true, pred)
@@ -84,10 +86,10 @@ def match_counts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of true positives, false positives and false negatives at each IoU threshold.
 
-    true, pred: integer label images (H, W). thresholds: in [0.5, 1). Returns three int64 arrays (thresholds,).
-    A pair matches when its IoU is strictly above the threshold. Two nuclei of one image do not overlap, so at most one
-    of them can share more than half of a union with the same partner: at 0.5 and above no assignment problem is left.
-    Raises ValueError for a threshold outside [0.5, 1).
+    true, pred: integer label images (H, W). thresholds: in [0.5, 1). Returns three int64 arrays
+    (thresholds,). A pair matches when its IoU is strictly above the threshold. Two nuclei of one image do not
+    overlap, so at most one of them can share more than half of a union with the same partner: at 0.5 and
+    above no assignment problem is left. Raises ValueError for a threshold outside [0.5, 1).
     """
     thresholds = np.asarray(thresholds, dtype=np.float64).reshape(-1)
     if not np.all((thresholds >= 0.5) & (thresholds < 1)):
@@ -129,11 +131,11 @@ def mean_ap(true: np.ndarray, pred: np.ndarray) -> float:
 def pooled_ap(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float] | np.ndarray = THRESHOLDS
 ) -> np.ndarray:
-    """TP / (TP + FP + FN) with the counts of all images added first, as StarDist's papers report it.
+    """TP / (TP + FP + FN) with the counts of all images added first, as StarDist's evaluation does.
 
-    Not Kaggle's score: here an image with 300 nuclei weighs a hundred times one with 3, there they weigh the same.
-    Say which one a figure is. (Schmidt et al., MICCAI 2018, section 3; their matches include IoU equal to the
-    threshold, ours are strictly above it.)
+    Not Kaggle's score: here an image with 300 nuclei weighs a hundred times one with 3, there they weigh the
+    same. Say which one a figure is. (StarDist: Schmidt et al., MICCAI 2018. Its `matching` counts an IoU equal
+    to the threshold as a match; here it is strictly above, as in `average_precision`.)
 
     pairs: (true, pred) label images. Returns float64 (thresholds,).
     """
@@ -152,7 +154,7 @@ def _foregrounds(
     for name, mask in (("true_mask", true_mask), ("pred_mask", pred_mask)):
         if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
             raise TypeError(
-                f"{function}: {name} has dtype {mask.dtype}, bool or integer is needed: threshold probabilities first"
+                f"{function}: {name} has dtype {mask.dtype}, bool or integer is needed: threshold it first"
             )
         if mask.size == 0:
             raise ValueError(f"{function}: {name} has shape {mask.shape}, which holds no pixels")
@@ -174,7 +176,7 @@ def dice(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
 
 
 def iou(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
-    """Intersection over union (Jaccard index) of two foregrounds; 1 where both are empty. Arguments as in `dice`."""
+    """Intersection over union (Jaccard index) of two foregrounds; 1 if both are empty. Arguments as in `dice`."""
     true_mask, pred_mask = _foregrounds("iou", true_mask, pred_mask)
     union = np.count_nonzero(true_mask | pred_mask)
     return np.count_nonzero(true_mask & pred_mask) / union if union else 1.0
@@ -189,8 +191,9 @@ def evaluate_instances(
     """Score one method's label images against the truth: one row an image.
 
     samples: objects with `.id`, `.kind` and `.labels` (H, W). predictions: label images in the same order.
-    Returns dicts with id, kind, method, true_nuclei, pred_nuclei, mean_ap, ap50, dice, iou; rows of several methods
-    may be joined with `+` and given to `score_table` together. Raises ValueError naming the sample that is at fault.
+    Returns dicts with id, kind, method, true_nuclei, pred_nuclei, mean_ap, ap50, dice, iou; rows of several
+    methods may be joined with `+` and given to `score_table` together. Raises ValueError naming the sample
+    that is at fault.
     """
     if len(samples) != len(predictions):
         raise ValueError(f"evaluate_instances: {len(predictions)} predictions for {len(samples)} samples")
@@ -222,9 +225,10 @@ def evaluate_instances(
 def score_table(rows: Sequence[Mapping]) -> list[dict]:
     """Average per-image rows into one row per kind of image and method, and one over all kinds.
 
-    rows: from `evaluate_instances`, of one or more methods. Every score is the plain mean over images, so that a large
-    image counts as much as a small one. Kinds and methods keep the order of their first appearance; `all` comes last.
-    Returns dicts with kind, method, images, mean_ap, ap50, dice, iou. Raises ValueError when there are no rows.
+    rows: from `evaluate_instances`, of one or more methods. Every score is the plain mean over images, so
+    that a large image counts as much as a small one. Kinds and methods keep the order of their first
+    appearance; `all` comes last. Returns dicts with kind, method, images, mean_ap, ap50, dice, iou. Raises
+    ValueError when there are no rows.
     """
     if not rows:
         raise ValueError("score_table: rows is empty, at least one scored image is needed")
@@ -240,7 +244,7 @@ def score_table(rows: Sequence[Mapping]) -> list[dict]:
 
 
 def format_table(table: Sequence[Mapping]) -> str:
-    """Rows with the same keys as aligned text columns: words to the left, numbers to the right, three decimals."""
+    """Rows with the same keys as aligned text columns: words to the left, numbers to the right."""
     columns = list(table[0])
     cells = [columns] + [
         [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in table
@@ -257,7 +261,7 @@ def format_table(table: Sequence[Mapping]) -> str:
 
 
 def write_rows(path, rows: Sequence[Mapping]) -> None:
-    """Write rows with the same keys (a score table, per-image rows) as CSV; an existing file is replaced whole."""
+    """Write rows with the same keys (a score table, per-image rows) as CSV, replacing an older file whole."""
     from .io import atomic_path
 
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
