@@ -1,0 +1,45 @@
+"""Metadata of the package; the build system and tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = "0.1.0"
+
+CORE = [
+    "numpy>=2.0",
+    "numba>=0.61",
+    "scipy>=1.11",
+    "matplotlib>=3.8",  # brings Pillow
+    "scikit-image>=0.24",  # watershed, region properties; brings tifffile
+    "tqdm>=4.65",
+    "pooch>=1.8",
+]
+
+EXTRAS = {
+    # A GPU: CuPy and the two small CUDA wheels it needs to compile kernels.
+    "cuda12": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
+    "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
+    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
+    # Outside implementations to compare with; large, so never pulled in by the tests.
+    "bench": ["torch"],
+}
+
+setup(
+    name="tinynet",
+    version=VERSION,
+    description="A from-scratch deep-learning framework to learn from, and a small U-Net that finds nuclei",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["tinynet", "tinynet.*", "examples", "examples.*"]),
+    package_data={"tinynet": ["**/*.cu", "**/*.cuh", "**/*.md", "**/*.csv", "weights/*"]},
+    python_requires=">=3.10",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Intended Audience :: Education",
+    ],
+)

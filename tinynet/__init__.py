@@ -1,0 +1,34 @@
+"""tinynet: a from-scratch deep-learning framework to learn from.
+
+Everything below is imported when it is first used, so that `import tinynet` is quick.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public name -> the module it lives in.
+_HOME = {
+    "tensor": ["Tensor", "Function", "tensor", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
+    "kernels": ["use_kernels", "use_backend", "backend"],
+    "random": ["seed"],
+}
+_MODULES = {"nn", "optim", "data", "io", "metrics", "instances", "train", "viz", "kernels", "basic_ops", "random"}
+_NAMES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"tinynet.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"tinynet.{name}")
+    else:
+        raise AttributeError(f"module 'tinynet' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES, *_MODULES})

@@ -1,0 +1,174 @@
+"""Which implementation of which kernel runs, and where arrays live.
+
+An *op* (conv2d) has *kernels* (forward, backward_input, backward_weight): named functions on plain arrays.
+Each *tier* is a module of the op's folder that defines them under the same names:
+
+    tinynet/ops/conv2d/reference.py    obvious loops, the definition of truth
+    tinynet/ops/conv2d/cpu.py          Numba
+
+A tier may hold several *implementations*: its module lists them in a dict `IMPLEMENTATIONS`, from name to
+the kernels it defines, the default first. A kernel an implementation lacks is taken from the module.
+
+The *backend* is the tier chosen for a run. Kernels are looked up when they are called, so what is chosen
+holds for what happens inside the `with` block, the backward pass included:
+
+    with use_kernels("conv2d", backward_weight=mine):     # a student's kernel in the real net
+        loss(model(x), masks).backward()
+    with use_kernels("conv2d", "naive"): ...              # another implementation by name
+    with use_backend("reference"): ...                    # every op by its definition
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# Backend -> the module of an op's folder that holds its kernels. More tiers are more rows.
+TIERS = {"reference": "reference", "cpu": "cpu"}
+
+_backend: ContextVar[str] = ContextVar("backend", default="cpu")
+# (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
+_overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
+
+
+# ---------------------------------------------------------------------------------------- the registry
+@functools.cache
+def ops() -> tuple[str, ...]:
+    """The names of all ops that have a room, in alphabetical order."""
+    package = importlib.import_module("tinynet.ops")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg))
+
+
+@functools.cache
+def tier_module(op: str, tier: str) -> ModuleType:
+    """The module of an op's room that holds the kernels of a tier. Imported when it is first needed."""
+    if op not in ops():
+        raise ValueError(f"there is no op {op!r}; the ops are {', '.join(ops())}")
+    try:
+        return importlib.import_module(f"tinynet.ops.{op}.{TIERS[tier]}")
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            raise RuntimeError(
+                f"backend {tier!r} needs Numba: `pip install numba`, or use_backend('reference')"
+            ) from error
+        raise
+
+
+def implementations(op: str, tier: str) -> list[str]:
+    """The names of an op's implementations in a tier, the default first."""
+    return list(getattr(tier_module(op, tier), "IMPLEMENTATIONS", {"default": {}}))
+
+
+def kernel_names(op: str) -> list[str]:
+    """The names of an op's kernels: the public functions of its reference."""
+    module = tier_module(op, "reference")
+    return [
+        name
+        for name, f in vars(module).items()
+        if callable(f) and not name.startswith("_") and getattr(f, "__module__", None) == module.__name__
+    ]
+
+
+def kernel(op: str, name: str) -> Callable:
+    """The function to call now for kernel `name` of `op`: an override, or the current backend's."""
+    overrides = _overrides.get()
+    if overrides:
+        chosen = overrides.get((op, name))
+        if chosen is not None:
+            return chosen
+    return implementation_kernel(op, name, backend(), overrides.get((op, None)))
+
+
+@functools.cache
+def implementation_kernel(op: str, name: str, tier: str, implementation: str | None = None) -> Callable:
+    """Kernel `name` of `op` in a tier, by the implementation named, or else by the tier's default."""
+    module = tier_module(op, tier)
+    available = getattr(module, "IMPLEMENTATIONS", {"default": {}})
+    if implementation is None:
+        implementation = next(iter(available))
+    if implementation not in available:
+        raise ValueError(
+            f"{op} has no implementation {implementation!r} in tier {tier!r}; it has: {', '.join(available)}"
+        )
+    return available[implementation].get(name) or getattr(module, name)
+
+
+@contextlib.contextmanager
+def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callable) -> Iterator[None]:
+    """Inside `with`, run `op` by another implementation, or by kernels of your own.
+
+    op: its name. implementation: the name of one in the current backend. kernels: functions by kernel name,
+    e.g. backward_weight=mine; they get plain arrays and keyword parameters and return an array, as the
+    function of that name in the op's `reference.py` does.
+
+    Kernels are looked up when they are called, so the block must surround `backward()` too.
+    Raises ValueError for an op, implementation or kernel that does not exist, with the list of those that do.
+    """
+    if implementation is not None:
+        implementation_kernel(op, kernel_names(op)[0], backend(), implementation)
+    unknown = set(kernels) - set(kernel_names(op))
+    if unknown:
+        raise ValueError(
+            f"{op} has no kernel {', '.join(sorted(unknown))}; it has: {', '.join(kernel_names(op))}"
+        )
+    changes: dict = {(op, name): function for name, function in kernels.items()}
+    if implementation is not None:
+        changes[(op, None)] = implementation
+    token = _overrides.set({**_overrides.get(), **changes})
+    try:
+        yield
+    finally:
+        _overrides.reset(token)
+
+
+def backend() -> str:
+    """The tier in use."""
+    return _backend.get()
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Inside `with`, run every op in this tier: 'cpu' (Numba, the default) or 'reference' (plain loops)."""
+    if name not in TIERS:
+        raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(TIERS)}")
+    token = _backend.set(name)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+# ---------------------------------------------------------------------------------------- devices
+def array_module(array: Any) -> ModuleType:
+    """The module that works on this array: NumPy, or CuPy for an array on a GPU."""
+    return sys.modules["cupy"] if type(array).__module__.startswith("cupy") else np
+
+
+def device_of(array: Any) -> str:
+    """'cpu' or 'cuda'."""
+    return "cpu" if array_module(array) is np else "cuda"
+
+
+def to_device(array: Any, device: str) -> Any:
+    """The array on `device`; the same array where it is there already.
+
+    Raises ValueError for an unknown device and RuntimeError where a GPU is asked for and CuPy is missing.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"there is no device {device!r}; the devices are 'cpu' and 'cuda'")
+    if device_of(array) == device:
+        return array
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError("device 'cuda' needs CuPy: `pip install tinynet[cuda12]`") from error
+    return cupy.asarray(array) if device == "cuda" else cupy.asnumpy(array)

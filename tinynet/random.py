@@ -1,0 +1,56 @@
+"""Seeded, counter-based randomness.
+
+One number, the seed, fixes a whole run. Every consumer of randomness (the initial value of a parameter, a
+dropout layer) takes a *stream* of its own when it is made; seed and stream together are the key of a
+generator, so that streams are independent and adding a layer does not disturb the draws of the others.
+
+Dropout's masks are *counter-based* (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): each
+number is a function of (seed, stream, step, element), so a mask is never stored: it is drawn again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import numpy as np
+
+_state = {"seed": 0, "streams": 0}
+_frozen: ContextVar[bool] = ContextVar("frozen", default=False)
+
+
+def seed(value: int) -> None:
+    """Start afresh: models built after the same `seed(value)` are equal, and so are their dropout masks.
+
+    value: 0 <= value < 2**32. Raises ValueError outside that range.
+    """
+    if not 0 <= int(value) < 2**32:
+        raise ValueError(f"seed: value is {value}; it must lie in 0 .. 2**32 - 1")
+    _state["seed"], _state["streams"] = int(value), 0
+
+
+def new_stream() -> tuple[int, int]:
+    """(seed, stream): the key of an independent source of randomness."""
+    _state["streams"] += 1
+    return _state["seed"], _state["streams"]
+
+
+def generator() -> np.random.Generator:
+    """A NumPy generator with a stream of its own, for initial values and the like."""
+    return np.random.default_rng(new_stream())
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """Inside `with frozen():` a dropout layer draws the same mask at every call, as a gradient check needs."""
+    token = _frozen.set(True)
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def is_frozen() -> bool:
+    """Whether random layers should repeat their last draw's step instead of going on."""
+    return _frozen.get()

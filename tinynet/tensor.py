@@ -1,0 +1,557 @@
+"""The engine: Tensor, Function and the backward pass. It knows no operation.
+
+How it works, in five sentences. A `Tensor` is an array plus the memory of where it came from. A `Function`
+is one differentiable operation: `forward` turns arrays into an array, `backward` turns the gradient of the
+output into the gradients of the inputs. `Function.apply` runs `forward` and, if a gradient may be asked for
+later, links the output tensor to the function and the function to its input tensors: that is the graph.
+`backward()` walks the graph from the loss to the leaves in reverse topological order, so that the gradient
+of a tensor is complete (summed over all its uses) before it is passed on. Nothing else is here.
+
+    class Square(Function):
+        def forward(self, x):
+            self.save(x)
+            return x * x
+        def backward(self, gy):
+            (x,) = self.saved
+            return 2 * x * gy
+
+    y = Square.apply(x)
+
+Second derivatives come for free: with `create_graph=True` the same `backward` methods are handed Tensors
+instead of arrays, so that what they compute is recorded like any other computation. One rule makes that
+work: *a Function applied to plain arrays just runs its forward and returns a plain array.*
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from .kernels import array_module, device_of, to_device
+
+_grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
+_checksum_saved: ContextVar[bool] = ContextVar("checksum_saved", default=False)
+
+
+@contextlib.contextmanager
+def _set(variable: ContextVar, value: Any) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def no_grad() -> contextlib.AbstractContextManager[None]:
+    """Inside `with no_grad():` nothing is recorded, so nothing is kept alive for a backward pass."""
+    return _set(_grad_enabled, False)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded."""
+    return _grad_enabled.get()
+
+
+def check_saved_arrays() -> contextlib.AbstractContextManager[None]:
+    """Debug mode: checksum every array a Function saves and complain if it has changed when it is used.
+
+    Changes made through the Tensor API are always noticed; this also notices `tensor.data[...] = ...` and
+    changes to a NumPy array that a tensor shares. It must surround the forward and the backward pass.
+    """
+    return _set(_checksum_saved, True)
+
+
+class _Version:
+    """How often the memory of a tensor was changed in place. Views of the same memory share one counter."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data: the array (NumPy, or CuPy on a GPU), of any shape.
+    requires_grad: whether `backward()` should compute the gradient with respect to this tensor.
+    grad: after `backward()`, a Tensor of the same shape and dtype, or None. Gradients of several backward
+        passes add up; `tensor.grad = None` starts afresh.
+    creator: the Function that made this tensor, None for a leaf.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_hooks",
+        "_retain_grad",
+        "_version",
+        "creator",
+        "data",
+        "grad",
+        "requires_grad",
+    )
+
+    # NumPy must leave `array + tensor` to Tensor.__radd__ instead of looping over the elements.
+    __array_ufunc__ = None
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError(
+                "Tensor: data is already a Tensor; use tensor.detach() for a copy without history"
+            )
+        is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
+        self.data = data if is_array else np.asarray(data)
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: requires_grad needs a floating-point dtype, data has {self.data.dtype}; "
+                "convert it first, e.g. data.astype('float32')"
+            )
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.creator: Function | None = None
+        self._version = _Version()
+        self._hooks: list[Callable] | None = None
+        self._retain_grad = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return int(self.data.size)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        """'cpu' (NumPy) or 'cuda' (CuPy)."""
+        return device_of(self.data)
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.creator is None
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor with no axes")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), prefix="tensor(", separator=", ", threshold=100, precision=4)
+        extra = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({body}, dtype={self.dtype}{extra})"
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth value of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
+            )
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> float | int | bool:
+        """The value of a tensor with one element, as a Python number. Raises ValueError for any other size."""
+        if self.size != 1:
+            raise ValueError(f"item: the tensor has shape {self.shape}; exactly one element is needed")
+        return self.data.reshape(()).item()
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array: the tensor's own memory on the CPU, a copy from a GPU."""
+        return to_device(self.data, "cpu")
+
+    def detach(self) -> Tensor:
+        """A tensor with the same memory and no history: gradients stop here."""
+        out = Tensor(self.data)
+        out._version = self._version
+        return out
+
+    def to(self, device: str) -> Tensor:
+        """This tensor on `device` ('cpu' or 'cuda'); itself where it is there already. Differentiable."""
+        return self if device == self.device else _ToDevice.apply(self, device=device)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch recording for a leaf (a parameter to freeze or to train) and return it."""
+        if not self.is_leaf:
+            raise RuntimeError(
+                "requires_grad_: only a leaf can be switched; use .detach() to stop a gradient"
+            )
+        if requires_grad and self.dtype.kind != "f":
+            raise TypeError(
+                f"requires_grad_: the tensor has dtype {self.dtype}; a floating-point one is needed"
+            )
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> Tensor:
+        """Ask that `backward()` stores `.grad` here too, although this tensor is not a leaf."""
+        self._retain_grad = True
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` in each backward pass, once the gradient of this tensor is complete.
+
+        What the hook returns, if not None, takes the gradient's place. Returns a function that removes it.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "register_hook: this tensor does not require a gradient, the hook would never run"
+            )
+        if self._hooks is None:
+            self._hooks = []
+        self._hooks.append(hook)
+        return lambda: self._hooks.remove(hook)
+
+    def changed_in_place(self) -> None:
+        """Say that `data` was overwritten, so that a graph which saved the old values refuses to use the new.
+
+        The in-place operations of the Tensor API and the optimisers call this.
+        """
+        if self.requires_grad and is_grad_enabled():
+            raise RuntimeError(
+                "in-place change of a tensor that requires a gradient: the graph could not know about it. "
+                "Write x = x + 1 instead of x[...] = ..., or do it inside `with no_grad():`"
+            )
+        self._version.count += 1
+
+    def backward(
+        self, gradient: Any = None, *, create_graph: bool = False, retain_graph: bool | None = None
+    ) -> None:
+        """Compute d(self)/d(leaf) for every leaf that requires it and add it to `leaf.grad`.
+
+        gradient: dL/d(self), of this tensor's shape; may be left out for a single element (then it is 1).
+        create_graph: record the backward pass too, so that gradients can be differentiated again.
+        retain_graph: keep what was saved for another backward pass (default: only with create_graph).
+
+        Raises RuntimeError if the tensor has no history or its graph was freed by an earlier backward().
+        """
+
+        def deliver(tensor: Tensor, gradient: Any) -> None:
+            if not (tensor.is_leaf or tensor._retain_grad):
+                return
+            if tensor.grad is not None:
+                total = (tensor.grad if create_graph else tensor.grad.data) + gradient
+            else:
+                # A function may hand the same array to two inputs: each leaf gets memory of its own.
+                total = gradient if create_graph else gradient.copy()
+            tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
+
+        _propagate(self, gradient, create_graph, retain_graph, deliver)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32."""
+    if isinstance(data, Tensor):
+        data = data.data
+    is_array = hasattr(data, "dtype") and hasattr(data, "ndim")
+    array = data if is_array else np.asarray(data)
+    if array.dtype == object:
+        raise TypeError("tensor: data is ragged or holds objects; a rectangular array of numbers is needed")
+    if dtype is None and not is_array and array.dtype == np.float64:
+        dtype = np.float32
+    if dtype is not None:
+        array = array.astype(dtype, copy=False)
+    return Tensor(array, requires_grad=requires_grad)
+
+
+class Function:
+    """One differentiable operation. Subclass it, write `forward` and `backward`, call `MyFunction.apply(...)`.
+
+    forward(self, *arrays, **parameters) -> array
+        works on plain arrays and calls `self.save(...)` with what backward will need.
+    backward(self, gy) -> gradient or tuple of gradients
+        one for each positional argument of forward; None where there is none. `gy` and `self.saved` are
+        arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
+        functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
+    """
+
+    inputs: tuple[Tensor | None, ...] | None = None
+    needs_grad: tuple[bool, ...] = ()
+    _recording = False
+    _saved: tuple = ()
+    _sources: tuple = ()  # the tensor each saved array belongs to, with the version it had, or None
+    _checksums: tuple | None = None
+    _create_graph = False
+
+    def forward(self, *arrays: Any, **parameters: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a forward method")
+
+    def backward(self, gy: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no backward: it cannot be differentiated")
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays for backward. Nothing is kept when no gradient can be asked for.
+
+        Save inputs and the output themselves: with create_graph they come back as the Tensors they belong
+        to. Anything computed from them comes back as a constant, and second derivatives would miss it.
+        """
+        if self._recording:
+            self._saved = arrays
+
+    @property
+    def saved(self) -> tuple:
+        """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
+        if self.inputs is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: the graph was freed by an earlier backward(). Call backward() once, "
+                "or pass retain_graph=True to the first call"
+            )
+        for source in self._sources:
+            if source is not None and source[1].count != source[2]:
+                raise RuntimeError(
+                    f"{type(self).__name__}: a tensor of shape {source[3]} that is needed for the gradient was "
+                    "changed in place after the forward pass"
+                )
+        if self._checksums is not None and self._checksums != _checksums(self._saved):
+            raise RuntimeError(
+                f"{type(self).__name__}: the memory of an array saved for the gradient was overwritten "
+                f"(saved shapes: {[getattr(a, 'shape', a) for a in self._saved]})"
+            )
+        if not self._create_graph:
+            return self._saved
+        return tuple(
+            array if source is None else self._tensor_of(array, source[0])
+            for array, source in zip(self._saved, self._sources)
+        )
+
+    def _tensor_of(self, array: Any, reference: Any) -> Tensor:
+        """The tensor a saved array belongs to: an input, or the output, which is made anew if it is gone."""
+        found = reference() if isinstance(reference, weakref.ref) else reference
+        if found is None:
+            found = Tensor(array, requires_grad=True)
+            found.creator = self
+        return found
+
+    @classmethod
+    def apply(cls, *args: Any, **parameters: Any) -> Any:
+        """Run the operation. Tensors among `args` make the result a Tensor; plain arrays give a plain array."""
+        function = cls()
+        arrays = tuple(a.data if isinstance(a, Tensor) else a for a in args)
+        if not any(isinstance(a, Tensor) for a in args):
+            return function.forward(*arrays, **parameters)
+
+        needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        function._recording = any(needs_grad) and is_grad_enabled()
+        function.needs_grad = needs_grad
+        data = function.forward(*arrays, **parameters)
+        out = Tensor(data)
+        for a in args:  # a view (reshape, slice) shares its version with the tensor it looks at
+            if isinstance(a, Tensor) and _is_view(data, a.data):
+                out._version = a._version
+        if function._recording and out.dtype.kind == "f":
+            out.requires_grad = True
+            out.creator = function
+            function.inputs = tuple(a if n else None for a, n in zip(args, needs_grad))
+            function._sources = tuple(_source_of(s, args, data, out) for s in function._saved)
+            if _checksum_saved.get():
+                function._checksums = _checksums(function._saved)
+        return out
+
+    def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Tensor, Any]]:
+        """Run backward, check what it returns, and pair each gradient with the input it belongs to."""
+        if self.inputs is None:
+            _ = self.saved  # raises: the graph was freed
+        name = type(self).__name__
+        self._create_graph = create_graph
+        try:
+            gradients = self.backward(gy)
+        finally:
+            self._create_graph = False
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(self.inputs):
+            raise RuntimeError(
+                f"{name}.backward returned {len(gradients)} gradients, forward has {len(self.inputs)} arguments"
+            )
+        pairs = []
+        for i, (t, g) in enumerate(zip(self.inputs, gradients)):
+            if t is None or g is None:
+                continue
+            if g.shape != t.shape or g.dtype != t.dtype:
+                raise RuntimeError(
+                    f"{name}.backward returned a gradient {g.dtype}{list(g.shape)} where input {i} "
+                    f"is {t.dtype}{list(t.shape)}"
+                )
+            pairs.append((t, g))
+        return pairs
+
+    def _release(self) -> None:
+        """Forget inputs and saved arrays, so that activations are freed while backward goes on."""
+        self.inputs = None
+        self._saved = self._sources = ()
+
+
+class _ToDevice(Function):
+    """Move an array between devices; the gradient moves back."""
+
+    def forward(self, x: Any, *, device: str) -> Any:
+        self.source = device_of(x)
+        return to_device(x, device)
+
+    def backward(self, gy: Any) -> Any:
+        return gy.to(self.source) if isinstance(gy, Tensor) else to_device(gy, self.source)
+
+
+def _is_view(data: Any, other: Any) -> bool:
+    return data is other or (
+        getattr(data, "base", None) is not None and array_module(data).may_share_memory(data, other)
+    )
+
+
+def _source_of(saved: Any, args: Sequence[Any], out_data: Any, out: Tensor) -> tuple | None:
+    """(tensor or weak reference, its version counter, the count now, its shape) of a saved array."""
+    for a in args:
+        if isinstance(a, Tensor) and a.data is saved:
+            return a, a._version, a._version.count, a.shape
+    if saved is out_data:  # weak, or output -> function -> output would be a cycle that keeps memory alive
+        return weakref.ref(out), out._version, out._version.count, out.shape
+    return None
+
+
+def _checksums(arrays: Sequence[Any]) -> tuple:
+    """A checksum for each array (None for what is no array)."""
+    return tuple(
+        zlib.crc32(np.ascontiguousarray(to_device(a, "cpu")).view(np.uint8).reshape(-1))
+        if hasattr(a, "dtype")
+        else None
+        for a in arrays
+    )
+
+
+def _topological_order(root: Tensor) -> list[Tensor]:
+    """All tensors below `root` that require a gradient, each after the tensors it was computed from.
+
+    Depth-first with an explicit stack: recursion would overflow on deep graphs. A tensor is appended once
+    all its inputs have been, that is when it comes off the stack for the second time.
+    """
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack: list[tuple[Tensor, bool]] = [(root, False)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            if node.creator is not None and node.creator.inputs is not None:
+                stack.extend((t, False) for t in node.creator.inputs if t is not None)
+    return order
+
+
+def _propagate(
+    root: Tensor,
+    gradient: Any,
+    create_graph: bool,
+    retain_graph: bool | None,
+    deliver: Callable[[Tensor, Any], None],
+) -> None:
+    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each tensor."""
+    if not root.requires_grad:
+        raise RuntimeError(
+            "backward: the tensor has no history (nothing it was computed from requires a gradient)"
+        )
+    gradient = _first_gradient(root, gradient, create_graph)
+    retain_graph = create_graph if retain_graph is None else retain_graph
+
+    order = _topological_order(root)
+    gradients = {id(root): gradient}  # of tensors whose turn is still to come
+    with _set(_grad_enabled, create_graph):
+        while order:
+            node = order.pop()
+            g = gradients.pop(id(node), None)
+            if g is None:  # no path with a gradient leads here
+                continue
+            g = _run_hooks(node, g, create_graph)
+            deliver(node, g)
+            function = node.creator
+            if function is None:
+                continue
+            for parent, contribution in function._gradients(g, create_graph):
+                known = gradients.get(id(parent))
+                # `=` for the first use and `+` for the others: a tensor used twice gets both gradients.
+                gradients[id(parent)] = contribution if known is None else known + contribution
+            if not retain_graph:
+                function._release()
+
+
+def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
+    """dL/d(root) to start from: given, or 1 for a single element."""
+    if gradient is None:
+        if root.size != 1:
+            raise RuntimeError(
+                f"backward: the tensor has shape {root.shape}; only a single element has an obvious gradient. "
+                "Reduce it (.sum(), .mean()) or pass gradient="
+            )
+        gradient = array_module(root.data).ones_like(root.data)
+    array = gradient.data if isinstance(gradient, Tensor) else gradient
+    array = array_module(root.data).asarray(array, dtype=root.dtype)
+    if array.shape != root.shape:
+        raise ValueError(f"backward: gradient has shape {array.shape}, the tensor has {root.shape}")
+    if not create_graph:
+        return array
+    return gradient if isinstance(gradient, Tensor) and gradient.dtype == root.dtype else Tensor(array)
+
+
+def _run_hooks(node: Tensor, gradient: Any, create_graph: bool) -> Any:
+    """Give a tensor's complete gradient to its hooks; each may put another in its place."""
+    for hook in tuple(node._hooks or ()):
+        result = hook(gradient if create_graph else Tensor(gradient))
+        if result is not None:
+            if tuple(result.shape) != node.shape:
+                raise ValueError(
+                    f"hook returned a gradient of shape {tuple(result.shape)}, the tensor has {node.shape}"
+                )
+            gradient = result.data if isinstance(result, Tensor) and not create_graph else result
+    return gradient
+
+
+def grad(
+    y: Tensor,
+    x: Tensor | Sequence[Tensor],
+    gradient: Any = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> Any:
+    """dy/dx as a Tensor (a list of them for a list of x), without touching any `.grad`.
+
+    y: a tensor with history; x: tensors y was computed from, leaves or not. gradient, create_graph and
+    retain_graph as in `Tensor.backward`. An x that y does not depend on gets zeros.
+    """
+    single = isinstance(x, Tensor)
+    wanted = [x] if single else list(x)
+    for i, t in enumerate(wanted):
+        if not (isinstance(t, Tensor) and t.requires_grad):
+            raise ValueError(f"grad: x[{i}] must be a Tensor that requires a gradient")
+    found: dict[int, Any] = {}
+    ids = {id(t) for t in wanted}
+
+    def deliver(tensor: Tensor, gradient: Any) -> None:
+        if id(tensor) in ids:
+            found[id(tensor)] = gradient
+
+    _propagate(y, gradient, create_graph, retain_graph, deliver)
+    result = []
+    for t in wanted:
+        g = found.get(id(t))
+        g = array_module(t.data).zeros_like(t.data) if g is None else g
+        result.append(g if isinstance(g, Tensor) else Tensor(g))
+    return result[0] if single else result
