@@ -37,9 +37,7 @@ def _check_image(function: str, image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         raise TypeError(f"{function}: image has dtype {image.dtype}, uint8 is needed")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
-            f"{function}: image has shape {image.shape}, (H, W, 3) with at least one pixel is needed"
-        )
+        raise ValueError(f"{function}: image has shape {image.shape}, (H, W, 3) with at least one pixel is needed")
     return image
 
 
@@ -78,7 +76,7 @@ def distance_watershed(mask: np.ndarray, sigma: float = 1, min_distance: int = 5
     Seen as a landscape, minus the distance to the background has one basin a nucleus and a ridge at every
     neck. The Euclidean distance is smoothed by a Gaussian of `sigma` pixels; its peaks at least
     `min_distance` pixels apart inside each 8-connected component are the markers, also those at the image
-    border; the watershed floods the mask from them over 8 neighbours, so that no pixel of the mask is left out.
+    border; the watershed floods the mask from them over 8 neighbours, so that no pixel of the mask is lost.
 
     mask: bool (H, W). Returns int32 (H, W), 0 outside the mask.
     """
@@ -133,17 +131,13 @@ def seeded_watershed(
     mask_prob, border_prob = np.asarray(mask_prob), np.asarray(border_prob)
     for name, map_ in (("mask_prob", mask_prob), ("border_prob", border_prob)):
         if not np.issubdtype(map_.dtype, np.floating):
-            raise TypeError(
-                f"seeded_watershed: {name} has dtype {map_.dtype}, probabilities (floats) are needed"
-            )
+            raise TypeError(f"seeded_watershed: {name} has dtype {map_.dtype}, probabilities (floats) are needed")
         if map_.ndim != 2 or map_.size == 0:
             raise ValueError(f"seeded_watershed: {name} has shape {map_.shape}, (H, W) with pixels is needed")
         if not np.isfinite(map_).all():
             raise ValueError(f"seeded_watershed: {name} holds values that are not finite")
     if mask_prob.shape != border_prob.shape:
-        raise ValueError(
-            f"seeded_watershed: border_prob has shape {border_prob.shape}, mask_prob {mask_prob.shape}"
-        )
+        raise ValueError(f"seeded_watershed: border_prob has shape {border_prob.shape}, mask_prob {mask_prob.shape}")
 
     inside = mask_prob - border_prob
     mask = mask_prob > mask_threshold
@@ -153,9 +147,7 @@ def seeded_watershed(
     has_seed = np.zeros(components.max() + 1, dtype=bool)
     has_seed[components[seeds > 0]] = True
     without_seed = mask & ~has_seed[components]
-    seeds[without_seed] = (
-        components[without_seed] + seeds.max()
-    )  # numbers beyond those in use; gaps close below
+    seeds[without_seed] = components[without_seed] + seeds.max()  # numbers beyond those in use; gaps close below
 
     labels = watershed(-inside, seeds, mask=mask, connectivity=2)
     _fill_holes(labels)
@@ -172,8 +164,8 @@ def median_diameter(labels: np.ndarray, area_weighted: bool = False) -> float:
     nuclei, lie in smaller ones: specks in a poor segmentation hardly move it. labels: integers (H, W).
     Returns nan for no nuclei.
     """
-    areas = np.bincount(check_labels("median_diameter", "labels", labels).ravel())[1:]
-    areas = np.sort(areas[areas > 0])
+    labels = check_labels("median_diameter", "labels", labels)
+    areas = np.sort(np.unique(labels[labels > 0], return_counts=True)[1])
     if areas.size == 0:
         return float("nan")
     if area_weighted:
@@ -212,9 +204,7 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
     """
     labels, image = check_labels("measure", "labels", labels), _check_image("measure", image)
     if labels.shape != image.shape[:2]:
-        raise ValueError(
-            f"measure: labels has shape {labels.shape}, image {image.shape}; they must be the same image"
-        )
+        raise ValueError(f"measure: labels has shape {labels.shape}, image {image.shape}; they must be the same image")
     wanted = ("label", "area", "centroid", "bbox", "perimeter", "intensity_mean")
     table = regionprops_table(labels, image.mean(axis=2), properties=wanted)
     rows = []
@@ -259,13 +249,9 @@ def decode_runs(runs: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
         try:
             starts, lengths = np.array(text.split(), dtype=np.int64).reshape(-1, 2).T
         except ValueError:
-            raise ValueError(
-                f"decode_runs: run {number} is not pairs of whole numbers: {text[:40]!r}"
-            ) from None
+            raise ValueError(f"decode_runs: run {number} is not pairs of whole numbers: {text[:40]!r}") from None
         if starts.min() < 1 or lengths.min() < 1 or (starts + lengths - 1).max() > flat.size:
-            raise ValueError(
-                f"decode_runs: run {number} leaves an image of {height} x {width} pixels: {text[:40]!r}"
-            )
+            raise ValueError(f"decode_runs: run {number} leaves an image of {height} x {width} pixels: {text[:40]!r}")
         for start, length in zip(starts - 1, lengths, strict=True):
             run = flat[start : start + length]
             run[run == 0] = number

@@ -17,9 +17,12 @@ over the thresholds 0.50, 0.55, ..., 0.95 and then over images.
 """
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from .io import atomic_path
 
 # i/100 is the float nearest to the decimal number, and so is intersection/union: an IoU that equals a
 # threshold in exact arithmetic equals it here too, and "strictly above" means what it says. np.arange
@@ -30,8 +33,8 @@ THRESHOLDS = np.arange(50, 100, 5) / 100
 def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
     """Return `labels` as an array after checking that it is a label image.
 
-    function, name: who asks and for which argument, for the message. Raises TypeError for a dtype that is not an integer, ValueError for a wrong number of dimensions, an image
-    without pixels or a negative number.
+    function, name: who asks and for which argument, for the message. Raises TypeError for a dtype that is not
+    an integer, ValueError for a wrong number of dimensions, an image without pixels or a negative number.
     """
     labels = np.asarray(labels)
     if labels.dtype == bool:
@@ -50,9 +53,7 @@ def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
 def check_same_shape(function: str, true: np.ndarray, pred: np.ndarray) -> None:
     """Raise ValueError unless the two images have the same shape."""
     if true.shape != pred.shape:
-        raise ValueError(
-            f"{function}: pred has shape {pred.shape}, true has {true.shape}; they must be the same image"
-        )
+        raise ValueError(f"{function}: pred has shape {pred.shape}, true has {true.shape}; they must be the same image")
 
 
 def iou_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
@@ -68,10 +69,9 @@ def iou_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
     pred_ids, pred_index = np.unique(pred, return_inverse=True)
 
     # The joint histogram: pairs[i, j] counts the pixels that are i in one image and j in the other.
-    n_true, n_pred = len(true_ids), len(pred_ids)
-    pairs = np.bincount((true_index * n_pred + pred_index).ravel(), minlength=n_true * n_pred).reshape(
-        n_true, n_pred
-    )
+    shape = len(true_ids), len(pred_ids)
+    pair_index = np.ravel_multi_index((true_index.ravel(), pred_index.ravel()), shape)
+    pairs = np.bincount(pair_index, minlength=shape[0] * shape[1]).reshape(shape)
     true_area, pred_area = pairs.sum(axis=1), pairs.sum(axis=0)
 
     # np.unique sorts, so background, where there is any, is the first row and the first column.
@@ -134,8 +134,8 @@ def pooled_ap(
     """TP / (TP + FP + FN) with the counts of all images added first, as StarDist's evaluation does.
 
     Not Kaggle's score: here an image with 300 nuclei weighs a hundred times one with 3, there they weigh the
-    same. Say which one a figure is. (StarDist: Schmidt et al., MICCAI 2018. Its `matching` counts an IoU equal
-    to the threshold as a match; here it is strictly above, as in `average_precision`.)
+    same. Say which one a figure is. (StarDist: Schmidt et al., MICCAI 2018. Its `matching` counts an IoU
+    equal to the threshold as a match; here it is strictly above, as in `average_precision`.)
 
     pairs: (true, pred) label images. Returns float64 (thresholds,).
     """
@@ -146,29 +146,24 @@ def pooled_ap(
     return _precision(*totals)
 
 
-def _foregrounds(
-    function: str, true_mask: np.ndarray, pred_mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _foregrounds(function: str, true_mask: np.ndarray, pred_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both masks as bool, checked; a label image is taken as its foreground."""
     true_mask, pred_mask = np.asarray(true_mask), np.asarray(pred_mask)
     for name, mask in (("true_mask", true_mask), ("pred_mask", pred_mask)):
         if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
-            raise TypeError(
-                f"{function}: {name} has dtype {mask.dtype}, bool or integer is needed: threshold it first"
-            )
+            raise TypeError(f"{function}: {name} has dtype {mask.dtype}, bool or integer is needed: threshold it first")
         if mask.size == 0:
             raise ValueError(f"{function}: {name} has shape {mask.shape}, which holds no pixels")
     if true_mask.shape != pred_mask.shape:
-        raise ValueError(
-            f"{function}: pred_mask has shape {pred_mask.shape}, true_mask has {true_mask.shape}"
-        )
+        raise ValueError(f"{function}: pred_mask has shape {pred_mask.shape}, true_mask has {true_mask.shape}")
     return true_mask != 0, pred_mask != 0
 
 
 def dice(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
     """Dice coefficient 2 |A and B| / (|A| + |B|) of two foregrounds; 1 where both are empty.
 
-    true_mask, pred_mask: bool, or integers whose non-zero pixels are foreground, of the same shape. In [0, 1].
+    true_mask, pred_mask: bool, or integers whose non-zero pixels are foreground, of the same shape.
+    Returns a number in [0, 1].
     """
     true_mask, pred_mask = _foregrounds("dice", true_mask, pred_mask)
     total = np.count_nonzero(true_mask) + np.count_nonzero(pred_mask)
@@ -176,7 +171,10 @@ def dice(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
 
 
 def iou(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
-    """Intersection over union (Jaccard index) of two foregrounds; 1 if both are empty. Arguments as in `dice`."""
+    """Intersection over union (Jaccard index) of two foregrounds; 1 where both are empty.
+
+    Arguments and range as in `dice`.
+    """
     true_mask, pred_mask = _foregrounds("iou", true_mask, pred_mask)
     union = np.count_nonzero(true_mask | pred_mask)
     return np.count_nonzero(true_mask & pred_mask) / union if union else 1.0
@@ -185,9 +183,7 @@ def iou(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
 SCORES = ("mean_ap", "ap50", "dice", "iou")
 
 
-def evaluate_instances(
-    samples: Sequence, predictions: Sequence[np.ndarray], method: str = "prediction"
-) -> list[dict]:
+def evaluate_instances(samples: Sequence, predictions: Sequence[np.ndarray], method: str = "prediction") -> list[dict]:
     """Score one method's label images against the truth: one row an image.
 
     samples: objects with `.id`, `.kind` and `.labels` (H, W). predictions: label images in the same order.
@@ -246,9 +242,7 @@ def score_table(rows: Sequence[Mapping]) -> list[dict]:
 def format_table(table: Sequence[Mapping]) -> str:
     """Rows with the same keys as aligned text columns: words to the left, numbers to the right."""
     columns = list(table[0])
-    cells = [columns] + [
-        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in table
-    ]
+    cells = [columns] + [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in table]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     is_word = [isinstance(table[0][column], str) for column in columns]
     return "\n".join(
@@ -260,10 +254,10 @@ def format_table(table: Sequence[Mapping]) -> str:
     )
 
 
-def write_rows(path, rows: Sequence[Mapping]) -> None:
+def write_rows(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Write rows with the same keys (a score table, per-image rows) as CSV, replacing an older file whole."""
-    from .io import atomic_path
-
+    if not rows:
+        raise ValueError(f"write_rows: rows is empty, there is nothing to write to {path}")
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
