@@ -1,0 +1,24 @@
+"""Reading, augmenting and making images with their labels. Names are imported when first used."""
+
+import importlib
+
+# Public name -> the module it lives in.
+_HOME = {
+    "files": ["DataError", "ImageFiles", "to_rgb8"],
+    "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
+}
+_NAMES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str):
+    if name not in _NAMES:
+        raise AttributeError(f"module 'tinynet.data' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tinynet.data.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

@@ -1,0 +1,228 @@
+"""Nuclei images with their label images: reading them, what kind they are, and their train/validation split.
+
+Two layouts are read, each from a zip archive or a folder, with or without a folder on top:
+
+* Kaggle's, of the 2018 Data Science Bowl (BBBC038; Caicedo et al., Nature Methods 16, 2019):
+  `<id>/images/<id>.png` and `<id>/masks/*.png`, one mask for each nucleus;
+* your own: `images/<name>.*` and `labels/<name>.*`, label images (0 background, each nucleus its own number).
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from tinynet.data.files import DataError, ImageFiles, decode, to_rgb8
+
+KINDS = ("fluorescence", "histology", "brightfield")
+SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
+
+
+@dataclass
+class Sample:
+    """One image and its nuclei.
+
+    `image` (H, W, 3) uint8; `labels` (H, W) int32, 0 background and 1..n the nuclei, or None where nobody marked
+    them; `kind` one of `KINDS`; `group` the images that show the same field or look alike share it.
+    """
+
+    id: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    kind: str
+    group: str
+
+
+def read_nuclei(path: str | Path, ids: Iterable[str] | None = None, progress: bool = True) -> list[Sample]:
+    """Read images and their labels from a zip archive or a folder, sorted by id.
+
+    `ids` limits the reading to these; `progress` shows a bar where there is a terminal. Where two masks overlap the
+    one whose name sorts first keeps the pixel. Empty masks are skipped with one warning for all.
+
+    Raises `DataError`, naming the file, on anything broken: see `ImageFiles` and `decode`; also on an image
+    without masks or label image, a mask of another size than its image, no image at all, and an unknown id.
+    """
+    from tqdm import tqdm
+
+    with ImageFiles(path) as files:
+        entries = _layout(files)
+        if ids is not None:
+            ids = sorted(set(ids))
+            missing = [i for i in ids if i not in entries]
+            if missing:
+                raise DataError(f"{path}: no image with id {missing[0]!r} ({len(missing)} of {len(ids)} ids missing)")
+            entries = {i: entries[i] for i in ids}
+        groups = {row["id"]: row["group"] for row in split_table()}
+        skipped: list[str] = []
+        samples = []
+        hide = not (progress and sys.stderr.isatty())
+        for id_, (image_name, label_names) in tqdm(entries.items(), "reading images", disable=hide, unit="image"):
+            image = to_rgb8(files.read_array(image_name), files.where(image_name))
+            if PurePosixPath(label_names[0]).parts[-2] == "masks":
+                labels = _paint_masks(files, label_names, image.shape[:2], skipped)
+            else:
+                labels = _read_labels(files, label_names[0], image.shape[:2])
+            samples.append(Sample(id_, image, labels, image_kind(image), groups.get(id_, id_)))
+    if skipped:
+        warnings.warn(f"{path}: {len(skipped)} empty masks skipped, the first is {skipped[0]}", stacklevel=2)
+    return samples
+
+
+def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
+    """What belongs together: {id: (image name, mask names or [label image name])}, sorted by id."""
+    paths = [PurePosixPath(name) for name in files.names]
+    own = any(p.parent.name == "labels" for p in paths)
+    images: dict[str, str] = {}
+    labels: dict[str, list[str]] = {}
+    for p in paths:
+        id_ = p.stem if own else p.parent.parent.name  # Kaggle: the folder's name; own folders: the file's name
+        if p.parent.name == "images":
+            if id_ in images:
+                raise DataError(f"{files.where(str(p))}: a second image of {id_!r}, after {images[id_]}; need one")
+            images[id_] = str(p)
+        elif p.parent.name == ("labels" if own else "masks"):
+            labels.setdefault(id_, []).append(str(p))
+    if not images:
+        raise DataError(f"{files.path}: no images; need <id>/images/ and <id>/masks/, or images/ and labels/")
+    for id_, name in images.items():
+        found = labels.get(id_, [])
+        if not found or (own and len(found) > 1):
+            need = "exactly one label image of the same name in labels/" if own else "its masks in masks/"
+            raise DataError(f"{files.where(name)}: need {need}, found {len(found)}")
+    return {id_: (images[id_], sorted(labels[id_])) for id_ in sorted(images)}
+
+
+def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], skipped: list[str]) -> np.ndarray:
+    """One label image from one-nucleus masks. Names of masks without a pixel of their own go to `skipped`."""
+    labels = np.zeros(shape, np.int32)
+    count = 0
+    for name in names:
+        mask = files.open_image(name)
+        if (mask.height, mask.width) != shape:
+            raise DataError(
+                f"{files.where(name)}: mask of {mask.width} x {mask.height}; "
+                f"its image has {shape[1]} x {shape[0]} (width x height)"
+            )
+        if mask.mode not in ("L", "1"):
+            mask = mask.convert("RGB").convert("L")  # by way of RGB, so that alpha cannot count as foreground
+        box = mask.getbbox()  # a nucleus is small: paint its bounding box, not the whole image
+        if box is None:
+            skipped.append(files.where(name))
+            continue
+        left, top, right, bottom = box
+        part = labels[top:bottom, left:right]
+        free = (np.asarray(mask.crop(box)) > 0) & (part == 0)
+        if not free.any():
+            skipped.append(files.where(name))
+            continue
+        count += 1
+        part[free] = count
+    return labels
+
+
+def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """A label image, renumbered 1..n."""
+    stored = decode(files.read(name), files.where(name), palette_as_index=True)
+    if stored.shape != shape:
+        raise DataError(f"{files.where(name)}: label image of shape {stored.shape}; its image has {shape}")
+    if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.rint(stored)).all()):
+        raise DataError(f"{files.where(name)}: labels must be whole numbers, found fractions or NaN")
+    if stored.min() < 0:
+        raise DataError(f"{files.where(name)}: label {stored.min()}; need 0 for background and positive numbers")
+    numbers, labels = np.unique(stored, return_inverse=True)
+    labels = labels.reshape(shape).astype(np.int32)
+    return labels if numbers[0] == 0 else labels + 1  # without a background pixel the first number is a nucleus
+
+
+def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Images alone, of any size, one at a time: pairs of (name, (H, W, 3) uint8), see `to_rgb8`.
+
+    `paths` is one or several of: zip archive, folder, image file. Files in folders called `masks` or `labels` are
+    passed over. The name is the file's without its suffix (in Kaggle's layout that is the id); where two files of
+    one archive or folder share it, the path with `_` for `/`, so that results never overwrite each other.
+
+    Raises `DataError` if there is no image at all, if two would get the same name, or if one cannot be read.
+    """
+    if isinstance(paths, str | Path):
+        paths = [paths]
+    seen: dict[str, str] = {}
+    for path in paths:
+        with ImageFiles(path) as files:
+            names = [n for n in files.names if PurePosixPath(n).parent.name not in ("masks", "labels")]
+            if not names:
+                raise DataError(f"{path}: no image in it; need PNG, TIFF, JPEG or BMP files")
+            stems = [PurePosixPath(n).stem for n in names]
+            for file_name, stem in zip(names, stems, strict=True):
+                where = files.where(file_name)
+                name = stem if stems.count(stem) == 1 else file_name.replace("/", "_")
+                if name in seen:
+                    raise DataError(f"{where}: the name {name!r} was taken by {seen[name]}; rename one of them")
+                seen[name] = where
+                yield name, to_rgb8(files.read_array(file_name), where)
+    if not seen:
+        raise DataError("read_images: no paths given; need at least one zip archive, folder or image file")
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """The mean of R, G and B: (H, W, 3) to (H, W) float32."""
+    return image.mean(axis=2, dtype=np.float32)
+
+
+def image_kind(image: np.ndarray) -> str:
+    """How an image was made: "fluorescence" (bright nuclei on dark), "histology" (stained) or "brightfield" (grey).
+
+    Coloured (the channels lie more than 8 levels apart on average) and not dark (grey median above 80): histology.
+    Otherwise bright (above 127) is bright-field, dark is fluorescence. `image` (H, W, 3) uint8.
+    """
+    colour = float((image.max(axis=2) - image.min(axis=2)).mean())
+    median = float(np.median(grey(image)))
+    if colour > 8 and median > 80:
+        return "histology"
+    return "brightfield" if median > 127 else "fluorescence"
+
+
+def normalize(image: np.ndarray) -> np.ndarray:
+    """Bring an image to dark background and common contrast; do it to whole images, never to crops or tiles.
+
+    Bright images (grey median above 127) are inverted; then all three channels are scaled by one line that sends the
+    1st percentile of grey to 0 and the 99.7th to 1; the result is clipped to [-0.5, 2].
+
+    `image` (H, W, 3), uint8 or float in [0, 255]; returns (H, W, 3) float32.
+    """
+    slope, offset = normalization(image)
+    return np.clip(image.astype(np.float32) * slope + offset, -0.5, 2.0)
+
+
+def normalization(image: np.ndarray) -> tuple[float, float]:
+    """The line of `normalize`, before clipping: (slope, offset), so that a crop can be scaled as its whole image."""
+    levels = grey(image)
+    inverted = np.median(levels) > 127
+    low, high = np.percentile(255 - levels if inverted else levels, [1, 99.7])
+    slope = 1 / max(float(high - low), 1.0)  # a flat image stays flat: its rounding noise is not blown up
+    return (-slope, (255 - float(low)) * slope) if inverted else (slope, -float(low) * slope)
+
+
+@functools.cache
+def split_table() -> tuple[dict[str, str], ...]:
+    """The committed split: one row for each known image, with the keys id, kind, group and split."""
+    with SPLIT_TABLE.open(newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def validation_ids() -> frozenset[str]:
+    """The ids of the committed validation split; see `make_split` for how they were chosen."""
+    return frozenset(row["id"] for row in split_table() if row["split"] == "validation")
+
+
+def split(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """(training, validation) by the committed split. Images it does not know train."""
+    samples = list(samples)
+    held_out = validation_ids()
+    return [s for s in samples if s.id not in held_out], [s for s in samples if s.id in held_out]
