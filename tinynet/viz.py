@@ -1,0 +1,258 @@
+"""Pictures: outlines on images, montages and training curves.
+
+Everything here returns or writes plain RGB pictures, without a window and without the global state of pyplot.
+The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .io import atomic_path
+from .metrics import check_labels, check_same_shape, iou_matrix
+
+ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
+BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
+
+OUTLINES = np.array([ORANGE, SKY, YELLOW, VERMILLION, PURPLE, GREEN], dtype=np.uint8)
+HIT, MISS, FALSE_ALARM = SKY, YELLOW, VERMILLION
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+FONT_SIZE = 13  # pixels
+
+
+def _check_image(function: str, image: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise TypeError(f"{function}: image has dtype {image.dtype}, uint8 is needed")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"{function}: image has shape {image.shape}, (H, W, 3) with at least one pixel is needed")
+    if labels is not None and labels.shape != image.shape[:2]:
+        raise ValueError(
+            f"{function}: labels have shape {labels.shape}, image {image.shape}; they must be the same image"
+        )
+    return image
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """Brighten a dim image for the eye: grey percentile 99.8 becomes white, black stays black.
+
+    image: uint8 (H, W, 3). Returns uint8 (H, W, 3); an image that is bright already comes back unchanged.
+    Fluorescence images often use a fifth of the scale, and outlines would float on black. For looking only,
+    never for measuring.
+    """
+    white = np.percentile(_check_image("stretch", image).mean(axis=2), 99.8)
+    return np.clip(image * (255 / max(white, 1)), 0, 255).astype(np.uint8)
+
+
+# --- outlines -----------------------------------------------------------------------------------------------
+
+
+def draw_outlines(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
+    """Colour the outermost pixels of every nucleus, in place; a nucleus cut by the image border stays open
+    there.
+
+    picture: uint8 (H, W, 3); labels: integers (H, W); colours: uint8 (H, W, 3) or one colour (3,). Background
+    next to an outline turns black, which makes light colours visible on bright images and changes nothing on
+    dark ones.
+    """
+    from skimage.segmentation import find_boundaries
+
+    edge = find_boundaries(labels, mode="inner")
+    picture[find_boundaries(labels, mode="outer") & (labels == 0)] = BLACK
+    picture[edge] = np.broadcast_to(colours, picture.shape)[edge]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image, stretched for the eye, with each nucleus outlined in a colour given by its number.
+
+    image: uint8 (H, W, 3); labels: integers (H, W). Returns uint8 (H, W, 3).
+    """
+    labels = check_labels("overlay", "labels", labels)
+    picture = stretch(_check_image("overlay", image, labels))
+    draw_outlines(picture, labels, OUTLINES[labels % len(OUTLINES)])
+    return picture
+
+
+def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """What was found, what was missed and what is not there, as outlines, with the counts in a legend below.
+
+    A hit is a predicted nucleus with an IoU above 0.5 with a true one (its predicted outline is drawn); a
+    miss is a true nucleus, a false alarm a predicted one, without such a partner.
+
+    image: uint8 (H, W, 3); true, pred: integers (H, W). Returns uint8 (H + legend, W, 3), or wider where the
+    image is narrower than the legend's longest entry.
+    """
+    true, pred = (check_labels("comparison_overlay", name, x) for name, x in (("true", true), ("pred", pred)))
+    check_same_shape("comparison_overlay", true, pred)
+    picture = stretch(_check_image("comparison_overlay", image, true))
+
+    matched = iou_matrix(true, pred) > 0.5
+    true_ids, pred_ids = (np.unique(labels[labels > 0]) for labels in (true, pred))
+    missed, hit = true_ids[~matched.any(axis=1)], matched.any(axis=0)
+    for labels, ids, colour in ((true, missed, MISS), (pred, pred_ids[~hit], FALSE_ALARM), (pred, pred_ids[hit], HIT)):
+        draw_outlines(picture, np.where(np.isin(labels, ids), labels, 0), colour)
+
+    legend = (
+        (f"hit (IoU > 0.5): {hit.sum()}", HIT),
+        (f"missed: {len(missed)}", MISS),
+        (f"false alarm: {(~hit).sum()}", FALSE_ALARM),
+    )
+    return _stack(picture, _legend(legend, picture.shape[1]))
+
+
+# --- text and montage ---------------------------------------------------------------------------------------
+
+
+def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
+
+
+def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
+    """Coloured text on black, as many entries to a line as fit into `width` pixels; larger on large images."""
+    font_size = max(FONT_SIZE, width // 30)
+    font, gap, line_height = _font(font_size), font_size, font_size + 5
+    lengths = [int(np.ceil(font.getlength(text))) + gap for text, _ in entries]
+    places, x, y = [], 0, 0
+    for length in lengths:
+        if x and x + length > width:
+            x, y = 0, y + line_height
+        places.append((x + gap // 2, y + 1))
+        x += length
+    strip = Image.new("RGB", (max(width, *lengths), y + line_height), BLACK)
+    draw = ImageDraw.Draw(strip)
+    for place, (text, colour) in zip(places, entries, strict=True):
+        draw.text(place, text, fill=colour, font=font)
+    return np.asarray(strip)
+
+
+def _stack(*pictures: np.ndarray) -> np.ndarray:
+    """Pictures below each other, the narrower ones filled up with black on the right."""
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0))) for p in pictures])
+
+
+def _to_width(picture: np.ndarray, width: int) -> Image.Image:
+    """Scale to a width and the height that goes with it; single pixels stay visible when enlarged."""
+    image = Image.fromarray(picture)
+    height = max(1, round(image.height * width / image.width))
+    smooth, sharp = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
+    return image.resize((width, height), sharp if width > image.width else smooth)
+
+
+def panel(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    captions: Sequence[str] | None = None,
+    width: int = 256,
+) -> np.ndarray:
+    """A montage: one row of pictures per image, a title above each column, a caption below each row.
+
+    rows: lists of uint8 pictures (H, W, 3) of any size; titles: one per column; captions: one per row, or
+    None; width: what each picture is scaled to, in pixels. Returns uint8 (height, width, 3); `save_png`
+    writes it. Raises ValueError where the numbers of pictures, titles and captions do not agree.
+    """
+    if not rows:
+        raise ValueError("panel: rows is empty, at least one row of pictures is needed")
+    for number, row in enumerate(rows):
+        if len(row) != len(titles):
+            raise ValueError(f"panel: row {number} has {len(row)} pictures, titles name {len(titles)} columns")
+    if captions is not None and len(captions) != len(rows):
+        raise ValueError(f"panel: {len(captions)} captions for {len(rows)} rows")
+
+    gap, text_height = 8, FONT_SIZE + 7
+    scaled = [[_to_width(_check_image("panel", picture), width) for picture in row] for row in rows]
+    below = gap if captions is None else gap + text_height
+    heights = [max(picture.height for picture in row) + below for row in scaled]
+    canvas = Image.new("RGB", (gap + len(titles) * (width + gap), text_height + sum(heights)), WHITE)
+    draw = ImageDraw.Draw(canvas)
+    lefts = [gap + column * (width + gap) for column in range(len(titles))]
+    for left, title in zip(lefts, titles, strict=True):
+        draw.text((left, 2), title, fill=BLACK, font=_font())
+    top = text_height
+    for number, (row, height) in enumerate(zip(scaled, heights, strict=True)):
+        for left, picture in zip(lefts, row, strict=True):
+            canvas.paste(picture, (left, top))
+        if captions is not None:
+            draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=_font())
+        top += height
+    return np.asarray(canvas)
+
+
+def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
+    """Write a uint8 picture (H, W, 3) as PNG; an older file of that name is replaced by a whole one or not at
+    all.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(_check_image("save_png", picture)).save(temporary, format="PNG")
+
+
+# --- training curves ----------------------------------------------------------------------------------------
+
+
+def _read_columns(csv_path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Columns of a CSV table as float64; what is no number (an empty cell, a word) is nan."""
+    with open(csv_path, newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if None not in row.values()]  # a line still being written is short
+        names = reader.fieldnames or []
+    if "epoch" not in names:
+        raise ValueError(f"plot_curve: {csv_path} has no column 'epoch', only {names}")
+    if not rows:
+        raise ValueError(f"plot_curve: {csv_path} has no rows yet")
+    return {name: np.array([_number(row[name]) for row in rows]) for name in names}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _quantity(column: str) -> str:
+    """What a column measures: `train_loss` and `val_loss` both measure `loss`."""
+    return column.removeprefix("train_").removeprefix("val_")
+
+
+def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
+    """Draw the training curves of a table of epochs: one small plot a quantity, training and validation
+    together.
+
+    csv_path: CSV with the columns `epoch` and any others; `train_x` and `val_x` share the plot of `x`.
+    Columns without a number are left out; where a cell is empty the line goes on to the next value. Raises
+    ValueError where there is no column `epoch`, no row or no number.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = _read_columns(csv_path)
+    epochs = columns.pop("epoch")
+    columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    if not columns:
+        raise ValueError(f"plot_curve: {csv_path} has no column of numbers beside 'epoch'")
+    quantities = list(dict.fromkeys(_quantity(name) for name in columns))
+
+    across = min(3, len(quantities))
+    down = -(-len(quantities) // across)
+    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for number, quantity in enumerate(quantities, start=1):
+        axes = figure.add_subplot(down, across, number)
+        for name, values in columns.items():
+            if _quantity(name) == quantity:
+                known = np.isfinite(values)
+                colour, marker = (VERMILLION, "s") if name.startswith("val_") else (BLUE, "o")
+                style = {"color": np.array(colour) / 255, "marker": marker, "markersize": 3}
+                axes.plot(epochs[known], values[known], label=name, **style)
+        axes.set_title(quantity)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with atomic_path(png_path) as temporary:
+        canvas.print_png(temporary)
