@@ -1,0 +1,141 @@
+"""The one table of the op rooms: every op x tier x implementation x dtype x layout x case.
+
+A new op is tested by adding its folder: this file walks all rooms and needs no change. What is checked:
+every kernel of every tier agrees with the reference in float64 and keeps dtype and shape; `out=` is filled
+wholly; inputs are left alone; the op's first and second derivatives agree with differences.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+
+from tinynet.gradcheck import gradcheck, gradgradcheck
+from tinynet.kernels import TIERS, implementation_kernel, implementations, kernel_names, ops, use_backend, use_kernels
+
+FAST_TIERS = [tier for tier in TIERS if tier != "reference"]
+VARIETIES = [(op, tier, name) for op in ops() for tier in FAST_TIERS for name in implementations(op, tier)]
+
+
+def cases_of(op: str, large: bool = True) -> list:
+    module = importlib.import_module(f"tinynet.ops.{op}.cases")
+    return module.cases(np.random.default_rng(7), large=large)
+
+
+def cast(value, dtype):
+    """Float arrays in `dtype`; everything else as it is."""
+    is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(dtype) if is_float else value
+
+
+def spread(value):
+    """The same numbers in memory that is not contiguous along any axis."""
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return value
+    wide = np.zeros([2 * n for n in value.shape], value.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in value.shape)]
+    view[...] = value
+    return view
+
+
+def results(value) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def tolerance(dtype, terms: int) -> float:
+    """Rounding errors of a sum grow like the square root of its length when their signs are random."""
+    return 8 * float(np.finfo(dtype).eps) * max(1.0, np.sqrt(terms))
+
+
+def assert_close(got, want, dtype, terms, what):
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, the reference has {want.shape}"
+    if want.dtype.kind != "f":
+        np.testing.assert_array_equal(got, want, err_msg=what)
+        return
+    scale = np.max(np.abs(want), initial=1.0)
+    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=tolerance(dtype, terms), err_msg=what)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "spread"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("op", "tier", "implementation"), VARIETIES)
+def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layout):
+    for case in cases_of(op):
+        for name, (arrays, parameters) in case.calls.items():
+            what = f"{op}.{name}, {case.label}"
+            given = tuple(cast(a, dtype) for a in arrays)
+            if layout == "spread":
+                given = tuple(spread(a) for a in given)
+            before = [np.array(a, copy=True) if isinstance(a, np.ndarray) else a for a in given]
+            wants = results(implementation_kernel(op, name, "reference")(*arrays, **parameters))
+            gots = results(implementation_kernel(op, name, tier, implementation)(*given, **parameters))
+            for got, want in zip(gots, wants, strict=True):
+                if want.dtype.kind == "f" and want.dtype != np.float32:
+                    same = got.dtype == dtype or got.dtype == want.dtype  # sums may be kept in float64
+                    assert same, f"{what}: {dtype} came back as {got.dtype}"
+                assert_close(got, want, dtype, case.terms, what)
+            for a, b in zip(given, before):
+                if isinstance(a, np.ndarray):
+                    np.testing.assert_array_equal(a, b, err_msg=f"{what} changed its input")
+
+
+@pytest.mark.parametrize("op", ops())
+@pytest.mark.parametrize("tier", list(TIERS))
+def test_out_is_filled_wholly(op, tier):
+    """`out` is poisoned first: what a kernel leaves unwritten, or adds to, shows."""
+    checked = 0
+    for case in cases_of(op):
+        for name, (arrays, parameters) in case.calls.items():
+            function = implementation_kernel(op, name, tier)
+            if "out" not in inspect.signature(function).parameters:
+                continue
+            want = function(*arrays, **parameters)
+            if isinstance(want, tuple):
+                continue
+            out = np.full_like(want, np.nan if want.dtype.kind == "f" else -77)
+            got = function(*arrays, out=out, **parameters)
+            assert got is out, f"{op}.{name} must return the out it was given"
+            np.testing.assert_array_equal(out, want, err_msg=f"{op}.{name}, {case.label}")
+            checked += 1
+    assert checked, f"no kernel of {op} takes out="
+
+
+@pytest.mark.parametrize("op", ops())
+@pytest.mark.parametrize("tier", list(TIERS))
+def test_gradients(op, tier):
+    with use_backend(tier):
+        for case in cases_of(op, large=False):
+            gradcheck(case.function, case.inputs)
+
+
+@pytest.mark.parametrize(("op", "tier", "implementation"), VARIETIES)
+def test_gradients_of_named_implementations(op, tier, implementation):
+    with use_backend(tier), use_kernels(op, implementation):
+        gradcheck(cases_of(op, large=False)[0].function, cases_of(op, large=False)[0].inputs)
+
+
+@pytest.mark.parametrize("op", ops())
+def test_second_derivatives(op):
+    for case in cases_of(op, large=False)[:6]:
+        gradgradcheck(case.function, case.inputs)
+
+
+@pytest.mark.parametrize("op", ops())
+def test_every_kernel_has_a_case_and_the_room_its_files(op):
+    reached = set().union(*(case.calls for case in cases_of(op)))
+    assert reached == set(kernel_names(op)), f"{op}: cases.py must call every kernel"
+    room = importlib.import_module(f"tinynet.ops.{op}").__path__[0]
+    for file in ("derivation.md", "reference.py", "cpu.py", "op.py", "cases.py"):
+        assert (importlib.import_module("pathlib").Path(room) / file).exists(), f"{op} has no {file}"
+
+
+@pytest.mark.parametrize("op", ops())
+@pytest.mark.parametrize("tier", FAST_TIERS)
+def test_tiers_have_the_same_kernels_with_the_same_parameters(op, tier):
+    for name in kernel_names(op):
+        reference = inspect.signature(implementation_kernel(op, name, "reference")).parameters
+        fast = inspect.signature(implementation_kernel(op, name, tier)).parameters
+        assert list(reference) == list(fast), f"{op}.{name}: {list(fast)} in {tier}, {list(reference)} in reference"

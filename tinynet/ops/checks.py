@@ -1,0 +1,40 @@
+"""Checks that the ops share; every message names the op, the argument, what it was and what was needed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+def check_float(op: str, **arguments: Any) -> None:
+    """All arguments are arrays or Tensors of one floating-point dtype; None is let through."""
+    dtypes = {}
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"{op}: {name} is a {type(value).__name__}; a Tensor or an array is needed")
+        if value.dtype.kind != "f":
+            raise TypeError(f"{op}: {name} has dtype {value.dtype}; a floating-point one is needed")
+        dtypes[name] = value.dtype
+    if len(set(dtypes.values())) > 1:
+        listed = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"{op}: {listed}; all must have one dtype (convert with .astype)")
+
+
+def check_ndim(op: str, name: str, value: Any, ndim: int, meaning: str) -> None:
+    """`value` has `ndim` axes, whose meaning the message gives."""
+    if value.ndim != ndim:
+        raise ValueError(f"{op}: {name} has shape {tuple(value.shape)}; {ndim} axes {meaning} are needed")
+
+
+def pair(op: str, name: str, value: int | tuple[int, int], at_least: int) -> tuple[int, int]:
+    """(y, x) from a number for both or from a pair; both must be integers >= at_least."""
+    try:
+        y, x = (value, value) if not isinstance(value, (tuple, list)) else value
+        y, x = operator.index(y), operator.index(x)
+    except (TypeError, ValueError):
+        raise ValueError(f"{op}: {name} is {value!r}; an integer or a pair (y, x) of integers is needed") from None
+    if min(y, x) < at_least:
+        raise ValueError(f"{op}: {name} is {value}; it must be at least {at_least}")
+    return y, x

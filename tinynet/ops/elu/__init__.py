@@ -1,0 +1,1 @@
+"""The exponential linear unit; start with derivation.md."""

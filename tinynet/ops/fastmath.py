@@ -1,0 +1,77 @@
+"""exp and its relatives for Numba kernels, fast where speed is needed: float32.
+
+LLVM vectorises loops of additions and multiplications, but calls the C library element by element for exp;
+that is forty times slower. A branch-free polynomial keeps the loop vectorised. float64 is for checking and
+takes the C library's function.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+F = np.float32
+
+# What the optimiser may do in element-wise kernels: use fused multiply-add and ignore the sign of zero.
+# Not the rest of `fastmath=True`: it would assume that there is no NaN, and hide the ones there are.
+ELEMENTWISE = {"contract", "nsz"}
+
+
+@intrinsic
+def _float_of_bits(typing_context, bits):
+    """The float32 whose 32 bits are those of an int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+def exp_of_nonpositive(x):
+    """exp(x) for x <= 0, as Python sees it; inside a jitted kernel the implementation below is used."""
+    return np.exp(x)
+
+
+def expm1_of_nonpositive(x):
+    """exp(x) - 1 for x <= 0, exact near 0 where exp(x) - 1 would cancel."""
+    return np.expm1(x)
+
+
+@njit(inline="always")
+def _expm1_float32(x):
+    """Cody-Waite range reduction and a polynomial: x = n log 2 + r with |r| <= (log 2) / 2, then
+
+        exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1).
+
+    The coefficients are the minimax polynomial of the Cephes library's expf; error below 2 units in the last place.
+    """
+    x = F(-87) if x < F(-87) else x  # below, 2^n would leave the range of float32; a NaN stays a NaN
+    n = np.floor(x * F(1.44269504) + F(0.5))
+    r = (x - n * F(0.693359375)) + n * F(2.12194440e-4)  # log 2 in two parts: the first product is exact
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    expm1_r = p * (r * r) + r
+    two_to_n = _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return two_to_n * expm1_r + (two_to_n - F(1))
+
+
+@overload(expm1_of_nonpositive, inline="always")
+def _expm1_of_nonpositive(x):
+    if x == types.float32:
+        return lambda x: _expm1_float32(x)
+    return lambda x: math.expm1(x)
+
+
+@overload(exp_of_nonpositive, inline="always")
+def _exp_of_nonpositive(x):
+    if x == types.float32:
+        return lambda x: F(1) + _expm1_float32(x)
+    return lambda x: math.exp(x)
