@@ -12,8 +12,22 @@ _HOME = {
     "tensor": ["Tensor", "Function", "tensor", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
     "kernels": ["use_kernels", "use_backend", "backend"],
     "random": ["seed"],
+    "gradcheck": ["gradgradcheck"],
 }
-_MODULES = {"nn", "optim", "data", "io", "metrics", "instances", "train", "viz", "kernels", "basic_ops", "random"}
+_MODULES = {
+    "nn",
+    "optim",
+    "data",
+    "io",
+    "metrics",
+    "instances",
+    "train",
+    "viz",
+    "kernels",
+    "basic_ops",
+    "random",
+    "gradcheck",
+}
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_NAMES)

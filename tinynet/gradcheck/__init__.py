@@ -1,0 +1,35 @@
+"""Is this gradient right? Checks of `backward` against numerical derivatives of `forward`.
+
+    numeric.py   numerical derivatives with an error bar, and the complex step
+    check.py     gradcheck, gradgradcheck, check_reference and the result they return
+
+The module itself can be called: `tinynet.gradcheck(fn, inputs)` is `tinynet.gradcheck.gradcheck(fn, inputs)`.
+"""
+
+import sys
+from types import ModuleType
+
+from .check import CheckResult, GradientError, InputCheck, check_reference, gradcheck, gradgradcheck
+from .numeric import Derivative, central_differences, complex_step
+
+__all__ = [
+    "CheckResult",
+    "Derivative",
+    "GradientError",
+    "InputCheck",
+    "central_differences",
+    "check_reference",
+    "complex_step",
+    "gradcheck",
+    "gradgradcheck",
+]
+
+
+class _CallableModule(ModuleType):
+    """`import tinynet.gradcheck` puts this module where `tinynet.gradcheck(fn, inputs)` expects a function."""
+
+    def __call__(self, *args, **parameters) -> CheckResult:
+        return gradcheck(*args, **parameters)
+
+
+sys.modules[__name__].__class__ = _CallableModule
