@@ -1,0 +1,76 @@
+"""Initial values of weights.
+
+A layer computes y = sum of `fan_in` products w * x. If the x and w are independent with mean zero, then
+var(y) = fan_in * var(w) * E[x^2], so the size of the signal is kept from layer to layer when var(w) is chosen
+to match. The backward pass has the same sum over `fan_out` products.
+
+* He: ReLU and its relatives set half of the signal to zero, so var(w) = 2 / fan_in.
+  He et al., Delving Deep into Rectifiers, 2015, section 2.2.
+* Glorot: for layers that are nearly linear, a compromise between the two passes,
+  var(w) = 2 / (fan_in + fan_out). Glorot and Bengio, Understanding the difficulty of training deep
+  feedforward neural networks, 2010, section 4.2.1.
+
+The normal ones draw as Keras does, from a normal distribution cut off at two of its standard deviations and
+widened so that the variance is the one above: no weight starts far out. Every call draws from a stream of its
+own, fixed by `tinynet.random.seed`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..random import generator
+
+# The standard deviation of a standard normal cut off at -2 and 2: sqrt(1 - 2 * 2 phi(2) / (2 Phi(2) - 1)).
+_STD_OF_TRUNCATED = 0.87962566103423978
+
+
+def fans(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> tuple[float, float]:
+    """(fan_in, fan_out): how many weighted values make one output, and how many outputs one value goes into.
+
+    shape: of the weight: (in, out) of a Linear; (KH, KW, C_in / groups, C_out) of a convolution, or with
+    transposed=True (KH, KW, C_out / groups, C_in). As everywhere, strides and borders are left out.
+    Raises ValueError for a shape with fewer than two axes.
+    """
+    if len(shape) < 2:
+        raise ValueError(f"fans: a weight has at least two axes (in, out), the shape given is {shape}")
+    taps = math.prod(shape[:-2])
+    near, far = taps * shape[-2], taps * shape[-1] / groups
+    return (far, near) if transposed else (near, far)
+
+
+def he_normal(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> np.ndarray:
+    """float32 weights with variance 2 / fan_in, truncated normal. Arguments as in `fans`."""
+    fan_in, _ = fans(shape, transposed, groups)
+    return _truncated_normal(shape, 2 / fan_in)
+
+
+def he_uniform(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> np.ndarray:
+    """float32 weights with variance 2 / fan_in, uniform. Arguments as in `fans`."""
+    fan_in, _ = fans(shape, transposed, groups)
+    return _uniform(shape, 2 / fan_in)
+
+
+def glorot_normal(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> np.ndarray:
+    """float32 weights with variance 2 / (fan_in + fan_out), truncated normal. Arguments as in `fans`."""
+    return _truncated_normal(shape, 2 / sum(fans(shape, transposed, groups)))
+
+
+def glorot_uniform(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> np.ndarray:
+    """float32 weights with variance 2 / (fan_in + fan_out), uniform. Arguments as in `fans`."""
+    return _uniform(shape, 2 / sum(fans(shape, transposed, groups)))
+
+
+def _truncated_normal(shape: tuple[int, ...], variance: float) -> np.ndarray:
+    rng = generator()
+    z = rng.standard_normal(shape)
+    while (far := np.abs(z) > 2).any():  # about 1 in 22 is drawn again
+        z[far] = rng.standard_normal(np.count_nonzero(far))
+    return (z * (math.sqrt(variance) / _STD_OF_TRUNCATED)).astype(np.float32)
+
+
+def _uniform(shape: tuple[int, ...], variance: float) -> np.ndarray:
+    limit = math.sqrt(3 * variance)  # the variance of a uniform distribution on -limit .. limit is limit^2 / 3
+    return generator().uniform(-limit, limit, shape).astype(np.float32)

@@ -1,0 +1,301 @@
+"""The layers: a Module each, holding the parameters of one operation of tinynet and calling it.
+
+Activations are (N, H, W, C): images, height, width, channels. A layer's arguments mean what those of its
+operation mean, and wrong shapes are reported by the operation. A size given as one number holds for height
+and width; a pair is (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import tinynet as tn
+
+from .. import random
+from ..ops.checks import pair
+from .init import glorot_uniform, he_normal
+from .module import Module, Parameter
+
+
+class Conv2d(Module):
+    """2-D convolution (cross-correlation): x (N, H, W, in_channels) -> (N, H', W', out_channels).
+
+    weight: (KH, KW, in_channels / groups, out_channels), drawn by `init`; bias: (out_channels,), zeros.
+    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
+    Raises ValueError where the numbers of channels are not positive multiples of groups.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        init: Callable[..., np.ndarray] = he_normal,
+    ) -> None:
+        _check_channels("Conv2d", in_channels, out_channels, groups)
+        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, 1)
+        self.stride = pair("Conv2d", "stride", stride, 1)
+        self.padding = pair("Conv2d", "padding", padding, 0)
+        self.dilation = pair("Conv2d", "dilation", dilation, 1)
+        self.groups = groups
+        self.weight = Parameter(init((*self.kernel_size, in_channels // groups, out_channels), groups=groups))
+        self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class ConvTranspose2d(Module):
+    """Transposed 2-D convolution: x (N, H, W, in_channels) -> (N, H', W', out_channels).
+
+    weight: (KH, KW, out_channels / groups, in_channels), drawn by `init`; bias: (out_channels,), zeros.
+    H' = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.
+    It is the gradient of a convolution with respect to its input, and grows a picture: it is mostly used
+    without an activation behind it, hence the Glorot default. Raises ValueError as Conv2d does.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        init: Callable[..., np.ndarray] = glorot_uniform,
+    ) -> None:
+        _check_channels("ConvTranspose2d", in_channels, out_channels, groups)
+        self.kernel_size = pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
+        self.stride = pair("ConvTranspose2d", "stride", stride, 1)
+        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self.dilation = pair("ConvTranspose2d", "dilation", dilation, 1)
+        self.groups = groups
+        shape = (*self.kernel_size, out_channels // groups, in_channels)
+        self.weight = Parameter(init(shape, transposed=True, groups=groups))
+        self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.conv_transpose2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class Linear(Module):
+    """x @ weight + bias on the last axis: (..., in_features) -> (..., out_features).
+
+    weight: (in_features, out_features), drawn by `init`; bias: (out_features,), zeros.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        init: Callable[..., np.ndarray] = he_normal,
+    ) -> None:
+        _check_channels("Linear", in_features, out_features, groups=1)
+        self.weight = Parameter(init((in_features, out_features)))
+        self.bias = Parameter(np.zeros(out_features, dtype=np.float32)) if bias else None
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        if x.shape[-1] != self.weight.shape[0]:
+            raise ValueError(
+                f"Linear: weight {self.weight.shape} expects {self.weight.shape[0]} features, "
+                f"x {x.shape} has {x.shape[-1]}"
+            )
+        y = tn.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class MaxPool2d(Module):
+    """The largest value of each window: (N, H, W, C) -> (N, H', W', C), or also where it was found.
+
+    stride: by default the window's size. return_indices: return (y, indices) as `MaxUnpool2d` needs them.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int] = 2,
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        return_indices: bool = False,
+    ) -> None:
+        self.kernel_size = pair("MaxPool2d", "kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else pair("MaxPool2d", "stride", stride, 1)
+        self.padding = pair("MaxPool2d", "padding", padding, 0)
+        self.return_indices = return_indices
+
+    def forward(self, x: tn.Tensor) -> Any:
+        return tn.max_pool2d(
+            x, self.kernel_size, stride=self.stride, padding=self.padding, return_indices=self.return_indices
+        )
+
+
+class MaxUnpool2d(Module):
+    """Put each value back where `MaxPool2d(..., return_indices=True)` found it, zeros elsewhere.
+
+    stride: of the pooling. forward(y, indices, size): y and indices (N, H, W, C); size: (height, width) of
+    the result, by default H and W times the stride, which is too small where pooling cut an odd border off.
+    """
+
+    def __init__(self, stride: int | tuple[int, int] = 2) -> None:
+        self.stride = pair("MaxUnpool2d", "stride", stride, 1)
+
+    def forward(self, y: tn.Tensor, indices: Any, size: tuple[int, int] | None = None) -> tn.Tensor:
+        if size is None:
+            size = (y.shape[1] * self.stride[0], y.shape[2] * self.stride[1])
+        return tn.max_unpool2d(y, indices, size=size)
+
+
+class Dropout(Module):
+    """In training, set each value to zero with probability p and divide the others by 1 - p; else pass on.
+
+    Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014, in the form
+    that scales in training, so that nothing is to be done in use.
+
+    The mask is a function of (seed, stream, step). A layer has a stream of its own, and one step follows the
+    other with each call in training (not inside `random.frozen()`). All three are part of the state dict, so
+    that a resumed run draws the masks the interrupted one would have drawn.
+    Raises ValueError unless 0 <= p < 1.
+    """
+
+    buffer_names = ("random_state",)
+
+    def __init__(self, p: float) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}; it must lie in 0 <= p < 1")
+        self.p = p
+        self.random_state = np.array([*random.new_stream(), 0], dtype=np.int64)  # seed, stream, step
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        seed, stream, step = (int(number) for number in self.random_state)
+        if not random.is_frozen():
+            self.random_state[2] += 1
+        return tn.dropout(x, self.p, seed=seed, stream=stream, step=step)
+
+
+class ELU(Module):
+    """x where x > 0, alpha (exp(x) - 1) elsewhere. Clevert et al., Fast and Accurate Deep Network Learning
+    by Exponential Linear Units, 2015."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.elu(x, self.alpha)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, slope x elsewhere."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.leaky_relu(x, self.slope)
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.tanh(x)
+
+
+class Maxout(Module):
+    """The largest of each `pieces` neighbouring channels: (..., C) -> (..., C / pieces).
+
+    Goodfellow et al., Maxout Networks, 2013.
+    """
+
+    def __init__(self, pieces: int = 2) -> None:
+        self.pieces = pieces
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.maxout(x, self.pieces)
+
+
+class Flatten(Module):
+    """All axes but the first in one: (N, ...) -> (N, F)."""
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.reshape(x, (x.shape[0], -1))
+
+
+class Sequential(Module):
+    """Modules one after the other. It has a length, can be looped over and indexed; a slice is a Sequential."""
+
+    def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: argument {i} is a {type(layer).__name__}, a Module is needed")
+        self.layers = list(layers)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Plain numbers as names: `0.weight`, not `layers.0.weight`."""
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Module:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+
+def _check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:
+    if groups < 1 or min(channels_in, channels_out) < 1 or channels_in % groups or channels_out % groups:
+        raise ValueError(
+            f"{layer}: {channels_in} channels in, {channels_out} out and {groups} groups; "
+            "the numbers of channels must be positive multiples of groups"
+        )

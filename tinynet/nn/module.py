@@ -1,0 +1,236 @@
+"""Module: a piece of a model that owns parameters, and finds those of the pieces inside it.
+
+There is no magic in setting an attribute: a module looks through its own attributes when it is asked. What it
+finds counts by its type. A `Parameter` is trained; a `Module`, or a list or tuple of modules, is a part whose
+parameters are found the same way; an array whose name stands in `buffer_names` belongs to the state of the
+model although no gradient trains it (a running mean, the position of a random stream).
+
+    class Residual(Module):
+        def __init__(self, channels):
+            self.conv = Conv2d(channels, channels, 3, padding=1)
+            self.scale = Parameter(np.ones(1, dtype=np.float32))
+        def forward(self, x):
+            return x + self.scale * self.conv(x)
+
+    [name for name, _ in Residual(8).named_parameters()]   # ['scale', 'conv.weight', 'conv.bias']
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ..kernels import device_of, to_device
+from ..tensor import Tensor, no_grad
+
+_observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def observe(callback: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
+    """Inside `with observe(callback):`, `callback(module, inputs, output)` runs after every call of a module.
+
+    This is how a summary sees the shapes, and how training finds the first layer whose output is not finite.
+    """
+    token = _observer.set(callback)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: a leaf that requires a gradient, found by `Module.parameters()`.
+
+    data: an array of floats, whose memory is shared. A frozen parameter has `requires_grad` False.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, requires_grad=True)
+
+
+class Module:
+    """The base of layers and models: write `__init__`, which sets attributes, and `forward`.
+
+    training: whether the module trains (dropout drops) or is used; `train()` and `eval()` switch it.
+    buffer_names: names of attributes, NumPy arrays, that belong to the state though they are not trained.
+    """
+
+    training: bool = True
+    buffer_names: tuple[str, ...] = ()
+
+    def forward(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a forward method")
+
+    def __call__(self, *inputs: Any) -> Any:
+        output = self.forward(*inputs)
+        callback = _observer.get()
+        if callback is not None:
+            callback(self, inputs, output)
+        return output
+
+    # ------------------------------------------------------------------------------ what is inside
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the modules directly inside, in the order in which the attributes were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield f"{name}.{i}", item
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """(dotted name, module) of this module, named '', and all below; one that is used twice comes once."""
+        return self._walk("", set())
+
+    def _walk(self, name: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield name, self
+        for child_name, child in self.named_children():
+            yield from child._walk(_join(name, child_name), seen)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter) of all parameters, frozen ones too; a shared one comes once."""
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield _join(prefix, name), value
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters, in the order of `named_parameters()`: what an optimiser is given."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_buffers(self) -> Iterator[tuple[str, Any]]:
+        """(dotted name, array) of all state that is not trained."""
+        for prefix, module in self.named_modules():
+            for name in module.buffer_names:
+                yield _join(prefix, name), getattr(module, name)
+
+    def buffers(self) -> list[Any]:
+        """All arrays of state that is not trained, in the order of `named_buffers()`."""
+        return [array for _, array in self.named_buffers()]
+
+    # ------------------------------------------------------------------------------ switches
+    def train(self, training: bool = True) -> Module:
+        """Switch this module and all below to training (or, with False, to use) and return it."""
+        for _, module in self.named_modules():
+            module.training = training
+        return self
+
+    def eval(self) -> Module:
+        """Switch to use: dropout passes everything on. Returns the module."""
+        return self.train(False)
+
+    def freeze(self) -> Module:
+        """Stop training all parameters: they get no gradient, and optimisers leave them alone."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None  # or an optimiser would go on with a gradient of before
+        return self
+
+    def unfreeze(self) -> Module:
+        """Train all parameters again."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        return self
+
+    # ------------------------------------------------------------------------------ state
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Dotted name -> a copy, in NumPy, of every parameter and buffer."""
+        arrays = {name: parameter.data for name, parameter in self.named_parameters()}
+        arrays.update(self.named_buffers())
+        return {name: np.array(to_device(array, "cpu")) for name, array in arrays.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy the arrays of a state dict into the parameters and buffers of the same names.
+
+        Values are converted to the dtype the model has, so float16 weights load into a float32 model. With
+        strict=False names that are missing, or not the model's, are passed over. Nothing is changed unless
+        everything fits: raises ValueError with the names that are missing, the names that are unknown and
+        the shapes that differ.
+        """
+        arrays = {name: parameter.data for name, parameter in self.named_parameters()}
+        arrays.update(self.named_buffers())
+        common = [name for name in arrays if name in state]
+        misfits = [
+            f"{name} has shape {np.shape(state[name])}, {arrays[name].shape} is needed"
+            for name in common
+            if np.shape(state[name]) != arrays[name].shape
+        ]
+        missing = [name for name in arrays if name not in state] if strict else []
+        unknown = [name for name in state if name not in arrays] if strict else []
+        complaints = [
+            f"{title}: {_shortened(names)}"
+            for title, names in (
+                ("missing", missing),
+                ("unknown to the model", unknown),
+                ("of another shape", misfits),
+            )
+            if names
+        ]
+        if complaints:
+            raise ValueError(f"the state does not fit this {type(self).__name__}\n  " + "\n  ".join(complaints))
+        for name in common:
+            arrays[name][...] = to_device(np.asarray(state[name]), device_of(arrays[name]))
+        with no_grad():
+            for parameter in self.parameters():
+                parameter.changed_in_place()
+
+    def to(self, device: str) -> Module:
+        """Move parameters, their gradients and buffers of floats to 'cpu' or 'cuda'; return the module.
+
+        Buffers of integers are counters that the host reads, and stay with it. Move a model before an
+        optimiser has made its first step: the optimiser's state lives where the parameters did then.
+        """
+        return self._convert(lambda array: to_device(array, device))
+
+    def astype(self, dtype: Any) -> Module:
+        """Convert parameters and buffers of floats to another float dtype; return the module."""
+        return self._convert(lambda array: array.astype(dtype, copy=False))
+
+    def _convert(self, change: Callable[[Any], Any]) -> Module:
+        for parameter in self.parameters():
+            parameter.data = change(parameter.data)
+            if parameter.grad is not None:
+                parameter.grad = Tensor(change(parameter.grad.data))
+        for _, module in self.named_modules():
+            for name in module.buffer_names:
+                array = getattr(module, name)
+                if array.dtype.kind == "f":
+                    setattr(module, name, change(array))
+        return self
+
+    def __repr__(self) -> str:
+        settings = [
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if (isinstance(value, (int, float, str)) and name != "training") or _is_pair(value)
+        ]
+        children = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        if not children:
+            return f"{type(self).__name__}({', '.join(settings)})"
+        return "\n".join([f"{type(self).__name__}({', '.join(settings)})", *children])
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+
+
+def _shortened(names: list[str], most: int = 8) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
