@@ -121,9 +121,7 @@ def decode(data: bytes, where: str, palette_as_index: bool = False) -> np.ndarra
         if array is not None:
             return array
     image = _open_with_pillow(data, where)
-    if image.mode == "P" and not palette_as_index:
-        image = image.convert("RGB")
-    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"):
+    if (image.mode == "P" and not palette_as_index) or image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"):
         image = image.convert("RGB")
     return np.asarray(image)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def appearance(image: np.ndarray) -> np.ndarray:
     levels = np.log2(levels + 4).ravel() / np.sqrt(3)  # three channels, mostly equal, count once
     blurred = [grey(image)]
     blurred += [gaussian_filter(blurred[0], sigma) for sigma in (1, 2, 4, 8, 16)]
-    bands = [np.log2((fine - coarse).std() + 0.1) for fine, coarse in zip(blurred, blurred[1:], strict=False)]
+    bands = [np.log2((fine - coarse).std() + 0.1) for fine, coarse in itertools.pairwise(blurred)]
     return np.concatenate([levels, bands])
 
 

@@ -1,0 +1,148 @@
+"""The training set: random crops of nuclei images, with the maps that the net is to find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from tinynet.data.augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, linear_map, warp
+from tinynet.data.files import DataError
+from tinynet.data.maps import binary_map, border_map, distance_map, median_diameter
+from tinynet.data.nuclei import Sample, normalization
+
+# How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
+# their share.
+KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
+NEAR_A_NUCLEUS = 0.6  # this share of the crops is centred near a nucleus, the others anywhere
+SCALE_SPREAD = 0.35  # the scale is off by exp(this N(0, 1)): at prediction it is only estimated
+SCALE_LIMITS = (0.12, 5.0)
+SHEAR = 0.1
+INTENSITY = Compose([BrightnessContrast(), GaussianBlur(), GaussianNoise()])
+
+
+class NucleiCrops:
+    """Random crops, for `DataLoader`: `item(index, rng)` gives (image, target).
+
+    image (size, size, 3) float32, normalised as its whole image is (`normalize`); target (size, size, heads) float32
+    as in `maps.targets`. Every crop is drawn anew: a kind of image by `KIND_WEIGHTS`, an image within it by
+    1 / sqrt(size of its group) (ninety pictures of one experiment teach less than ninety times one), then a place.
+
+    `target_diameter` None leaves the resolution as it is, and turns by right angles only, so pixels stay what they
+    were. A number of pixels brings every image to one nucleus size: the crop is sampled straight from the image by
+    one affine map (scale, any rotation, flip, a little shear), its scale being target_diameter / the median diameter
+    of the image's nuclei * exp(0.35 N(0, 1)).
+
+    Raises `DataError` without samples, or on a sample without labels.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        size: int = 128,
+        crops_per_epoch: int = 2000,
+        heads: int = 3,
+        target_diameter: float | None = 24.0,
+    ):
+        if not samples:
+            raise DataError("NucleiCrops: no samples; need at least one")
+        if heads not in (1, 3):
+            raise ValueError(f"NucleiCrops: heads {heads}; need 1 (mask) or 3 (mask, border, distance)")
+        self.size, self.crops_per_epoch = size, crops_per_epoch
+        self.heads, self.target_diameter = heads, target_diameter
+        self._sources = [_Source(sample, heads) for sample in samples]
+        self._chances = np.cumsum(_sampling_weights(samples))
+
+    def __len__(self) -> int:
+        return self.crops_per_epoch
+
+    def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One crop. The index plays no part, since every crop is drawn; `rng` decides all."""
+        number = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
+        source = self._sources[min(number, len(self._sources) - 1)]
+        scale, matrix = self._draw_map(source, rng)
+        centre = self._draw_centre(source, scale, rng)
+        shape = (self.size, self.size)
+
+        image = source.crop_image(matrix, centre, shape, scale)
+        image, _ = INTENSITY(image, None, rng)
+        labels = warp(source.labels, matrix, centre, shape, order=0)
+        maps = [binary_map(labels)]
+        if self.heads == 3:
+            # The distance is relative to each nucleus's own depth, so it survives any map: warp it, too.
+            distance = warp(source.distance, matrix, centre, shape, order=1) / 255
+            maps += [border_map(labels), distance * maps[0]]
+        image = np.broadcast_to(np.clip(image, -0.5, 2.0), (*shape, 3))
+        return image, np.stack(maps, axis=2)
+
+    def _draw_map(self, source: _Source, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+        flip = rng.random() < 0.5
+        if self.target_diameter is None:
+            return 1.0, np.rint(linear_map(angle=np.pi / 2 * rng.integers(4), flip=flip))
+        true_scale = 1.0 if np.isnan(source.diameter) else self.target_diameter / source.diameter
+        scale = float(np.clip(true_scale * np.exp(SCALE_SPREAD * rng.standard_normal()), *SCALE_LIMITS))
+        angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(-SHEAR, SHEAR)
+        return scale, linear_map(angle, (scale, scale), shear, flip)
+
+    def _draw_centre(self, source: _Source, scale: float, rng: np.random.Generator) -> np.ndarray:
+        """Where in the image the crop's middle lies, such that it (unrotated) stays inside where it fits."""
+        extent = np.array(source.labels.shape)
+        half = np.minimum(self.size / scale, extent) / 2
+        if len(source.nuclei) and rng.random() < NEAR_A_NUCLEUS:
+            centre = source.nuclei[rng.integers(len(source.nuclei))] + rng.uniform(-0.25, 0.25, 2) * self.size / scale
+        else:
+            centre = rng.uniform(0, 1, 2) * extent
+        # Measured to pixel corners until here; the middle of a whole number of pixels lies on a half or whole one.
+        first_corner = np.clip(centre, half, extent - half) - self.size / 2
+        return np.floor(first_corner) + (self.size - 1) / 2
+
+
+class _Source:
+    """One image made ready for cropping, all that is the same for every crop of it."""
+
+    def __init__(self, sample: Sample, heads: int):
+        if sample.labels is None:
+            raise DataError(f"NucleiCrops: image {sample.id} has no labels; need them to train")
+        self.labels = sample.labels
+        self.slope, self.offset = normalization(sample.image)
+        self.diameter = median_diameter(sample.labels)
+        self.nuclei = _centres(sample.labels)
+        if heads == 3:
+            self.distance = np.rint(distance_map(sample.labels) * 255).astype(np.uint8)
+        is_grey = (sample.image == sample.image[:, :, :1]).all()
+        # Halved again and again, each pixel the mean of four: reducing by more than two would skip pixels otherwise.
+        levels = [Image.fromarray(sample.image[:, :, 0] if is_grey else sample.image)]
+        while min(levels[-1].size) >= 64 and len(levels) <= 3:
+            levels.append(levels[-1].reduce(2))
+        self.pyramid = [np.asarray(level) for level in levels]
+
+    def crop_image(self, matrix: np.ndarray, centre: np.ndarray, shape: tuple[int, int], scale: float) -> np.ndarray:
+        """The normalised crop from the level of the pyramid that is nearest in scale.
+
+        (*shape, 3) float32, or (*shape, 1) of a grey image, which so stays grey however it is augmented.
+        """
+        level = int(np.clip(round(-np.log2(scale)), 0, len(self.pyramid) - 1))
+        shrink = 2**level
+        centre = (centre + 0.5) / shrink - 0.5  # pixel centres lie half a pixel from the corner at every level
+        crop = warp(self.pyramid[level], matrix / shrink, centre, shape, order=1)
+        return np.atleast_3d(crop) * self.slope + self.offset
+
+
+def _centres(labels: np.ndarray) -> np.ndarray:
+    """The middles of the nuclei's bounding boxes, (n, 2), row and column."""
+    from scipy.ndimage import find_objects
+
+    boxes = [box for box in find_objects(labels) if box is not None]
+    return np.array([[(side.start + side.stop) / 2 for side in box] for box in boxes]).reshape(-1, 2)
+
+
+def _sampling_weights(samples: Sequence[Sample]) -> np.ndarray:
+    """The chance of each image, not yet divided by their sum."""
+    group_sizes = Counter(sample.group for sample in samples)
+    weights = np.array([group_sizes[sample.group] ** -0.5 for sample in samples])
+    kinds = np.array([sample.kind for sample in samples])
+    for kind in set(kinds):
+        weights[kinds == kind] *= KIND_WEIGHTS[kind] / weights[kinds == kind].sum()
+    return weights

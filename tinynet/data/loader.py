@@ -1,0 +1,105 @@
+"""Batches in a seeded order, made ahead of time by threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from tinynet.data.files import DataError
+
+# What the random numbers are for: order and items never share a stream.
+_ORDER, _ITEM = 0, 1
+
+
+def stack(items: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """The usual collation: n items of (image, target, ...) become (images, targets, ...), each with n in front."""
+    return tuple(np.stack(part) for part in zip(*items, strict=True))
+
+
+class DataLoader:
+    """Walks a data set in batches, in a new seeded order every epoch.
+
+        for images, targets in DataLoader(dataset, batch_size=8, seed=0): ...
+
+    A data set has `__len__` and `item(index, rng)`, which gives a tuple of arrays and takes all its randomness from
+    `rng`, a NumPy Generator. A plain sequence of tuples will do as well.
+
+    The order depends on (seed, epoch) alone, and an item's generator on (seed, epoch, index) alone. So the number of
+    workers changes nothing, and a run resumed at an epoch sees the very bits that the whole run saw. `epoch` is the
+    one that the next loop will walk: save it, set it to resume. `batches(epoch, start)` resumes within an epoch.
+
+    `workers` threads prepare batches while the caller trains; 0 does it in the caller's thread. Items should spend
+    their time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller.
+
+    Raises `ValueError` on a bad setting, `DataError` naming the item when making one fails.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        workers: int = 1,
+        collate: Callable[[list], Any] = stack,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"DataLoader: batch_size {batch_size}; need 1 or more")
+        if workers < 0:
+            raise ValueError(f"DataLoader: workers {workers}; need 0 or more")
+        if len(dataset) == 0:
+            raise ValueError("DataLoader: the dataset is empty; need at least one item")
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.seed, self.workers, self.collate = seed, workers, collate
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch
+        self.epoch += 1
+        return self.batches(epoch)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of one epoch, from number `start` on."""
+        order = self._order(epoch)
+        parts = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][start:]
+        if self.workers == 0:
+            yield from (self._make(epoch, part) for part in parts)
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="DataLoader")
+        try:
+            waiting: deque = deque()
+            for part in parts:
+                waiting.append(pool.submit(self._make, epoch, part))
+                if len(waiting) > 2 * self.workers:  # far enough ahead; memory stays bounded
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # also after `break` or an error in the caller's loop
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        return self._generator(epoch, _ORDER).permutation(len(self.dataset))
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=key)))
+
+    def _make(self, epoch: int, indices: np.ndarray) -> Any:
+        return self.collate([self._item(epoch, int(index)) for index in indices])
+
+    def _item(self, epoch: int, index: int) -> Any:
+        try:
+            if hasattr(self.dataset, "item"):
+                return self.dataset.item(index, self._generator(epoch, _ITEM, index))
+            return self.dataset[index]
+        except Exception as error:
+            raise DataError(f"DataLoader: item {index} failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,69 @@
+"""From a label image to what a network is trained on: mask, touching borders, distance to the outside.
+
+A label image (H, W) holds 0 for background and a positive number for each nucleus.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+BORDER_WINDOW = 5  # pixels; two nuclei inside one window of this size touch
+
+
+def binary_map(labels: np.ndarray) -> np.ndarray:
+    """1 inside nuclei, 0 outside: (H, W) labels to (H, W) float32."""
+    return (labels > 0).astype(np.float32)
+
+
+def border_map(labels: np.ndarray) -> np.ndarray:
+    """1 where a 5 x 5 window holds two different nuclei, else 0: (H, W) labels to (H, W) float32.
+
+    The seam between touching nuclei, background between them included, is what a network must draw to separate them
+    (after the separation border of Ronneberger et al., U-Net, 2015, section 3, here as a class of its own).
+    """
+    # A window holds two nuclei exactly if its largest and its smallest number differ, background left out.
+    labels = labels.astype(np.int32, copy=False)
+    nothing = np.iinfo(np.int32).max
+    largest = ndimage.maximum_filter(labels, BORDER_WINDOW, mode="nearest")
+    smallest = ndimage.minimum_filter(np.where(labels > 0, labels, nothing), BORDER_WINDOW, mode="nearest")
+    return ((largest > smallest) & (smallest < nothing)).astype(np.float32)
+
+
+def distance_map(labels: np.ndarray) -> np.ndarray:
+    """Depth inside the own nucleus: (H, W) labels to (H, W) float32, 0 outside, 1 at each nucleus's deepest pixel.
+
+    Euclidean distance to the nearest pixel that is not of the same nucleus (a touching neighbour is outside too),
+    divided by its maximum in that nucleus. What lies beyond the picture's edge is unknown and counts as neither.
+    """
+    depth = np.zeros(labels.shape, np.float32)
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:  # no nucleus of this number
+            continue
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)  # with the outside next to it
+        inside = labels[box] == number
+        if inside.all():  # nothing in the picture but this nucleus
+            depth[box] = 1
+            continue
+        distance = ndimage.distance_transform_edt(inside)
+        depth[box][inside] = (distance / distance.max())[inside]
+    return depth
+
+
+def targets(labels: np.ndarray, heads: int) -> np.ndarray:
+    """What a net with this many outputs learns: (H, W) labels to (H, W, heads) float32.
+
+    `heads` 1: the mask. 3: mask, touching border, distance. Raises `ValueError` on another number.
+    """
+    if heads == 1:
+        return binary_map(labels)[:, :, None]
+    if heads == 3:
+        return np.stack([binary_map(labels), border_map(labels), distance_map(labels)], axis=2)
+    raise ValueError(f"targets: heads {heads}; need 1 (mask) or 3 (mask, border, distance)")
+
+
+def median_diameter(labels: np.ndarray) -> float:
+    """The median over nuclei of the diameter of a disc with the nucleus's area, in pixels; NaN without nuclei."""
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.sqrt(4 / np.pi * np.median(areas))) if areas.size else float("nan")
