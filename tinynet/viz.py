@@ -45,7 +45,7 @@ def stretch(image: np.ndarray) -> np.ndarray:
     never for measuring.
     """
     white = np.percentile(_check_image("stretch", image).mean(axis=2), 99.8)
-    return np.clip(image * (255 / max(white, 1)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(image * (255 / max(white, 1))), 0, 255).astype(np.uint8)
 
 
 # --- outlines -----------------------------------------------------------------------------------------------

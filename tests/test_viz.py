@@ -1,0 +1,177 @@
+"""Pictures: right colours at the right pixels, right sizes, nothing global."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinynet import viz
+
+
+def squares(*corners, shape=(60, 80), size=12):
+    """A label image with squares 1, 2, ... whose top left corners are given."""
+    labels = np.zeros(shape, np.int32)
+    for number, (y, x) in enumerate(corners, start=1):
+        labels[y : y + size, x : x + size] = number
+    return labels
+
+
+def colour_at(picture, y, x):
+    return tuple(picture[y, x].tolist())
+
+
+IMAGE = np.full((60, 80, 3), 40, np.uint8)
+
+
+def test_stretch_brightens_dim_images_only():
+    dim = np.tile(np.arange(51, dtype=np.uint8)[:, None, None], (1, 40, 3))
+    assert viz.stretch(dim).max() == 255
+    assert viz.stretch(dim).dtype == np.uint8
+    bright = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 40, 3))
+    np.testing.assert_allclose(viz.stretch(bright), bright, atol=1)
+    np.testing.assert_array_equal(viz.stretch(0 * dim), 0 * dim)
+
+
+def test_overlay_outlines_each_nucleus_in_its_colour():
+    labels = squares((5, 5), (5, 17), (30, 40))  # the first two touch
+    before = IMAGE.copy()
+    picture = viz.overlay(IMAGE, labels)
+    assert (picture.shape, picture.dtype) == (IMAGE.shape, np.uint8)
+    np.testing.assert_array_equal(IMAGE, before)
+    assert colour_at(picture, 5, 10) == colour_at(picture, 10, 16) == tuple(viz.OUTLINES[1])
+    assert colour_at(picture, 10, 17) == tuple(viz.OUTLINES[2])  # each side of the cut in its own colour
+    assert colour_at(picture, 30, 45) == tuple(viz.OUTLINES[3])
+    assert colour_at(picture, 10, 10) == colour_at(viz.stretch(IMAGE), 10, 10)  # the inside stays
+    assert colour_at(picture, 4, 10) == viz.BLACK  # and around it runs a dark line
+    assert len({tuple(colour) for colour in viz.OUTLINES}) == len(viz.OUTLINES)
+
+
+def test_comparison_colours_hits_misses_and_false_alarms():
+    true = squares((5, 5), (30, 5))
+    pred = squares((5, 6), (30, 50), (45, 65))  # shifted by one: a hit; the other two are nowhere
+    picture = viz.comparison_overlay(IMAGE, true, pred * 10)
+    assert colour_at(picture, 5, 10) == viz.HIT
+    assert colour_at(picture, 30, 10) == viz.MISS
+    assert colour_at(picture, 30, 55) == colour_at(picture, 45, 70) == viz.FALSE_ALARM
+
+
+def test_an_overlap_of_exactly_one_half_is_no_hit():
+    true, half = squares((10, 10)), squares((10, 10))
+    half[:, 16:] = 0
+    picture = viz.comparison_overlay(IMAGE, true, half)
+    assert colour_at(picture, 15, 21) == viz.MISS
+    assert colour_at(picture, 15, 10) == viz.FALSE_ALARM
+
+
+def test_legend_states_the_counts(monkeypatch):
+    seen = []
+    draw_legend = viz._legend
+    monkeypatch.setattr(viz, "_legend", lambda entries, width: seen.extend(entries) or draw_legend(entries, width))
+    picture = viz.comparison_overlay(IMAGE, squares((5, 5), (30, 5)), squares((5, 5)))
+    assert seen == [("hit (IoU > 0.5): 1", viz.HIT), ("missed: 1", viz.MISS), ("false alarm: 0", viz.FALSE_ALARM)]
+    legend = picture[60:]
+    for _, colour in seen:
+        assert (legend == colour).all(axis=2).any()  # written in that colour, on whole pixels
+
+
+@pytest.mark.parametrize("shape", [(20, 16), (300, 1200)])
+def test_legend_fits_narrow_and_wide_images(shape):
+    nothing = np.zeros(shape, int)
+    picture = viz.comparison_overlay(np.zeros((*shape, 3), np.uint8), nothing, nothing)
+    assert picture.shape[0] > shape[0]
+    assert picture.shape[1] >= shape[1]
+    assert not picture[:, -2:].any()  # no letter is cut off on the right
+
+
+def test_panel_puts_pictures_in_a_grid():
+    red, blue = np.zeros((30, 60, 3), np.uint8), np.zeros((200, 100, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    grid = viz.panel([[red, blue], [blue, red]], ["one", "two"], ["first", "second"], width=50)
+    is_red, is_blue = (np.all(grid == colour, axis=2) for colour in ((255, 0, 0), (0, 0, 255)))
+    assert is_red.sum() == 2 * 25 * 50
+    assert is_blue.sum() == 2 * 100 * 50
+    middle = grid.shape[1] // 2
+    top_red = np.argwhere(is_red).min(axis=0)
+    assert top_red[1] < middle < np.argwhere(is_blue).min(axis=0)[1] + middle
+    without = viz.panel([[red, blue], [blue, red]], ["one", "two"], width=50)
+    assert without.shape[0] < grid.shape[0]
+
+
+def test_png_round_trip(tmp_path):
+    viz.save_png(tmp_path / "new" / "p.png", IMAGE)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "p.png")), IMAGE)
+
+
+def test_curve_has_one_plot_a_quantity(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = {}
+    plot = Axes.plot
+
+    def record(self, x, y, **style):
+        drawn[style["label"]] = (list(x), list(y), self)
+        return plot(self, x, y, **style)
+
+    monkeypatch.setattr(Axes, "plot", record)
+    table = tmp_path / "metrics.csv"
+    table.write_text(
+        "epoch,train_loss,val_loss,val_dice,note,lr\n1,2.0,,.1,start,1\n2,1.5,1.75,.2,,1\n3,1.0,1.5,.3,nan,1\n4,0."
+    )
+    viz.plot_curve(table, tmp_path / "curve.png")
+    assert set(drawn) == {"train_loss", "val_loss", "val_dice", "lr"}  # no numbers under `note`
+    assert drawn["train_loss"][:2] == ([1, 2, 3], [2.0, 1.5, 1.0])  # the line still being written is left out
+    assert drawn["val_loss"][:2] == ([2, 3], [1.75, 1.5])
+    assert drawn["train_loss"][2] is drawn["val_loss"][2]
+    assert drawn["train_loss"][2] is not drawn["val_dice"][2]
+    assert Image.open(tmp_path / "curve.png").size[0] > 300
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "metrics.csv"]
+
+
+def test_no_window_and_no_pyplot(tmp_path):
+    (tmp_path / "m.csv").write_text("epoch,train_loss\n1,2\n")
+    program = (
+        "import sys, tinynet.viz; assert 'matplotlib' not in sys.modules; "
+        "tinynet.viz.plot_curve(sys.argv[1] + '/m.csv', sys.argv[1] + '/m.png'); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert (tmp_path / "m.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'epoch'"),
+        ("step,loss\n1,2\n", r"no column 'epoch', only \['step', 'loss'\]"),
+        ("epoch,loss\n", "no rows yet"),
+        ("epoch,loss\n1,\n", "no column of numbers beside 'epoch'"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path, text, message):
+    table = tmp_path / "metrics.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match=f"metrics.csv has {message}"):
+        viz.plot_curve(table, tmp_path / "curve.png")
+    assert not (tmp_path / "curve.png").exists()
+
+
+def test_bad_pictures_are_named():
+    labels = squares((5, 5))
+    with pytest.raises(ValueError, match=r"overlay: labels have shape \(60, 79\), image \(60, 80, 3\)"):
+        viz.overlay(IMAGE, labels[:, :-1])
+    with pytest.raises(TypeError, match="overlay: image has dtype float64, uint8 is needed"):
+        viz.overlay(IMAGE / 255, labels)
+    with pytest.raises(ValueError, match=r"overlay: image has shape \(60, 80\), \(H, W, 3\)"):
+        viz.overlay(IMAGE[..., 0], labels)
+    with pytest.raises(TypeError, match="comparison_overlay: pred has dtype float64"):
+        viz.comparison_overlay(IMAGE, labels, labels * 1.0)
+    with pytest.raises(ValueError, match="comparison_overlay: pred has shape"):
+        viz.comparison_overlay(IMAGE, labels, labels[1:])
+    with pytest.raises(ValueError, match="row 1 has 1 pictures, titles name 2 columns"):
+        viz.panel([[IMAGE, IMAGE], [IMAGE]], ["a", "b"])
+    with pytest.raises(ValueError, match="1 captions for 2 rows"):
+        viz.panel([[IMAGE], [IMAGE]], ["a"], ["only one"])
+    with pytest.raises(ValueError, match="rows is empty"):
+        viz.panel([], ["a"])
