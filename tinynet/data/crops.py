@@ -74,7 +74,7 @@ class NucleiCrops:
             # The distance is relative to each nucleus's own depth, so it survives any map: warp it, too.
             distance = warp(source.distance, matrix, centre, shape, order=1) / 255
             maps += [border_map(labels), distance * maps[0]]
-        image = np.broadcast_to(np.clip(image, -0.5, 2.0), (*shape, 3))
+        image = np.ascontiguousarray(np.broadcast_to(np.clip(image, -0.5, 2.0), (*shape, 3)))
         return image, np.stack(maps, axis=2)
 
     def _draw_map(self, source: _Source, rng: np.random.Generator) -> tuple[float, np.ndarray]:
