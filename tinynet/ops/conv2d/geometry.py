@@ -59,3 +59,27 @@ def _axis_taps(
         if first <= last:
             i = first * stride + shift
             yield k, slice(first, last + 1), slice(i, i + (last - first) * stride + 1, stride)
+
+
+class Phase(NamedTuple):
+    """A correlation of stride 1 along one axis: the taps it uses, in its order, its padding and its dilation."""
+
+    taps: list[int]
+    padding: int
+    dilation: int
+
+
+def phase(a: int, kernel: int, stride: int, padding: int, dilation: int) -> Phase:
+    """Along one axis: the correlation that turns gy into gx at the input pixels i = a, a + stride, a + 2 stride ...
+
+    Tap k connects i = a + j stride with output o = (i + padding - k dilation) / stride, where that is whole:
+
+        o = j + (a + padding - k dilation) / stride.
+
+    The taps for which it is whole are an arithmetic progression. Taken in decreasing order of k, their o
+    increase by equal steps: seen from j, that is a correlation with a dilation (the step) and a padding
+    (minus the first offset; a negative padding leaves out the first outputs). No tap may be left.
+    """
+    taps = [k for k in reversed(range(kernel)) if (a + padding - k * dilation) % stride == 0]
+    offsets = [(a + padding - k * dilation) // stride for k in taps]
+    return Phase(taps, -offsets[0] if offsets else 0, offsets[1] - offsets[0] if len(offsets) > 1 else 1)
