@@ -41,6 +41,7 @@ class Conv2d(Module):
         init: Callable[..., np.ndarray] = he_normal,
     ) -> None:
         _check_channels("Conv2d", in_channels, out_channels, groups)
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, 1)
         self.stride = pair("Conv2d", "stride", stride, 1)
         self.padding = pair("Conv2d", "padding", padding, 0)
@@ -84,6 +85,7 @@ class ConvTranspose2d(Module):
         init: Callable[..., np.ndarray] = glorot_uniform,
     ) -> None:
         _check_channels("ConvTranspose2d", in_channels, out_channels, groups)
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
         self.stride = pair("ConvTranspose2d", "stride", stride, 1)
         self.padding = pair("ConvTranspose2d", "padding", padding, 0)
@@ -121,14 +123,15 @@ class Linear(Module):
         init: Callable[..., np.ndarray] = he_normal,
     ) -> None:
         _check_channels("Linear", in_features, out_features, groups=1)
+        self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(init((in_features, out_features)))
         self.bias = Parameter(np.zeros(out_features, dtype=np.float32)) if bias else None
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
-        if x.shape[-1] != self.weight.shape[0]:
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
-                f"Linear: weight {self.weight.shape} expects {self.weight.shape[0]} features, "
-                f"x {x.shape} has {x.shape[-1]}"
+                f"Linear: weight {self.weight.shape} expects {self.in_features} features on the last axis of x, "
+                f"x has shape {x.shape}"
             )
         y = tn.matmul(x, self.weight)
         return y if self.bias is None else y + self.bias
