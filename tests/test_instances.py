@@ -47,6 +47,13 @@ def test_otsu_takes_the_smaller_part_as_nuclei():
     assert metrics.dice(mask, found) > 0.98
 
 
+def test_otsu_takes_the_dark_side_of_a_bright_image():
+    grey = np.full((50, 50), 100, np.uint8)
+    grey[:, 30:] = 240  # the smaller part, but on a bright image tissue is dark
+    found = instances.otsu_foreground(np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_array_equal(found[1:-1, 1:-1], grey[1:-1, 1:-1] == 100)
+
+
 def test_opening_removes_specks_and_one_grey_has_no_foreground():
     image = np.zeros((20, 20, 3), np.uint8)
     image[5, 5] = image[10:12, 10:12] = 200
@@ -73,6 +80,20 @@ def test_watershed_cuts_at_the_neck():
     np.testing.assert_array_equal(labels > 0, TWO_TOUCHING)
     assert labels[20, 20] != labels[20, 39]
     assert np.all(labels[:, :29] * TWO_TOUCHING[:, :29] == labels[20, 20] * TWO_TOUCHING[:, :29])
+
+
+def test_watershed_cuts_at_the_neck_of_unequal_nuclei():
+    small, large = disc((40, 60), 20, 12, 6), disc((40, 60), 20, 32, 15)
+    labels = instances.distance_watershed(small | large)
+    assert labels.max() == 2
+    assert metrics.mean_ap(np.where(large, 2, small), labels) > 0.85
+
+
+def test_smoothing_keeps_a_ragged_nucleus_whole():
+    rng = np.random.default_rng(1)
+    ragged = disc((40, 40), 20, 20, 12) & ~((rng.random((40, 40)) < 0.04) & ~disc((40, 40), 20, 20, 4))
+    pieces = [instances.distance_watershed(ragged, sigma=sigma).max() for sigma in (0, 1, 3)]
+    assert pieces[0] > pieces[1] >= pieces[2] == 1
 
 
 def test_watershed_sees_nuclei_at_the_image_border_and_over_corners():
@@ -112,6 +133,15 @@ def test_seeds_are_regrown_over_the_border():
     assert sorted(np.unique(labels)) == [0, 1, 2]
     np.testing.assert_array_equal(labels > 0, mask > 0.5)  # the border belongs to somebody
     assert instances.seeded_watershed(mask, 0 * border).max() == 1
+
+
+def test_the_cut_follows_the_crest_of_the_border():
+    mask = np.ones((10, 40), np.float32)
+    border = np.interp(np.arange(40), [10, 30, 34], [0, 1, 0]).astype(np.float32)  # steep on the right
+    labels = instances.seeded_watershed(mask, np.tile(border, (10, 1)))
+    # The seeds end at columns 21 and 32, but half-way between them is not where the border is.
+    left = np.count_nonzero(labels == labels[0, 0], axis=1)
+    assert np.all((left >= 30) & (left <= 31))
 
 
 def test_a_component_without_a_seed_is_one():
@@ -156,9 +186,9 @@ def test_a_hole_is_filled_by_its_own_nucleus_only():
 
 def test_median_diameter_by_hand():
     labels = np.zeros((30, 30), np.int32)
-    labels[:2, :2], labels[5:7, :8], labels[10:20, :10] = 4, 9, 2  # areas 4, 16, 100
-    assert instances.median_diameter(labels) == pytest.approx(2 * np.sqrt(16 / np.pi))
-    assert instances.median_diameter(labels, area_weighted=True) == pytest.approx(2 * np.sqrt(100 / np.pi))
+    labels[:3, :3], labels[5:7, :10], labels[10:20, :4] = 4, 9, 2  # areas 9, 20, 40
+    assert instances.median_diameter(labels) == pytest.approx(2 * np.sqrt(20 / np.pi))
+    assert instances.median_diameter(labels, area_weighted=True) == pytest.approx(2 * np.sqrt(40 / np.pi))
     assert np.isnan(instances.median_diameter(np.zeros((5, 5), int)))
 
 

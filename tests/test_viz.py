@@ -57,6 +57,13 @@ def test_comparison_colours_hits_misses_and_false_alarms():
     assert colour_at(picture, 30, 55) == colour_at(picture, 45, 70) == viz.FALSE_ALARM
 
 
+def test_the_dark_line_around_a_hit_covers_no_outline():
+    hit, missed = squares((5, 5)), squares((8, 17), size=6)
+    picture = viz.comparison_overlay(IMAGE, np.where(missed, 2, hit), hit)
+    assert colour_at(picture, 10, 16) == viz.HIT
+    assert colour_at(picture, 10, 17) == viz.MISS
+
+
 def test_an_overlap_of_exactly_one_half_is_no_hit():
     true, half = squares((10, 10)), squares((10, 10))
     half[:, 16:] = 0
@@ -76,7 +83,7 @@ def test_legend_states_the_counts(monkeypatch):
         assert (legend == colour).all(axis=2).any()  # written in that colour, on whole pixels
 
 
-@pytest.mark.parametrize("shape", [(20, 16), (300, 1200)])
+@pytest.mark.parametrize("shape", [(20, 16), (256, 200), (300, 1200)])
 def test_legend_fits_narrow_and_wide_images(shape):
     nothing = np.zeros(shape, int)
     picture = viz.comparison_overlay(np.zeros((*shape, 3), np.uint8), nothing, nothing)

@@ -51,19 +51,21 @@ def stretch(image: np.ndarray) -> np.ndarray:
 # --- outlines -----------------------------------------------------------------------------------------------
 
 
-def draw_outlines(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
-    """Colour the outermost pixels of every nucleus, in place; a nucleus cut by the image border stays open
-    there.
+def outline(labels: np.ndarray) -> np.ndarray:
+    """The outermost pixels of every nucleus: bool (H, W). One that the image border cuts stays open there."""
+    from skimage.segmentation import find_boundaries
 
-    picture: uint8 (H, W, 3); labels: integers (H, W); colours: uint8 (H, W, 3) or one colour (3,). Background
-    next to an outline turns black, which makes light colours visible on bright images and changes nothing on
-    dark ones.
+    return find_boundaries(labels, mode="inner")
+
+
+def casing(labels: np.ndarray) -> np.ndarray:
+    """The first pixels outside of every nucleus: bool (H, W).
+
+    Drawn black below the outlines, they make light colours visible on bright images, as on road maps.
     """
     from skimage.segmentation import find_boundaries
 
-    edge = find_boundaries(labels, mode="inner")
-    picture[find_boundaries(labels, mode="outer") & (labels == 0)] = BLACK
-    picture[edge] = np.broadcast_to(colours, picture.shape)[edge]
+    return find_boundaries(labels, mode="outer")
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -73,7 +75,9 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     labels = check_labels("overlay", "labels", labels)
     picture = stretch(_check_image("overlay", image, labels))
-    draw_outlines(picture, labels, OUTLINES[labels % len(OUTLINES)])
+    edge = outline(labels)
+    picture[casing(labels)] = BLACK
+    picture[edge] = OUTLINES[labels[edge] % len(OUTLINES)]
     return picture
 
 
@@ -93,8 +97,15 @@ def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) ->
     matched = iou_matrix(true, pred) > 0.5
     true_ids, pred_ids = (np.unique(labels[labels > 0]) for labels in (true, pred))
     missed, hit = true_ids[~matched.any(axis=1)], matched.any(axis=0)
-    for labels, ids, colour in ((true, missed, MISS), (pred, pred_ids[~hit], FALSE_ALARM), (pred, pred_ids[hit], HIT)):
-        draw_outlines(picture, np.where(np.isin(labels, ids), labels, 0), colour)
+    groups = (
+        (np.where(np.isin(true, missed), true, 0), MISS),
+        (np.where(np.isin(pred, pred_ids[~hit]), pred, 0), FALSE_ALARM),
+        (np.where(np.isin(pred, pred_ids[hit]), pred, 0), HIT),
+    )
+    for labels, _ in groups:  # all black first, so that it covers no colour
+        picture[casing(labels)] = BLACK
+    for labels, colour in groups:
+        picture[outline(labels)] = colour
 
     legend = (
         (f"hit (IoU > 0.5): {hit.sum()}", HIT),
