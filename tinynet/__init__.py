@@ -10,8 +10,23 @@ __version__ = "0.1.0"
 # Public name -> the module it lives in.
 _HOME = {
     "tensor": ["Tensor", "Function", "tensor", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
+    "basic_ops": [
+        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "sign", "clip", "astype"),
+        *("maximum", "minimum", "where", "matmul"),
+        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+        *("logical_not", "logical_and", "logical_or", "any", "all"),
+        *("sum", "mean", "var", "max", "min", "argmax"),
+        *("reshape", "flatten", "transpose", "swapaxes", "squeeze", "expand_dims", "broadcast_to", "sum_to"),
+        *("concat", "stack", "pad", "getitem"),
+        *("softmax", "log_softmax", "logsumexp"),
+    ],
     "kernels": ["use_kernels", "use_backend", "backend"],
     "random": ["seed"],
+    "ops.elu.op": ["elu"],
+    "ops.sigmoid.op": ["sigmoid"],
+    "ops.dropout.op": ["dropout"],
+    "ops.max_pool2d.op": ["max_pool2d"],
+    "ops.max_unpool2d.op": ["max_unpool2d"],
     "gradcheck": ["gradgradcheck"],
 }
 _MODULES = {

@@ -42,12 +42,10 @@ def expm1_of_nonpositive(x):
 
 
 @njit(inline="always")
-def _expm1_float32(x):
-    """Cody-Waite range reduction and a polynomial: x = n log 2 + r with |r| <= (log 2) / 2, then
+def _two_to_n_and_expm1_r(x):
+    """(2^n, exp(r) - 1) with x = n log 2 + r and |r| <= (log 2) / 2: Cody-Waite range reduction and a polynomial.
 
-        exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1).
-
-    The coefficients are the minimax polynomial of the Cephes library's expf; error below 2 units in the last place.
+    The coefficients are the minimax polynomial of the Cephes library's expf.
     """
     x = F(-87) if x < F(-87) else x  # below, 2^n would leave the range of float32; a NaN stays a NaN
     n = np.floor(x * F(1.44269504) + F(0.5))
@@ -59,8 +57,24 @@ def _expm1_float32(x):
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
     expm1_r = p * (r * r) + r
-    two_to_n = _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23)), expm1_r
+
+
+@njit(inline="always")
+def _expm1_float32(x):
+    """exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1); error below 2 units in the last place."""
+    two_to_n, expm1_r = _two_to_n_and_expm1_r(x)
     return two_to_n * expm1_r + (two_to_n - F(1))
+
+
+@njit(inline="always")
+def _exp_float32(x):
+    """exp(x) = 2^n (exp(r) - 1) + 2^n, not 1 + (exp(x) - 1): that would lose the digits of a small exp(x).
+
+    Below -87 the result would leave the normal range of float32; it is 0.
+    """
+    two_to_n, expm1_r = _two_to_n_and_expm1_r(x)
+    return F(0) if x < F(-87) else two_to_n * expm1_r + two_to_n
 
 
 @overload(expm1_of_nonpositive, inline="always")
@@ -73,5 +87,5 @@ def _expm1_of_nonpositive(x):
 @overload(exp_of_nonpositive, inline="always")
 def _exp_of_nonpositive(x):
     if x == types.float32:
-        return lambda x: F(1) + _expm1_float32(x)
+        return lambda x: _exp_float32(x)
     return lambda x: math.exp(x)

@@ -1,0 +1,30 @@
+"""Configurations of dropout worth checking: all remainders of four, keys and steps of more than 32 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..case import Case
+from .op import dropout
+
+
+def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
+    """All cases."""
+    shapes = [(2, 3, 4, 5), (7,), (6,), (5,), (1,), (0, 3), ()] + ([(3, 17, 19, 16)] if large else [])
+    varied = [_case(rng, shape, p=0.3, seed=1, stream=2, step=3) for shape in shapes]
+    return [
+        *varied,
+        _case(rng, (4, 9), p=0.0, seed=0, stream=0, step=0),
+        _case(rng, (4, 9), p=0.9, seed=2**32 - 1, stream=2**32 - 2, step=2**64 - 1),
+        _case(rng, (4, 9), p=0.5, seed=0xDEADBEEF, stream=7, step=2**32),
+    ]
+
+
+def _case(rng: np.random.Generator, shape: tuple[int, ...], **parameters: float) -> Case:
+    x = np.asarray(rng.standard_normal(shape))
+    return Case(
+        label=f"shape {shape}, {parameters}",
+        calls={"forward": ((x,), parameters)},
+        function=lambda x: dropout(x, **parameters),
+        inputs=(x,),
+    )

@@ -1,0 +1,51 @@
+"""Dropout on Tensors."""
+
+from __future__ import annotations
+
+import operator
+
+from ...kernels import kernel
+from ...tensor import Function, Tensor
+from ..checks import check_float
+
+
+def dropout(x: Tensor, p: float, *, seed: int, stream: int, step: int) -> Tensor:
+    """Set each element to 0 with probability p and multiply the others by 1 / (1 - p): the mean is unchanged.
+
+    x: float, any shape. p: 0 <= p < 1. seed, stream: 0 .. 2**32 - 1; step: 0 .. 2**64 - 1. The same three give
+    the same mask, whatever the dtype of x and on every tier. Returns the shape and dtype of x.
+    Raises TypeError for integers in x and ValueError for a number out of its range.
+
+    `nn.Dropout` is the layer that counts the steps and does nothing in evaluation.
+    Source: Srivastava et al., Dropout, JMLR 15, 2014, section 10 (the scaling at training time).
+    """
+    check_float("dropout", x=x)
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p is {p}; the probability of dropping must satisfy 0 <= p < 1")
+    mask = {
+        "seed": _counter("seed", seed, bits=32),
+        "stream": _counter("stream", stream, bits=32),
+        "step": _counter("step", step, bits=64),
+    }
+    return Dropout.apply(x, p=float(p), **mask)
+
+
+def _counter(name: str, value: int, bits: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"dropout: {name} is {value!r}; an integer is needed") from None
+    if not 0 <= value < 2**bits:
+        raise ValueError(f"dropout: {name} is {value}; it must lie in 0 .. 2**{bits} - 1")
+    return value
+
+
+class Dropout(Function):
+    """Linear in x with a diagonal matrix: the gradient is the same operation, with the same mask, on gy."""
+
+    def forward(self, x, **parameters):
+        self.parameters = parameters
+        return kernel("dropout", "forward")(x, **parameters)
+
+    def backward(self, gy):
+        return Dropout.apply(gy, **self.parameters)

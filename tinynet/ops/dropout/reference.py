@@ -1,0 +1,37 @@
+"""Dropout by its definition, and Philox in NumPy. The other tiers must agree, mask included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: np.ndarray | None = None) -> np.ndarray:
+    """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape.
+
+    x: i is the index of an element in C order, for (N, H, W, C) the order in which channels vary fastest.
+    p: 0 <= p < 1. seed, stream: below 2^32. step: below 2^64. The gradient is this kernel applied to gy.
+    """
+    y = np.empty_like(x) if out is None else out
+    keep = _words(x.size, seed, stream, step).reshape(x.shape) >= round(p * 2**32)
+    y[...] = np.where(keep, x * (1 / (1 - p)), 0)
+    return y
+
+
+def _words(size: int, seed: int, stream: int, step: int) -> np.ndarray:
+    """One 32-bit word for each of `size` elements: word i % 4 of the four that belong to counter block i // 4."""
+    block = np.arange(-(-size // 4), dtype=np.uint64)
+    counter = [block & 0xFFFFFFFF, block >> 32, np.uint64(step & 0xFFFFFFFF), np.uint64(step >> 32)]
+    return np.stack(_philox4x32(counter, (seed, stream)), axis=-1).reshape(-1)[:size]
+
+
+def _philox4x32(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
+    """Philox 4x32-10: four random words for each counter of four words; uint64 arrays of numbers below 2^32."""
+    c0, c1, c2, c3 = np.broadcast_arrays(*counter)
+    for i in range(10):
+        k0 = np.uint64((key[0] + i * 0x9E3779B9) % 2**32)
+        k1 = np.uint64((key[1] + i * 0xBB67AE85) % 2**32)
+        product_0 = np.uint64(0xD2511F53) * c0
+        product_1 = np.uint64(0xCD9E8D57) * c2
+        c0, c1 = (product_1 >> 32) ^ c1 ^ k0, product_1 & 0xFFFFFFFF
+        c2, c3 = (product_0 >> 32) ^ c3 ^ k1, product_0 & 0xFFFFFFFF
+    return [c0, c1, c2, c3]

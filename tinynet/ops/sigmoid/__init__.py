@@ -1,0 +1,1 @@
+"""The logistic sigmoid; start with derivation.md."""

@@ -1,0 +1,29 @@
+"""The sigmoid on Tensors."""
+
+from __future__ import annotations
+
+from ...kernels import kernel
+from ...tensor import Function, Tensor
+from ..checks import check_float
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """Logistic sigmoid 1 / (1 + exp(-x)), between 0 and 1; exact for large |x| too.
+
+    x: float, any shape. Returns the same shape and dtype. Raises TypeError for integers.
+    """
+    check_float("sigmoid", x=x)
+    return Sigmoid.apply(x)
+
+
+class Sigmoid(Function):
+    def forward(self, x):
+        y = kernel("sigmoid", "forward")(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the same formula in basic ops
+            return gy * y * (1 - y)
+        return kernel("sigmoid", "backward")(gy, y)
