@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module it lives in.
 _HOME = {
-    "tensor": ["Tensor", "Function", "tensor", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
+    "tensor": ["Tensor", "Function", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
     "basic_ops": [
         *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "sign", "clip", "astype"),
         *("maximum", "minimum", "where", "matmul"),
@@ -25,6 +25,7 @@ _HOME = {
     "ops.elu.op": ["elu"],
     "ops.sigmoid.op": ["sigmoid"],
     "ops.dropout.op": ["dropout"],
+    "ops.conv_transpose2d.op": ["conv_transpose2d"],
     "ops.max_pool2d.op": ["max_pool2d"],
     "ops.max_unpool2d.op": ["max_unpool2d"],
     "gradcheck": ["gradgradcheck"],
@@ -41,6 +42,7 @@ _MODULES = {
     "kernels",
     "basic_ops",
     "random",
+    "tensor",  # a module that can be called, like gradcheck: tinynet.tensor(data)
     "gradcheck",
 }
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

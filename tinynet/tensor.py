@@ -25,10 +25,12 @@ work: *a Function applied to plain arrays just runs its forward and returns a pl
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -102,9 +104,7 @@ class Tensor:
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
-            raise TypeError(
-                "Tensor: data is already a Tensor; use tensor.detach() for a copy without history"
-            )
+            raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for a copy without history")
         is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
         self.data = data if is_array else np.asarray(data)
         if requires_grad and self.data.dtype.kind != "f":
@@ -156,9 +156,7 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(
-                f"the truth value of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
-            )
+            raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous: use .any() or .all()")
         return bool(self.data)
 
     def __float__(self) -> float:
@@ -190,13 +188,9 @@ class Tensor:
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch recording for a leaf (a parameter to freeze or to train) and return it."""
         if not self.is_leaf:
-            raise RuntimeError(
-                "requires_grad_: only a leaf can be switched; use .detach() to stop a gradient"
-            )
+            raise RuntimeError("requires_grad_: only a leaf can be switched; use .detach() to stop a gradient")
         if requires_grad and self.dtype.kind != "f":
-            raise TypeError(
-                f"requires_grad_: the tensor has dtype {self.dtype}; a floating-point one is needed"
-            )
+            raise TypeError(f"requires_grad_: the tensor has dtype {self.dtype}; a floating-point one is needed")
         self.requires_grad = requires_grad
         return self
 
@@ -211,9 +205,7 @@ class Tensor:
         What the hook returns, if not None, takes the gradient's place. Returns a function that removes it.
         """
         if not self.requires_grad:
-            raise RuntimeError(
-                "register_hook: this tensor does not require a gradient, the hook would never run"
-            )
+            raise RuntimeError("register_hook: this tensor does not require a gradient, the hook would never run")
         if self._hooks is None:
             self._hooks = []
         self._hooks.append(hook)
@@ -231,9 +223,7 @@ class Tensor:
             )
         self._version.count += 1
 
-    def backward(
-        self, gradient: Any = None, *, create_graph: bool = False, retain_graph: bool | None = None
-    ) -> None:
+    def backward(self, gradient: Any = None, *, create_graph: bool = False, retain_graph: bool | None = None) -> None:
         """Compute d(self)/d(leaf) for every leaf that requires it and add it to `leaf.grad`.
 
         gradient: dL/d(self), of this tensor's shape; may be left out for a single element (then it is 1).
@@ -345,6 +335,7 @@ class Function:
         function = cls()
         arrays = tuple(a.data if isinstance(a, Tensor) else a for a in args)
         if not any(isinstance(a, Tensor) for a in args):
+            function.needs_grad = (False,) * len(args)
             return function.forward(*arrays, **parameters)
 
         needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
@@ -465,9 +456,7 @@ def _propagate(
 ) -> None:
     """The backward pass: send gradients from `root` down the graph, calling `deliver` for each tensor."""
     if not root.requires_grad:
-        raise RuntimeError(
-            "backward: the tensor has no history (nothing it was computed from requires a gradient)"
-        )
+        raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
     gradient = _first_gradient(root, gradient, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
 
@@ -555,3 +544,16 @@ def grad(
         g = array_module(t.data).zeros_like(t.data) if g is None else g
         result.append(g if isinstance(g, Tensor) else Tensor(g))
     return result[0] if single else result
+
+
+class _CallableModule(ModuleType):
+    """This module and its function `tensor` share a name: `tinynet.tensor([1, 2])` calls the module."""
+
+    def __call__(self, *args: Any, **parameters: Any) -> Tensor:
+        return tensor(*args, **parameters)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+# Last, because it needs the classes above: gives Tensor its operators and methods (x + y, x[0], x.sum()).
+from . import basic_ops  # noqa: E402, F401
