@@ -312,7 +312,7 @@ def test_bad_input_is_named():
         instances.seeded_watershed(maps, maps[:3])
     with pytest.raises(ValueError, match="mask_prob holds values that are not finite"):
         instances.seeded_watershed(maps * np.nan, maps)
-    with pytest.raises(ValueError, match=r"measure: labels has shape \(3, 4\), image \(4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"measure: labels have shape \(3, 4\), image \(4, 4, 3\)"):
         instances.measure(np.zeros((3, 4), int), image)
 
 

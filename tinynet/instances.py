@@ -17,8 +17,8 @@ from skimage.filters import threshold_otsu
 from skimage.measure import regionprops_table
 from skimage.segmentation import watershed
 
+from .checks import check_image, check_labels, check_same_size
 from .io import atomic_path
-from .metrics import check_labels
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -32,15 +32,6 @@ def _check_mask(function: str, mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _check_image(function: str, image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype != np.uint8:
-        raise TypeError(f"{function}: image has dtype {image.dtype}, uint8 is needed")
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"{function}: image has shape {image.shape}, (H, W, 3) with at least one pixel is needed")
-    return image
-
-
 # --- which pixels are nucleus -------------------------------------------------------------------------------
 
 
@@ -52,7 +43,7 @@ def otsu_foreground(image: np.ndarray) -> np.ndarray:
     are the dark side. One binary opening with a 4-neighbour cross removes specks. An image of one single grey
     has no foreground.
     """
-    grey = _check_image("otsu_foreground", image).mean(axis=2)
+    grey = check_image("otsu_foreground", image).mean(axis=2)
     if grey.min() == grey.max():
         return np.zeros(grey.shape, dtype=bool)
     mask = grey > threshold_otsu(grey)
@@ -204,9 +195,8 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
       objects of few pixels can have, are cut at 1;
     - mean_intensity: grey value, the mean of R, G and B, in [0, 255].
     """
-    labels, image = check_labels("measure", "labels", labels), _check_image("measure", image)
-    if labels.shape != image.shape[:2]:
-        raise ValueError(f"measure: labels has shape {labels.shape}, image {image.shape}; they must be the same image")
+    labels, image = check_labels("measure", "labels", labels), check_image("measure", image)
+    check_same_size("measure", labels, image)
     wanted = ("label", "area", "centroid", "bbox", "perimeter_crofton", "intensity_mean")
     table = regionprops_table(labels, image.mean(axis=2), properties=wanted)
     rows = []

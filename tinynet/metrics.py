@@ -22,38 +22,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from .checks import check_labels, check_same_shape
 from .io import atomic_path
 
 # i/100 is the float nearest to the decimal number, and so is intersection/union: an IoU that equals a
 # threshold in exact arithmetic equals it here too, and "strictly above" means what it says. np.arange
 # with steps of .05 would drift.
 THRESHOLDS = np.arange(50, 100, 5) / 100
-
-
-def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
-    """Return `labels` as an array after checking that it is a label image.
-
-    function, name: who asks and for which argument, for the message. Raises TypeError for a dtype that is not
-    an integer, ValueError for a wrong number of dimensions, an image without pixels or a negative number.
-    """
-    labels = np.asarray(labels)
-    if labels.dtype == bool:
-        raise TypeError(f"{function}: {name} is a mask (bool), a label image (integers) is needed")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{function}: {name} has dtype {labels.dtype}, a label image needs integers")
-    if labels.ndim != 2:
-        raise ValueError(f"{function}: {name} has shape {labels.shape}, a label image is (H, W)")
-    if labels.size == 0:
-        raise ValueError(f"{function}: {name} has shape {labels.shape}, which holds no pixels")
-    if labels.min() < 0:
-        raise ValueError(f"{function}: {name} holds {labels.min()}, labels are 0 (background) or more")
-    return labels
-
-
-def check_same_shape(function: str, true: np.ndarray, pred: np.ndarray) -> None:
-    """Raise ValueError unless the two images have the same shape."""
-    if true.shape != pred.shape:
-        raise ValueError(f"{function}: pred has shape {pred.shape}, true has {true.shape}; they must be the same image")
 
 
 def iou_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:

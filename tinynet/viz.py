@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
 
+from .checks import check_image, check_labels, check_same_shape, check_same_size
 from .io import atomic_path
-from .metrics import check_labels, check_same_shape, iou_matrix
+from .metrics import iou_matrix
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
@@ -24,19 +26,6 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FONT_SIZE = 13  # pixels
 
 
-def _check_image(function: str, image: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype != np.uint8:
-        raise TypeError(f"{function}: image has dtype {image.dtype}, uint8 is needed")
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"{function}: image has shape {image.shape}, (H, W, 3) with at least one pixel is needed")
-    if labels is not None and labels.shape != image.shape[:2]:
-        raise ValueError(
-            f"{function}: labels have shape {labels.shape}, image {image.shape}; they must be the same image"
-        )
-    return image
-
-
 def stretch(image: np.ndarray) -> np.ndarray:
     """Brighten a dim image for the eye: grey percentile 99.8 becomes white, black stays black.
 
@@ -44,7 +33,7 @@ def stretch(image: np.ndarray) -> np.ndarray:
     Fluorescence images often use a fifth of the scale, and outlines would float on black. For looking only,
     never for measuring.
     """
-    white = np.percentile(_check_image("stretch", image).mean(axis=2), 99.8)
+    white = np.percentile(check_image("stretch", image).mean(axis=2), 99.8)
     return np.clip(np.rint(image * (255 / max(white, 1))), 0, 255).astype(np.uint8)
 
 
@@ -53,8 +42,6 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 def outline(labels: np.ndarray) -> np.ndarray:
     """The outermost pixels of every nucleus: bool (H, W). One that the image border cuts stays open there."""
-    from skimage.segmentation import find_boundaries
-
     return find_boundaries(labels, mode="inner")
 
 
@@ -63,8 +50,6 @@ def casing(labels: np.ndarray) -> np.ndarray:
 
     Drawn black below the outlines, they make light colours visible on bright images, as on road maps.
     """
-    from skimage.segmentation import find_boundaries
-
     return find_boundaries(labels, mode="outer")
 
 
@@ -74,7 +59,8 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     image: uint8 (H, W, 3); labels: integers (H, W). Returns uint8 (H, W, 3).
     """
     labels = check_labels("overlay", "labels", labels)
-    picture = stretch(_check_image("overlay", image, labels))
+    picture = stretch(check_image("overlay", image))
+    check_same_size("overlay", labels, image)
     edge = outline(labels)
     picture[casing(labels)] = BLACK
     picture[edge] = OUTLINES[labels[edge] % len(OUTLINES)]
@@ -92,7 +78,8 @@ def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) ->
     """
     true, pred = (check_labels("comparison_overlay", name, x) for name, x in (("true", true), ("pred", pred)))
     check_same_shape("comparison_overlay", true, pred)
-    picture = stretch(_check_image("comparison_overlay", image, true))
+    picture = stretch(check_image("comparison_overlay", image))
+    check_same_size("comparison_overlay", true, image)
 
     matched = iou_matrix(true, pred) > 0.5
     true_ids, pred_ids = (np.unique(labels[labels > 0]) for labels in (true, pred))
@@ -175,7 +162,7 @@ def panel(
         raise ValueError(f"panel: {len(captions)} captions for {len(rows)} rows")
 
     gap, text_height = 8, FONT_SIZE + 7
-    scaled = [[_to_width(_check_image("panel", picture), width) for picture in row] for row in rows]
+    scaled = [[_to_width(check_image("panel", picture), width) for picture in row] for row in rows]
     below = gap if captions is None else gap + text_height
     heights = [max(picture.height for picture in row) + below for row in scaled]
     canvas = Image.new("RGB", (gap + len(titles) * (width + gap), text_height + sum(heights)), WHITE)
@@ -198,7 +185,7 @@ def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
     all.
     """
     with atomic_path(path) as temporary:
-        Image.fromarray(_check_image("save_png", picture)).save(temporary, format="PNG")
+        Image.fromarray(check_image("save_png", picture)).save(temporary, format="PNG")
 
 
 # --- training curves ----------------------------------------------------------------------------------------
