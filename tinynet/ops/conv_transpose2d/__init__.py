@@ -1,0 +1,1 @@
+"""2-D transposed convolution; start with derivation.md."""

@@ -1,0 +1,1 @@
+"""Max-unpooling, the transpose of max-pooling; start with derivation.md."""
