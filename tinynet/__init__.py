@@ -22,6 +22,7 @@ _HOME = {
     ],
     "kernels": ["use_kernels", "use_backend", "backend"],
     "random": ["seed"],
+    "ops.conv2d.op": ["conv2d"],
     "ops.elu.op": ["elu"],
     "ops.sigmoid.op": ["sigmoid"],
     "ops.dropout.op": ["dropout"],
