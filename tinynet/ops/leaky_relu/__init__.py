@@ -1,0 +1,1 @@
+"""The leaky rectified linear unit; start with derivation.md."""

@@ -1,0 +1,1 @@
+"""Maxout: the largest of each few channels; start with derivation.md."""

@@ -1,0 +1,52 @@
+"""Maxout in Numba: one parallel loop over all units. A group of pieces is contiguous, so all arrays are flat."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..jit import jit
+
+
+def forward(
+    x: np.ndarray, *, pieces: int, out: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(y, winner): y[..., m] = max over j of x[..., m pieces + j], and the int32 j where it was found."""
+    shape = (*x.shape[:-1], x.shape[-1] // pieces)
+    y, winner = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    _forward(np.ascontiguousarray(x).reshape(-1), pieces, y.reshape(-1), winner.reshape(-1))
+    if out is None:
+        return y, winner
+    out[0][...], out[1][...] = y, winner
+    return out
+
+
+def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
+    """gx[..., m pieces + j] = gy[..., m] where j = winner[..., m], else 0; (..., C)."""
+    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype)
+    _backward(np.ascontiguousarray(gy).reshape(-1), np.ascontiguousarray(winner).reshape(-1), pieces, gx.reshape(-1))
+    if out is None:
+        return gx
+    out[...] = gx
+    return out
+
+
+@jit(parallel=True)
+def _forward(x, pieces, y, winner):
+    for m in prange(y.size):
+        best = 0
+        for j in range(1, pieces):
+            value, champion = x[m * pieces + j], x[m * pieces + best]
+            # The second condition lets the first NaN win: it is the only number that differs from itself.
+            if value > champion or (value != value and champion == champion):
+                best = j
+        y[m] = x[m * pieces + best]
+        winner[m] = best
+
+
+@jit(parallel=True)
+def _backward(gy, winner, pieces, gx):
+    zero = gy.dtype.type(0)
+    for m in prange(gy.size):
+        for j in range(pieces):
+            gx[m * pieces + j] = gy[m] if j == winner[m] else zero

@@ -1,0 +1,31 @@
+"""ReLU on Tensors."""
+
+from __future__ import annotations
+
+from ...basic_ops import where
+from ...kernels import kernel
+from ...tensor import Function, Tensor
+from ..checks import check_float
+
+
+def relu(x: Tensor) -> Tensor:
+    """Rectified linear unit max(x, 0); its derivative at 0 is taken to be 0.
+
+    x: float, any shape. Returns the same shape and dtype. Raises TypeError for integers.
+    Source: Nair & Hinton, ICML 2010.
+    """
+    check_float("relu", x=x)
+    return Relu.apply(x)
+
+
+class Relu(Function):
+    def forward(self, x):
+        y = kernel("relu", "forward")(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the same formula in basic ops
+            return where(y > 0, gy, 0.0)
+        return kernel("relu", "backward")(gy, y)

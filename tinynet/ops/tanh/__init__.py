@@ -1,0 +1,1 @@
+"""The hyperbolic tangent; start with derivation.md."""
