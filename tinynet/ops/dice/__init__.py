@@ -1,0 +1,1 @@
+"""The soft Dice loss; start with derivation.md."""

@@ -1,0 +1,58 @@
+"""The soft Dice loss in Numba: two sums in one pass over memory, in parallel over fixed chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..elementwise import run
+from ..fastmath import ELEMENTWISE
+from ..jit import jit
+from ..reduction import CHUNK, REDUCTION, chunk_count
+from .formula import loss_of, slopes_of
+
+
+def forward(
+    p: np.ndarray, t: np.ndarray, *, smooth: float = 1.0, per_image: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """(loss, sums): the loss (), in the dtype of p, and I and S of each group (G, 2), in float64."""
+    groups = len(p) if per_image else 1
+    p, t = (np.ascontiguousarray(a).reshape(groups, -1) for a in (p, t))
+    partial = np.empty((groups, chunk_count(p.shape[1]), 2))
+    _sums(p, t, partial)
+    sums = partial.sum(axis=1)
+    return loss_of(sums, smooth).astype(p.dtype), sums
+
+
+def backward(
+    gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0, out: np.ndarray | None = None
+) -> np.ndarray:
+    """gp = gy (constant_g - slope_g t), of the shape and dtype of t."""
+    constant, slope = ((gy * values).astype(t.dtype) for values in slopes_of(sums, smooth))
+    return run(_backward, (t, constant, slope), (), out)
+
+
+@jit(parallel=True, fastmath=REDUCTION)
+def _sums(p, t, partial):
+    groups, length = p.shape
+    chunks = partial.shape[1]
+    for k in prange(groups * chunks):
+        g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
+        overlap, total = 0.0, 0.0
+        for i in range(c * CHUNK, min((c + 1) * CHUNK, length)):
+            p_i, t_i = np.float64(p[g, i]), np.float64(t[g, i])
+            overlap += p_i * t_i
+            total += p_i + t_i
+        partial[g, c, 0] = overlap
+        partial[g, c, 1] = total
+
+
+@jit(parallel=True, fastmath=ELEMENTWISE)
+def _backward(t, constant, slope, gp):
+    groups = constant.size
+    length = t.size // groups
+    chunks = -(-length // CHUNK)
+    for k in prange(groups * chunks):
+        g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
+        for i in range(g * length + c * CHUNK, g * length + min((c + 1) * CHUNK, length)):
+            gp[i] = constant[g] - slope[g] * t[i]

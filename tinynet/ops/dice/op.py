@@ -1,0 +1,56 @@
+"""The soft Dice loss on Tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...kernels import kernel
+from ...tensor import Function, Tensor
+from ..checks import check_float
+from ..targets import check_not_empty, soft_target
+
+
+def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float = 1.0) -> Tensor:
+    """Soft Dice loss 1 - (2 sum p t + smooth) / (sum p + sum t + smooth), between 0 (equal) and 1 (disjoint).
+
+    p: probabilities in 0..1 (after a sigmoid), float, any shape; per_image takes the first axis for the images.
+    target: array or Tensor of the same shape with values in 0..1: the dtype of p, booleans or integers. It is
+        a constant: no gradient goes there.
+    per_image: the mean of one loss for each image instead of one ratio over the whole batch. For a loss for
+        each channel, call it on slices.
+    smooth: positive; what counts as equal when nothing is there and nothing is predicted.
+
+    Returns a Tensor of shape () and the dtype of p; the sums are float64. Raises ValueError or TypeError, naming
+    the argument, for what does not fit. Source: Milletari et al., V-Net, 3DV 2016, section 3, without squares.
+    """
+    check_float("dice_loss", p=p)
+    check_not_empty("dice_loss", "p", p)
+    if not smooth > 0:
+        raise ValueError(f"dice_loss: smooth is {smooth}; it must be positive")
+    if per_image and p.ndim == 0:
+        raise ValueError("dice_loss: p has no axes; per_image needs a first axis of images")
+    target = soft_target("dice_loss", target, "p", p)
+    return Dice.apply(p, target, per_image=per_image, smooth=float(smooth))
+
+
+class Dice(Function):
+    def forward(self, p, target, *, per_image, smooth):
+        loss, sums = kernel("dice", "forward")(p, target, smooth=smooth, per_image=per_image)
+        self.save(p, target, sums)
+        self.smooth = smooth
+        return loss
+
+    def backward(self, gy):
+        p, target, sums = self.saved
+        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: derivation.md in basic ops
+            return self.gradient(gy, p, target, groups=len(sums)), None
+        return kernel("dice", "backward")(gy, target, sums, smooth=self.smooth), None
+
+    def gradient(self, gy: Tensor, p: Tensor, target: Any, groups: int) -> Tensor:
+        """gp as a function of gy and p, the sums included."""
+        t = target.reshape(groups, -1)
+        p_in_groups = p.reshape(groups, -1)
+        overlap = (p_in_groups * t).sum(axis=1, keepdims=True)
+        size = p_in_groups.sum(axis=1, keepdims=True) + t.sum(axis=1, keepdims=True) + self.smooth
+        per_pixel = (2 * overlap + self.smooth) / size**2 - 2 * t / size
+        return (gy * per_pixel / groups).reshape(p.shape)
