@@ -1,0 +1,1 @@
+"""Binary cross-entropy on logits; start with derivation.md."""

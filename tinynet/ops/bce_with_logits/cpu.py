@@ -1,0 +1,63 @@
+"""Binary cross-entropy with logits in Numba: one pass over memory, in parallel over fixed chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..elementwise import run
+from ..fastmath import ELEMENTWISE, exp_of_nonpositive, log1p_of_unit
+from ..jit import jit
+from ..reduction import CHUNK, chunk_count, sum_float64
+
+
+def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_weight: float = 1.0) -> np.ndarray:
+    """L = (1/M) sum of w [q t softplus(-x) + (1 - t) softplus(x)], shape (), dtype of x; the sum is float64."""
+    flat_x, flat_t = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(t).reshape(-1)
+    flat_w = None if w is None else np.ascontiguousarray(w).reshape(-1)
+    partial = np.empty(chunk_count(x.size))
+    _sums(flat_x, flat_t, flat_w, x.dtype.type(pos_weight), partial)
+    return np.asarray(partial.sum() / x.size).astype(x.dtype)
+
+
+def backward(
+    gy: np.ndarray,
+    x: np.ndarray,
+    t: np.ndarray,
+    w: np.ndarray | None = None,
+    *,
+    pos_weight: float = 1.0,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """gx = gy (w / M) [(1 - t) sigma(x) - q t sigma(-x)], of the shape and dtype of x."""
+    gx = run(_backward, (x, t), (gy / x.size, pos_weight), out)
+    return gx if w is None else np.multiply(gx, w, out=gx)
+
+
+@jit(parallel=True, fastmath=ELEMENTWISE)
+def _sums(x, t, w, q, partial):
+    """The sum of the losses of each chunk. w may be None: Numba then compiles the function without it."""
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    for c in prange(partial.size):
+        first = c * CHUNK
+        losses = np.empty(min(CHUNK, x.size - first), x.dtype)
+        # Two loops, because both are vectorised: the losses in the dtype of x, then their sum in float64.
+        for i in range(losses.size):
+            x_i, t_i = x[first + i], t[first + i]
+            log_part = log1p_of_unit(exp_of_nonpositive(-abs(x_i)))
+            softplus_x = max(x_i, zero) + log_part
+            softplus_minus_x = max(-x_i, zero) + log_part
+            losses[i] = q * t_i * softplus_minus_x + (one - t_i) * softplus_x
+            if w is not None:
+                losses[i] *= w[first + i]
+        partial[c] = sum_float64(losses)
+
+
+@jit(parallel=True, fastmath=ELEMENTWISE)
+def _backward(x, t, gy_over_size, q, gx):
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        e = exp_of_nonpositive(-abs(x[i]))
+        sigma_x = (e if x[i] < 0 else one) / (one + e)
+        sigma_minus_x = (one if x[i] < 0 else e) / (one + e)
+        gx[i] = gy_over_size * ((one - t[i]) * sigma_x - q * t[i] * sigma_minus_x)
