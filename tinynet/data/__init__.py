@@ -5,10 +5,12 @@ import importlib
 # Public name -> the module it lives in.
 _HOME = {
     "files": ["DataError", "ImageFiles", "to_rgb8"],
-    "maps": ["binary_map", "border_map", "distance_map", "targets", "median_diameter"],
+    "maps": ["binary_map", "border_map", "distance_map", "targets"],
     "augment": ["Compose", "Affine", "BrightnessContrast", "Invert", "GaussianNoise", "GaussianBlur"],
     "crops": ["NucleiCrops"],
     "loader": ["DataLoader"],
+    "synthetic": ["synthetic_nuclei"],
+    "download": ["data_path", "download"],
     "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
 }
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

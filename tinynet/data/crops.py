@@ -10,8 +10,9 @@ from PIL import Image
 
 from tinynet.data.augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, linear_map, warp
 from tinynet.data.files import DataError
-from tinynet.data.maps import binary_map, border_map, distance_map, median_diameter
+from tinynet.data.maps import binary_map, border_map, distance_map
 from tinynet.data.nuclei import Sample, normalization
+from tinynet.instances import median_diameter
 
 # How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
 # their share.

@@ -60,10 +60,3 @@ def targets(labels: np.ndarray, heads: int) -> np.ndarray:
     if heads == 3:
         return np.stack([binary_map(labels), border_map(labels), distance_map(labels)], axis=2)
     raise ValueError(f"targets: heads {heads}; need 1 (mask) or 3 (mask, border, distance)")
-
-
-def median_diameter(labels: np.ndarray) -> float:
-    """The median over nuclei of the diameter of a disc with the nucleus's area, in pixels; NaN without nuclei."""
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    return float(np.sqrt(4 / np.pi * np.median(areas))) if areas.size else float("nan")

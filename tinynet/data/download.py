@@ -1,0 +1,97 @@
+"""Where data lies, and how it gets there: `data_path` looks for a file, `download` fetches the official one."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+from tinynet.data.files import DataError
+
+BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
+# Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0.
+SOURCES = {
+    "dsb2018/stage1_train.zip": BBBC038 + "stage1_train.zip",
+    "dsb2018/stage1_test.zip": BBBC038 + "stage1_test.zip",
+    "dsb2018/stage1_solution.csv": BBBC038 + "stage1_solution.csv",
+}
+IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
+
+
+def cache_path() -> Path:
+    """The folder of downloads: `TINYNET_CACHE`/data, or `tinynet/data` in the user's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("TINYNET_CACHE") or pooch.os_cache("tinynet")) / "data"
+
+
+def data_path(name: str, given: str | Path | None = None) -> Path | None:
+    """Find data without the network; None if it is nowhere.
+
+    `name` is a path within a data folder, such as "dsb2018/stage1_train.zip". Looked for, in this order: `given`
+    (what the user typed after `--data`: the data itself, or a data folder with `name` in it), the data folder in the
+    environment variable TINYNET_DATA, the cache of `download`.
+
+    Raises `DataError` if `given` or TINYNET_DATA names something that does not exist: a typing error must not end in
+    other data being used.
+    """
+    if given is not None:
+        given = Path(given)
+        if not given.exists():
+            raise DataError(f"--data {given}: no such file or folder")
+        return given / name if (given / name).exists() else given
+    folder = os.environ.get("TINYNET_DATA")
+    if folder:
+        if not Path(folder).is_dir():
+            raise DataError(f"TINYNET_DATA={folder}: no such folder; need one with {name} in it")
+        if (Path(folder) / name).exists():
+            return Path(folder) / name
+    cached = cache_path() / name
+    return cached if cached.exists() else None
+
+
+def download(name: str, progress: bool = True) -> Path:
+    """Fetch an official file into the cache, unless it is there, and return its path.
+
+    The publisher gives no checksums. So the first download is checked by what it is (a sound archive with the
+    documented number of images), its SHA-256 is written beside it, and from then on the file must have that hash.
+
+    Raises `DataError` on an unknown name, without a network, and if the file is not what it must be.
+    """
+    import pooch
+
+    if name not in SOURCES:
+        raise DataError(f"download: unknown file {name!r}; known are {', '.join(SOURCES)}")
+    path = cache_path() / name
+    hash_file = path.with_name(path.name + ".sha256")
+    known_hash = hash_file.read_text().strip() if hash_file.exists() else None
+    try:
+        pooch.retrieve(SOURCES[name], known_hash, path.name, path.parent, progressbar=progress)
+    except (OSError, ValueError) as error:  # network errors are OSErrors, a wrong hash is a ValueError
+        message = f"{SOURCES[name]}: download failed ({error}); fetch it by hand and name it with --data"
+        raise DataError(message) from error
+    if known_hash is None:
+        try:
+            _check(path, IMAGES.get(name))
+        except DataError:
+            path.unlink()
+            raise
+        hash_file.write_text(pooch.file_hash(str(path)) + "\n")
+    return path
+
+
+def _check(path: Path, images: int | None) -> None:
+    """Raise `DataError` unless this is a sound zip archive with that many images; None: any file with contents."""
+    if images is None:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the download is empty")
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            found = sum(Path(n).parent.name == "images" and n.endswith(".png") for n in archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: the download is not a zip archive ({error})") from error
+    if damaged or found != images:
+        what = f"{damaged} is damaged" if damaged else f"it holds {found} images"
+        raise DataError(f"{path}: the download is not as published: {what}; need {images} sound images")
