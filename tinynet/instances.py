@@ -92,7 +92,7 @@ def _fill_holes(labels: np.ndarray) -> None:
             view[ndimage.binary_fill_holes(view == label) & (view == 0)] = label
 
 
-def _drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:
+def drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:
     """Remove nuclei of fewer than `min_size` pixels and number the others 1, 2, ... in the same order."""
     keep = np.bincount(labels.ravel()) >= min_size
     keep[0] = False
@@ -132,7 +132,7 @@ def seeded_watershed(
 
     inside = mask_prob - border_prob
     mask = mask_prob > mask_threshold
-    seeds = _drop_small(connected_components((inside > seed_threshold) & mask), min_seed)
+    seeds = drop_small(connected_components((inside > seed_threshold) & mask), min_seed)
 
     components = connected_components(mask)
     has_seed = np.zeros(components.max() + 1, dtype=bool)
@@ -142,7 +142,7 @@ def seeded_watershed(
 
     labels = watershed(-inside, seeds, mask=mask, connectivity=2)
     _fill_holes(labels)
-    return _drop_small(labels, min_size)
+    return drop_small(labels, min_size)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
