@@ -1,0 +1,345 @@
+"""The U-Net of the lectures, and what it is for: finding the nuclei in a microscope image.
+
+    python examples/segmentation/unet_nuclei.py train                    # the lecture's net, one output: the mask
+    python examples/segmentation/unet_nuclei.py train --heads 3          # mask, touching borders, distance
+    python examples/segmentation/unet_nuclei.py predict --images DIR     # label images, overlays, measurements
+    python examples/segmentation/unet_nuclei.py evaluate                 # against Otsu's threshold + watershed
+
+Read it from top to bottom: the net, the loss, training, prediction, evaluation.
+
+Sources: Ronneberger, Fischer, Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015;
+ELU: Clevert et al., ICLR 2016; dropout: Srivastava et al., JMLR 2014; the Dice loss: Milletari, Navab, Ahmadi,
+V-Net, 3DV 2016. Data: Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl,
+Nature Methods 2019 (BBBC038).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import tinynet as tn
+from tinynet import nn
+from tinynet.cli import option, run_commands
+
+SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
+
+
+# ---------------------------------------------------------------------------------------------- the net
+def level(c_in: int, c_out: int, p: float) -> nn.Sequential:
+    """One level of the U-Net, as on the slide."""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, padding=1),
+        nn.ELU(),
+        nn.Dropout(p),
+        nn.Conv2d(c_out, c_out, 3, padding=1),
+        nn.ELU(),
+    )
+
+
+class UNet(nn.Module):
+    """Down four levels, up four levels, and a shortcut from each level down to the same level up.
+
+    heads: outputs per pixel, 1 (mask) or 3 (mask, touching border, distance). With 1 it has 1,941,105 parameters.
+    x: (N, H, W, 3) of any H and W; returns (N, H, W, heads) in [0, 1].
+    """
+
+    def __init__(self, heads: int = 1) -> None:
+        self.down1 = level(3, 16, 0.1)
+        self.down2 = level(16, 32, 0.1)
+        self.down3 = level(32, 64, 0.2)
+        self.down4 = level(64, 128, 0.2)
+        self.bottom = level(128, 256, 0.3)
+        self.up4, self.merge4 = nn.ConvTranspose2d(256, 128, 2, stride=2), level(256, 128, 0.2)
+        self.up3, self.merge3 = nn.ConvTranspose2d(128, 64, 2, stride=2), level(128, 64, 0.2)
+        self.up2, self.merge2 = nn.ConvTranspose2d(64, 32, 2, stride=2), level(64, 32, 0.1)
+        self.up1, self.merge1 = nn.ConvTranspose2d(32, 16, 2, stride=2), level(32, 16, 0.1)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Conv2d(16, heads, 1, init=nn.init.glorot_uniform)
+
+    def logits(self, x: tn.Tensor) -> tn.Tensor:
+        """The output before the sigmoid: the form the cross-entropy wants."""
+        height, width = x.shape[1:3]
+        x = tn.pad(x, ((0, 0), (0, -height % 16), (0, -width % 16), (0, 0)))
+
+        d1 = self.down1(x)
+        d2 = self.down2(self.pool(d1))
+        d3 = self.down3(self.pool(d2))
+        d4 = self.down4(self.pool(d3))
+        y = self.bottom(self.pool(d4))
+        y = self.merge4(tn.concat([self.up4(y), d4], axis=3))
+        y = self.merge3(tn.concat([self.up3(y), d3], axis=3))
+        y = self.merge2(tn.concat([self.up2(y), d2], axis=3))
+        y = self.merge1(tn.concat([self.up1(y), d1], axis=3))
+        return self.head(y)[:, :height, :width]
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.sigmoid(self.logits(x))
+
+
+# ---------------------------------------------------------------------------------------------- the loss
+def mask_loss(logits: tn.Tensor, target: tn.Tensor, kind: str) -> tn.Tensor:
+    """One output. Dice measures the overlap of two masks; cross-entropy asks for each pixel alone and is smoother."""
+    loss = tn.dice_loss(tn.sigmoid(logits), target)
+    return loss + tn.bce_with_logits(logits, target) if kind == "bce+dice" else loss
+
+
+def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
+    """Mask, touching border (rare, so its pixels count three times) and distance, each against its own map."""
+    mask, border, distance = (logits[..., i : i + 1] for i in range(3))
+    return (
+        mask_loss(mask, target[..., 0:1], "bce+dice")
+        + tn.bce_with_logits(border, target[..., 1:2], pos_weight=3.0)
+        + 0.5 * tn.dice_loss(tn.sigmoid(border), target[..., 1:2])
+        + tn.bce_with_logits(distance, target[..., 2:3])
+    )
+
+
+# ---------------------------------------------------------------------------------------------- train
+@dataclass
+class TrainConfig:
+    data: str = option("", "zip or folder of images with masks; 'synthetic'; default: real data if found, else synthetic")
+    out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures")
+    heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
+    loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
+    native: bool = option(False, "crops at the images' own resolution instead of one nucleus size")
+    epochs: int = option(30, "epochs of `crops` crops")
+    crops: int = option(2000, "crops per epoch")
+    size: int = option(128, "crop height and width, pixels")
+    batch_size: int = option(8, "crops per step")
+    lr: float = option(1e-3, "highest learning rate (AdamW; warm-up, then cosine)")
+    weight_decay: float = option(1e-4, "decoupled weight decay")
+    average: float = option(0.998, "decay of the running average of the weights that is used in the end")
+    seed: int = option(0, "seed of initial weights, dropout, crops and synthetic images")
+    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
+    resume: bool = option(False, "go on from the last checkpoint in --out")
+    quick: bool = option(False, "a few small steps, to see that everything works")
+
+
+def train(config: TrainConfig) -> dict[str, float]:
+    """Train the net on random crops; keep the weights with the best validation score in `best.npz`."""
+    from tinynet.data import DataLoader, NucleiCrops
+    from tinynet.optim import AdamW, CosineDecay, WeightAverage
+    from tinynet.train import Trainer
+
+    if config.quick:
+        config.data, config.epochs, config.crops, config.size = "synthetic", 2, 16, 64
+    samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
+    tn.seed(config.seed)
+    model = UNet(config.heads)
+    diameter = None if config.native else tn.segment.DIAMETER
+    crops = NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
+    loader = DataLoader(crops, config.batch_size, seed=config.seed)
+    optimizer = AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    steps = config.epochs * len(loader)
+    schedule = CosineDecay(optimizer, steps, warmup=min(200, steps // 10), floor=0.01)
+    average = WeightAverage(model, config.average)
+
+    parameters = sum(p.size for p in model.parameters())
+    print(f"data: {source}: {len(samples)} images to train on, {len(held_out)} held out")
+    print(f"model: U-Net with {config.heads} output(s), {parameters:,} parameters; backend {config.backend}")
+
+    def loss(images: tn.Tensor, targets: tn.Tensor) -> tn.Tensor:
+        logits = model.logits(images)
+        return three_head_loss(logits, targets) if config.heads == 3 else mask_loss(logits, targets, config.loss)
+
+    watched = ValidationCrops(held_out, config.heads, diameter, count=4 if config.quick else 32)
+    trainer = Trainer(model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config)
+    with tn.use_backend(config.backend):
+        metrics = trainer.fit(
+            loader,
+            config.epochs,
+            validate=lambda: watched.score(model, loss),
+            best=("val_mean_ap", "max"),
+            on_epoch=lambda epoch, metrics: watched.draw(Path(config.out) / "predictions.png", epoch),
+            resume=config.resume,
+        )
+    print(f"pictures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
+    print(f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz --data {config.data or 'PATH'}")
+    return metrics
+
+
+def load_data(data: str, seed: int, quick: bool = False) -> tuple[list, list, str]:
+    """(training samples, held-out samples, where they come from) for a path, 'synthetic', or '' for what is at hand."""
+    from tinynet.data import data_path, read_nuclei, split, synthetic_set
+
+    path = None if data == "synthetic" else data_path("nuclei", data or None)
+    if path is not None:
+        return *split(read_nuclei(path)), str(path)
+    counts = (8, 4) if quick else (160, 40)
+    train_set, held_out = (synthetic_set(count, seed + i) for i, count in enumerate(counts))
+    return train_set, held_out, "synthetic nuclei"
+
+
+class ValidationCrops:
+    """A fixed look at held-out images while training: the middle of some, at the scale of the training crops."""
+
+    SIZE = 256
+
+    def __init__(self, samples: list, heads: int, diameter: float | None, count: int) -> None:
+        chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)]
+        self.views = [middle_view(sample, self.SIZE, diameter) for sample in chosen]
+        self.targets = [tn.data.targets(labels, heads) for _, labels in self.views]
+        self.found: list[np.ndarray] = []
+
+    def score(self, model: UNet, loss: Callable) -> dict[str, float]:
+        """Loss, Dice of the mask and mean average precision of the nuclei."""
+        from tinynet.metrics import dice, mean_ap
+
+        rows, self.found = [], []
+        for (image, labels), target in zip(self.views, self.targets):
+            x, t = tn.tensor(image[None]), tn.tensor(target[None])
+            maps = model(x).numpy()[0]
+            found = tn.segment.labels_from_maps(maps)
+            self.found.append(found)
+            rows.append((loss(x, t).item(), dice(labels > 0, maps[:, :, 0] > 0.5), mean_ap(labels, found)))
+        return dict(zip(("val_loss", "val_dice", "val_mean_ap"), np.mean(rows, axis=0).tolist()))
+
+    def draw(self, path: Path, epoch: int) -> None:
+        """The first six views with their hits, misses and false alarms."""
+        from tinynet import viz
+
+        shown = range(0, len(self.views), max(1, len(self.views) // 6))[:6]
+        pictures = []
+        for i in shown:
+            image, labels = self.views[i]
+            grey_levels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+            pictures.append([grey_levels, viz.comparison_overlay(grey_levels, labels, self.found[i])])
+        titles = ["image", f"epoch {epoch}: hits, misses, false alarms"]
+        viz.save_png(path, viz.panel(pictures, titles))
+
+
+def middle_view(sample, size: int, diameter: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of an image, normalised and brought to one nucleus size (not without `diameter`), and its labels."""
+    own = tn.instances.median_diameter(sample.labels)
+    scale = 1.0 if diameter is None or np.isnan(own) else diameter / own
+    height, width = tn.segment.size_at_scale(sample.labels.shape, scale)
+    image = tn.segment.resize(tn.data.normalize(sample.image), (height, width))
+    labels = tn.segment.resize_labels(sample.labels, (height, width))
+    rows, columns = (slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in (height, width))
+    return np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(labels[rows, columns])
+
+
+# ---------------------------------------------------------------------------------------------- predict
+@dataclass
+class PredictConfig:
+    images: str = option("", "zip, folder or image file; several with commas between", required=True)
+    weights: str = option("", "weights from training; default: those shipped with tinynet (three heads)")
+    out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
+    flips: bool = option(True, "average over mirrored images and two scales: better, and eight times the work")
+    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
+
+
+def load_net(weights: str) -> tuple[tn.segment.Net, UNet]:
+    """The net as a function on arrays, and the model; its number of heads is read from the weights file."""
+    from tinynet.io import CheckpointError, load_checkpoint, load_weights
+
+    path = Path(weights) if weights else SHIPPED_WEIGHTS
+    head = load_checkpoint(path)[0].get("model", {}).get("head.weight")
+    if head is None:
+        raise CheckpointError(f"{path} holds no U-Net: it has no head.weight")
+    model = UNet(heads=head.shape[-1])
+    load_weights(path, model)
+    model.eval()
+
+    def net(images: np.ndarray) -> np.ndarray:
+        with tn.no_grad():
+            return model(tn.tensor(images)).numpy()
+
+    return net, model
+
+
+def predict(config: PredictConfig) -> dict[str, float]:
+    """Find the nuclei of every image: label images, overlays, a table of measurements and Kaggle's submission file."""
+    from tifffile import imwrite
+
+    from tinynet import instances, viz
+    from tinynet.data import read_images
+    from tinynet.io import atomic_path
+
+    net, model = load_net(config.weights)
+    out = Path(config.out)
+    print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
+    names, all_labels, measurements = [], [], []
+    with tn.use_backend(config.backend):
+        for name, image in tqdm(read_images(config.images.split(",")), "images", disable=not sys.stderr.isatty()):
+            labels = tn.segment.segment(net, image, config.flips)
+            if labels.max() > np.iinfo(np.uint16).max:
+                raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
+            with atomic_path(out / "labels" / f"{name}.tif") as temporary:
+                imwrite(temporary, labels.astype(np.uint16), compression="zlib")
+            viz.save_png(out / "overlays" / f"{name}.png", viz.overlay(image, labels))
+            names.append(name)
+            all_labels.append(labels.astype(np.uint16))
+            measurements.append((name, instances.measure(labels, image)))
+    instances.write_measurements(out / "measurements.csv", measurements)
+    instances.write_submission(out / "submission.csv", zip(names, all_labels))
+    nuclei = sum(len(rows) for _, rows in measurements)
+    print(f"{len(names)} images, {nuclei} nuclei: {out}/labels, {out}/overlays, {out}/measurements.csv, submission.csv")
+    return {"images": len(names), "nuclei": nuclei}
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+@dataclass
+class EvaluateConfig:
+    data: str = option("", "zip or folder of images with masks; 'synthetic'; default: real data if found, else synthetic")
+    weights: str = option("", "weights from training; default: those shipped with tinynet (three heads)")
+    split: str = option("validation", "which images", choices=("validation", "train", "all"))
+    flips: bool = option(True, "average over mirrored images and two scales")
+    out: str = option("out/unet_nuclei/evaluation", "folder for tables and pictures")
+    seed: int = option(0, "seed of the synthetic images")
+    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
+    quick: bool = option(False, "a few small synthetic images")
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, float]:
+    """Mean AP as Kaggle defines it, AP at IoU 0.5, Dice and IoU, by kind of image, beside Otsu + watershed."""
+    from tinynet import metrics, viz
+
+    training, validation, source = load_data("synthetic" if config.quick else config.data, config.seed, config.quick)
+    samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
+    net, _ = load_net(config.weights)
+    print(f"data: {source}: {len(samples)} images ({config.split}); weights: {config.weights or SHIPPED_WEIGHTS}")
+    with tn.use_backend(config.backend):
+        found = [
+            tn.segment.segment(net, sample.image, config.flips)
+            for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())
+        ]
+    otsu = [tn.instances.otsu_watershed(sample.image) for sample in samples]
+    rows = metrics.evaluate_instances(samples, otsu, "Otsu + watershed")
+    rows += metrics.evaluate_instances(samples, found, "U-Net")
+    table = metrics.score_table(rows)
+    print(metrics.format_table(table))
+
+    out = Path(config.out)
+    metrics.write_rows(out / "images.csv", rows)
+    metrics.write_rows(out / "scores.csv", table)
+    shown = range(0, len(samples), max(1, len(samples) // 6))[:6]
+    pictures = [
+        [
+            viz.comparison_overlay(samples[i].image, samples[i].labels, otsu[i]),
+            viz.comparison_overlay(samples[i].image, samples[i].labels, found[i]),
+        ]
+        for i in shown
+    ]
+    viz.save_png(out / "comparison.png", viz.panel(pictures, ["Otsu + watershed", "U-Net"], width=400))
+    print(f"tables: {out}/scores.csv, {out}/images.csv; picture: {out}/comparison.png")
+    overall = {row["method"]: row for row in table if row["kind"] == "all"}
+    return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
+
+
+COMMANDS = {"train": (TrainConfig, train), "predict": (PredictConfig, predict), "evaluate": (EvaluateConfig, evaluate)}
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Run one of the commands; returns its final metrics."""
+    return run_commands(COMMANDS, argv, description=__doc__)
+
+
+if __name__ == "__main__":
+    main()
