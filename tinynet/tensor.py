@@ -162,6 +162,9 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
@@ -248,17 +251,18 @@ class Tensor:
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32."""
-    if isinstance(data, Tensor):
-        data = data.data
-    is_array = hasattr(data, "dtype") and hasattr(data, "ndim")
-    array = data if is_array else np.asarray(data)
+    is_array = hasattr(data, "dtype")
+    array = data.data if isinstance(data, Tensor) else data if is_array else np.asarray(data)
     if array.dtype == object:
         raise TypeError("tensor: data is ragged or holds objects; a rectangular array of numbers is needed")
     if dtype is None and not is_array and array.dtype == np.float64:
         dtype = np.float32
     if dtype is not None:
         array = array.astype(dtype, copy=False)
-    return Tensor(array, requires_grad=requires_grad)
+    out = Tensor(array, requires_grad=requires_grad)
+    if isinstance(data, Tensor) and array is data.data:
+        out._version = data._version  # the same memory: a change through one is a change of both
+    return out
 
 
 class Function:
@@ -316,18 +320,11 @@ class Function:
             )
         if not self._create_graph:
             return self._saved
+        # A weak reference is to the output; it is alive, the backward pass holds it while it calls its function.
         return tuple(
-            array if source is None else self._tensor_of(array, source[0])
+            array if source is None else source[0]() if isinstance(source[0], weakref.ref) else source[0]
             for array, source in zip(self._saved, self._sources)
         )
-
-    def _tensor_of(self, array: Any, reference: Any) -> Tensor:
-        """The tensor a saved array belongs to: an input, or the output, which is made anew if it is gone."""
-        found = reference() if isinstance(reference, weakref.ref) else reference
-        if found is None:
-            found = Tensor(array, requires_grad=True)
-            found.creator = self
-        return found
 
     @classmethod
     def apply(cls, *args: Any, **parameters: Any) -> Any:
@@ -490,13 +487,14 @@ def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
                 "Reduce it (.sum(), .mean()) or pass gradient="
             )
         gradient = array_module(root.data).ones_like(root.data)
-    array = gradient.data if isinstance(gradient, Tensor) else gradient
-    array = array_module(root.data).asarray(array, dtype=root.dtype)
-    if array.shape != root.shape:
-        raise ValueError(f"backward: gradient has shape {array.shape}, the tensor has {root.shape}")
-    if not create_graph:
-        return array
-    return gradient if isinstance(gradient, Tensor) and gradient.dtype == root.dtype else Tensor(array)
+    if isinstance(gradient, Tensor):
+        if gradient.dtype != root.dtype:
+            raise TypeError(f"backward: gradient is {gradient.dtype}, the tensor is {root.dtype}")
+    else:
+        gradient = Tensor(array_module(root.data).asarray(gradient, dtype=root.dtype))
+    if gradient.shape != root.shape:
+        raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {root.shape}")
+    return gradient if create_graph else gradient.data
 
 
 def _run_hooks(node: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -504,9 +502,10 @@ def _run_hooks(node: Tensor, gradient: Any, create_graph: bool) -> Any:
     for hook in tuple(node._hooks or ()):
         result = hook(gradient if create_graph else Tensor(gradient))
         if result is not None:
-            if tuple(result.shape) != node.shape:
+            if result.shape != node.shape or result.dtype != node.dtype:
                 raise ValueError(
-                    f"hook returned a gradient of shape {tuple(result.shape)}, the tensor has {node.shape}"
+                    f"hook returned a gradient {result.dtype}{list(result.shape)}, "
+                    f"the tensor is {node.dtype}{list(node.shape)}"
                 )
             gradient = result.data if isinstance(result, Tensor) and not create_graph else result
     return gradient

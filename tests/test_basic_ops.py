@@ -1,0 +1,610 @@
+"""The basic operations: values against NumPy and SciPy, first and second derivatives against differences."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+import tinynet as tn
+from tinynet.gradcheck import GradientError, gradcheck, gradgradcheck
+from tinynet.tensor import Function, Tensor
+
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.normal(size=shape)
+
+
+def positive(*shape):
+    return rng.uniform(0.5, 2.0, size=shape)
+
+
+def distinct(*shape):
+    """Values that are at least 0.1 apart from each other and from zero: no ties and no kinks nearby."""
+    n = int(np.prod(shape))
+    return 0.1 * (rng.permutation(n) - n // 2 + 0.5).reshape(shape)
+
+
+# name: (operation, the same in NumPy or SciPy, inputs)
+CASES = {
+    "add": (lambda x, y: x + y, np.add, (normal(2, 3), normal(2, 3))),
+    "add, row and column": (lambda x, y: x + y, np.add, (normal(1, 3), normal(2, 1))),
+    "add, number first": (lambda x: 2 + x, lambda x: 2 + x, (normal(3),)),
+    "sub": (lambda x, y: x - y, np.subtract, (normal(2, 3), normal(3))),
+    "sub from a number": (lambda x: 1 - x, lambda x: 1 - x, (normal(2, 3),)),
+    "mul": (lambda x, y: x * y, np.multiply, (normal(2, 3, 2), normal(3, 1))),
+    "mul with itself": (lambda x: x * x, np.square, (normal(2, 3),)),
+    "mul by no axes": (lambda x, y: x * y, np.multiply, (normal(2, 3), normal())),
+    "div": (lambda x, y: x / y, np.divide, (normal(2, 3), positive(2, 1))),
+    "div a number": (lambda x: 3 / x, lambda x: 3 / x, (positive(2, 3),)),
+    "neg": (lambda x: -x, np.negative, (normal(2, 3),)),
+    "pow 3": (lambda x: x**3, lambda x: x**3, (normal(2, 3),)),
+    "pow 2.5": (lambda x: x**2.5, lambda x: x**2.5, (positive(2, 3),)),
+    "pow 0": (lambda x: x**0, np.ones_like, (np.array([-1.0, 0.0, 2.0]),)),
+    "pow 1 at 0": (lambda x: x**1, np.positive, (np.array([-1.0, 0.0, 2.0]),)),
+    "pow -1": (lambda x: x**-1, np.reciprocal, (positive(4),)),
+    "pow array": (lambda x, y: x**y, np.power, (positive(2, 3), normal(3))),
+    "number pow array": (lambda y: 2**y, np.exp2, (normal(3),)),
+    "exp": (tn.exp, np.exp, (normal(2, 3),)),
+    "log": (tn.log, np.log, (positive(2, 3),)),
+    "sqrt": (tn.sqrt, np.sqrt, (positive(2, 3),)),
+    "abs": (tn.abs, np.abs, (distinct(2, 3),)),
+    "clip": (lambda x: x.clip(-0.2, 0.2), lambda x: np.clip(x, -0.2, 0.2), (distinct(3, 3),)),
+    "clip below": (lambda x: x.clip(low=0.0), lambda x: np.clip(x, 0.0, None), (distinct(3, 3),)),
+    "clip above": (lambda x: x.clip(high=0.0), lambda x: np.clip(x, None, 0.0), (distinct(3, 3),)),
+    "maximum": (tn.maximum, np.maximum, (distinct(2, 3), 0.93 * distinct(3))),
+    "minimum": (tn.minimum, np.minimum, (distinct(2, 3), 0.93 * distinct(2, 1))),
+    "maximum with a number": (lambda x: tn.maximum(0.0, x), lambda x: np.maximum(0.0, x), (distinct(2, 3),)),
+    "where": (
+        lambda c, x, y: tn.where(c, x, y),
+        np.where,
+        (np.array([[True], [False]]), normal(2, 3), normal(3)),
+    ),
+    "where with a number": (
+        lambda c, x: tn.where(c, x, 1.5),
+        lambda c, x: np.where(c, x, 1.5),
+        (np.array([True, False, True]), normal(2, 3)),
+    ),
+    "matmul": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(3, 4))),
+    "matmul, batch": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 3), normal(2, 3, 2))),
+    "matmul, batch broadcast": (lambda x, y: x @ y, np.matmul, (normal(2, 1, 2, 3), normal(3, 3, 2))),
+    "matmul, batch times matrix": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 2, 3), normal(3, 2))),
+    "matmul, matrix times batch": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(2, 3, 2))),
+    "matmul, matrix times vector": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(3))),
+    "matmul, batch times vector": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 3), normal(3))),
+    "matmul, vector times matrix": (lambda x, y: x @ y, np.matmul, (normal(3), normal(3, 2))),
+    "matmul, vector times batch": (lambda x, y: x @ y, np.matmul, (normal(3), normal(2, 3, 2))),
+    "dot product": (lambda x, y: x @ y, np.dot, (normal(3), normal(3))),
+    "sum": (lambda x: x.sum(), np.sum, (normal(2, 3),)),
+    "sum, axis 1": (lambda x: x.sum(axis=1), lambda x: x.sum(1), (normal(2, 3, 2),)),
+    "sum, two axes": (lambda x: x.sum(axis=(0, -1)), lambda x: x.sum((0, -1)), (normal(2, 3, 2),)),
+    "sum, kept": (lambda x: x.sum(-2, keepdims=True), lambda x: x.sum(-2, keepdims=True), (normal(2, 3),)),
+    "sum, no axes at all": (lambda x: x.sum(()), np.positive, (normal(2),)),
+    "mean": (lambda x: x.mean(), np.mean, (normal(2, 3),)),
+    "mean, axes, kept": (
+        lambda x: x.mean((1, 2), keepdims=True),
+        lambda x: x.mean((1, 2), keepdims=True),
+        (normal(2, 3, 2),),
+    ),
+    "var": (lambda x: x.var(), np.var, (normal(2, 3),)),
+    "var, axis, ddof": (lambda x: x.var(0, ddof=1), lambda x: x.var(0, ddof=1), (normal(4, 2),)),
+    "max": (lambda x: x.max(), np.max, (distinct(2, 3),)),
+    "max, axis 0": (lambda x: x.max(0), lambda x: x.max(0), (distinct(2, 3, 2),)),
+    "max, two axes": (lambda x: x.max((2, 0)), lambda x: x.max((2, 0)), (distinct(2, 3, 2),)),
+    "max, kept": (lambda x: x.max(1, keepdims=True), lambda x: x.max(1, keepdims=True), (distinct(2, 3),)),
+    "min, axis -1": (lambda x: x.min(-1), lambda x: x.min(-1), (distinct(2, 3),)),
+    "reshape": (lambda x: x.reshape(3, -1), lambda x: x.reshape(3, -1), (normal(2, 6),)),
+    "flatten": (tn.flatten, np.ravel, (normal(2, 3),)),
+    "transpose": (lambda x: x.transpose(2, 0, 1), lambda x: x.transpose(2, 0, 1), (normal(2, 3, 4),)),
+    "T": (lambda x: x.T, np.transpose, (normal(2, 3),)),
+    "swapaxes": (lambda x: x.swapaxes(0, -1), lambda x: x.swapaxes(0, -1), (normal(2, 3, 4),)),
+    "squeeze": (lambda x: x.squeeze(), np.squeeze, (normal(1, 3, 1),)),
+    "squeeze, axis": (lambda x: x.squeeze(-1), lambda x: x.squeeze(-1), (normal(1, 3, 1),)),
+    "expand_dims": (lambda x: x.expand_dims(-1), lambda x: np.expand_dims(x, -1), (normal(2, 3),)),
+    "broadcast_to": (
+        lambda x: x.broadcast_to((2, 3, 2)),
+        lambda x: np.broadcast_to(x, (2, 3, 2)),
+        (normal(3, 1),),
+    ),
+    "sum_to": (lambda x: tn.sum_to(x, (3, 1)), lambda x: x.sum((0, 2))[:, None], (normal(2, 3, 2),)),
+    "concat": (
+        lambda *a: tn.concat(a, axis=-1),
+        lambda *a: np.concatenate(a, -1),
+        (normal(2, 1), normal(2, 3), normal(2, 2)),
+    ),
+    "concat with itself": (lambda x: tn.concat([x, x]), lambda x: np.concatenate([x, x]), (normal(2, 2),)),
+    "stack": (lambda *a: tn.stack(a, axis=1), lambda *a: np.stack(a, 1), (normal(2, 3), normal(2, 3))),
+    "pad": (
+        lambda x: tn.pad(x, ((1, 0), (0, 2)), 5.0),
+        lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=5.0),
+        (normal(2, 3),),
+    ),
+    "astype": (lambda x: x.astype(np.float64) * 1, np.positive, (normal(2),)),
+    "x[1]": (lambda x: x[1], lambda x: x[1], (normal(2, 3),)),
+    "x[1, 2]": (lambda x: x[1, 2], lambda x: x[1, 2], (normal(2, 3),)),
+    "x[:, ::-2]": (lambda x: x[:, ::-2], lambda x: x[:, ::-2], (normal(2, 5),)),
+    "x[..., None, 0]": (lambda x: x[..., None, 0], lambda x: x[..., None, 0], (normal(2, 3),)),
+    "x[list] with repetition": (lambda x: x[[1, 1, 0, 1]], lambda x: x[[1, 1, 0, 1]], (normal(2, 3),)),
+    "x[array, :, array]": (
+        lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])],
+        lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])],
+        (normal(2, 2, 3),),
+    ),
+    "x[indices from an input]": (lambda x, i: x[i, 0], lambda x, i: x[i, 0], (normal(3, 2), np.array([2, 0, 2]))),
+    "x[mask]": (lambda x: x[x > 0], lambda x: x[x > 0], (distinct(2, 3),)),
+    "x[mask of rows]": (
+        lambda x: x[np.array([True, False, True]), 1:],
+        lambda x: x[np.array([True, False, True]), 1:],
+        (normal(3, 3),),
+    ),
+    "softmax": (tn.softmax, lambda x: scipy.special.softmax(x, -1), (normal(2, 3),)),
+    "softmax, axis 0": (lambda x: tn.softmax(x, 0), lambda x: scipy.special.softmax(x, 0), (normal(2, 3),)),
+    "log_softmax": (
+        lambda x: tn.log_softmax(x, 1),
+        lambda x: scipy.special.log_softmax(x, 1),
+        (normal(2, 3, 2),),
+    ),
+    "logsumexp": (tn.logsumexp, scipy.special.logsumexp, (normal(2, 3),)),
+    "logsumexp, axes, kept": (
+        lambda x: tn.logsumexp(x, (0, 2), keepdims=True),
+        lambda x: scipy.special.logsumexp(x, (0, 2), keepdims=True),
+        (normal(2, 3, 2),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_derivatives(name):
+    op, in_numpy, inputs = CASES[name]
+    expected = in_numpy(*inputs)
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        tensors = [Tensor(layout(x) if x.ndim else x) for x in inputs]
+        y = op(*tensors)
+        assert isinstance(y, Tensor) and y.dtype == np.float64 and y.shape == np.shape(expected)
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-14, atol=1e-14)
+    gradcheck(op, inputs)
+    gradgradcheck(op, inputs)
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"astype"}))
+def test_float32_stays_float32(name):
+    op, in_numpy, inputs = CASES[name]
+    small = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in inputs]
+    leaves = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in small]
+    y = op(*leaves)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), in_numpy(*inputs), rtol=1e-4, atol=1e-5)
+    y.backward(np.ones(y.shape))
+    assert all(leaf.grad.dtype == np.float32 for leaf in leaves if leaf.requires_grad)
+
+
+FUNCTIONS_OF_ARRAYS = {
+    "exp": lambda x: tn.exp(x),
+    "sum": lambda x: tn.sum(x, 0),
+    "var": lambda x: tn.var(x),
+    "max": lambda x: tn.max(x, 1),
+    "concat": lambda x: tn.concat([x, x]),
+    "softmax": lambda x: tn.softmax(x),
+    "where": lambda x: tn.where(x > 0, x, 0.0),
+    "matmul": lambda x: tn.matmul(x, x.T),
+    "pad": lambda x: tn.pad(x, ((1, 1), (1, 1))),
+    "sum_to": lambda x: tn.sum_to(x, (3,)),
+    "getitem": lambda x: tn.getitem(x, [0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_ARRAYS)
+def test_plain_arrays_in_plain_array_out(name):
+    x = normal(2, 3)
+    op = FUNCTIONS_OF_ARRAYS[name]
+    y = op(x)
+    assert isinstance(y, (np.ndarray, np.generic))
+    np.testing.assert_array_equal(y, op(Tensor(x)).numpy())
+
+
+# ------------------------------------------------------------------------------------ dtypes
+def test_two_floating_dtypes_are_refused():
+    x, y = Tensor(np.ones((2, 3), np.float32)), Tensor(np.ones((2, 3)))
+    with pytest.raises(TypeError, match=r"add: x is float32, y is float64; convert one with \.astype"):
+        x + y
+    with pytest.raises(TypeError, match="mul: x is float64, y is float32"):
+        y.numpy() * x
+    with pytest.raises(TypeError, match="matmul: x is float32, y is float64"):
+        x @ y.T
+    with pytest.raises(TypeError, match=r"concat: arrays\[0\] is float32, arrays\[1\] is float64"):
+        tn.concat([x, y])
+    with pytest.raises(TypeError, match="where: x is float32, y is float64"):
+        tn.where(x > 0, x, y)
+    with pytest.raises(TypeError, match="less: x is float32, y is float64"):
+        tn.less(x, y)
+    assert (x + y.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("scalar", [2, 2.0, True, np.float64(2), np.float32(2), np.int64(2)])
+def test_scalars_are_weak(scalar):
+    for dtype in (np.float32, np.float64):
+        x = Tensor(np.ones(2, dtype))
+        for y in (x + scalar, scalar + x, scalar * x, x / scalar, scalar / x, x - scalar, x**scalar, scalar**x):
+            assert isinstance(y, Tensor) and y.dtype == dtype
+        assert tn.maximum(scalar, x).dtype == tn.where(x > 0, scalar, x).dtype == dtype
+
+
+def test_integers_beside_floats_take_the_float_dtype():
+    x = Tensor(np.ones(2, np.float32))
+    for other in (np.array([1, 2]), np.array([True, False]), np.array([3, 4], np.uint8)):
+        assert (x * other).dtype == (other * x).dtype == (other / x).dtype == np.float32
+    assert (x.reshape(1, 2) @ np.array([[1, 2], [3, 4]])).dtype == np.float32
+
+
+def test_integers_become_float32_where_a_float_is_needed():
+    i = Tensor(np.array([1, 2, 4]))
+    for y in (i / 2, i / i, 1 / i, i * 0.5, tn.exp(i), i.mean(), i.var(), tn.softmax(i), tn.log(i)):
+        assert y.dtype == np.float32
+    assert (i + 1).dtype == i.sum().dtype == (i * i).dtype == i.max().dtype == np.int64
+    np.testing.assert_allclose((i == 2).mean().item(), 1 / 3, rtol=1e-6)
+    assert tn.where(i > 1, 1.0, 0.0).dtype == np.float32
+    assert not (i * 2).requires_grad
+
+
+def test_astype_passes_the_gradient_back_in_the_old_dtype():
+    x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    assert x.astype("float32") is x
+    (x.astype(np.float64) * np.array([2.0, 3.0])).sum().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 3])
+    assert not x.astype(np.int32).requires_grad
+
+
+def test_long_float32_sums_keep_their_digits():
+    x = np.full((300_000, 2), 0.1, np.float32)
+    np.testing.assert_allclose(tn.sum(x, 0), 300_000 * np.float64(np.float32(0.1)), rtol=1e-7)
+
+
+# ------------------------------------------------------------------------------------ comparisons and logic
+def test_comparisons_and_logic():
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])
+    x, y = Tensor(a, requires_grad=True), Tensor(b)
+    for got, expected in [
+        (x < y, a < b),
+        (x <= y, a <= b),
+        (x > y, a > b),
+        (x >= y, a >= b),
+        (x == y, a == b),
+        (x != y, a != b),
+        (tn.less(2, x), a > 2),
+        (b >= x, b >= a),
+        (~(x < y), a >= b),
+        ((x > 1) & (x < 3), (a > 1) & (a < 3)),
+        ((x < 2) | (x > 2), a != 2),
+    ]:
+        assert got.dtype == bool and not got.requires_grad
+        np.testing.assert_array_equal(got.numpy(), expected)
+    grid = Tensor(np.array([[True, False], [True, True]]))
+    np.testing.assert_array_equal(grid.all(0).numpy(), [True, False])
+    np.testing.assert_array_equal(grid.any(-1, keepdims=True).numpy(), [[True], [True]])
+    assert not grid.all() and grid.any()
+    with pytest.raises(TypeError, match="logical_not: booleans are needed, got float64"):
+        tn.logical_not(x)
+    with pytest.raises(TypeError, match="any: booleans are needed"):
+        x.any()
+
+
+def test_equality_with_what_is_no_number_and_hash():
+    x = Tensor(np.ones(2))
+    assert (x == None) is False and (x != "a") is True  # noqa: E711
+    assert {x: 1}[x] == 1 and hash(x) != hash(Tensor(np.ones(2)))
+    with pytest.raises(TypeError):
+        x + "a"
+    with pytest.raises(TypeError):
+        x + None
+
+
+def test_argmax():
+    x = np.array([[1.0, 5.0, 5.0], [7.0, 0.0, 7.0]])
+    t = Tensor(x, requires_grad=True)
+    assert int(t.argmax()) == 3 and not t.argmax(1).requires_grad
+    np.testing.assert_array_equal(t.argmax(1).numpy(), [1, 0])
+    np.testing.assert_array_equal(t.argmax(-2).numpy(), x.argmax(0))
+
+
+# ------------------------------------------------------------------------------------ the corners of single ops
+def gradient(fn, *arrays):
+    leaves = [Tensor(np.asarray(a), requires_grad=True) for a in arrays]
+    fn(*leaves).sum().backward()
+    return [leaf.grad.numpy() for leaf in leaves]
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_a_tie_goes_to_the_first_in_row_major_order(name):
+    x = np.zeros((2, 2, 3))
+    (g,) = gradient(lambda t: getattr(t, name)(axis=(2, 0)), x)
+    expected = np.zeros_like(x)
+    expected[0, :, 0] = 1  # the axes are named last first, "first" is counted in the array all the same
+    np.testing.assert_array_equal(g, expected)
+    (g,) = gradient(lambda t: getattr(t, name)(), x)
+    assert g[0, 0, 0] == 1 and g.sum() == 1
+
+
+def test_maximum_and_minimum_give_ties_to_x():
+    for op in (tn.maximum, tn.minimum):
+        gx, gy = gradient(op, [1.0, 2.0], [1.0, 2.0])
+        assert gx.tolist() == [1, 1] and gy.tolist() == [0, 0]
+
+
+def test_extremes_pass_nan_on():
+    x = Tensor(np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 3.0]]))
+    for y in (x.max(1), x.min(1)):
+        assert np.isnan(y.numpy()).tolist() == [True, False]
+
+
+def test_pow_at_zero():
+    np.testing.assert_array_equal(gradient(lambda x: x**2, [0.0])[0], [0])
+    gx, gy = gradient(lambda x, y: x**y, [0.0, 0.0, 0.0], [2.0, 1.0, 0.0])
+    np.testing.assert_array_equal(gx, [0, 1, 0])
+    np.testing.assert_array_equal(gy, [0, 0, 0])
+
+
+def test_where_keeps_the_branch_not_taken_out_of_the_gradient():
+    with np.errstate(divide="ignore"):
+        (g,) = gradient(lambda x: tn.where(x > 0, tn.log(tn.where(x > 0, x, 1.0)), 0.0), [0.0, 2.0])
+    np.testing.assert_array_equal(g, [0, 0.5])
+
+
+def test_softmax_and_relatives_do_not_overflow():
+    x = Tensor(np.array([[1e4, 0.0], [-1e4, -1e4]], np.float32), requires_grad=True)
+    np.testing.assert_array_equal(tn.softmax(x).numpy(), [[1, 0], [0.5, 0.5]])
+    np.testing.assert_allclose(tn.log_softmax(x).numpy(), [[0, -1e4], [-np.log(2)] * 2], rtol=1e-6)
+    np.testing.assert_allclose(tn.logsumexp(x, -1).numpy(), [1e4, -1e4 + np.log(2)])
+    with np.errstate(divide="ignore"):
+        assert tn.logsumexp(np.full(3, -np.inf)) == -np.inf
+    assert tn.logsumexp(np.array([np.inf, 0.0])) == np.inf
+
+
+def test_logsumexp_of_one_number_and_of_no_axes():
+    x = np.float64(3.0)
+    np.testing.assert_allclose(tn.logsumexp(x), 3.0)
+    gradcheck(tn.logsumexp, (np.array(3.0),))
+
+
+def test_repeated_indices_add_up():
+    (g,) = gradient(lambda x: x[[0, 0, 2]], [1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(g, [2, 0, 1])
+
+
+def test_an_index_array_changed_after_the_forward_pass_does_no_harm():
+    x = Tensor(np.arange(3.0), requires_grad=True)
+    index = np.array([0, 0])
+    y = x[index]
+    index[:] = 2
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 0, 0])
+
+
+def test_indexing_by_tensors_and_iteration():
+    x = Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    np.testing.assert_array_equal(x[x.argmax(0), Tensor(np.arange(3))].numpy(), [3, 4, 5])
+    first, second = x
+    assert first.shape == (3,) and second.requires_grad
+    with pytest.raises(TypeError):
+        list(Tensor(np.float64(1.0)))
+
+
+def test_writing_in_place():
+    x = Tensor(np.zeros(3))
+    x[1:] = Tensor(np.array([2.0, 3.0]))
+    x[x > 2] = 7
+    assert x.numpy().tolist() == [0, 2, 7]
+    p = Tensor(np.zeros(3), requires_grad=True)
+    with pytest.raises(RuntimeError, match="in-place change"):
+        p[0] = 1
+    with tn.no_grad():
+        p[0] = 1
+    assert p.numpy()[0] == 1
+    with pytest.raises(RuntimeError, match="value requires a gradient"):
+        x[0] = p[0]
+
+
+def test_augmented_assignment_makes_a_new_tensor():
+    x = y = Tensor(np.ones(2), requires_grad=True)
+    y += 1
+    y *= 3
+    assert x.numpy().tolist() == [1, 1] and y.numpy().tolist() == [6, 6]
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [3, 3]
+
+
+def test_what_is_a_view_and_what_is_returned_as_it_is():
+    x = Tensor(np.zeros((2, 3)), requires_grad=True)
+    for view in (x.reshape(3, 2), x.T, x[0], x.flatten(), x.expand_dims(0), x.broadcast_to((4, 2, 3))):
+        assert np.shares_memory(view.numpy(), x.numpy())
+    for same in (
+        *(x.reshape(2, 3), tn.sum_to(x, (2, 3)), x.broadcast_to((2, 3)), x.transpose(0, 1)),
+        *(x.squeeze(), x.swapaxes(1, 1)),
+    ):
+        assert same is x
+
+
+def test_mul_by_a_constant_keeps_nothing_of_the_variable():
+    x = Tensor(np.ones(3), requires_grad=True)
+    y = x * 2
+    with tn.no_grad():
+        x[0] = 5  # the gradient of 2x does not need x, so this is no mistake
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [2, 2, 2]
+
+
+# ------------------------------------------------------------------------------------ any shapes
+@settings(deadline=None, max_examples=30)
+@given(mutually_broadcastable_shapes(num_shapes=2, max_dims=4, min_side=0, max_side=3), st.data())
+def test_broadcasting_any_shapes(shapes, data):
+    """Sizes 0 and 1, no axes, reversed strides: the gradient is the sum over the copies."""
+    a, b = (np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes.input_shapes))
+    if data.draw(st.booleans(), label="reversed"):
+        a = a[..., ::-1] if a.ndim else a
+        b = b.T.copy().T
+    x, y = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+    z = x * y
+    assert z.shape == shapes.result_shape
+    np.testing.assert_array_equal(z.numpy(), a * b)
+    gz = np.random.default_rng(2).normal(size=z.shape)
+    z.backward(gz)
+    for leaf, other in ((x, b), (y, a)):
+        full = gz * np.broadcast_to(other, gz.shape)
+        front = full.ndim - leaf.ndim
+        stretched = tuple(i + front for i, n in enumerate(leaf.shape) if n == 1 != full.shape[i + front])
+        expected = full.sum(axis=(*range(front), *stretched)).reshape(leaf.shape)
+        np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 3), min_size=0, max_size=4), st.data())
+def test_reductions_over_any_axes(shape, data):
+    x = np.random.default_rng(0).normal(size=shape)
+    axis = data.draw(
+        st.none() | st.sets(st.integers(0, len(shape) - 1)).map(tuple) if shape else st.none(), label="axis"
+    )
+    keepdims = data.draw(st.booleans(), label="keepdims")
+    t = Tensor(x, requires_grad=True)
+    y = t.sum(axis, keepdims)
+    np.testing.assert_allclose(y.numpy(), x.sum(axis=axis, keepdims=keepdims), rtol=1e-12)
+    y.backward(np.ones(y.shape))
+    np.testing.assert_array_equal(t.grad.numpy(), np.ones(shape))
+    nothing = np.prod([shape[a] for a in (range(len(shape)) if axis is None else axis)]) == 0
+    for name in ("mean", "max", "min", "var"):
+        if nothing:
+            with pytest.raises(ValueError, match=f"{name}: x .* has no elements along axis"):
+                getattr(t, name)(axis, keepdims=keepdims)
+        else:
+            expected = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+            np.testing.assert_allclose(getattr(t, name)(axis, keepdims=keepdims).numpy(), expected, atol=1e-14)
+
+
+# ------------------------------------------------------------------------------------ errors
+x23 = Tensor(np.zeros((2, 3)))
+ERRORS = {
+    "broadcast": (lambda: x23 + np.zeros((2, 4)), ValueError, r"add: x \(2, 3\) and y \(2, 4\).*axis -1 has 3 and 4"),
+    "where shapes": (
+        lambda: tn.where(np.ones(4, bool), x23, 0.0),
+        ValueError,
+        r"where: condition \(4,\) and x \(2, 3\)",
+    ),
+    "where condition": (lambda: tn.where(np.ones(3), x23, 0.0), TypeError, "where: booleans are needed, got float64"),
+    "matmul": (lambda: x23 @ x23, ValueError, r"matmul: x \(2, 3\) has 3 columns, y \(2, 3\) has 2 rows"),
+    "matmul vector": (lambda: x23 @ np.zeros(2), ValueError, r"x \(2, 3\) has 3 columns, y \(2,\) has 2 rows"),
+    "matmul batch": (
+        lambda: tn.matmul(np.zeros((2, 1, 3)), np.zeros((3, 3, 1))),
+        ValueError,
+        "matmul: .* axis -3 has 2",
+    ),
+    "matmul number": (lambda: x23 @ 2.0, ValueError, "both operands need at least one axis"),
+    "sum axis": (lambda: x23.sum(2), ValueError, r"sum: axis 2 does not exist, x \(2, 3\) has 2 axes"),
+    "mean axis": (lambda: x23.mean((0, -3)), ValueError, "mean: axis -3 does not exist"),
+    "twice": (lambda: x23.max((1, -1)), ValueError, "max: axis .* names an axis .* twice"),
+    "empty mean": (lambda: tn.mean(np.zeros((0, 3)), 0), ValueError, r"mean: x \(0, 3\) has no elements along axis"),
+    "empty argmax": (lambda: tn.argmax(np.zeros(0)), ValueError, "argmax: x .* has no elements"),
+    "var": (lambda: x23[:1].var(0, ddof=1), ValueError, "var: n - ddof = 1 - 1 must be positive"),
+    "reshape": (lambda: x23.reshape(4, -1), ValueError, r"reshape: x \(2, 3\) has 6 elements.*shape \(4, -1\)"),
+    "reshape two": (lambda: x23.reshape(-1, -1), ValueError, "reshape: .* at most one may be -1"),
+    "reshape -2": (lambda: x23.reshape(-2, -3), ValueError, "reshape"),
+    "transpose": (lambda: x23.transpose(0, 0), ValueError, r"transpose: axes \(0, 0\) is no order of the 2 axes"),
+    "transpose few": (lambda: x23.transpose(()), ValueError, "transpose"),
+    "swapaxes": (lambda: x23.swapaxes(0, 2), ValueError, "swapaxes: axis 2 does not exist"),
+    "squeeze": (lambda: x23.squeeze(0), ValueError, "squeeze: axis 0 of x .* has 2 elements"),
+    "expand_dims": (lambda: x23.expand_dims(4), ValueError, "expand_dims: axis 4"),
+    "broadcast_to": (lambda: x23.broadcast_to((2, 4)), ValueError, r"broadcast_to: x \(2, 3\) does not broadcast"),
+    "sum_to": (lambda: tn.sum_to(x23, (4,)), ValueError, r"sum_to: shape \(4,\) does not broadcast to x \(2, 3\)"),
+    "concat": (lambda: tn.concat([x23, x23.T]), ValueError, r"concat: arrays\[0\] \(2, 3\) and arrays\[1\] \(3, 2\)"),
+    "concat nothing": (lambda: tn.concat([]), ValueError, "concat: no arrays given"),
+    "stack": (lambda: tn.stack([x23, x23[0]]), ValueError, r"stack: arrays\[0\] \(2, 3\) and arrays\[1\] \(3,\)"),
+    "pad": (lambda: tn.pad(x23, ((1, 1),)), ValueError, r"pad: widths .* for x \(2, 3\)"),
+    "pad negative": (lambda: tn.pad(x23, ((1, 1), (0, -1))), ValueError, "pad: widths"),
+    "index": (lambda: x23[2], IndexError, r"getitem: x \(2, 3\): index 2 is out of bounds"),
+    "many indices": (lambda: x23[0, 0, 0], IndexError, r"getitem: x \(2, 3\): too many indices"),
+    "clip": (lambda: x23.clip(2, 1), ValueError, "clip: low 2 is above high 1"),
+    "clip nothing": (lambda: x23.clip(), ValueError, "clip: low and high are both None"),
+    "clip array": (lambda: x23.clip(np.zeros(3)), TypeError, "clip: low must be a number"),
+    "softmax": (lambda: tn.softmax(x23, 5), ValueError, "softmax: axis 5 does not exist"),
+    "no number": (lambda: tn.exp("a"), TypeError, "exp: x is a str; a Tensor, an array or a number"),
+    "list": (lambda: tn.add([1], x23), TypeError, "add: x is a list"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_name_the_argument(name):
+    wrong, error, message = ERRORS[name]
+    with pytest.raises(error, match=message):
+        wrong()
+
+
+# ------------------------------------------------------------------------------------ planted mistakes
+def test_forgotten_unbroadcast_is_caught():
+    class Add(Function):
+        def forward(self, x, y):
+            return x + y
+
+        def backward(self, gz):
+            return gz, gz
+
+    with pytest.raises(RuntimeError, match=r"Add.backward returned a gradient float64\[2, 3\] where input 1 is"):
+        gradcheck(Add.apply, (normal(2, 3), normal(3)))
+
+
+class _Pick(Function):
+    """x[[0, 0, 1]], with the way its gradient is scattered as a parameter."""
+
+    def forward(self, x, *, scatter):
+        self.shape, self.scatter = x.shape, scatter
+        return x[[0, 0, 1]]
+
+    def backward(self, gy):
+        out = np.zeros(self.shape)
+        self.scatter(out, gy)
+        return out
+
+
+def test_assignment_for_addition_is_caught():
+    def assign(out, gy):
+        out[[0, 0, 1]] = gy
+
+    def add(out, gy):
+        np.add.at(out, [0, 0, 1], gy)
+
+    gradcheck(lambda x: _Pick.apply(x, scatter=add), (normal(2),))
+    with pytest.raises(GradientError):
+        gradcheck(lambda x: _Pick.apply(x, scatter=assign), (normal(2),))
+
+
+def test_saving_something_computed_loses_its_second_derivative():
+    class Square(Function):
+        def forward(self, x):
+            self.save(2 * x)  # a constant for the second derivative: save x itself
+            return x * x
+
+        def backward(self, gy):
+            (twice_x,) = self.saved
+            return gy * twice_x
+
+    gradcheck(Square.apply, (normal(2),))
+    with pytest.raises(GradientError):
+        gradgradcheck(Square.apply, (normal(2),))
+
+
+# ------------------------------------------------------------------------------------ imports
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from tinynet.tensor import Tensor; import numpy as np; assert (Tensor(np.ones(2)) + 1).sum().item() == 4",
+        "import tinynet.basic_ops, tinynet as tn; assert (tn.tensor([1.0]) * 2).dtype == 'float32'",
+        "import tinynet as tn; tn.Tensor; assert tn.tensor([1, 2]).sum().item() == 3; tn.tensor.Tensor",
+        "import tinynet as tn, sys; tn.exp(1.0); assert not {'numba', 'scipy', 'matplotlib'} & set(sys.modules)",
+        "import tinynet as tn; [getattr(tn, name) for name in tn._HOME['basic_ops']]",
+    ],
+)
+def test_tensors_have_operators_however_they_are_imported(program):
+    subprocess.run([sys.executable, "-c", program], check=True)
