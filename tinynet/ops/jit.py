@@ -86,7 +86,7 @@ def _imported_files(path: Path) -> list[Path]:
             else:
                 base = _module_path(node.module or "")
             candidates += [base, *(base / alias.name for alias in node.names)]
-    files = (candidate.with_suffix(".py") for candidate in candidates if candidate is not None)
+    files = (file for c in candidates for file in (c.with_suffix(".py"), c / "__init__.py"))
     return [f.resolve() for f in files if f.is_file() and PACKAGE in f.resolve().parents]
 
 

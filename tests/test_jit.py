@@ -1,0 +1,138 @@
+"""The compile cache: an edit takes effect in the next process, unchanged sources are served from disk.
+
+A small package with the real jit.py is written to a temporary folder and run in processes of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinynet.ops import jit
+
+# cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
+FILES = {
+    "__init__.py": "",
+    "ops/__init__.py": "",
+    "ops/shared.py": "FACTOR = 2\n",
+    "ops/helper.py": "from numba import njit\nfrom .shared import FACTOR\n@njit\ndef scale(x):\n    return FACTOR * x\n",
+    "ops/toy/__init__.py": "",
+    "ops/toy/cpu.py": (
+        "from ..helper import scale\nfrom ..jit import jit\n"
+        "@jit\ndef kernel(x):\n    return scale(x)\n"
+        "print(kernel(10), sum(kernel.stats.cache_hits.values()))\n"
+    ),
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A tinynet of a few lines, around the real jit.py."""
+    root = tmp_path / "tinynet"
+    for name, text in FILES.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    shutil.copy(jit.__file__, root / "ops" / "jit.py")
+    return root
+
+
+def run(package: Path, cache: Path) -> tuple[int, int]:
+    """(kernel(10), how many compiled functions came from the cache), in a new process."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import tinynet.ops.toy.cpu"],
+        env={**os.environ, "PYTHONPATH": str(package.parent), "TINYNET_CACHE": str(cache)},
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result, hits = done.stdout.split()
+    return int(result), int(hits)
+
+
+def test_an_edit_two_imports_away_takes_effect_and_unchanged_code_is_not_compiled_again(package, tmp_path):
+    cache = tmp_path / "cache"
+    assert run(package, cache) == (20, 0), "the first run compiles"
+    assert run(package, cache) == (20, 1), "unchanged sources come from the cache"
+    (package / "ops" / "shared.py").write_text("FACTOR = 3\n")
+    assert run(package, cache) == (30, 0), "an edited constant must not be answered by old machine code"
+    (package / "ops" / "shared.py").write_text("FACTOR = 2\n")
+    assert run(package, cache) == (20, 1), "the code of before is still there"
+
+
+def test_a_cache_folder_that_cannot_be_written_does_no_harm(package, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert run(package, tmp_path / "file" / "cache") == (20, 0)
+
+
+def test_a_cache_that_looks_at_one_file_only_would_be_noticed(package, tmp_path):
+    """Numba's own cache, which the test above must be able to tell from ours, serves the old constant."""
+    source = package / "ops" / "jit.py"
+    source.write_text(
+        "import os, numba\n"
+        "def jit(function):\n    numba.config.CACHE_DIR = os.environ['TINYNET_CACHE']\n"
+        "    return numba.njit(cache=True)(function)\n"
+    )
+    assert run(package, tmp_path / "cache") == (20, 0)
+    (package / "ops" / "shared.py").write_text("FACTOR = 3\n")
+    assert run(package, tmp_path / "cache") == (20, 1), "Numba has learnt to look at imports: our cache may go"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import tinynet.ops.other",
+        "import tinynet.ops.other as o",
+        "from tinynet.ops import other",
+        "from tinynet.ops.other import CONSTANT",
+        "from ..other import CONSTANT",
+        "from .. import other",
+        "from ..folder import CONSTANT",
+        "from ..folder import inside",
+        "def f():\n    from ..other import CONSTANT",
+        "try:\n    from ..other import CONSTANT\nexcept ImportError:\n    pass",
+    ],
+)
+def test_every_way_to_import_counts(package, monkeypatch, line):
+    monkeypatch.setattr(jit, "PACKAGE", package)
+    key = jit.content_key.__wrapped__  # without the memory of the process
+    imported = [package / "ops" / name for name in ("other.py", "folder/__init__.py", "folder/inside.py")]
+    imported[1].parent.mkdir()
+    for file in imported:
+        file.write_text("CONSTANT = 1\n")
+    source = package / "ops" / "toy" / "cpu.py"
+    source.write_text(line + "\n")
+    before = key(source)
+    assert key(source) == before
+    for file in imported:
+        file.write_text("CONSTANT = 2\n")
+    assert key(source) != before
+
+
+def test_what_is_not_imported_does_not_count(package, monkeypatch):
+    monkeypatch.setattr(jit, "PACKAGE", package)
+    source = package / "ops" / "toy" / "cpu.py"
+    before = jit.content_key.__wrapped__(source)
+    (package / "ops" / "unrelated.py").write_text("x = 1\n")
+    assert jit.content_key.__wrapped__(source) == before
+
+
+def test_importing_numpy_or_nothing_by_name_is_no_error(package, monkeypatch):
+    monkeypatch.setattr(jit, "PACKAGE", package)
+    source = package / "ops" / "toy" / "cpu.py"
+    source.write_text("import os, numpy as np\nfrom numpy import linalg\nfrom . import missing\n")
+    assert len(jit.content_key.__wrapped__(source)) == 16
+
+
+def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
+    assert jit.cache_folder() == tmp_path
+    monkeypatch.delenv("TINYNET_CACHE")
+    assert jit.cache_folder().name == "tinynet"
