@@ -18,6 +18,7 @@ from .layers import (
     Tanh,
 )
 from .module import Module, Parameter, observe
+from .summary import Summary, summary
 
 __all__ = [
     "ELU",
@@ -35,7 +36,9 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "Summary",
     "Tanh",
     "init",
     "observe",
+    "summary",
 ]

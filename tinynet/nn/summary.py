@@ -1,0 +1,303 @@
+"""A table of a model's layers: what comes out of each, what it costs, and how much of the image it sees.
+
+The model runs once, and every layer (a module with no modules inside) is noted when it is called.
+
+The receptive field of a value is the stretch of input pixels, along each axis, that it depends on. Every layer
+says which of its inputs an output reads, and the output sees what these see, from the first pixel to the last:
+
+    window of k taps, dilation d, stride s, padding p     output o reads inputs o s - p + j d,  0 <= j < k
+    transposed convolution                                the inputs i with i s - p + j d = o for some j
+
+(Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.) The well-known short form,
+"field += (k - 1) jump, jump *= s", gives the same for a chain of convolutions, but not behind a transposed
+one: there neighbouring values may read the same input or two, so that the field differs from one value to the
+next, and its short form can be too small. For tiles that must not show a seam that matters.
+
+Where branches meet (concat, add) a value sees what any of them sees. The graph of the computation says which
+branches those are, so any code may stand between the layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .layers import Conv2d, ConvTranspose2d, Linear, MaxPool2d, MaxUnpool2d
+from .module import Module, observe
+
+
+@dataclass(frozen=True)
+class Field:
+    """What the values along one axis see: value o depends on the input pixels first(o) .. last(o).
+
+    first, last: float arrays (P,), for o = 0 .. P - 1. Strides make a pattern that repeats itself: value o + P
+    sees what value o sees, `cycle` pixels further on.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    cycle: int
+
+    @property
+    def size(self) -> float:
+        """The receptive field in pixels, of the values that see most."""
+        return float((self.last - self.first).max() + 1)
+
+    @property
+    def jump(self) -> float:
+        """The distance in pixels from one value to the next."""
+        return self.cycle / len(self.first)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """(before, after): how far at most a value sees to either side of the pixels that it stands for.
+
+        Value o stands for the pixels o jump .. (o + 1) jump - 1. Of a tile, values at least this far from the
+        border are those of the whole image, if the tile begins at a multiple of `cycle`.
+        """
+        o = np.arange(len(self.first))
+        before = np.floor(o * self.jump) - self.first
+        after = self.last - (np.ceil((o + 1) * self.jump) - 1)
+        return float(before.max()), float(after.max())
+
+    def read(self, inputs: np.ndarray, cycle: int, exists: np.ndarray | bool = True) -> Field:
+        """The field behind a layer whose output o reads `inputs[o]`, those that exist; inputs: ints (P', reads)."""
+        period = len(self.first)
+        shift = inputs // period * self.cycle
+        first = np.where(exists, self.first[inputs % period] + shift, np.inf).min(axis=1)
+        last = np.where(exists, self.last[inputs % period] + shift, -np.inf).max(axis=1)
+        return Field(first, last, cycle)
+
+    def window(self, k: int, stride: int, padding: int, dilation: int) -> Field:
+        """Behind a convolution or pooling of k taps."""
+        common = math.lcm(len(self.first), stride)
+        o = np.arange(common // stride)[:, None]
+        return self.read(o * stride - padding + dilation * np.arange(k), self.cycle * common // len(self.first))
+
+    def transposed_window(self, k: int, stride: int, padding: int, dilation: int) -> Field:
+        """Behind a transposed convolution of k taps: each output looks back along each tap."""
+        o = np.arange(len(self.first) * stride)[:, None]
+        spread = o + padding - dilation * np.arange(k)
+        return self.read(spread // stride, self.cycle, exists=spread % stride == 0)
+
+    def joined(self, other: Field) -> Field | None:
+        """What a value sees that is made of a value of each; None if their jumps differ."""
+        if self.jump != other.jump:
+            return None
+        period = math.lcm(len(self.first), len(other.first))
+        o = np.arange(period)[:, None]
+        cycle = self.cycle * period // len(self.first)
+        a, b = self.read(o, cycle), other.read(o, cycle)
+        return Field(np.minimum(a.first, b.first), np.maximum(a.last, b.last), cycle)
+
+
+# What a pixel of the input sees, and what a value sees that stands for no place.
+_PIXEL = Field(np.zeros(1), np.zeros(1), 1)
+_ALL = Field(np.array([-np.inf]), np.array([np.inf]), 1)
+
+Fields = tuple[Field, Field]  # along the height, along the width
+
+
+@dataclass
+class Row:
+    """One call of one layer. field: (along the height, along the width); None where it could not be followed."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    bytes: int
+    field: Fields | None
+
+
+@dataclass
+class Summary:
+    """rows: the calls in order. parameters: of the whole model, each counted once. `print` it for the table."""
+
+    rows: list[Row]
+    parameters: int
+    trainable: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products of a weight and a value, all layers."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all outputs, which training keeps until the backward pass has used them."""
+        return sum(row.bytes for row in self.rows)
+
+    def __str__(self) -> str:
+        heads = ("layer", "type", "output", "parameters", "multiply-adds", "memory", "field", "jump")
+        lines = [
+            (
+                row.name,
+                row.type,
+                "x".join(str(n) for n in row.shape),
+                f"{row.parameters:,}",
+                f"{row.multiply_adds:,}",
+                _in_units(row.bytes),
+                _in_pixels(row.field and [axis.size for axis in row.field]),
+                _in_pixels(row.field and [axis.jump for axis in row.field]),
+            )
+            for row in self.rows
+        ]
+        elsewhere = self.parameters - sum(row.parameters for row in self.rows)
+        if elsewhere:
+            lines.append(("(not in these layers)", "", "", f"{elsewhere:,}", "", "", "", ""))
+        total = f"{self.multiply_adds:,}"
+        lines.append(("total", "", "", f"{self.parameters:,}", total, _in_units(self.bytes), "", ""))
+        widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
+        table = [
+            "  ".join(f"{cell:<{w}}" if i < 3 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(line, widths)))
+            for line in (heads, *lines)
+        ]
+        rule = "-" * len(table[0])
+        frozen = self.parameters - self.trainable
+        ending = [f"{frozen:,} of {self.parameters:,} parameters are frozen"] if frozen else []
+        return "\n".join(line.rstrip() for line in [table[0], rule, *table[1:-1], rule, table[-1], *ending])
+
+
+def summary(model: Module, x: Any) -> Summary:
+    """Run a model once, in eval mode, and describe every call of a layer.
+
+    x: an input (Tensor or array, of floats), or its shape, e.g. (1, 256, 256, 3), for one of zeros. Shapes,
+    multiply-adds and memory are for the whole of x, all its images.
+
+    What it cannot know: operations that are no layers, such as `x + y` or a call of `tinynet.conv2d`, are not
+    listed, and count as looking at one pixel; so does a layer of your own. Values without height and width
+    are taken to see the whole image. The field is what can matter by construction; what does matter is often
+    much less. Raises what the model raises when x does not suit it.
+    """
+    parameters = model.parameters()
+    if isinstance(x, (tuple, list)):
+        x = np.zeros(x, dtype=parameters[0].dtype if parameters else np.float32)
+    # It requires a gradient so that the graph leads from every output back to it.
+    x = Tensor(x.data if isinstance(x, Tensor) else x, requires_grad=True)
+
+    names = {id(module): name for name, module in model.named_modules()}
+    fields = _Follower(x)
+    rows: list[Row] = []
+    counted: set[int] = set()
+
+    def note(module: Module, inputs: tuple, output: Any) -> None:
+        if any(True for _ in module.named_children()):
+            return
+        y = output[0] if isinstance(output, tuple) else output
+        own = [p for p in module.parameters() if id(p) not in counted]
+        counted.update(id(p) for p in own)
+        rows.append(
+            Row(
+                name=names.get(id(module), "?") or "model",
+                type=type(module).__name__,
+                shape=y.shape,
+                parameters=sum(p.size for p in own),
+                multiply_adds=_multiply_adds(module, inputs[0], y),
+                bytes=y.data.nbytes,
+                field=fields.follow(module, inputs, y),
+            )
+        )
+
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        with observe(note):
+            model(x)
+    finally:
+        for module, training in modes:
+            module.training = training
+    trainable = sum(p.size for p in parameters if p.requires_grad)
+    return Summary(rows, sum(p.size for p in parameters), trainable)
+
+
+def _multiply_adds(module: Module, x: Tensor, y: Tensor) -> int:
+    """Products of a weight and a value that the layer's definition has, borders included."""
+    if isinstance(module, Conv2d):
+        return y.size * math.prod(module.weight.shape[:3])  # for each output: KH KW C_in / groups
+    if isinstance(module, ConvTranspose2d):
+        return x.size * math.prod(module.weight.shape[:3])  # for each input: KH KW C_out / groups
+    if isinstance(module, Linear):
+        return y.size * module.in_features
+    return 0
+
+
+class _Follower:
+    """Remembers what the tensors seen so far see of the input."""
+
+    def __init__(self, x: Tensor) -> None:
+        # By id; the tensor is kept too, or its id could be given to another one.
+        self.known: dict[int, tuple[Tensor, Fields | None]] = {id(x): (x, (_PIXEL, _PIXEL))}
+
+    def follow(self, module: Module, inputs: tuple, y: Tensor) -> Fields | None:
+        """The fields of the output y of a layer, remembered for the layers that use it."""
+        fields = _joined([self.find(t) for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"])
+        if fields is not None:
+            fields = _after(module, fields, y)
+        self.known[id(y)] = (y, fields)
+        return fields
+
+    def find(self, tensor: Tensor) -> Fields | None:
+        """Those of all known tensors that this one was computed from, joined; None if there is none."""
+        found, seen, stack = [], set(), [tensor]
+        while stack:
+            t = stack.pop()
+            if id(t) in seen:
+                continue
+            seen.add(id(t))
+            if id(t) in self.known:
+                found.append(self.known[id(t)][1])
+            elif t.creator is not None and t.creator.inputs is not None:
+                stack.extend(parent for parent in t.creator.inputs if parent is not None)
+        return _joined(found)
+
+
+def _joined(branches: list[Fields | None]) -> Fields | None:
+    """Of several branches, what any of them sees; None if one is unknown, or if there are none."""
+    if not branches or None in branches:
+        return None
+    height, width = (functools.reduce(_join, axis) for axis in zip(*branches))
+    return None if height is None or width is None else (height, width)
+
+
+def _join(a: Field | None, b: Field) -> Field | None:
+    return None if a is None else a.joined(b)
+
+
+def _after(module: Module, fields: Fields, y: Tensor) -> Fields:
+    """The fields behind one layer."""
+    if y.ndim < 4:
+        return _ALL, _ALL
+    if isinstance(module, Conv2d):
+        geometry = zip(module.kernel_size, module.stride, module.padding, module.dilation)
+        return tuple(field.window(*axis) for field, axis in zip(fields, geometry))
+    if isinstance(module, MaxPool2d):
+        geometry = zip(module.kernel_size, module.stride, module.padding)
+        return tuple(field.window(*axis, dilation=1) for field, axis in zip(fields, geometry))
+    if isinstance(module, ConvTranspose2d):
+        geometry = zip(module.kernel_size, module.stride, module.padding, module.dilation)
+        return tuple(field.transposed_window(*axis) for field, axis in zip(fields, geometry))
+    if isinstance(module, MaxUnpool2d):  # a value goes to one place in its window: all places see it
+        return tuple(field.transposed_window(s, s, padding=0, dilation=1) for field, s in zip(fields, module.stride))
+    return fields
+
+
+def _in_units(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _in_pixels(pair: list[float] | None) -> str:
+    if pair is None:
+        return "?"
+    height, width = ("all" if math.isinf(n) else f"{n:g}" for n in pair)
+    return height if height == width else f"{height}x{width}"
