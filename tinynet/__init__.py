@@ -32,6 +32,7 @@ _HOME = {
     "ops.dropout.op": ["dropout"],
     "ops.dice.op": ["dice_loss"],
     "ops.bce_with_logits.op": ["bce_with_logits"],
+    "ops.softmax_cross_entropy.op": ["softmax_cross_entropy"],
     "ops.conv_transpose2d.op": ["conv_transpose2d"],
     "ops.max_pool2d.op": ["max_pool2d"],
     "ops.max_unpool2d.op": ["max_unpool2d"],

@@ -1,0 +1,1 @@
+"""Softmax cross-entropy of class indices; start with derivation.md."""
