@@ -33,4 +33,5 @@ class Case:
 def away_from(values: np.ndarray, kink: float, distance: float = 0.05) -> np.ndarray:
     """Push values out of (kink - distance, kink + distance), where a numeric derivative would cross the kink."""
     offset = values - kink
-    return kink + np.where(np.abs(offset) < distance, np.copysign(distance + np.abs(offset), offset), offset)
+    moved = np.where(np.abs(offset) < distance, np.copysign(distance + np.abs(offset), offset), offset)
+    return np.asarray(kink + moved)

@@ -34,14 +34,14 @@ def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int, out: np.ndarray
 @jit(parallel=True)
 def _forward(x, pieces, y, winner):
     for m in prange(y.size):
-        best = 0
+        best, champion = 0, x[m * pieces]
         for j in range(1, pieces):
-            value, champion = x[m * pieces + j], x[m * pieces + best]
-            # The second condition lets the first NaN win: it is the only number that differs from itself.
-            if value > champion or (value != value and champion == champion):
-                best = j
-        y[m] = x[m * pieces + best]
-        winner[m] = best
+            value = x[m * pieces + j]
+            # The second condition lets the first NaN win: it is the only number that differs from itself. No
+            # `if`: the winner is random, and a processor that guesses wrong at a jump loses twenty cycles.
+            wins = (value > champion) | ((value != value) & (champion == champion))
+            best, champion = (j if wins else best), (value if wins else champion)
+        y[m], winner[m] = champion, best
 
 
 @jit(parallel=True)
