@@ -20,7 +20,9 @@ FILES = {
     "__init__.py": "",
     "ops/__init__.py": "",
     "ops/shared.py": "FACTOR = 2\n",
-    "ops/helper.py": "from numba import njit\nfrom .shared import FACTOR\n@njit\ndef scale(x):\n    return FACTOR * x\n",
+    "ops/helper.py": (
+        "from numba import njit\nfrom .shared import FACTOR\n@njit\ndef scale(x):\n    return FACTOR * x\n"
+    ),
     "ops/toy/__init__.py": "",
     "ops/toy/cpu.py": (
         "from ..helper import scale\nfrom ..jit import jit\n"

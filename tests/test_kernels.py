@@ -1,0 +1,214 @@
+"""The registry: which kernel runs, inside and outside of the `with` blocks, forward and backward."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet.kernels import implementations, kernel, kernel_names, ops, to_device
+from tinynet.ops.conv2d import cpu, reference
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((2, 5, 6, 3))
+W1, W2 = RNG.standard_normal((3, 3, 3, 4)), RNG.standard_normal((3, 3, 4, 2))
+
+
+def net(weights):
+    """Two convolutions with an ELU between them: a loss."""
+    w1, w2 = weights
+    y = tn.conv2d(tn.elu(tn.conv2d(tn.tensor(X), w1, padding=1)), w2, padding=1)
+    return (y * y).sum()
+
+
+def weights():
+    return tn.tensor(W1, requires_grad=True), tn.tensor(W2, requires_grad=True)
+
+
+def loss_and_gradients():
+    ws = weights()
+    loss = net(ws)
+    loss.backward()
+    return loss.item(), ws[0].grad.numpy(), ws[1].grad.numpy()
+
+
+def doubled(function):
+    return lambda *arrays, **parameters: 2 * function(*arrays, **parameters)
+
+
+# ------------------------------------------------------------------------------------- use_kernels
+def test_a_kernel_is_swapped_in_every_layer_of_the_net_and_put_back():
+    right = net(weights()).item()
+    with tn.use_kernels("conv2d", forward=lambda x, w, b=None, **geometry: 0 * reference.forward(x, w, b, **geometry)):
+        assert net(weights()).item() == 0
+    assert net(weights()).item() == right
+
+
+def test_an_op_in_the_middle_of_the_net_is_swapped():
+    right = net(weights()).item()
+    with tn.use_kernels("elu", forward=lambda x, *, alpha=1.0, out=None: x):
+        assert net(weights()).item() != pytest.approx(right, rel=1e-3)
+
+
+def test_a_backward_kernel_is_swapped_where_backward_runs():
+    loss, g1, g2 = loss_and_gradients()
+    with tn.use_kernels("conv2d", backward_weight=doubled(reference.backward_weight)):
+        swapped = loss_and_gradients()
+    assert swapped[0] == loss
+    np.testing.assert_allclose(swapped[1], 2 * g1, rtol=1e-10)
+    np.testing.assert_allclose(swapped[2], 2 * g2, rtol=1e-10)
+
+
+def test_kernels_are_looked_up_when_they_are_called_so_the_block_must_surround_backward():
+    _, right, _ = loss_and_gradients()
+    ws = weights()
+    with tn.use_kernels("conv2d", backward_weight=doubled(reference.backward_weight)):
+        loss = net(ws)
+    loss.backward()
+    np.testing.assert_array_equal(ws[0].grad.numpy(), right)
+
+
+def test_backward_input_reaches_the_layers_below_only():
+    _, g1, g2 = loss_and_gradients()
+    with tn.use_kernels("conv2d", backward_input=doubled(reference.backward_input)):
+        _, h1, h2 = loss_and_gradients()
+    np.testing.assert_allclose(h1, 2 * g1, rtol=1e-10)
+    np.testing.assert_array_equal(h2, g2)
+
+
+def test_swapped_kernels_get_plain_arrays_and_parameters_by_keyword():
+    seen = []
+
+    def spy(x, gy, **parameters):
+        seen.append((type(x), type(gy), sorted(parameters)))
+        return reference.backward_weight(x, gy, **parameters)
+
+    with tn.use_kernels("conv2d", backward_weight=spy):
+        loss_and_gradients()
+    assert seen == [(np.ndarray, np.ndarray, ["dilation", "groups", "kernel_size", "padding", "stride"])] * 2
+
+
+def test_an_implementation_by_name_and_what_it_lacks_from_the_module():
+    assert "naive" in implementations("conv2d", "cpu")
+    with tn.use_kernels("conv2d", "naive"):
+        assert kernel("conv2d", "forward") is cpu.naive_forward
+        assert kernel("conv2d", "backward_bias") is cpu.backward_bias
+        naive = net(weights()).item()
+    assert kernel("conv2d", "forward") is cpu.forward
+    assert naive == pytest.approx(net(weights()).item(), rel=1e-10)
+
+
+def test_blocks_nest_and_the_innermost_wins():
+    def one():
+        pass
+
+    def two():
+        pass
+
+    with tn.use_kernels("conv2d", forward=one, backward_bias=one):
+        with tn.use_kernels("conv2d", forward=two), tn.use_kernels("elu", forward=one):
+            assert kernel("conv2d", "forward") is two
+            assert kernel("conv2d", "backward_bias") is one, "what the inner block does not name stays"
+            assert kernel("elu", "forward") is one
+        assert kernel("conv2d", "forward") is one
+        assert kernel("elu", "forward") is not one
+        with tn.use_kernels("conv2d", "naive"):
+            assert kernel("conv2d", "forward") is one, "a function given stands before an implementation named"
+    assert kernel("conv2d", "forward") is cpu.forward
+
+
+def test_an_exception_puts_everything_back():
+    with pytest.raises(ZeroDivisionError), tn.use_backend("reference"), tn.use_kernels("conv2d", forward=doubled):
+        raise ZeroDivisionError
+    assert tn.backend() == "cpu"
+    assert kernel("conv2d", "forward") is cpu.forward
+
+
+def test_an_override_stands_before_the_backend():
+    with tn.use_kernels("conv2d", forward=doubled), tn.use_backend("reference"):
+        assert kernel("conv2d", "forward") is doubled
+        assert kernel("conv2d", "backward_weight") is reference.backward_weight
+
+
+# ------------------------------------------------------------------------------------- use_backend
+def test_the_backend_decides_for_every_op():
+    with tn.use_backend("reference"):
+        assert tn.backend() == "reference"
+        for op in ops():
+            for name in kernel_names(op):
+                assert kernel(op, name).__module__ == f"tinynet.ops.{op}.reference"
+        slow = loss_and_gradients()
+        with tn.use_backend("cpu"):
+            assert kernel("conv2d", "forward") is cpu.forward
+        assert tn.backend() == "reference"
+    for a, b in zip(slow, loss_and_gradients()):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------- what does not exist
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: tn.use_kernels("conv3", forward=abs), ValueError, ["no op 'conv3'", "conv2d", "elu"]),
+        (
+            lambda: tn.use_kernels("conv2d", backward=abs),
+            ValueError,
+            ["conv2d has no kernel backward", "forward, backward_input, backward_weight, backward_bias"],
+        ),
+        (
+            lambda: tn.use_kernels("conv2d", "fast"),
+            ValueError,
+            ["conv2d has no implementation 'fast' in tier 'cpu'", "naive"],
+        ),
+        (lambda: tn.use_backend("gpu"), ValueError, ["no backend 'gpu'", "cpu", "reference"]),
+        (lambda: to_device(X, "tpu"), ValueError, ["no device 'tpu'", "'cpu'", "'cuda'"]),
+    ],
+)
+def test_unknown_names_list_what_there_is(call, error, words):
+    with pytest.raises(error) as caught:
+        block = call()
+        with block:
+            pass
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_names_of_an_op_are_the_public_functions_of_its_reference():
+    assert kernel_names("conv2d") == ["forward", "backward_input", "backward_weight", "backward_bias"]
+    assert kernel_names("max_pool2d") == ["forward", "scatter", "gather"]
+    assert {"conv2d", "conv_transpose2d", "elu", "max_pool2d", "max_unpool2d"} <= set(ops())
+
+
+# ------------------------------------------------------------------------------------- in a process of its own
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_and_choosing_a_backend_loads_nothing_heavy():
+    heavy = "{'numba', 'scipy', 'skimage', 'matplotlib', 'cupy', 'torch', 'pooch', 'tqdm'}"
+    code = f"import sys, tinynet as tn; tn.use_backend('reference'); print(sorted({heavy} & set(sys.modules)))"
+    assert python(code) == "[]"
+
+
+def test_the_reference_runs_without_numba_and_the_cpu_tier_says_what_is_missing():
+    code = """
+import sys
+sys.modules["numba"] = None
+import numpy as np, tinynet as tn
+x, w = np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 1))
+with tn.use_backend("reference"):
+    print(tn.conv2d(x, w).item())
+try:
+    tn.conv2d(x, w)
+except RuntimeError as error:
+    print(error)
+"""
+    assert python(code).splitlines() == [
+        "9.0",
+        "backend 'cpu' needs Numba: `pip install numba`, or use_backend('reference')",
+    ]
