@@ -1,0 +1,497 @@
+"""Modules, layers, initial values and the summary."""
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import nn, random
+
+
+def tensor(rng, *shape, dtype=np.float32):
+    return tn.Tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True)
+
+
+@pytest.fixture
+def rng():
+    tn.seed(7)
+    return np.random.default_rng(7)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.scale = nn.Parameter(np.full(1, 0.5, dtype=np.float32))
+
+    def forward(self, x):
+        return x + self.scale * self.conv(x)
+
+
+class Branches(nn.Module):
+    """Parameters of its own, a list of modules, and a layer used twice."""
+
+    buffer_names = ("count",)
+
+    def __init__(self):
+        self.blocks = [nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 4), nn.ELU())]
+        self.again = self.blocks[0]
+        self.count = np.zeros(2)
+
+    def forward(self, x):
+        return self.blocks[1](self.again(self.blocks[0](x)))
+
+
+# ---------------------------------------------------------------------------------------- Module
+def test_parameters_are_found_by_name_in_lists_and_only_once():
+    assert [name for name, _ in Residual().named_parameters()] == ["scale", "conv.weight", "conv.bias"]
+    model = Branches()
+    names = [name for name, _ in model.named_parameters()]
+    assert names == ["blocks.0.weight", "blocks.0.bias", "blocks.1.0.weight", "blocks.1.0.bias"]
+    assert len(model.parameters()) == 4
+    assert [name for name, _ in model.named_modules()] == ["", "blocks.0", "blocks.1", "blocks.1.0", "blocks.1.1"]
+    assert [name for name, _ in model.named_buffers()] == ["count"] and model.buffers()[0] is model.count
+
+
+def test_a_plain_tensor_is_no_parameter():
+    model = Residual()
+    model.mean = tn.Tensor(np.zeros(3))
+    assert "mean" not in dict(model.named_parameters())
+
+
+def test_train_and_eval_reach_every_module():
+    model = Branches()
+    assert model.eval() is model
+    assert not any(m.training for _, m in model.named_modules())
+    model.train()
+    assert all(m.training for _, m in model.named_modules())
+
+
+def test_frozen_parameters_get_no_gradient(rng):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    x = tensor(rng, 4, 3)
+    model(x).sum().backward()
+    model[0].freeze()
+    assert model[0].weight.grad is None, "an optimiser would go on with an old gradient"
+    model(x).sum().backward()
+    assert model[0].weight.grad is None and model[1].weight.grad is not None
+    model.unfreeze()
+    model(x).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_state_dict_holds_copies_and_loads_into_a_new_model(rng):
+    model, other = Branches(), Branches()
+    model.count[:] = 5
+    state = model.state_dict()
+    assert not np.array_equal(model.again.weight.data, other.again.weight.data)
+    other.load_state_dict(state)
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    before = state["blocks.0.weight"].copy()
+    model.again.weight.data[...] = 0
+    np.testing.assert_array_equal(state["blocks.0.weight"], before)
+
+
+def test_a_state_that_does_not_fit_is_named_and_changes_nothing():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.1))
+    state = model.state_dict()
+    bad = {"0.weight": np.zeros((3, 3, 3, 8)), "0.bias": np.ones(4), "2.weight": np.ones(1)}
+    with pytest.raises(ValueError) as error:
+        model.load_state_dict(bad)
+    message = str(error.value)
+    assert "missing: 1.random_state" in message
+    assert "unknown to the model: 2.weight" in message
+    assert "0.weight has shape (3, 3, 3, 8), (3, 3, 3, 4) is needed" in message
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    with pytest.raises(ValueError, match="of another shape"):
+        model.load_state_dict(bad, strict=False)
+    model.load_state_dict({"0.bias": np.ones(4), "other": np.ones(1)}, strict=False)
+    np.testing.assert_array_equal(model[0].bias.data, np.ones(4))
+
+
+def test_many_misfits_are_shortened():
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(10)))
+    with pytest.raises(ValueError, match="and 12 more"):
+        model.load_state_dict({})
+
+
+def test_float16_state_loads_into_a_float32_model():
+    model = nn.Linear(3, 2)
+    half = {name: value.astype(np.float16) for name, value in model.state_dict().items()}
+    model.load_state_dict(half)
+    assert model.weight.dtype == np.float32
+    np.testing.assert_array_equal(model.weight.data, half["weight"].astype(np.float32))
+
+
+def test_loading_between_forward_and_backward_is_noticed(rng):
+    model = nn.Linear(3, 2)
+    y = model(tensor(rng, 4, 3)).sum()
+    model.load_state_dict(model.state_dict())
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_astype_converts_floats_only(rng):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).astype(np.float64)
+    assert model[0].weight.dtype == np.float64 and model[1].random_state.dtype == np.int64
+    y = model(tensor(rng, 4, 3, dtype=np.float64))
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert model.astype(np.float32)[0].weight.grad.dtype == np.float32
+
+
+def test_to_the_same_device_and_to_no_device():
+    model = nn.Linear(3, 2)
+    weight = model.weight.data
+    assert model.to("cpu") is model and model.weight.data is weight
+    with pytest.raises(ValueError, match="'cpu' and 'cuda'"):
+        model.to("tpu")
+
+
+def test_observe_sees_every_call_in_order_and_then_no_more(rng):
+    model, seen = nn.Sequential(nn.Linear(3, 2), nn.ELU()), []
+    x = tensor(rng, 1, 3)
+    with nn.observe(lambda module, inputs, output: seen.append((module, inputs, output))):
+        y = model(x)
+    model(x)
+    assert [module for module, _, _ in seen] == [model[0], model[1], model]
+    assert seen[0][1] == (x,) and seen[1][2] is y
+
+
+def test_a_module_without_forward_says_so():
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Empty needs a forward"):
+        Empty()(1)
+
+
+def test_repr_shows_settings_and_nesting():
+    text = repr(nn.Sequential(nn.Conv2d(3, 4, (3, 1)), nn.Sequential(nn.ELU())))
+    assert "0: Conv2d(in_channels=3, out_channels=4, kernel_size=(3, 1)" in text
+    assert "\n    0: ELU(alpha=1.0)" in text
+
+
+def test_sequential_is_a_sequence():
+    layers = [nn.ELU(), nn.ReLU(), nn.Tanh()]
+    model = nn.Sequential(*layers)
+    assert len(model) == 3 and list(model) == layers and model[-1] is layers[2]
+    assert isinstance(model[1:], nn.Sequential) and list(model[1:]) == layers[1:]
+    with pytest.raises(TypeError, match="argument 1 is a function"):
+        nn.Sequential(nn.ELU(), lambda x: x)
+
+
+# ---------------------------------------------------------------------------------------- layers
+def test_conv2d_passes_its_geometry_on(rng):
+    layer = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
+    assert layer.weight.shape == (3, 2, 2, 6) and layer.bias.shape == (6,)
+    layer.bias.data[...] = np.arange(6)
+    x = tensor(rng, 2, 7, 8, 4)
+    geometry = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+    np.testing.assert_array_equal(layer(x).data, tn.conv2d(x, layer.weight, layer.bias, **geometry).data)
+    layer(x).sum().backward()
+    assert layer.weight.grad.shape == layer.weight.shape and layer.bias.grad.shape == (6,)
+    assert nn.Conv2d(1, 1, 1, bias=False)(tensor(rng, 1, 2, 2, 1)).shape == (1, 2, 2, 1)
+
+
+def test_conv_transpose2d_passes_its_geometry_on(rng):
+    layer = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+    assert layer.weight.shape == (3, 3, 3, 4) and layer.bias.shape == (6,)
+    layer.bias.data[...] = np.arange(6)
+    x = tensor(rng, 2, 5, 4, 4)
+    geometry = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}
+    y = layer(x)
+    assert y.shape == (2, 10, 8, 6)
+    np.testing.assert_array_equal(y.data, tn.conv_transpose2d(x, layer.weight, layer.bias, **geometry).data)
+
+
+def test_linear(rng):
+    layer = nn.Linear(3, 2)
+    layer.bias.data[...] = [1, 2]
+    x = tensor(rng, 4, 5, 3)
+    np.testing.assert_allclose(layer(x).data, x.data @ layer.weight.data + layer.bias.data, rtol=1e-6)
+    assert [name for name, _ in nn.Linear(3, 2, bias=False).named_parameters()] == ["weight"]
+    with pytest.raises(ValueError, match=r"weight \(3, 2\) expects 3 features .* \(4, 2\)"):
+        layer(tensor(rng, 4, 2))
+
+
+def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
+    x = tensor(rng, 1, 6, 4, 2)
+    y, indices = nn.MaxPool2d(2, return_indices=True)(x)
+    back = nn.MaxUnpool2d(2)(y, indices)
+    assert back.shape == x.shape
+    kept = back.data != 0
+    assert kept.sum() == y.size
+    np.testing.assert_array_equal(back.data[kept], x.data[kept])
+    np.testing.assert_array_equal(nn.MaxPool2d(2)(x).data, y.data)
+    odd = tensor(rng, 1, 5, 5, 1)
+    assert nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(odd), (5, 5)).shape == odd.shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.ELU(2.0), lambda x: np.where(x > 0, x, 2 * np.expm1(x))),
+        (nn.ReLU(), lambda x: np.maximum(x, 0)),
+        (nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
+        (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+        (nn.Tanh(), np.tanh),
+        (nn.Flatten(), lambda x: x.reshape(len(x), -1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_layers_without_parameters(rng, layer, expected):
+    x = tensor(rng, 2, 3, 4, 6)
+    np.testing.assert_allclose(layer(x).data, expected(x.data), rtol=1e-5, atol=1e-6)
+    assert layer.parameters() == []
+
+
+def test_maxout_takes_the_largest_piece(rng):
+    x = tensor(rng, 2, 3, 4, 6)
+    y = nn.Maxout(3)(x)
+    assert y.shape == (2, 3, 4, 2)
+    np.testing.assert_array_equal(y.data.sum(), x.data.reshape(2, 3, 4, 2, 3).max(-1).sum())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "positive multiples of groups"),
+        (lambda: nn.Conv2d(0, 4, 3), "positive multiples of groups"),
+        (lambda: nn.Conv2d(3, 4, 0), "kernel_size is 0"),
+        (lambda: nn.Conv2d(3, 4, 3, padding=-1), "padding is -1"),
+        (lambda: nn.ConvTranspose2d(3, 4, (3, 3, 3)), "kernel_size"),
+        (lambda: nn.MaxPool2d(2, stride=0), "stride is 0"),
+        (lambda: nn.Linear(3, 0), "Linear: 3 channels in, 0 out"),
+        (lambda: nn.Dropout(1.0), "p is 1.0"),
+        (lambda: nn.Dropout(float("nan")), "p is nan"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---------------------------------------------------------------------------------------- Dropout
+def test_dropout_does_nothing_in_use_and_at_p_zero(rng):
+    x = tensor(rng, 3, 5)
+    layer = nn.Dropout(0.5)
+    assert layer.eval()(x) is x and layer.random_state[2] == 0
+    assert nn.Dropout(0)(x) is x
+
+
+def test_each_training_call_draws_a_new_mask(rng):
+    layer, x = nn.Dropout(0.4), tn.Tensor(np.ones((50, 40), dtype=np.float32))
+    first, second = layer(x).data, layer(x).data
+    assert layer.random_state[2] == 2
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.6)}
+    assert abs((first == 0).mean() - 0.4) < 0.05
+    assert abs(((first == 0) & (second == 0)).mean() - 0.16) < 0.04, "the masks are not independent"
+    assert not np.array_equal(first, nn.Dropout(0.4)(x).data), "two layers share a mask"
+
+
+def test_frozen_randomness_repeats_the_mask(rng):
+    layer, x = nn.Dropout(0.5), tensor(rng, 20, 20)
+    with random.frozen():
+        np.testing.assert_array_equal(layer(x).data, layer(x).data)
+    assert layer.random_state[2] == 0
+
+
+def test_the_seed_fixes_masks_and_weights(rng):
+    x = tensor(rng, 20, 20)
+
+    def run():
+        tn.seed(3)
+        model = nn.Sequential(nn.Linear(20, 20), nn.Dropout(0.5), nn.Dropout(0.5))
+        return model(x).data
+
+    np.testing.assert_array_equal(run(), run())
+
+
+def test_a_resumed_model_draws_the_masks_of_the_interrupted_one(rng):
+    x = tensor(rng, 20, 20)
+    layer = nn.Dropout(0.5)
+    layer(x)
+    state = layer.state_dict()
+    expected = [layer(x).data, layer(x).data]
+    tn.seed(99)  # another seed and another stream than those of the first layer
+    resumed = nn.Dropout(0.5)
+    resumed.load_state_dict(state)
+    for mask in expected:
+        np.testing.assert_array_equal(resumed(x).data, mask)
+
+
+# ---------------------------------------------------------------------------------------- initial values
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        ((3, 5), {}, (3, 5)),
+        ((3, 2, 4, 10), {}, (24, 60)),
+        ((3, 2, 4, 10), {"groups": 2}, (24, 30)),  # 8 channels in, of which each output sees 4
+        ((3, 2, 4, 10), {"transposed": True}, (60, 24)),
+        ((3, 2, 4, 10), {"transposed": True, "groups": 2}, (30, 24)),
+    ],
+)
+def test_fans_count_the_connections(shape, options, expected):
+    assert nn.init.fans(shape, **options) == expected
+
+
+def test_fans_need_two_axes():
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        nn.init.fans((5,))
+
+
+SHAPE = (3, 3, 20, 100)  # fan_in 180, fan_out 900
+HE, GLOROT = 2 / 180, 2 / (180 + 900)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance", "limit"),
+    [
+        ("he_normal", HE, 2 * np.sqrt(HE) / 0.8796),
+        ("he_uniform", HE, np.sqrt(3 * HE)),
+        ("glorot_normal", GLOROT, 2 * np.sqrt(GLOROT) / 0.8796),
+        ("glorot_uniform", GLOROT, np.sqrt(3 * GLOROT)),
+    ],
+)
+def test_initial_values_have_the_variance_of_the_paper(rng, name, variance, limit):
+    draw = getattr(nn.init, name)
+    w = draw(SHAPE)
+    assert w.shape == SHAPE and w.dtype == np.float32
+    # 18,000 draws: the variance is known to about 1 %, the mean to 1 / 134 standard deviations.
+    assert abs(w.var() / variance - 1) < 0.04
+    assert abs(w.mean()) < 4 * np.sqrt(variance / w.size)
+    assert 0.98 * limit < np.abs(w).max() <= 1.001 * limit
+    assert not np.array_equal(w, draw(SHAPE)), "every weight has a stream of its own"
+    tn.seed(7)
+    np.testing.assert_array_equal(w, draw(SHAPE))
+
+
+def test_normal_and_uniform_differ_in_shape_of_distribution(rng):
+    def kurtosis(w):
+        return np.mean(w**4) / np.mean(w**2) ** 2
+
+    assert abs(kurtosis(nn.init.he_uniform(SHAPE)) - 1.8) < 0.05
+    assert kurtosis(nn.init.he_normal(SHAPE)) > 2.2  # 3 for a normal one that is not cut off, 2.37 for this one
+
+
+def test_he_keeps_the_signal_through_many_relu_layers(rng):
+    x = rng.standard_normal((200, 100)).astype(np.float32)
+    start = np.mean(x**2)
+    for _ in range(20):
+        x = np.maximum(x @ nn.init.he_normal((100, 100)), 0)
+    assert 0.2 < 2 * np.mean(x**2) / start < 5, "a factor of two in the variance would be 10^6 after 20 layers"
+
+
+def test_grouped_and_transposed_layers_pass_their_fans_on(rng):
+    layer = nn.Conv2d(64, 64, 3, groups=8)
+    assert abs(layer.weight.data.var() / (2 / (9 * 8)) - 1) < 0.1
+    layer = nn.ConvTranspose2d(64, 16, 3, init=nn.init.he_normal)
+    assert abs(layer.weight.data.var() / (2 / (9 * 64)) - 1) < 0.1
+
+
+# ---------------------------------------------------------------------------------------- summary
+def test_summary_of_a_small_net_by_hand():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),  # 9 * 3 * 8 + 8 = 224
+        nn.ELU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.5),
+        nn.Conv2d(8, 4, 3, padding=1, dilation=2, groups=2),  # 9 * 4 * 4 + 4 = 148
+        nn.Flatten(),
+        nn.Linear(6 * 4 * 4, 5),  # 96 * 5 + 5 = 485
+    )
+    model[0].freeze()
+    model[1].eval()
+    s = nn.summary(model, (2, 16, 12, 3))
+    conv, elu, pool, drop, dilated, flat, linear = s.rows
+    assert [row.type for row in s.rows] == "Conv2d ELU MaxPool2d Dropout Conv2d Flatten Linear".split()
+    assert [row.name for row in s.rows] == list("0123456")
+    assert [row.parameters for row in s.rows] == [224, 0, 0, 0, 148, 0, 485]
+    assert s.parameters == 224 + 148 + 485 and s.trainable == 148 + 485
+    assert conv.shape == (2, 16, 12, 8) and pool.shape == (2, 8, 6, 8) and dilated.shape == (2, 6, 4, 4)
+    assert conv.multiply_adds == 2 * 16 * 12 * 8 * 27
+    assert dilated.multiply_adds == 2 * 6 * 4 * 4 * 36
+    assert linear.multiply_adds == 2 * 96 * 5
+    assert s.multiply_adds == conv.multiply_adds + dilated.multiply_adds + linear.multiply_adds
+    assert conv.bytes == 2 * 16 * 12 * 8 * 4
+    assert [row.field[0].size for row in (conv, elu, pool, drop, dilated)] == [3, 3, 4, 4, 12]
+    assert [row.field[1].jump for row in (conv, elu, pool, drop, dilated)] == [1, 1, 2, 2, 2]
+    assert flat.field[0].size == np.inf
+    assert model[0].training and not model[1].training, "summary must leave the modes as they were"
+    assert model[3].random_state[2] == 0, "summary must not use up a dropout mask"
+    text = str(s)
+    assert "857" in text and "all" in text and "224 of 857 parameters are frozen" in text
+
+
+def test_summary_counts_a_shared_layer_once_and_names_what_no_layer_owns(rng):
+    s = nn.summary(Branches(), (1, 3))
+    assert [row.parameters for row in s.rows] == [12, 0, 16, 0] and s.parameters == 28
+    s = nn.summary(Residual(), tensor(rng, 1, 5, 5, 2))
+    assert s.parameters == 39 and s.rows[0].parameters == 38
+    assert "(not in these layers)" in str(s)
+
+
+class Hourglass(nn.Module):
+    """Strides, transposed convolutions of three kinds and a skip connection."""
+
+    def __init__(self):
+        self.stem = nn.Conv2d(1, 1, 3, padding=1)
+        self.down = nn.Conv2d(1, 1, (4, 2), stride=(2, 2), padding=(1, 0))
+        self.middle = nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1), nn.Conv2d(1, 1, 3, padding=1))
+        self.up = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1)
+        self.last_up = nn.ConvTranspose2d(1, 1, (2, 3), stride=2, padding=(0, 1), output_padding=(0, 1))
+        self.end = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, x):
+        skip = self.stem(x)
+        x = self.last_up(self.up(self.middle(self.down(skip))))
+        return self.end(tn.concat([x, skip], axis=-1))
+
+
+def test_receptive_field_is_the_one_that_gradients_show(rng):
+    """With positive weights everything that can matter does: compare with where the gradient is not zero."""
+    model = Hourglass().astype(np.float64)
+    for p in model.parameters():
+        p.data[...] = rng.uniform(0.5, 1, p.shape)
+    x = tensor(rng, 1, 64, 64, 1, dtype=np.float64)
+    field_y, field_x = nn.summary(model, x).rows[-1].field
+    y = model(x)
+    assert y.shape == x.shape and field_y.jump == field_x.jump == 1
+    for o in range(28, 28 + field_y.cycle):
+        x.grad = None
+        y[0, o, o, 0].backward(retain_graph=True)
+        seen = x.grad.data[0, :, :, 0] != 0
+        for field, axis in ((field_y, 1), (field_x, 0)):
+            pixels = np.flatnonzero(seen.any(axis=axis))
+            moved = o // len(field.first) * field.cycle
+            assert pixels[0] == field.first[o % len(field.first)] + moved
+            assert pixels[-1] == field.last[o % len(field.last)] + moved
+            assert field.reach[0] >= o - pixels[0] and field.reach[1] >= pixels[-1] - o
+
+
+def test_receptive_field_where_it_cannot_be_known(rng):
+    class Resize(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Conv2d(1, 1, 3, stride=2), nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.b(self.a(x) + x[:, 1::2, 1::2])
+
+    s = nn.summary(Resize(), (1, 9, 9, 1))
+    assert s.rows[1].field is None and "?" in str(s)
+
+
+def test_unpool_returns_to_the_jump_before(rng):
+    class Segnet(nn.Module):
+        def __init__(self):
+            self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+            self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            y, indices = self.pool(x)
+            return self.conv(self.unpool(y, indices))
+
+    rows = nn.summary(Segnet(), (1, 8, 8, 1)).rows
+    assert [row.field[0].jump for row in rows] == [2, 1, 1]
+    assert [row.field[0].size for row in rows] == [2, 2, 4]  # three outputs lie over two windows of two
