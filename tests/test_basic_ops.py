@@ -354,6 +354,9 @@ def test_where_keeps_the_branch_not_taken_out_of_the_gradient():
     with np.errstate(divide="ignore"):
         (g,) = gradient(lambda x: tn.where(x > 0, tn.log(tn.where(x > 0, x, 1.0)), 0.0), [0.0, 2.0])
     np.testing.assert_array_equal(g, [0, 0.5])
+    x, y = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    tn.where(np.array([True, False]), x, y).backward(np.array([1.0, np.inf]))
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 0])
 
 
 def test_softmax_and_relatives_do_not_overflow():

@@ -102,9 +102,9 @@ def _two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[
 def _two_float(op: str, x: Any, y: Any) -> tuple[Any, Any]:
     """As `_two`, for operations that need floats: where neither operand is one, both become float32."""
     x, y = _two(op, x, y)
-    if builtins.any(isinstance(a, float) or (hasattr(a, "dtype") and a.dtype.kind == "f") for a in (x, y)):
+    if builtins.any(hasattr(a, "dtype") and a.dtype.kind == "f" for a in (x, y)):
         return x, y
-    return tuple(astype(a, np.float32) if hasattr(a, "dtype") else float(a) for a in (x, y))
+    return tuple(astype(a, np.float32) if hasattr(a, "dtype") else a for a in (x, y))
 
 
 def _check_broadcast(op: str, x_shape: tuple, y_shape: tuple, names: tuple[str, str]) -> None:
@@ -529,7 +529,7 @@ class _Where(Function):
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where `condition` (booleans) is True, y elsewhere; all three broadcast together.
 
-    The element that was not chosen gets the gradient 0, even where it is inf or nan.
+    What was not chosen gets the gradient 0, whatever the upstream gradient is there: inf and nan included.
     """
     _booleans("where", condition)
     if not hasattr(condition, "dtype"):

@@ -1,0 +1,547 @@
+"""The engine: what it computes, what it keeps, what it frees and what it refuses."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet.gradcheck import gradcheck
+from tinynet.tensor import Function, Tensor
+
+
+def leaf(*values):
+    return Tensor(np.array(values), requires_grad=True)
+
+
+def gradient(t):
+    return t.grad.numpy().tolist()
+
+
+# ------------------------------------------------------------------------------------ graphs
+@pytest.mark.parametrize("length", [10_000, 100_000])
+def test_a_deep_graph_needs_no_recursion(length):
+    x = leaf(1.0)
+    y = x
+    for _ in range(length):
+        y = -y
+    y.backward()
+    assert gradient(x) == [1.0]
+    y = x
+    for _ in range(length):
+        y = -y
+    del y  # nor does throwing a graph away that was never used
+
+
+def test_diamonds():
+    a = leaf(3.0)
+    b = a + a
+    c = b + b
+    c.backward()
+    assert gradient(a) == [4.0]
+
+
+def test_a_stack_of_diamonds_costs_one_visit_each():
+    """40 diamonds have 2^40 paths: only the topological order makes this end."""
+    a = leaf(1.0)
+    y = a
+    for _ in range(40):
+        y = y + y
+    y.backward()
+    assert gradient(a) == [2.0**40]
+
+
+def test_a_gradient_is_complete_before_it_is_passed_on():
+    """The long and the short way from loss to x meet again in h: h's function must run once, with the sum."""
+    calls = []
+
+    class Double(Function):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, gy):
+            calls.append(gy.copy())
+            return 2 * gy
+
+    x = leaf(1.0)
+    h = Double.apply(x)
+    long_way = ((h * 3) * 5) * 7
+    (h + long_way).backward()
+    assert calls == [106.0] and gradient(x) == [212.0]
+
+
+def test_one_tensor_in_both_arguments():
+    x = leaf(3.0)
+    (x * x).backward()
+    assert gradient(x) == [6.0]
+
+
+def test_two_backward_passes_add_up_and_none_starts_afresh():
+    x = leaf(2.0)
+    (x * x).backward()
+    first = x.grad
+    (x * 3).backward()
+    assert gradient(x) == [7.0]
+    assert first.numpy().tolist() == [4.0]  # what was handed out before is not changed under anybody's hands
+    x.grad = None
+    (x * 3).backward()
+    assert gradient(x) == [3.0]
+
+
+def test_two_leaves_do_not_share_the_memory_of_their_gradients():
+    x, y = leaf(1.0), leaf(2.0)
+    upstream = np.array([1.0])
+    (x + y).backward(upstream)
+    assert not np.shares_memory(x.grad.numpy(), y.grad.numpy())
+    assert not np.shares_memory(x.grad.numpy(), upstream)
+
+
+def test_no_axes():
+    x = Tensor(np.float64(3.0), requires_grad=True)
+    y = x * x
+    assert y.shape == () and isinstance(y.data, np.ndarray) and y.item() == 9.0
+    y.backward()
+    assert x.grad.shape == () and float(x.grad) == 6.0 and int(y) == 9
+
+
+def test_arrays_and_tensors_mix_in_either_order():
+    x = Tensor(np.ones((2, 2)), requires_grad=True)
+    for y in (np.eye(2) + x, np.eye(2) @ x, np.eye(2) - x, np.float64(2) * x, np.eye(2) / x):
+        assert isinstance(y, Tensor) and y.requires_grad
+    np.testing.assert_array_equal(np.asarray(x + 1), [[2, 2], [2, 2]])
+
+
+# ------------------------------------------------------------------------------------ what is kept and freed
+def test_the_graph_is_freed_and_a_second_backward_says_so():
+    x = leaf(2.0)
+    y = x * x
+    y.backward()
+    with pytest.raises(RuntimeError, match=r"_Mul: the graph was freed by an earlier backward.*retain_graph=True"):
+        y.backward()
+    z = y + 1  # half of this graph is gone
+    with pytest.raises(RuntimeError, match="the graph was freed"):
+        z.backward()
+
+
+def test_retain_graph():
+    x = leaf(2.0)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert gradient(x) == [8.0]
+    with pytest.raises(RuntimeError, match="freed"):
+        y.backward()
+
+
+def test_activations_are_freed_while_backward_goes_on():
+    """When the gradient arrives at the first of three layers, the activations of the others are gone."""
+    alive = []
+    activations = []
+
+    class Layer(Function):
+        def forward(self, x):
+            self.save(x)
+            return x * 1.0
+
+        def backward(self, gy):
+            alive.append(sum(a() is not None for a in activations))
+            return gy * 1.0
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    y = x
+    for _ in range(3):
+        y = Layer.apply(y)
+        activations.append(weakref.ref(y))
+    loss = y.sum()
+    del y
+    gc.disable()  # counting references must do; nothing may wait for the garbage collector
+    try:
+        loss.backward()
+    finally:
+        gc.enable()
+    assert alive == [3, 2, 1]
+    assert [a() for a in activations] == [None] * 3
+
+
+def test_a_graph_that_is_dropped_is_freed_at_once():
+    x = leaf(1.0)
+    h = tn.exp(x)  # saves its own output: that must not be a cycle
+    gone = weakref.ref(h)
+    y = h * 2
+    gc.disable()
+    try:
+        del h, y
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_saved_when_no_gradient_is_asked_for():
+    x = leaf(1.0)
+    with tn.no_grad():
+        y = tn.exp(x)
+        assert not tn.is_grad_enabled()
+    assert tn.is_grad_enabled() and not y.requires_grad and y.is_leaf
+    with pytest.raises(RuntimeError, match="no history"):
+        y.backward()
+
+    kept = []
+
+    class Save(Function):
+        def forward(self, x):
+            self.save(x)
+            kept.append(self._saved)
+            return x * 1
+
+    Save.apply(Tensor(np.ones(1)))
+    with tn.no_grad():
+        Save.apply(x)
+    assert kept == [(), ()]
+
+
+def test_no_grad_ends_with_an_error_inside():
+    with pytest.raises(ZeroDivisionError), tn.no_grad():
+        raise ZeroDivisionError
+    assert tn.is_grad_enabled()
+
+
+def test_detach_stops_the_gradient_and_shares_the_memory():
+    x = leaf(2.0)
+    y = x * x.detach()
+    y.backward()
+    assert gradient(x) == [2.0]
+    assert np.shares_memory(x.detach().numpy(), x.numpy()) and not x.detach().requires_grad
+
+
+# ------------------------------------------------------------------------------------ hooks, retain_grad, grad()
+def test_a_hook_is_called_once_with_the_complete_gradient():
+    seen = []
+    x = leaf(1.0)
+    h = x * 2
+    h.register_hook(lambda g: seen.append(g.numpy().tolist()))
+    (h + h * 3).backward()
+    assert seen == [[4.0]] and gradient(x) == [8.0]
+
+
+def test_hooks_replace_in_order_and_can_be_removed():
+    x = leaf(1.0)
+    h = x * 2
+    remove = h.register_hook(lambda g: g + 1)
+    h.register_hook(lambda g: g * 10)
+    h.backward(retain_graph=True)
+    assert gradient(x) == [40.0]  # (1 + 1) * 10 * 2
+    remove()
+    x.grad = None
+    h.backward()
+    assert gradient(x) == [20.0]
+
+
+def test_a_hook_on_a_leaf_changes_what_is_stored():
+    x = leaf(3.0)
+    x.register_hook(lambda g: g.clip(-1, 1))
+    (x * 5).backward()
+    assert gradient(x) == [1.0]
+
+
+def test_a_hook_may_be_differentiated_through():
+    x = leaf(3.0)
+    h = x * x
+    remove = h.register_hook(lambda g: g * h)
+    g = tn.grad(h, x, create_graph=True)  # h * 2x = 2x^3
+    remove()
+    g.backward()
+    assert gradient(x) == [54.0]
+
+
+def test_hooks_that_make_no_sense():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="does not require a gradient"):
+        x.detach().register_hook(print)
+    for wrong, message in (
+        (lambda g: g.sum(), r"hook returned a gradient float64\[\], the tensor is float64\[2\]"),
+        (lambda g: g.astype("float32"), r"hook returned a gradient float32\[2\]"),
+    ):
+        remove = x.register_hook(wrong)
+        with pytest.raises(ValueError, match=message):
+            (x * 1).sum().backward()
+        remove()
+
+
+def test_retain_grad():
+    x = leaf(2.0)
+    h = (x * x).retain_grad()
+    other = x * 1
+    (h * other).backward()
+    assert gradient(h) == [2.0] and other.grad is None
+
+
+def test_grad_of_leaves_and_others_leaves_no_trace():
+    x, y, unused = leaf(2.0), leaf(3.0), leaf(5.0)
+    h = x * y
+    z = h * h
+    gx, gh, gu = tn.grad(z, [x, h, unused])
+    assert (gx.item(), gh.item(), gu.item()) == (36.0, 12.0, 0.0)
+    assert x.grad is None and h.grad is None
+    assert isinstance(tn.grad(x * 1, x), Tensor)
+    with pytest.raises(ValueError, match=r"grad: x\[1\] must be a Tensor that requires a gradient"):
+        tn.grad(x * 1, [x, x.detach()])
+
+
+def test_higher_derivatives():
+    x = leaf(2.0, 3.0)
+    first = tn.grad((x**4).sum(), x, create_graph=True)
+    second = tn.grad(first.sum(), x, create_graph=True)
+    third = tn.grad(second.sum(), x)
+    np.testing.assert_allclose(first.numpy(), [32, 108])
+    np.testing.assert_allclose(second.numpy(), [48, 108])
+    np.testing.assert_allclose(third.numpy(), [48, 72])
+    assert not third.requires_grad
+
+
+def test_higher_derivatives_of_a_function_that_saves_its_output():
+    x = leaf(0.5)
+    y = tn.exp(2 * x)
+    for _ in range(3):
+        y = tn.grad(y, x, create_graph=True)
+    np.testing.assert_allclose(y.numpy(), 8 * np.exp(1.0))
+    y.backward()
+    np.testing.assert_allclose(gradient(x), 16 * np.exp(1.0))
+
+
+def test_backward_with_create_graph_adds_up_too():
+    x = leaf(3.0)
+    (x * x).backward(create_graph=True)
+    (x * x).backward(create_graph=True)
+    x.grad.backward()  # grad = 4x; its own gradient lands in the same place
+    assert gradient(x) == [16.0]
+
+
+def test_the_upstream_gradient():
+    x = leaf(1.0, 2.0)
+    y = x * x
+    with pytest.raises(RuntimeError, match=r"shape \(2,\); only a single element has an obvious gradient"):
+        y.backward()
+    with pytest.raises(ValueError, match=r"gradient has shape \(3,\), the tensor has \(2,\)"):
+        y.backward(np.ones(3))
+    with pytest.raises(TypeError, match="gradient is float32, the tensor is float64"):
+        y.backward(Tensor(np.ones(2, np.float32)))
+    y.backward(np.array([1.0, 10.0]))
+    assert gradient(x) == [2.0, 40.0]
+    upstream = leaf(3.0, 5.0)  # with create_graph the result depends on it
+    g = tn.grad(x * x, x, upstream, create_graph=True)
+    assert tn.grad(g.sum(), upstream).numpy().tolist() == [2.0, 4.0]
+
+
+# ------------------------------------------------------------------------------------ in-place changes
+def changes():
+    """Ways to change x in place through the Tensor API."""
+
+    def element(x):
+        with tn.no_grad():
+            x[0] = 7
+
+    def through_a_slice(x):
+        with tn.no_grad():
+            x[:1][0] = 7
+
+    def through_a_reshaped_view(x):
+        with tn.no_grad():
+            x.reshape(2, 1)[0] = 7
+
+    def through_detach(x):
+        x.detach()[0] = 7
+
+    def through_tensor_of_tensor(x):
+        tn.tensor(x)[0] = 7
+
+    def as_an_optimiser_does(x):
+        with tn.no_grad():
+            x.data -= 0.1
+            x.changed_in_place()
+
+    return [f for f in locals().values() if callable(f)]
+
+
+@pytest.mark.parametrize("change", changes(), ids=lambda f: f.__name__)
+def test_a_change_in_place_after_saving_is_refused(change):
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    change(x)
+    with pytest.raises(RuntimeError, match=r"_Mul: a tensor of shape \(2,\).*was changed in place after the forward"):
+        y.backward()
+
+
+def test_a_changed_view_is_refused_when_its_base_changes():
+    x = Tensor(np.array([1.0, 2.0]))
+    w = leaf(3.0)
+    y = (x[:1] * w).sum()
+    x[0] = 5
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_a_changed_output_is_refused():
+    x = leaf(1.0)
+    y = tn.exp(x)
+    with tn.no_grad():
+        y[0] = 0
+    with pytest.raises(RuntimeError, match=r"_Exp: .* changed in place"):
+        y.backward()
+
+
+def test_changes_that_do_no_harm_pass():
+    x = leaf(1.0, 2.0)
+    y = (x + 1).sum()  # a sum saves nothing
+    with tn.no_grad():
+        x[0] = 7
+    y.backward()
+    (x * x).sum().backward()  # a new graph sees the new values
+    assert gradient(x) == [15.0, 5.0]
+    copy = Tensor(x.numpy().copy())
+    z = (x * x).sum()
+    copy[0] = 0  # other memory
+    z.backward()
+
+
+def test_a_change_while_recording_is_refused_at_once():
+    x = leaf(1.0)
+    with pytest.raises(RuntimeError, match="in-place change of a tensor that requires a gradient"):
+        x.changed_in_place()
+
+
+def test_raw_arrays_are_watched_in_debug_mode():
+    with tn.check_saved_arrays():
+        x = leaf(1.0, 2.0)
+        y = (x * x).sum()
+        x.data[0] = 7
+        with pytest.raises(RuntimeError, match="_Mul: the memory of an array saved for the gradient was overwritten"):
+            y.backward()
+        array = np.array([1.0, 2.0])
+        z = (x * array).sum()
+        array[:] = 0
+        with pytest.raises(RuntimeError, match="overwritten"):
+            z.backward()
+        (x * x).sum().backward()
+        for shape in ((0, 3), (), (2, 3)):
+            x = Tensor(np.ones(shape), requires_grad=True)
+            (x.T * x.T).sum().backward()
+
+
+# ------------------------------------------------------------------------------------ Functions of one's own
+class Square(Function):
+    def forward(self, x):
+        self.save(x)
+        return x * x
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return 2 * x * gy
+
+
+def test_a_function_in_five_lines():
+    x = leaf(3.0)
+    y = Square.apply(x)
+    first = tn.grad(y, x, create_graph=True)
+    assert (y.item(), first.item(), tn.grad(first, x).item()) == (9.0, 6.0, 2.0)
+    assert Square.apply(np.array([3.0])).tolist() == [9.0]
+    gradcheck(Square.apply, (np.array([1.0, -2.0]),))
+
+
+@pytest.mark.parametrize(
+    "returned, message",
+    [
+        (lambda gy: gy, r"Odd.backward returned 1 gradients, forward has 2 arguments"),
+        (lambda gy: (gy, gy, gy), r"Odd.backward returned 3 gradients"),
+        (lambda gy: (gy, gy), r"Odd.backward returned a gradient float64\[2\] where input 1 is float64\[1\]"),
+        (lambda gy: (gy.astype("float32"), None), r"a gradient float32\[2\] where input 0 is float64\[2\]"),
+    ],
+)
+def test_gradients_that_cannot_be_right_are_named(returned, message):
+    class Odd(Function):
+        def forward(self, x, y):
+            return x + y
+
+        def backward(self, gy):
+            return returned(gy)
+
+    with pytest.raises(RuntimeError, match=message):
+        Odd.apply(leaf(1.0, 2.0), leaf(1.0)).sum().backward()
+
+
+def test_none_is_no_gradient_and_needs_grad_says_what_is_wanted():
+    wanted = []
+
+    class First(Function):
+        def forward(self, x, y, factor, *, shift):
+            wanted.append(self.needs_grad)
+            return x * factor + shift
+
+        def backward(self, gy):
+            return gy * 2.0, None, None
+
+    x, y = leaf(1.0), leaf(1.0)
+    z = First.apply(x, y, 2.0, shift=5.0)
+    z.backward()
+    assert z.item() == 7.0 and gradient(x) == [2.0] and y.grad is None
+    First.apply(x, y.detach(), 2.0, shift=0.0)
+    First.apply(np.ones(1), np.ones(1), 2.0, shift=0.0)
+    assert wanted == [(True, True, False), (True, False, False), (False, False, False)]
+
+
+def test_missing_methods_are_named():
+    class Nothing(Function):
+        pass
+
+    class NoBackward(Function):
+        def forward(self, x):
+            return x * 1
+
+    with pytest.raises(NotImplementedError, match="Nothing needs a forward"):
+        Nothing.apply(leaf(1.0))
+    with pytest.raises(NotImplementedError, match="NoBackward has no backward"):
+        NoBackward.apply(leaf(1.0)).backward()
+
+
+# ------------------------------------------------------------------------------------ Tensor
+def test_making_tensors():
+    assert tn.tensor([1.0, 2.0]).dtype == np.float32 and tn.tensor([1, 2]).dtype == np.int64
+    assert tn.tensor(3.0).dtype == np.float32 and tn.tensor([1, 2], dtype="float64").dtype == np.float64
+    array = np.ones(2)
+    assert tn.tensor(array).data is array
+    assert tn.tensor(array, requires_grad=True).requires_grad
+    with pytest.raises(TypeError, match="already a Tensor"):
+        Tensor(Tensor(array))
+    with pytest.raises(TypeError, match="objects"):
+        tn.tensor([None, 1])
+
+
+def test_only_floats_can_require_a_gradient():
+    with pytest.raises(TypeError, match="requires_grad needs a floating-point dtype, data has int64"):
+        Tensor(np.arange(3), requires_grad=True)
+    with pytest.raises(TypeError, match="has dtype bool"):
+        Tensor(np.array([True])).requires_grad_()
+
+
+def test_freezing():
+    x = leaf(1.0)
+    x.requires_grad_(False)
+    assert not (x * 2).requires_grad
+    assert x.requires_grad_() is x and (x * 2).requires_grad
+    with pytest.raises(RuntimeError, match="only a leaf can be switched"):
+        (x * 2).requires_grad_(False)
+
+
+def test_what_a_tensor_says_of_itself():
+    x = Tensor(np.zeros((2, 3), np.float32), requires_grad=True)
+    assert (x.shape, x.ndim, x.size, x.dtype, x.device, len(x)) == ((2, 3), 2, 6, np.float32, "cpu", 2)
+    assert repr(x).startswith("tensor([[0., 0., 0.]") and "float32" in repr(x) and "requires_grad=True" in repr(x)
+    assert x.to("cpu") is x
+    with pytest.raises(ValueError, match="no device 'tpu'"):
+        x.to("tpu")
+    with pytest.raises(ValueError, match=r"truth value of a tensor of shape \(2, 3\) is ambiguous"):
+        bool(x)
+    with pytest.raises(ValueError, match=r"item: the tensor has shape \(2, 3\)"):
+        x.item()
+    with pytest.raises(TypeError, match="no axes"):
+        len(x[0, 0])
