@@ -405,7 +405,7 @@ def test_summary_of_a_small_net_by_hand():
     model[1].eval()
     s = nn.summary(model, (2, 16, 12, 3))
     conv, elu, pool, drop, dilated, flat, linear = s.rows
-    assert [row.type for row in s.rows] == "Conv2d ELU MaxPool2d Dropout Conv2d Flatten Linear".split()
+    assert [row.type for row in s.rows] == ["Conv2d", "ELU", "MaxPool2d", "Dropout", "Conv2d", "Flatten", "Linear"]
     assert [row.name for row in s.rows] == list("0123456")
     assert [row.parameters for row in s.rows] == [224, 0, 0, 0, 148, 0, 485]
     assert s.parameters == 224 + 148 + 485 and s.trainable == 148 + 485

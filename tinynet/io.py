@@ -137,9 +137,10 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
     sections, meta = load_checkpoint(path)
     if "model" not in sections:
         raise CheckpointError(f"{path} has no section 'model'; it holds {', '.join(sections) or 'nothing'}")
+    own = model.state_dict()
+    streams = {name: own[name] for name in own.keys() - _weights(own).keys()}
     try:
-        # What is no weight comes from the model itself, so that only weights can be missing.
-        model.load_state_dict({**model.state_dict(), **_weights(sections["model"])}, strict=True)
+        model.load_state_dict({**streams, **_weights(sections["model"])})
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return meta

@@ -1,0 +1,271 @@
+"""Checkpoints: what comes back, what is refused, and what is left on the disk when writing fails."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tinynet import io, nn
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out" / "last.npz"
+
+
+def sections():
+    return {
+        "model": {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "half": np.ones(2, np.float16)},
+        "optimizer": {"lr": 0.1, "steps": 3, "mean": {"0": np.ones(2), "1": np.zeros((0, 3))}},
+        "schedule": {},
+        "run": {"epoch": 7, "best": float("inf"), "name": "a run", "done": True},
+    }
+
+
+def model():
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+
+
+# ---------------------------------------------------------------------------------------- round trip
+def test_what_was_saved_comes_back(path):
+    io.save_checkpoint(path, sections(), {"settings": {"lr": 0.1}, "note": "größer"})
+    got, meta = io.load_checkpoint(path)
+    assert meta == {"settings": {"lr": 0.1}, "note": "größer"}
+    assert list(got) == list(sections())
+    np.testing.assert_array_equal(got["model"]["0.weight"], sections()["model"]["0.weight"])
+    assert got["model"]["0.weight"].dtype == np.float32 and got["model"]["half"].dtype == np.float16
+    assert got["optimizer"]["mean"]["1"].shape == (0, 3)
+    assert got["optimizer"]["lr"] == 0.1 and got["optimizer"]["steps"] == 3
+    assert got["run"] == sections()["run"] and got["schedule"] == {}
+
+
+def test_a_checkpoint_is_a_plain_npz_without_pickles(path):
+    io.save_checkpoint(path, sections())
+    with np.load(path, allow_pickle=False) as archive:
+        assert "optimizer/mean/0" in archive.files
+        assert json.loads(archive["metadata"].item())["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("contents", "error", "message"),
+    [
+        ({"model": {"a": object()}}, TypeError, "model/a is a object"),
+        ({"model": {"a": None}}, TypeError, "model/a is a NoneType"),
+        ({"model": {"a/b": 1}}, ValueError, "'a/b'"),
+        ({"model": {3: 1}}, ValueError, "key 3"),
+        ({"model": 3}, TypeError, "section 'model' is a int"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_a_file_is_touched(path, contents, error, message):
+    with pytest.raises(error, match=message):
+        io.save_checkpoint(path, contents)
+    assert not path.parent.exists()
+
+
+def test_meta_must_be_json(path):
+    with pytest.raises(TypeError, match="meta cannot be stored"):
+        io.save_checkpoint(path, {}, {"array": np.ones(2)})
+
+
+# ---------------------------------------------------------------------------------------- weights
+def test_weights_load_into_a_model_and_leave_its_random_streams(path):
+    first, second = model(), model()
+    stream = second[1].random_state.copy()
+    io.save_weights(path, first, {"dice": 0.9})
+    assert io.load_weights(path, second) == {"dice": 0.9}
+    np.testing.assert_array_equal(first[0].weight.data, second[0].weight.data)
+    np.testing.assert_array_equal(second[1].random_state, stream)
+    assert "1.random_state" not in io.load_checkpoint(path)[0]["model"]
+
+
+def test_weights_load_from_a_whole_checkpoint_too(path):
+    first, second = model(), model()
+    stream = second[1].random_state.copy()
+    io.save_checkpoint(path, {"model": first.state_dict(), "run": {"epoch": 3}})
+    io.load_weights(path, second)
+    np.testing.assert_array_equal(first[2].weight.data, second[2].weight.data)
+    np.testing.assert_array_equal(second[1].random_state, stream)
+
+
+def test_half_precision_weights_load_into_a_float32_model(path):
+    first, second = model(), model()
+    io.save_weights(path, first, dtype=np.float16)
+    assert io.load_checkpoint(path)[0]["model"]["0.weight"].dtype == np.float16
+    io.load_weights(path, second)
+    assert second[0].weight.dtype == np.float32
+    np.testing.assert_allclose(first[0].weight.data, second[0].weight.data, rtol=1e-3)
+    first[0].weight.data[0, 0, 0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"0.weight has values too large for float16"):
+        io.save_weights(path, first, dtype=np.float16)
+
+
+def test_weights_of_another_model_are_named(path):
+    io.save_weights(path, nn.Sequential(nn.Conv2d(2, 4, 3), nn.Linear(3, 1)))
+    target = model()
+    before = target.state_dict()
+    with pytest.raises(io.CheckpointError) as error:
+        io.load_weights(path, target)
+    for part in (str(path), "missing: 2.weight", "unknown to the model: 1.weight", "(3, 3, 2, 4)"):
+        assert part in str(error.value)
+    for name, value in target.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_checkpoint_without_a_model(path):
+    io.save_checkpoint(path, {"run": {"epoch": 1}})
+    with pytest.raises(io.CheckpointError, match="no section 'model'; it holds run"):
+        io.load_weights(path, model())
+
+
+# ---------------------------------------------------------------------------------------- what cannot be read
+def refused(path, message):
+    with pytest.raises(io.CheckpointError, match=message) as error:
+        io.load_checkpoint(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    refused(tmp_path / "none.npz", "there is no checkpoint")
+    refused(tmp_path, "could not read")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"epoch,loss\n1,2\n", b"\x93NUMPY\x01\x00"])
+def test_a_file_of_another_kind(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    refused(tmp_path / "a.npz", "is not a tinynet checkpoint")
+
+
+def test_an_npz_of_someone_else(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    refused(tmp_path / "a.npz", "not a tinynet checkpoint")
+    np.savez(tmp_path / "b.npz", metadata=np.array('["a", "list"]'))
+    refused(tmp_path / "b.npz", "not a tinynet checkpoint")
+
+
+def test_a_pickle_inside_is_never_opened(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    np.savez(tmp_path / "a.npz", metadata=np.array([Bomb()], dtype=object))
+    refused(tmp_path / "a.npz", "damaged")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_truncated_file_at_every_tenth(path):
+    io.save_checkpoint(path, sections())
+    whole = path.read_bytes()
+    for tenth in range(1, 10):
+        path.write_bytes(whole[: len(whole) * tenth // 10])
+        refused(path, "cut short or damaged")
+
+
+def test_a_flipped_bit_is_noticed(path):
+    io.save_checkpoint(path, {"model": {"w": np.zeros(1000)}})
+    content = bytearray(path.read_bytes())
+    content[4000] ^= 1
+    path.write_bytes(content)
+    refused(path, "damaged")
+
+
+@pytest.mark.parametrize("version", [2, "x", None])
+def test_an_unknown_version(path, version):
+    header = {"format": "tinynet checkpoint", "sections": [], "meta": {}}
+    if version is not None:
+        header["version"] = version
+    path.parent.mkdir()
+    np.savez(path, metadata=np.array(json.dumps(header)))
+    refused(path, f"has version {version} of the checkpoint format; this program reads version 1")
+
+
+# ---------------------------------------------------------------------------------------- what cannot be written
+def unchanged(path, content):
+    """The old file is there, and nothing else."""
+    assert path.read_bytes() == content
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_litter(path, monkeypatch):
+    io.save_checkpoint(path, sections())
+    old = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)  # a disk may say so as late as here
+    with pytest.raises(io.CheckpointError, match=r"last.npz: No space left on device; the file .* as it was"):
+        io.save_checkpoint(path, {"model": {"w": np.ones(3)}})
+    unchanged(path, old)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("limit", [10, 1000, 20_000, 45_000])
+def test_a_write_that_stops_half_way(path, limit):
+    """As with a full disk, write() itself fails; here at the operating system's limit on the size of a file."""
+    import resource
+
+    io.save_checkpoint(path, sections())
+    old = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(io.CheckpointError, match="too large; the file that was there is as it was"):
+            io.save_checkpoint(path, {"model": {"a": np.ones(3000), "b": np.ones(3000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    unchanged(path, old)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(io.CheckpointError, match="could not save") as error:
+        io.save_checkpoint(tmp_path / "file" / "last.npz", sections())
+    assert "as it was" not in str(error.value) and "last.npz" in str(error.value)
+
+
+SAVER = """
+import sys
+import numpy as np
+from tinynet import io
+
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    io.save_checkpoint(sys.argv[1], {"model": {str(i): np.full(20_000, number) for i in range(20)}})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_while_saving(tmp_path):
+    """kill -9 in a loop of saves: the file is always a whole one, and the next save clears what was left."""
+    path = tmp_path / "last.npz"
+    for attempt in range(4):
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(0.01 + 0.007 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        got, _ = io.load_checkpoint(path)
+        assert len(got["model"]) == 20
+        assert len({int(value) for array in got["model"].values() for value in (array[0], array[-1])}) == 1
+    (tmp_path / ".last.0123abcd.part.npz").write_bytes(b"left over")
+    io.save_checkpoint(path, sections())
+    assert os.listdir(tmp_path) == ["last.npz"]
+
+
+def test_atomic_path_deletes_its_temporary_file_on_any_error(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(KeyError), io.atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        raise KeyError
+    assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"

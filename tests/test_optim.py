@@ -1,0 +1,459 @@
+"""Optimisers against their formulas, schedules against closed forms, and what is resumed against what is not."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import io, nn, optim
+
+STEPS = 6
+SHAPES = ((3, 4), (5,), ())
+
+
+def problem(dtype=np.float64):
+    """Parameters of several shapes and, for each step, a gradient for each."""
+    rng = np.random.default_rng(0)
+    parameters = [nn.Parameter(np.asarray(rng.standard_normal(s), dtype=dtype)) for s in SHAPES]
+    gradients = [[np.asarray(rng.standard_normal(s), dtype=dtype) for s in SHAPES] for _ in range(STEPS)]
+    return parameters, gradients
+
+
+def run(optimizer, gradients, after=lambda: None):
+    for step in gradients:
+        for p, g in zip(optimizer.parameters, step):
+            p.grad = tn.Tensor(g.copy())
+        optimizer.step()
+        after()
+    return [p.data.copy() for p in optimizer.parameters]
+
+
+# ---------------------------------------------------------------------------------------- optimisers
+@pytest.mark.parametrize("weight_decay", [0, 0.1])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0, False), (0.9, False), (0.9, True)])
+def test_sgd_follows_its_recurrence(momentum, nesterov, weight_decay):
+    parameters, gradients = problem()
+    expected = [p.data.copy() for p in parameters]
+    velocity = [np.zeros(s) for s in SHAPES]
+    for step in gradients:
+        for i, g in enumerate(step):
+            g = g + weight_decay * expected[i]
+            velocity[i] = momentum * velocity[i] + g
+            expected[i] = expected[i] - 0.1 * (g + momentum * velocity[i] if nesterov else velocity[i])
+    optimizer = optim.SGD(parameters, 0.1, momentum, nesterov, weight_decay)
+    for p, e in zip(run(optimizer, gradients), expected):
+        np.testing.assert_allclose(p, e, rtol=1e-12, atol=1e-14)
+
+
+def adam_by_hand(parameters, gradients, lr, beta1, beta2, eps, coupled=0.0, decoupled=0.0, decay_biases=True):
+    result = []
+    for i, p in enumerate(q.data.copy() for q in parameters):
+        m = v = np.zeros(p.shape)
+        for t, step in enumerate(gradients, start=1):
+            if p.ndim > 1 or decay_biases:
+                p = p - lr * decoupled * p
+            g = step[i] + coupled * p
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g**2
+            p = p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+        result.append(p)
+    return result
+
+
+# eps is large enough to matter: with 1e-8 a misplaced one would not be seen.
+SETTINGS = {"lr": 0.05, "betas": (0.8, 0.95), "eps": 0.1}
+BY_HAND = {"lr": 0.05, "beta1": 0.8, "beta2": 0.95, "eps": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "by_hand"),
+    [
+        (optim.Adam, {}, {}),
+        (optim.Adam, {"weight_decay": 0.3}, {"coupled": 0.3}),
+        (optim.AdamW, {"weight_decay": 0.3}, {"decoupled": 0.3}),
+        (optim.AdamW, {"weight_decay": 0.3, "decay_biases": False}, {"decoupled": 0.3, "decay_biases": False}),
+    ],
+)
+def test_adam_follows_its_recurrence(kind, options, by_hand):
+    parameters, gradients = problem()
+    expected = adam_by_hand(parameters, gradients, **BY_HAND, **by_hand)
+    for p, e in zip(run(kind(parameters, **SETTINGS, **options), gradients), expected):
+        np.testing.assert_allclose(p, e, rtol=1e-12, atol=1e-14)
+
+
+def test_the_first_step_of_adam_is_lr_whatever_the_gradient():
+    for scale in (1e-4, 1.0, 1e4):
+        p = nn.Parameter(np.zeros(3))
+        run(optim.Adam([p], lr=0.01), [[scale * np.array([1.0, -1.0, 2.0])]])
+        np.testing.assert_allclose(p.data, [-0.01, 0.01, -0.01], rtol=1e-3)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options"),
+    [
+        ("SGD", "SGD", {"lr": 0.1}),
+        ("SGD", "SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+        ("SGD", "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("Adam", "Adam", {"lr": 0.05, "weight_decay": 0.3}),
+        ("AdamW", "AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+    ],
+)
+def test_the_same_steps_as_pytorch(ours, theirs, options):
+    torch = pytest.importorskip("torch")
+    parameters, gradients = problem()
+    others = [torch.tensor(p.data.copy(), requires_grad=True) for p in parameters]
+    other = getattr(torch.optim, theirs)(others, **options)
+    for step in gradients:
+        for p, g in zip(others, step):
+            p.grad = torch.tensor(g)
+        other.step()
+    for p, q in zip(run(getattr(optim, ours)(parameters, **options), gradients), others):
+        np.testing.assert_allclose(p, q.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+ALL = [
+    lambda p: optim.SGD(p, 0.1),
+    lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    lambda p: optim.Adam(p, 0.1, weight_decay=0.01),
+    lambda p: optim.AdamW(p, 0.1),
+]
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_steps_are_in_place_and_keep_float32(make):
+    parameters, gradients = problem(np.float32)
+    memory = [p.data for p in parameters]
+    optimizer = make(parameters)
+    run(optimizer, gradients)
+    for p, array in zip(parameters, memory):
+        assert p.data is array and p.dtype == np.float32
+    arrays = [a for slot in optimizer.state_dict().values() if isinstance(slot, dict) for a in slot.values()]
+    assert all(a.dtype == np.float32 for a in arrays)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_gradients_are_left_as_they_are(make):
+    parameters, (gradients, *_) = problem()
+    run(make(parameters), [gradients])
+    for p, g in zip(parameters, gradients):
+        np.testing.assert_array_equal(p.grad.data, g)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_resumed_optimizer_goes_on_bit_for_bit(make, tmp_path):
+    parameters, gradients = problem(np.float32)
+    optimizer = make(parameters)
+    schedule = optim.CosineDecay(optimizer, total=STEPS, warmup=2)
+    expected = run(optimizer, gradients, schedule.step)
+
+    parameters, _ = problem(np.float32)
+    optimizer = make(parameters)
+    schedule = optim.CosineDecay(optimizer, total=STEPS, warmup=2)
+    weights = run(optimizer, gradients[:3], schedule.step)
+    sections = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    io.save_checkpoint(tmp_path / "last.npz", sections)
+
+    sections, _ = io.load_checkpoint(tmp_path / "last.npz")
+    optimizer = make([nn.Parameter(w) for w in weights])
+    schedule = optim.CosineDecay(optimizer, total=STEPS, warmup=2)
+    optimizer.load_state_dict(sections["optimizer"])
+    schedule.load_state_dict(sections["schedule"])
+    assert optimizer.steps == 3
+    for p, e in zip(run(optimizer, gradients[3:], schedule.step), expected):
+        np.testing.assert_array_equal(p, e)
+
+
+def test_a_state_dict_is_a_copy():
+    parameters, gradients = problem()
+    optimizer = optim.Adam(parameters)
+    run(optimizer, gradients[:1])
+    state = optimizer.state_dict()
+    mean = state["mean"]["0"].copy()
+    run(optimizer, gradients[1:])
+    np.testing.assert_array_equal(state["mean"]["0"], mean)
+    optimizer.load_state_dict(state)
+    run(optimizer, gradients[1:])
+    np.testing.assert_array_equal(state["mean"]["0"], mean)
+
+
+def test_a_state_of_something_else_is_refused():
+    parameters, gradients = problem()
+    adam = optim.Adam(parameters)
+    run(adam, gradients)
+    with pytest.raises(ValueError, match=r"SGD: the state holds .*'mean'.* not of this kind"):
+        optim.SGD(parameters, 0.1, momentum=0.9).load_state_dict(adam.state_dict())
+    with pytest.raises(ValueError, match="not of this kind"):
+        optim.SGD(parameters, 0.1).load_state_dict({})
+    with pytest.raises(ValueError, match=r"mean of parameter 0 has shape \(3, 4\) in the state, \(5,\) in the"):
+        optim.Adam([parameters[1]]).load_state_dict(adam.state_dict())
+    with pytest.raises(ValueError, match="nothing in the optimiser"):
+        optim.Adam(parameters[:1]).load_state_dict(adam.state_dict())
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_parameters_without_gradient_and_frozen_ones_stay(make):
+    a, b, c = (nn.Parameter(np.ones(2)) for _ in range(3))
+    b.grad, c.grad = tn.Tensor(np.ones(2)), tn.Tensor(np.ones(2))
+    c.requires_grad_(False)
+    make([a, b, c]).step()
+    assert (a.data == 1).all() and (b.data < 1).all() and (c.data == 1).all()
+
+
+def test_a_step_between_forward_and_backward_is_noticed():
+    p = nn.Parameter(np.ones(2))
+    p.grad = tn.Tensor(np.ones(2))
+    loss = (p * p).sum()
+    optim.SGD([p], 0.1).step()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+def test_zero_grad_forgets_gradients():
+    parameters, gradients = problem()
+    optimizer = optim.SGD(parameters, 0.1)
+    run(optimizer, gradients)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in parameters)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_every_optimizer_trains_a_small_net(make):
+    tn.seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((32, 3))
+    y = x @ [[1.0], [-2.0], [0.5]] + 3
+    model = nn.Linear(3, 1).astype(np.float64)
+    optimizer = make(model.parameters())
+    losses = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        error = model(tn.Tensor(x)) - y
+        loss = (error * error).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.01 * losses[0]
+
+
+@pytest.mark.parametrize("lr", [0, -1, float("nan"), float("inf"), "fast", None])
+def test_a_learning_rate_must_be_positive(lr):
+    with pytest.raises(ValueError, match="Adam: lr is"):
+        optim.Adam([nn.Parameter(np.ones(2))], lr=lr)
+
+
+def test_a_learning_rate_set_to_nonsense_is_noticed_before_the_weights_are_lost():
+    p = nn.Parameter(np.ones(2))
+    p.grad = tn.Tensor(np.ones(2))
+    optimizer = optim.SGD([p], 0.1)
+    optimizer.lr = float("nan")
+    with pytest.raises(ValueError, match="lr is nan"):
+        optimizer.step()
+    assert (p.data == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: optim.SGD([], 0.1), ValueError, "parameters is empty"),
+        (lambda p: optim.SGD([p, p], 0.1), ValueError, "listed twice"),
+        (lambda p: optim.SGD([p.data], 0.1), TypeError, r"parameters\[0\] is a ndarray"),
+        (lambda p: optim.SGD([p], 0.1, momentum=1), ValueError, "momentum is 1"),
+        (lambda p: optim.SGD([p], 0.1, nesterov=True), ValueError, "nesterov needs momentum"),
+        (lambda p: optim.SGD([p], 0.1, weight_decay=-1), ValueError, "weight_decay is -1"),
+        (lambda p: optim.Adam([p], betas=(0.9, 1.0)), ValueError, "beta2 is 1.0"),
+        (lambda p: optim.AdamW([p], eps=0), ValueError, "AdamW: eps is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make(nn.Parameter(np.ones(2)))
+
+
+# ---------------------------------------------------------------------------------------- clipping
+def with_gradients(*gradients):
+    parameters = [nn.Parameter(np.zeros_like(g)) for g in gradients]
+    for p, g in zip(parameters, gradients):
+        p.grad = tn.Tensor(g.copy())
+    return parameters
+
+
+def test_clip_grad_norm_scales_all_gradients_by_one_factor():
+    g = np.array([3.0, 0.0], np.float32), np.array([[4.0]], np.float32)
+    parameters = [*with_gradients(*g), nn.Parameter(np.zeros(3))]  # the last one has none
+    assert optim.clip_grad_norm(iter(parameters), 1.0) == 5.0
+    np.testing.assert_allclose(parameters[0].grad.data, [0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(parameters[1].grad.data, [[0.8]], rtol=1e-6)
+    assert parameters[0].grad.dtype == np.float32
+    assert abs(optim.clip_grad_norm(parameters, 10.0) - 1) < 1e-6
+    np.testing.assert_allclose(parameters[1].grad.data, [[0.8]], rtol=1e-6)
+
+
+def test_clip_grad_norm_leaves_what_is_not_finite_to_the_caller():
+    parameters = with_gradients(np.array([np.nan, 1.0]), np.array([2.0]))
+    assert math.isnan(optim.clip_grad_norm(parameters, 1.0))
+    assert parameters[1].grad.data[0] == 2.0
+    parameters = with_gradients(np.array([np.inf]), np.array([2.0]))
+    assert optim.clip_grad_norm(parameters, 1.0) == math.inf
+    assert parameters[1].grad.data[0] == 2.0
+
+
+def test_clip_grad_value():
+    parameters = with_gradients(np.array([-3.0, 0.5, 2.0]))
+    optim.clip_grad_value([*parameters, nn.Parameter(np.zeros(1))], 1.0)
+    np.testing.assert_array_equal(parameters[0].grad.data, [-1, 0.5, 1])
+
+
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm, optim.clip_grad_value])
+def test_clipping_to_nothing_is_refused(clip):
+    with pytest.raises(ValueError, match="must be positive"):
+        clip([], 0)
+
+
+# ---------------------------------------------------------------------------------------- schedules
+def optimizer(lr=0.2):
+    return optim.SGD([nn.Parameter(np.ones(1))], lr)
+
+
+def rates(schedule, count):
+    """lr at each of the first `count` steps of the optimiser."""
+    result = []
+    for _ in range(count):
+        result.append(schedule.optimizer.lr)
+        schedule.step()
+    return result
+
+
+def test_step_decay():
+    np.testing.assert_allclose(
+        rates(optim.StepDecay(optimizer(), every=2, decay=0.5), 6), [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
+    )
+
+
+def test_cosine_decay_with_warmup():
+    got = rates(optim.CosineDecay(optimizer(), total=10, warmup=3, floor=0.1), 13)
+    half = [0.2 * (0.1 + 0.9 * (1 + math.cos(math.pi * i / 7)) / 2) for i in range(8)]
+    np.testing.assert_allclose(got, [0.05, 0.1, 0.15, *half, 0.02, 0.02])
+    assert got[3] == pytest.approx(0.2) and got[10] == pytest.approx(0.02)
+
+
+def test_cosine_decay_without_warmup_ends_at_zero_where_the_optimizer_may_still_step():
+    o = optimizer()
+    schedule = optim.CosineDecay(o, total=4)
+    np.testing.assert_allclose(rates(schedule, 5), [0.2, 0.2 * (2 + 2**0.5) / 4, 0.1, 0.2 * (2 - 2**0.5) / 4, 0])
+    o.step()
+
+
+def test_one_cycle():
+    got = rates(optim.OneCycle(optimizer(), total=20, rise=0.25, start_div=10, end_div=100), 21)
+    up = [0.02 + 0.18 * (1 - math.cos(math.pi * i / 5)) / 2 for i in range(5)]
+    down = [0.002 + 0.198 * (1 + math.cos(math.pi * i / 15)) / 2 for i in range(16)]
+    np.testing.assert_allclose(got, up + down)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_reduce_on_plateau(mode):
+    o = optimizer()
+    schedule = optim.ReduceOnPlateau(o, decay=0.5, patience=1, mode=mode, threshold=0.1, smallest=0.2)
+    sign = 1 if mode == "min" else -1
+    got = []
+    for loss in (5, 4, 3.95, 3.95, 3.95, 3.0, math.nan, 3.0, 9, 9, 9, 9):
+        schedule.step(sign * loss)
+        got.append(o.lr)
+    # better, better, too little (1 wait), too little (2 > patience: reduce), wait, better, ...
+    np.testing.assert_allclose(got, [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.04, 0.04, 0.04])
+
+
+SCHEDULES = [
+    lambda o: optim.StepDecay(o, every=2),
+    lambda o: optim.CosineDecay(o, total=8, warmup=3),
+    lambda o: optim.OneCycle(o, total=8),
+    lambda o: optim.ReduceOnPlateau(o, patience=1),
+]
+
+
+@pytest.mark.parametrize("make", SCHEDULES)
+def test_a_resumed_schedule_goes_on(make):
+    metrics = [3.0, 2.0, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5]
+
+    def go(schedule, metrics):
+        result = []
+        for metric in metrics:
+            schedule.step(*([metric] if isinstance(schedule, optim.ReduceOnPlateau) else []))
+            result.append(schedule.optimizer.lr)
+        return result
+
+    expected = go(make(optimizer()), metrics)
+    assert len(set(expected)) > 1
+    first = make(optimizer())
+    go(first, metrics[:4])
+    # The optimiser is restored first, so the new schedule sees an lr that is no longer the base.
+    resumed = make(optimizer(first.optimizer.lr))
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.optimizer.lr == first.optimizer.lr
+    assert go(resumed, metrics[4:]) == expected[4:]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda o: optim.StepDecay(o, every=0), "every is 0"),
+        (lambda o: optim.StepDecay(o, every=1, decay=2), "decay is 2"),
+        (lambda o: optim.CosineDecay(o, total=0), "total is 0"),
+        (lambda o: optim.CosineDecay(o, total=5, warmup=5), "warmup is 5"),
+        (lambda o: optim.CosineDecay(o, total=5, floor=2), "floor is 2"),
+        (lambda o: optim.OneCycle(o, total=5, rise=1), "rise is 1"),
+        (lambda o: optim.OneCycle(o, total=5, end_div=0.5), "end_div 0.5"),
+        (lambda o: optim.ReduceOnPlateau(o, mode="best"), "mode is 'best'"),
+        (lambda o: optim.ReduceOnPlateau(o, decay=1), "decay is 1"),
+    ],
+)
+def test_impossible_schedules_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(optimizer())
+
+
+# ---------------------------------------------------------------------------------------- averaged weights
+def averaged(decay=0.5, updates=6):
+    model = nn.Linear(2, 1)
+    average = optim.WeightAverage(model, decay)
+    expected = model.weight.data.copy()
+    for t in range(1, updates + 1):
+        model.weight.data[...] = t
+        average.update()
+        d = min(decay, t / (t + 9))
+        expected = d * expected + (1 - d) * t
+    return model, average, expected
+
+
+def test_weight_average_follows_its_recurrence_and_gives_the_weights_back():
+    model, average, expected = averaged()
+    bias = model.bias.data
+    with pytest.raises(KeyError), average.applied():
+        np.testing.assert_allclose(model.weight.data, expected, rtol=1e-6)
+        assert model.weight.dtype == np.float32
+        raise KeyError
+    assert (model.weight.data == 6).all() and model.bias.data is bias
+
+
+def test_weight_average_goes_on_from_its_state():
+    model, average, _ = averaged()
+    other, resumed, _ = averaged(updates=2)
+    resumed.load_state_dict(average.state_dict())
+    for m, a in ((model, average), (other, resumed)):
+        m.weight.data[...] = 9
+        a.update()
+    with average.applied(), resumed.applied():
+        np.testing.assert_array_equal(model.weight.data, other.weight.data)
+    with pytest.raises(ValueError, match="another model; it differs in weight"):
+        optim.WeightAverage(nn.Linear(3, 1)).load_state_dict(average.state_dict())
+
+
+def test_applying_averaged_weights_between_forward_and_backward_is_noticed():
+    model, average, _ = averaged()
+    loss = model(tn.Tensor(np.ones((1, 2), np.float32), requires_grad=True)).sum()
+    with average.applied():
+        pass
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
