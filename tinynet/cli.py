@@ -1,0 +1,214 @@
+"""Command lines made from dataclasses: every field is a flag.
+
+    @dataclass
+    class Config(TrainingOptions):
+        epochs: int = option(40, "passes over the training images", quick=2)
+        lr: float = option(1e-3, "learning rate")
+        loss: str = option("dice", "what is minimised", choices=("dice", "bce"))
+        augment: bool = option(True, "distort images while training")
+
+    def main(argv=None):
+        config = parse(Config, argv, description="...")
+        with tn.use_backend(config.backend):
+            ...
+        return metrics
+
+    if __name__ == "__main__":
+        run(main)
+
+gives `--epochs 40 --lr 0.001 --loss dice --augment/--no-augment` beside the flags shared by all examples. From
+Python, `main(["--epochs", "3"])` raises what goes wrong; `run(main)` turns it into one sentence and an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Any, NoReturn, TypeVar
+
+from .kernels import TIERS, backend
+from .nn.module import Module
+from .train import TrainingError
+
+Config = TypeVar("Config")
+
+
+class UsageError(ValueError):
+    """The command line makes no sense; the message says which flag, and what it needs."""
+
+
+def option(default: Any = MISSING, help: str = "", *, quick: Any = MISSING, **argparse_options: Any) -> Any:
+    """A dataclass field that is a flag of the command line.
+
+    default: its value when the flag is not given; without one, or with required=True, the flag must be given.
+    help: one line.
+    quick: the value to take instead of the default under `--quick`; a flag that is given wins over both.
+    argparse_options: passed on to `ArgumentParser.add_argument`, e.g. choices=("dice", "bce") or nargs="+".
+    """
+    metadata = {"help": help, "quick": quick, "argparse": argparse_options}
+    return dataclasses.field(default=default, metadata=metadata, kw_only=True)
+
+
+@dataclass
+class TrainingOptions:
+    """The flags that all training scripts share. A script declares one again to give it another default."""
+
+    quick: bool = option(False, "a run of a few seconds, to see that everything works")
+    data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache, then a download)")
+    seed: int = option(0, "of the initial weights, the order of the data, augmentation and dropout")
+    backend: str = option("cpu", "which implementation of the kernels runs", choices=tuple(TIERS))
+    epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
+    out: str = option("out", "folder for checkpoints, metrics and pictures")
+    resume: bool = option(False, "go on with the run in --out")
+
+
+def parse(
+    config: type[Config], argv: Sequence[str] | None = None, prog: str | None = None, description: str | None = None
+) -> Config:
+    """Read a command line into an instance of the dataclass `config`.
+
+    argv: the arguments without the program's name, those of this process by default. prog, description: for
+    --help. Raises UsageError for an unknown flag, a missing one, and a value that it cannot have; a ValueError
+    of the dataclass's `__post_init__` becomes a UsageError too.
+    """
+    parser = _Parser(prog=prog, description=description)
+    _add_flags(parser, config)
+    return _build(config, vars(parser.parse_args(argv)), parser)
+
+
+def run_commands(
+    commands: Mapping[str, tuple[type, Callable[[Any], Any]]],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+    description: str | None = None,
+) -> Any:
+    """Read a command line that starts with the name of a command, and return what its function returns.
+
+    commands: {"train": (TrainConfig, train), ...}: `train(config)` is called with an instance of TrainConfig; the
+    first line of its docstring is the help of the command. Raises UsageError as `parse` does.
+    """
+    parser = _Parser(prog=prog, description=description)
+    choices = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(commands) + "}")
+    parsers = {}
+    for name, (config, function) in commands.items():
+        summary = (function.__doc__ or "").strip().partition("\n")[0].replace("%", "%%")
+        parsers[name] = choices.add_parser(name, help=summary, description=summary)
+        _add_flags(parsers[name], config)
+    given = vars(parser.parse_args(argv))
+    name = given.pop("command")
+    config, function = commands[name]
+    return function(_build(config, given, parsers[name]))
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Call `main()` as a program: what the user can mend is one sentence on stderr and exit code 2.
+
+    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints) and TrainingError. Everything
+    else is a mistake in the program and keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so do those.
+    Ctrl-C exits with 130. Never returns.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, TrainingError) as error:
+        if os.environ.get("TINYNET_TRACEBACK"):
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        if type(error) is ValueError:  # maybe of a kernel that a student is changing, who wants to know where
+            print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:
+    """Print what a run is made of: each setting, the backend, then `facts` (sizes of the data), then the parameters.
+
+    config: a dataclass. facts: name=value, printed in order. The backend is the one in use: call it inside
+    `with use_backend(...)`.
+    """
+    lines = {**dataclasses.asdict(config), "backend": backend(), **facts}
+    if model is not None:
+        lines["parameters"] = f"{sum(p.size for p in model.parameters()):,}"
+    width = max(len(name) for name in lines)
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):{width}}  {value}")
+    print(flush=True)
+
+
+# ---------------------------------------------------------------------------------------- how it is done
+class _Parser(argparse.ArgumentParser):
+    """argparse ends the process at an error; this one raises, so that `main(argv)` can be called from Python."""
+
+    def __init__(self, **settings: Any) -> None:
+        # A shortened flag may mean another one tomorrow; a description keeps its lines.
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _add_flags(parser: argparse.ArgumentParser, config: type) -> None:
+    kinds = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        settings = dict(field.metadata.get("argparse", {}))
+        kind = _plain(kinds[field.name])
+        if kind is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings["type"] = kind
+            settings.setdefault("metavar", None if "choices" in settings else kind.__name__.upper())
+        settings.setdefault("required", field.default is MISSING)
+        # A flag that is not given leaves no trace, so that --quick can tell given values from defaults.
+        action = parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **settings)
+        action.help = _help(field).replace("%", "%%")  # set here: some versions of Python add to a help of booleans
+
+
+def _plain(kind: Any) -> type:
+    """The type of one value: int for `int | None`, str for `tuple[str, ...]`."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType, tuple, list):
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+def _help(field: dataclasses.Field) -> str:
+    text, quick = field.metadata.get("help", ""), field.metadata.get("quick", MISSING)
+    defaults = []
+    if field.default is not MISSING and field.default not in (None, "", ()) and field.default is not False:
+        defaults.append(f"default: {_shown(field.default)}")
+    if quick is not MISSING:
+        defaults.append(f"with --quick: {_shown(quick)}")
+    return f"{text} ({', '.join(defaults)})" if defaults else text
+
+
+def _shown(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _build(config: type[Config], given: dict[str, Any], parser: argparse.ArgumentParser) -> Config:
+    """The dataclass from the flags that were given, and with `--quick` the quick values of the others."""
+    values = {}
+    if given.get("quick"):
+        for field in dataclasses.fields(config):
+            if field.metadata.get("quick", MISSING) is not MISSING:
+                values[field.name] = field.metadata["quick"]
+    for name, value in given.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return config(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _sentence(error: BaseException) -> str:
+    """The message of an error; for one of the operating system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
