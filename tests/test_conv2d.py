@@ -1,0 +1,259 @@
+"""conv2d beside SciPy and PyTorch, on random geometries, with bad input, and with the usual mistakes.
+
+That every tier agrees with the reference and that derivatives agree with differences is in test_ops.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import convolve, correlate
+from test_ops import assert_close, cases_of
+
+import tinynet as tn
+from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.ops.conv2d import cpu, reference
+from tinynet.ops.conv2d.geometry import output_size
+
+
+# ------------------------------------------------------------------------------------- SciPy
+def scipy_conv2d(x, w, b, *, stride, padding, dilation, groups):
+    """conv2d put together from scipy.signal.correlate: one call for each image and pair of channels."""
+    x = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    dilated = np.zeros([(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation)] + list(w.shape[2:]))
+    dilated[:: dilation[0], :: dilation[1]] = w
+    i_group, o_group = w.shape[2], w.shape[3] // groups
+
+    def channel(n, co):
+        start = co // o_group * i_group
+        return sum(correlate(x[n, :, :, start + ci], dilated[:, :, ci, co], mode="valid") for ci in range(i_group))
+
+    y = np.array([[channel(n, co) for co in range(w.shape[3])] for n in range(len(x))])
+    return np.moveaxis(y, 1, 3)[:, :: stride[0], :: stride[1]] + b
+
+
+@st.composite
+def geometries(draw):
+    """(x, w, b, gy, parameters) with small sizes of every kind, the kernel fitting into the padded image."""
+
+    def pair(low, high):
+        return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    stride, dilation, padding, kernel = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 4)
+    size = tuple(
+        draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 6))
+        for k, d, p in zip(kernel, dilation, padding)
+    )
+    groups, i_group, o_group = (draw(st.integers(1, 3)) for _ in range(3))
+    n = draw(st.integers(1, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    x = rng.standard_normal((n, *size, groups * i_group))
+    w = rng.standard_normal((*kernel, i_group, groups * o_group))
+    b = rng.standard_normal(groups * o_group)
+    gy = rng.standard_normal((n, *output_size(size, kernel, stride, padding, dilation), groups * o_group))
+    return x, w, b, gy, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+@settings(deadline=None, max_examples=30)
+@given(geometries())
+def test_forward_is_scipys_correlate(given_):
+    x, w, b, gy, parameters = given_
+    y = tn.conv2d(x, w, b, **parameters)
+    assert y.shape == gy.shape
+    np.testing.assert_allclose(y, scipy_conv2d(x, w, b, **parameters), rtol=0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(geometries())
+def test_the_three_kernels_are_derivatives_of_one_trilinear_form(given_):
+    """<forward(x, w), gy> = <x, backward_input(gy, w)> = <w, backward_weight(x, gy)>, whatever the geometry."""
+    x, w, _, gy, parameters = given_
+    form = np.vdot(scipy_conv2d(x, w, 0, **parameters), gy)
+    scale = np.linalg.norm(gy) * np.linalg.norm(x) * np.linalg.norm(w)
+    gx = cpu.backward_input(gy, w, input_size=x.shape[1:3], **parameters)
+    gw = cpu.backward_weight(x, gy, kernel_size=w.shape[:2], **parameters)
+    assert np.vdot(x, gx) == pytest.approx(form, abs=1e-13 * scale)
+    assert np.vdot(w, gw) == pytest.approx(form, abs=1e-13 * scale)
+
+
+def test_the_gradient_of_the_input_is_scipys_full_convolution():
+    rng = np.random.default_rng(0)
+    gy, w = rng.standard_normal((6, 7)), rng.standard_normal((3, 4))
+    gx = cpu.backward_input(gy[None, :, :, None], w[:, :, None, None], input_size=(8, 10))
+    np.testing.assert_allclose(gx[0, :, :, 0], convolve(gy, w, mode="full"), rtol=0, atol=1e-13)
+
+
+def test_float64_is_not_computed_in_float32():
+    rng = np.random.default_rng(1)
+    x, w = 1 + 1e-10 * rng.standard_normal((1, 6, 6, 17)), np.ones((3, 3, 17, 2))
+    y = tn.conv2d(x, w)
+    assert y.dtype == np.float64
+    assert np.ptp(y) > 1e-10  # float32 sees equal ones
+
+
+# ------------------------------------------------------------------------------------- special values
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("implementation", ["forward", "naive_forward"])
+def test_what_is_not_finite_reaches_exactly_the_outputs_that_read_it(bad, implementation):
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((2, 7, 21, 5)), rng.standard_normal((3, 3, 5, 18))
+    x[1, 6, 20, 4] = x[0, 2, 3, 0] = bad
+    wants = np.isfinite(reference.forward(x, w, padding=(1, 1)))
+    assert np.count_nonzero(~wants) == (9 + 4) * 18
+    np.testing.assert_array_equal(np.isfinite(getattr(cpu, implementation)(x, w, padding=(1, 1))), wants)
+    gy = rng.standard_normal((2, 7, 21, 18))
+    gy[1, 0, 0, 7] = bad
+    wants = np.isfinite(reference.backward_input(gy, w, input_size=(7, 21), padding=(1, 1)))
+    np.testing.assert_array_equal(np.isfinite(cpu.backward_input(gy, w, input_size=(7, 21), padding=(1, 1))), wants)
+
+
+def test_the_same_bits_every_time():
+    case = next(c for c in cases_of("conv2d") if "17 to 33" in c.label)
+    for name, (arrays, parameters) in case.calls.items():
+        arrays = [a.astype(np.float32) for a in arrays]
+        first = getattr(cpu, name)(*arrays, **parameters)
+        for _ in range(3):
+            np.testing.assert_array_equal(getattr(cpu, name)(*arrays, **parameters), first)
+
+
+# ------------------------------------------------------------------------------------- bad input
+X, W = np.ones((8, 64, 64, 3), np.float32), np.ones((3, 3, 3, 32), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (
+            lambda: tn.conv2d(X, np.ones((3, 3, 16, 32), np.float32)),
+            ValueError,
+            "conv2d: weight (3, 3, 16, 32) expects 16 input channels, x (8, 64, 64, 3) has 3",
+        ),
+        (lambda: tn.conv2d(X[0], W), ValueError, "conv2d: x has shape (64, 64, 3); 4 axes (N, H, W, C) are needed"),
+        (lambda: tn.conv2d(X, W[0]), ValueError, "conv2d: weight has shape (3, 3, 32); 4 axes"),
+        (lambda: tn.conv2d(X, W, np.ones(31, np.float32)), ValueError, "conv2d: bias (31,) must have one value"),
+        (lambda: tn.conv2d(X, W.astype(np.float64)), TypeError, "x is float32, weight is float64"),
+        (lambda: tn.conv2d(X.astype(np.uint8), W), TypeError, "conv2d: x has dtype uint8; a floating-point one"),
+        (lambda: tn.conv2d(X.tolist(), W), TypeError, "conv2d: x is a list; a Tensor or an array is needed"),
+        (lambda: tn.conv2d(X, W, groups=2), ValueError, "conv2d: groups 2 must divide the channels of x"),
+        (lambda: tn.conv2d(X[:, :0], W), ValueError, "is larger than x (8, 0, 64, 3)"),
+        (lambda: tn.conv2d(X, W, groups=0), ValueError, "conv2d: groups 0 must divide"),
+        (lambda: tn.conv2d(X, W, stride=0), ValueError, "conv2d: stride is 0; it must be at least 1"),
+        (lambda: tn.conv2d(X, W, padding=-1), ValueError, "conv2d: padding is -1; it must be at least 0"),
+        (lambda: tn.conv2d(X, W, dilation=(1, 0)), ValueError, "conv2d: dilation is (1, 0); it must be at least 1"),
+        (lambda: tn.conv2d(X, W, stride=1.5), ValueError, "conv2d: stride is 1.5; an integer or a pair (y, x)"),
+        (lambda: tn.conv2d(X, W, stride=(1, 2, 3)), ValueError, "conv2d: stride is (1, 2, 3); an integer or a pair"),
+        (
+            lambda: tn.conv2d(X, W, dilation=32),
+            ValueError,
+            "conv2d: the kernel (3, 3) with dilation (32, 32) is larger than x (8, 64, 64, 3) with padding (0, 0)",
+        ),
+    ],
+)
+def test_error_sentences(call, error, sentence):
+    with pytest.raises(error) as caught:
+        call()
+    assert sentence in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- planted mistakes
+def with_parameters(kernel, **changes):
+    """`kernel` with some of its parameters ignored in favour of others."""
+    return lambda *arrays, **parameters: kernel(*arrays, **{**parameters, **changes})
+
+
+def exchanged(kernel, name):
+    """`kernel` that takes y for x in one of its parameters."""
+    return lambda *arrays, **p: kernel(*arrays, **{**p, name: p[name][::-1]})
+
+
+MISTAKES = {
+    "kernel flipped": ("forward", lambda x, w, b=None, **p: reference.forward(x, w[::-1, ::-1], b, **p)),
+    "padding off by one": (
+        "forward",
+        lambda x, w, b=None, **p: reference.forward(np.roll(x, -1, axis=1), w, b, **p),
+    ),
+    "bias added twice": ("forward", lambda x, w, b=None, **p: reference.forward(x, w, b if b is None else 2 * b, **p)),
+    "kernel flipped in backward_input": (
+        "backward_input",
+        lambda gy, w, **p: reference.backward_input(gy, w[::-1, ::-1], **p),
+    ),
+    "stride ignored in backward_input": ("backward_input", with_parameters(reference.backward_input, stride=(1, 1))),
+    "padding ignored in backward_input": ("backward_input", with_parameters(reference.backward_input, padding=(0, 0))),
+    "dilation ignored in backward_input": (
+        "backward_input",
+        with_parameters(reference.backward_input, dilation=(1, 1)),
+    ),
+    "y and x exchanged in the stride": ("backward_input", exchanged(reference.backward_input, "stride")),
+    "stride ignored in backward_weight": ("backward_weight", with_parameters(reference.backward_weight, stride=(1, 1))),
+    "wrong padding in backward_weight": ("backward_weight", with_parameters(reference.backward_weight, padding=(0, 1))),
+    "mean for sum in the weight": (
+        "backward_weight",
+        lambda x, gy, **p: reference.backward_weight(x, gy, **p) / len(x),
+    ),
+    "mean for sum in the bias": ("backward_bias", lambda gy: reference.backward_bias(gy) / len(gy)),
+    "bias of the last image only": ("backward_bias", lambda gy: reference.backward_bias(gy[-1:])),
+    "a border row lost": ("backward_input", lambda gy, w, **p: border_lost(reference.backward_input(gy, w, **p))),
+    "a scale wrong by 0.1 %": ("backward_weight", lambda x, gy, **p: 1.001 * reference.backward_weight(x, gy, **p)),
+}
+
+
+def border_lost(gx):
+    gx[:, -1] = 0
+    return gx
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_caught_by_the_comparison_and_by_the_gradient_check(mistake):
+    name, wrong = MISTAKES[mistake]
+    differs = inconsistent = False
+    for case in cases_of("conv2d", large=False):
+        arrays, parameters = case.calls[name]
+        want = getattr(reference, name)(*arrays, **parameters)
+        try:
+            assert_close(wrong(*arrays, **parameters), want, np.float64, case.terms, mistake)
+        except AssertionError:
+            differs = True
+        else:
+            continue  # this geometry hides the mistake
+        try:
+            with tn.use_kernels("conv2d", **{name: wrong}):
+                gradcheck(case.function, case.inputs)
+        except GradientError:
+            inconsistent = True
+            break
+    assert differs, "the comparison with the reference does not notice"
+    assert inconsistent, "the gradient check does not notice"
+
+
+def test_the_right_kernels_pass_the_same_checks():
+    for case in cases_of("conv2d", large=False)[:4]:
+        for name, (arrays, parameters) in case.calls.items():
+            want = getattr(reference, name)(*arrays, **parameters)
+            assert_close(getattr(cpu, name)(*arrays, **parameters), want, np.float64, case.terms, name)
+        with tn.use_kernels("conv2d", forward=reference.forward, backward_bias=reference.backward_bias):
+            gradcheck(case.function, case.inputs)
+
+
+# ------------------------------------------------------------------------------------- PyTorch
+@pytest.mark.bench
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", cases_of("conv2d"), ids=lambda case: case.label)
+def test_torch_agrees_forward_and_in_all_gradients(case, dtype):
+    torch = pytest.importorskip("torch")
+    x, w, b = (a.astype(dtype) for a in case.inputs)
+    gy = case.calls["backward_bias"][0][0].astype(dtype)
+    mine = [tn.tensor(a, requires_grad=True) for a in (x, w, b)]
+    y = case.function(*mine)
+    y.backward(gy)
+
+    leaf = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
+    geometry = case.calls["forward"][1]
+    their_y = torch.nn.functional.conv2d(
+        leaf[0].permute(0, 3, 1, 2), leaf[1].permute(3, 2, 0, 1), leaf[2], **geometry
+    ).permute(0, 2, 3, 1)
+    their_y.backward(torch.tensor(gy))
+    assert_close(y.numpy(), their_y.detach().numpy(), dtype, 2 * case.terms, "forward")
+    for name, t, their in zip(["x", "w", "b"], mine, leaf):
+        assert_close(t.grad.numpy(), their.grad.numpy(), dtype, 2 * case.terms, f"gradient of {name}")
