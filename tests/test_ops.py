@@ -15,6 +15,7 @@ import pytest
 
 from tinynet.gradcheck import gradcheck, gradgradcheck
 from tinynet.kernels import TIERS, implementation_kernel, implementations, kernel_names, ops, use_backend, use_kernels
+from tinynet.tensor import Tensor, grad
 
 FAST_TIERS = [tier for tier in TIERS if tier != "reference"]
 VARIETIES = [(op, tier, name) for op in ops() for tier in FAST_TIERS for name in implementations(op, tier)]
@@ -121,6 +122,20 @@ def test_gradients_of_named_implementations(op, tier, implementation):
 def test_second_derivatives(op):
     for case in cases_of(op, large=False)[:6]:
         gradgradcheck(case.function, case.inputs)
+
+
+@pytest.mark.parametrize("op", ops())
+def test_a_recorded_gradient_has_the_value_of_one_that_is_not(op):
+    """With create_graph another formula may run, and second derivatives would only check it against itself."""
+    for case in cases_of(op, large=False):
+        leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in case.inputs]
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        y = case.function(*leaves)
+        gy = np.random.default_rng(1).standard_normal(y.shape)
+        plain = grad(y, wanted, gy, retain_graph=True)
+        recorded = grad(y, wanted, gy, create_graph=True)
+        for a, b in zip(plain, recorded):
+            np.testing.assert_allclose(b.data, a.data, rtol=1e-12, atol=1e-12, err_msg=f"{op}, {case.label}")
 
 
 @pytest.mark.parametrize("op", ops())
