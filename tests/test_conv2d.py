@@ -218,7 +218,7 @@ def test_a_planted_mistake_is_caught_by_the_comparison_and_by_the_gradient_check
         else:
             continue  # this geometry hides the mistake
         try:
-            with tn.use_kernels("conv2d", **{name: wrong}):
+            with tn.use_backend("reference"), tn.use_kernels("conv2d", **{name: wrong}):
                 gradcheck(case.function, case.inputs)
         except GradientError:
             inconsistent = True

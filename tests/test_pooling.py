@@ -1,0 +1,258 @@
+"""max_pool2d and max_unpool2d: ties, NaN, overlapping windows, outside implementations, bad input, planted mistakes.
+
+That every tier agrees with the reference and that derivatives agree with differences is in test_ops.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import maximum_filter
+from skimage.measure import block_reduce
+from test_ops import cases_of
+
+import tinynet as tn
+from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.ops.max_pool2d import cpu, reference
+
+TIERS = pytest.mark.parametrize("tier", [reference, cpu], ids=["reference", "cpu"])
+RNG = np.random.default_rng(5)
+
+
+def plane(*rows):
+    """One image of one channel."""
+    return np.array(rows, np.float32)[None, :, :, None]
+
+
+# ------------------------------------------------------------------------------------- which pixel wins
+@TIERS
+def test_a_tie_goes_to_the_first_in_row_major_order(tier):
+    x = plane([0, 0, 3, 1], [0, 0, 3, 3], [-1, 2, 5, 5], [2, 2, 4, 5])
+    y, indices = tier.forward(x, size=(2, 2), stride=(2, 2))
+    np.testing.assert_array_equal(y[0, :, :, 0], [[0, 3], [2, 5]])
+    np.testing.assert_array_equal(indices[0, :, :, 0], [[0, 2], [9, 10]])
+    assert indices.dtype == np.int32
+
+
+@TIERS
+def test_a_nan_wins_and_the_first_of_two(tier):
+    nan, inf = np.nan, np.inf
+    x = plane([1, nan, nan, inf], [nan, 9, inf, 2], [-inf, -inf, 1, inf], [-inf, -inf, inf, nan])
+    y, indices = tier.forward(x, size=(2, 2), stride=(2, 2))
+    np.testing.assert_array_equal(y[0, :, :, 0], [[nan, nan], [-inf, nan]])
+    np.testing.assert_array_equal(indices[0, :, :, 0], [[1, 2], [8, 15]])
+
+
+@TIERS
+def test_padding_never_wins(tier):
+    x = np.full((1, 3, 4, 2), -np.inf)
+    y, indices = tier.forward(x, size=(3, 3), stride=(1, 1), padding=(2, 2))
+    assert np.all(y == -np.inf)
+    assert indices.min() >= 0
+    assert indices.max() < 12
+    assert np.all(tier.forward(-1 - RNG.random((2, 3, 4, 5)), size=(2, 2), stride=(1, 1), padding=(1, 1))[0] < 0)
+
+
+@TIERS
+def test_the_pair_given_as_out_is_filled(tier):
+    x = RNG.standard_normal((2, 5, 7, 3))
+    want = tier.forward(x, size=(3, 2), stride=(2, 2), padding=(1, 0))
+    out = np.full(want[0].shape, np.nan), np.full(want[0].shape, -77, np.int32)
+    got = tier.forward(x, size=(3, 2), stride=(2, 2), padding=(1, 0), out=out)
+    assert got[0] is out[0]
+    assert got[1] is out[1]
+    for a, b in zip(got, want):
+        np.testing.assert_array_equal(a, b)
+
+
+@st.composite
+def poolings(draw):
+    """(x with many ties, parameters) of small sizes of every kind."""
+    size, stride = (draw(st.tuples(st.integers(1, 4), st.integers(1, 4))) for _ in range(2))
+    padding = tuple(draw(st.integers(0, k - 1)) for k in size)
+    shape = tuple(draw(st.integers(max(1, k - 2 * p), 8)) for k, p in zip(size, padding))
+    n, channels = draw(st.integers(0, 2)), draw(st.sampled_from([1, 3, 16, 19]))
+    values = np.random.default_rng(draw(st.integers(0, 1000))).integers(-2, 3, (n, *shape, channels))
+    return values.astype(np.float64), {"size": size, "stride": stride, "padding": padding}
+
+
+@settings(deadline=None, max_examples=30)
+@given(poolings())
+def test_both_tiers_choose_the_same_pixel(pooling):
+    x, parameters = pooling
+    for a, b in zip(cpu.forward(x, **parameters), reference.forward(x, **parameters), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(deadline=None, max_examples=30)
+@given(poolings())
+def test_unpooling_is_the_exact_transpose_of_pooling_with_the_same_indices(pooling):
+    """<gather(x), y> = <x, scatter(y)>, windows overlapping or not. Small integers: no rounding."""
+    x, parameters = pooling
+    y, indices = cpu.forward(x, **parameters)
+    np.testing.assert_array_equal(cpu.gather(x, indices), y)
+    other = np.random.default_rng(0).integers(-5, 6, y.shape).astype(x.dtype)
+    assert np.vdot(y, other) == np.vdot(x, tn.max_unpool2d(other, indices, x.shape[1:3]))
+
+
+# ------------------------------------------------------------------------------------- outside implementations
+def test_scikit_images_block_reduce():
+    x = RNG.standard_normal((2, 6, 9, 5))
+    np.testing.assert_array_equal(tn.max_pool2d(x, (2, 3)), block_reduce(x, (1, 2, 3, 1), np.max))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (5, 3), (1, 5)])
+def test_scipys_maximum_filter(size):
+    x = RNG.standard_normal((2, 7, 8, 3))
+    padding = (size[0] // 2, size[1] // 2)
+    want = maximum_filter(x, (1, *size, 1), mode="constant", cval=-np.inf)
+    np.testing.assert_array_equal(tn.max_pool2d(x, size, 1, padding), want)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("case", cases_of("max_pool2d", large=False), ids=lambda case: case.label)
+def test_torch_agrees_where_it_can(case):
+    torch = pytest.importorskip("torch")
+    parameters = case.calls["forward"][1]
+    if any(2 * p > k for p, k in zip(parameters["padding"], parameters["size"])):
+        pytest.skip("PyTorch pads by half a window at most")
+    x = case.inputs[0]
+    gy = RNG.standard_normal(case.calls["scatter"][0][0].shape)
+    mine, theirs = tn.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y, indices = tn.max_pool2d(mine, **parameters, return_indices=True)
+    y.backward(gy)
+    their_y, their_indices = torch.nn.functional.max_pool2d(
+        theirs.permute(0, 3, 1, 2),
+        parameters["size"],
+        parameters["stride"],
+        parameters["padding"],
+        return_indices=True,
+    )
+    their_y.backward(torch.tensor(gy).permute(0, 3, 1, 2))
+    np.testing.assert_array_equal(y.numpy(), their_y.detach().permute(0, 2, 3, 1))
+    np.testing.assert_array_equal(indices.numpy(), their_indices.permute(0, 2, 3, 1))
+    np.testing.assert_allclose(mine.grad.numpy(), theirs.grad, rtol=1e-14)
+    if parameters["stride"] == parameters["size"] and len(x):
+        unpooled = torch.nn.functional.max_unpool2d(
+            their_y, their_indices, parameters["size"], parameters["stride"], output_size=x.shape[1:3]
+        )
+        np.testing.assert_array_equal(
+            tn.max_unpool2d(y, indices, x.shape[1:3]).numpy(), unpooled.detach().permute(0, 2, 3, 1)
+        )
+
+
+# ------------------------------------------------------------------------------------- on Tensors
+def test_the_stride_is_the_size_unless_given():
+    x = RNG.standard_normal((1, 9, 9, 2))
+    np.testing.assert_array_equal(tn.max_pool2d(x, 3), tn.max_pool2d(x, 3, 3))
+    assert tn.max_pool2d(x).shape == (1, 4, 4, 2)
+    assert tn.max_pool2d(x, 2, 1).shape == (1, 8, 8, 2)
+
+
+def test_arrays_give_arrays_and_tensors_tensors():
+    x = RNG.standard_normal((1, 4, 4, 2)).astype(np.float32)
+    y, indices = tn.max_pool2d(x, return_indices=True)
+    assert type(y) is type(indices) is np.ndarray
+    y, indices = tn.max_pool2d(tn.tensor(x), return_indices=True)
+    assert isinstance(y, tn.Tensor)
+    assert isinstance(indices, tn.Tensor)
+    assert (y.dtype, indices.dtype, indices.requires_grad) == (np.float32, np.int32, False)
+
+
+def test_values_that_meet_are_added():
+    x = tn.tensor(plane([1, 2, 3], [4, 9, 5], [6, 7, 8]), requires_grad=True)
+    y, indices = tn.max_pool2d(x, 2, 1, return_indices=True)  # the 9 in the middle wins in all four windows
+    np.testing.assert_array_equal(indices.numpy().ravel(), [4, 4, 4, 4])
+    want = plane([0, 0, 0], [0, 36, 0], [0, 0, 0])
+    np.testing.assert_array_equal(tn.max_unpool2d(y, indices, 3).numpy(), want)
+    y.backward(np.full((1, 2, 2, 1), 9, np.float32))
+    np.testing.assert_array_equal(x.grad.numpy(), want)
+
+
+def test_pooling_what_was_unpooled_gives_the_same_back():
+    x = RNG.random((2, 6, 8, 3)) + 1
+    y, indices = tn.max_pool2d(x, return_indices=True)
+    np.testing.assert_array_equal(tn.max_pool2d(tn.max_unpool2d(y, indices, (6, 8))), y)
+
+
+# ------------------------------------------------------------------------------------- bad input
+X = np.ones((2, 6, 8, 3), np.float32)
+Y, INDICES = tn.max_pool2d(X, return_indices=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: tn.max_pool2d(X[0]), ValueError, "max_pool2d: x has shape (6, 8, 3); 4 axes (N, H, W, C) are needed"),
+        (lambda: tn.max_pool2d(X.astype(int)), TypeError, "max_pool2d: x has dtype int64; a floating-point one"),
+        (lambda: tn.max_pool2d(X, 0), ValueError, "max_pool2d: size is 0; it must be at least 1"),
+        (lambda: tn.max_pool2d(X, 2, 0), ValueError, "max_pool2d: stride is 0; it must be at least 1"),
+        (lambda: tn.max_pool2d(X, 2.0), ValueError, "max_pool2d: size is 2.0; an integer or a pair (y, x)"),
+        (lambda: tn.max_pool2d(X, 7), ValueError, "max_pool2d: size (7, 7) is larger than x (2, 6, 8, 3)"),
+        (lambda: tn.max_pool2d(X[:, :0], 2, 1, 1), ValueError, "is larger than x (2, 0, 8, 3) with padding (1, 1)"),
+        (lambda: tn.max_pool2d(X, 2, padding=2), ValueError, "padding (2, 2) must be less than size (2, 2)"),
+        (
+            lambda: tn.max_unpool2d(Y, INDICES.astype(np.int64), 8),
+            TypeError,
+            "indices has dtype int64; int32 is needed",
+        ),
+        (lambda: tn.max_unpool2d(Y, [1], 8), TypeError, "max_unpool2d: indices has dtype list; int32 is needed"),
+        (lambda: tn.max_unpool2d(Y, INDICES[:1], 8), ValueError, "indices (1, 3, 4, 3) must have the shape of y"),
+        (
+            lambda: tn.max_unpool2d(Y, INDICES, (5, 7)),
+            ValueError,
+            "max_unpool2d: indices go from 0 to 38; a plane of size (5, 7) has 0 to 34",
+        ),
+        (lambda: tn.max_unpool2d(Y, INDICES - 1, (6, 8)), ValueError, "indices go from -1 to 37"),
+    ],
+)
+def test_error_sentences(call, error, sentence):
+    with pytest.raises(error) as caught:
+        call()
+    assert sentence in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- planted mistakes
+def last_of_equals(x, *, size, stride, padding=(0, 0), out=None):
+    """`>=` for `>`: scanning in the opposite direction."""
+    y, indices = reference.forward(x[:, ::-1, ::-1], size=size, stride=stride, padding=padding)
+    return y[:, ::-1, ::-1], x.shape[1] * x.shape[2] - 1 - indices[:, ::-1, ::-1]
+
+
+def test_a_tie_that_goes_to_the_last_is_caught():
+    case = next(c for c in cases_of("max_pool2d") if c.label == "ties" and c.calls["forward"][1]["stride"] == (2, 2))
+    (x,), parameters = case.calls["forward"]
+    assert not np.array_equal(last_of_equals(x, **parameters)[1], reference.forward(x, **parameters)[1])
+
+
+def overwriting(g, indices, *, size, out=None):
+    """`=` for `+=`."""
+    result = np.zeros((len(g), size[0] * size[1], g.shape[3]), g.dtype)
+    np.put_along_axis(result, indices.reshape(len(g), -1, g.shape[3]), g.reshape(len(g), -1, g.shape[3]), axis=1)
+    return result.reshape(len(g), *size, g.shape[3])
+
+
+def zero_padded(x, *, size, stride, padding=(0, 0), out=None):
+    """Padding with zeros: negative maxima at the border are lost."""
+    _, indices = reference.forward(x, size=size, stride=stride, padding=padding)
+    wide = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    return reference.forward(wide, size=size, stride=stride)[0], indices
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wrong"),
+    [
+        ("scatter", overwriting),
+        ("scatter", lambda g, indices, *, size, out=None: reference.scatter(g, indices, size=size) / 2),
+        ("scatter", lambda g, indices, *, size, out=None: np.flip(reference.scatter(g, indices, size=size), 1)),
+        ("forward", zero_padded),
+    ],
+    ids=["overwritten where windows overlap", "halved", "upside down", "padded with zeros"],
+)
+def test_a_planted_mistake_is_caught_by_the_gradient_check(kernel, wrong):
+    with tn.use_backend("reference"), tn.use_kernels("max_pool2d", **{kernel: wrong}), pytest.raises(GradientError):
+        for case in cases_of("max_pool2d", large=False):
+            if len(case.inputs[0]):
+                gradcheck(case.function, case.inputs)
