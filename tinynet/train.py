@@ -107,7 +107,8 @@ class Trainer:
             raise ValueError(f"Trainer: max_norm is {max_norm}; it must be positive")
         self.model, self.optimizer, self.loss, self.out = model, optimizer, loss, Path(out)
         self.schedule, self.average, self.max_norm = schedule, average, max_norm
-        self.settings = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else dict(settings or {})
+        settings = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else dict(settings or {})
+        self.settings = json.loads(json.dumps(settings, default=str))  # as they will be read back, to be compared
         self.resume_command = _resume_command()
         self.history: list[dict[str, float]] = []
         self._progress = _Progress()
@@ -140,6 +141,10 @@ class Trainer:
         if best[1] not in ("min", "max"):
             raise ValueError(f"fit: best is {best!r}; its second part must be 'min' or 'max'")
         best = best if validate is not None else ("train_loss", "min")
+        if isinstance(self.schedule, ReduceOnPlateau) and self.schedule.mode != best[1]:
+            raise ValueError(
+                f"fit: the schedule's mode is {self.schedule.mode!r}, but best is {best!r}; both must watch one metric"
+            )
 
         self._open(loader, resume)
         if self._progress.epoch >= epochs:
@@ -162,6 +167,8 @@ class Trainer:
         device = self.model.parameters()[0].device
         started, seconds_before = time.monotonic(), progress.seconds
         with (
+            # NumPy's warnings are left out: what is not finite is reported with its place.
+            np.errstate(over="ignore", invalid="ignore", divide="ignore"),
             contextlib.closing(loader.batches(progress.epoch, progress.batch)) as batches,
             tqdm(
                 batches,
@@ -194,7 +201,9 @@ class Trainer:
         loss = self.loss(*batch)
         value = loss.item()
         if not math.isfinite(value):
-            self._restore_buffers(buffers)
+            self._check_batch(value, batch)
+            for buffer, before in zip(self.model.buffers(), buffers):
+                buffer[...] = before  # the search draws the same dropout masks
             raise self._failure(f"the loss is {value}", self._where_loss_is_not_finite(batch))
         if progress.step == 0:
             progress.first_loss = value
@@ -236,7 +245,8 @@ class Trainer:
             improved = self._is_improvement(row, best)
             if improved:
                 progress.best, progress.best_epoch = row[best[0]], epoch
-                save_weights(self.out / "best.npz", self.model, {"epoch": epoch, "metrics": row})
+                meta = {"metrics": row, "settings": self.settings}
+                save_weights(self.out / "best.npz", self.model, meta)
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule.step(row[best[0]])
 
@@ -289,7 +299,7 @@ class Trainer:
             else:
                 self._move_earlier_run()
             with atomic_path(self.out / "config.json") as temporary:
-                temporary.write_text(json.dumps(self._description(), indent=2, default=str) + "\n")
+                temporary.write_text(json.dumps(self._description(), indent=2) + "\n")
             if self.history:
                 self._write_metrics(last=False)  # a killed run may have written a row that it could not save
 
@@ -320,8 +330,7 @@ class Trainer:
     def _save_last(self) -> None:
         sections = {name: part.state_dict() for name, part in self._parts().items()}
         sections["progress"] = dataclasses.asdict(self._progress)
-        settings = json.loads(json.dumps(self.settings, default=str))
-        save_checkpoint(self.out / "last.npz", sections, {"history": self.history, "settings": settings})
+        save_checkpoint(self.out / "last.npz", sections, {"history": self.history, "settings": self.settings})
 
     def _load_last(self, batches: int) -> None:
         path = self.out / "last.npz"
@@ -350,7 +359,7 @@ class Trainer:
 
     def _report_changes(self, before: Mapping[str, Any]) -> None:
         """Say which settings are not those the run was started with: it is another run then than it would have been."""
-        now = json.loads(json.dumps(self.settings, default=str))
+        now = self.settings
         for name in sorted({*before, *now} - {"resume"}):
             if before.get(name) != now.get(name):
                 kept = "; the checkpoint's learning rate is kept" if name == "lr" else ""
@@ -386,7 +395,7 @@ class Trainer:
         }
 
     # ------------------------------------------------------------------------------ what is not finite, and where
-    def _failure(self, what: str, where: str = "") -> TrainingError:
+    def _failure(self, what: str, where: str = "", by_learning_rate: bool = True) -> TrainingError:
         progress = self._progress
         parts = [
             f"epoch {progress.epoch + 1}, step {progress.step + 1} "
@@ -394,23 +403,20 @@ class Trainer:
         ]
         if where:
             parts.append(where)
-        if progress.step > 0 and "the input" not in where:
-            parts.append(
-                "it was finite before, so the learning rate is probably too high: start again with a lower --lr"
-            )
+        if by_learning_rate and progress.step > 0:
+            parts.append("all went well before, so the learning rate may be too high: start again with a lower --lr")
         if (self.out / "last.npz").exists():
             parts.append(f"the last good state is kept in {self.out / 'last.npz'}")
         return TrainingError("\n  ".join(parts))
 
-    def _restore_buffers(self, values: list[Any]) -> None:
-        for buffer, value in zip(self.model.buffers(), values):
-            buffer[...] = value
-
-    def _where_loss_is_not_finite(self, batch: list[Tensor]) -> str:
-        """The input, the weight or the first layer's output that is not finite, found by a second forward pass."""
+    def _check_batch(self, loss: float, batch: list[Tensor]) -> None:
         for i, part in enumerate(batch):
             if not _is_finite(part):
-                return f"the input is at fault: array {i} of the batch, {part.shape}, holds {_count_bad(part)}"
+                where = f"the data are at fault: array {i} of the batch, {part.shape}, holds {_count_bad(part)}"
+                raise self._failure(f"the loss is {loss}", where, by_learning_rate=False)
+
+    def _where_loss_is_not_finite(self, batch: list[Tensor]) -> str:
+        """The weight or the first layer's output that is not finite, found by a second forward pass."""
         for name, parameter in self.model.named_parameters():
             if not _is_finite(parameter):
                 return f"the weight {name} holds {_count_bad(parameter)}"
