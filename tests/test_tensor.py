@@ -134,10 +134,14 @@ def test_retain_graph():
         y.backward()
 
 
-def test_activations_are_freed_while_backward_goes_on():
-    """When the gradient arrives at the first of three layers, the activations of the others are gone."""
+def test_activations_and_gradients_are_freed_while_backward_goes_on():
+    """When the gradient arrives at the first of three layers, what belonged to the others is gone."""
     alive = []
     activations = []
+    gradients = []
+
+    def count(references):
+        return sum(reference() is not None for reference in references)
 
     class Layer(Function):
         def forward(self, x):
@@ -145,8 +149,10 @@ def test_activations_are_freed_while_backward_goes_on():
             return x * 1.0
 
         def backward(self, gy):
-            alive.append(sum(a() is not None for a in activations))
-            return gy * 1.0
+            alive.append((count(activations), count(gradients)))
+            gx = gy * 1.0
+            gradients.append(weakref.ref(gx))
+            return gx
 
     x = Tensor(np.ones(3), requires_grad=True)
     y = x
@@ -160,8 +166,20 @@ def test_activations_are_freed_while_backward_goes_on():
         loss.backward()
     finally:
         gc.enable()
-    assert alive == [3, 2, 1]
-    assert [a() for a in activations] == [None] * 3
+    assert alive == [(3, 0), (2, 1), (1, 1)]
+    assert count(activations) == count(gradients) == 0
+
+
+def test_a_result_that_is_kept_keeps_nothing_of_the_graph():
+    """A script that remembers its losses must not remember every activation with them."""
+    x = leaf(1.0, 2.0)
+    h = x * 2
+    array = weakref.ref(h.data)
+    y = (h * h).sum()
+    square = y.creator.inputs[0]
+    del h
+    y.backward()
+    assert array() is None and square.shape == (2,)
 
 
 def test_a_graph_that_is_dropped_is_freed_at_once():
@@ -219,9 +237,10 @@ def test_a_hook_is_called_once_with_the_complete_gradient():
     seen = []
     x = leaf(1.0)
     h = x * 2
-    h.register_hook(lambda g: seen.append(g.numpy().tolist()))
+    h.register_hook(lambda g: seen.append((g * x).requires_grad))  # nothing is recorded in an ordinary backward
+    h.register_hook(lambda g: seen.append(g.item()))
     (h + h * 3).backward()
-    assert seen == [[4.0]] and gradient(x) == [8.0]
+    assert seen == [False, 4.0] and gradient(x) == [8.0]
 
 
 def test_hooks_replace_in_order_and_can_be_removed():
