@@ -10,7 +10,7 @@ _HOME = {
     "crops": ["NucleiCrops"],
     "loader": ["DataLoader"],
     "synthetic": ["synthetic_nuclei"],
-    "download": ["data_path", "download"],
+    "download": ["data_path", "fetch"],
     "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
 }
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

@@ -49,18 +49,18 @@ def warp(
     """Sample `array` so that the middle of the result shows the place `centre` (row, column) of the source.
 
     `array` (H, W) or (H, W, C); the result has `shape` for H and W, its channels, and its dtype for `order` 0
-    (nearest pixel: labels) or float32 for `order` 1 (linear: images). Beyond the edge the source is mirrored: a
-    black corner would teach the net that pictures have black corners.
+    (nearest pixel: labels) or float32 for `order` 1 (linear: images). Beyond the edge the source is mirrored at
+    it: a black corner would teach the net that pictures have black corners.
     """
     middle = (np.asarray(shape) - 1) / 2
     offset = np.asarray(centre) - matrix @ middle
     dtype = array.dtype if order == 0 else np.float32
     if array.ndim == 2:
-        return ndimage.affine_transform(array, matrix, offset, shape, dtype, order, mode="mirror")
+        return ndimage.affine_transform(array, matrix, offset, shape, dtype, order, mode="reflect")
     result = np.empty((*shape, array.shape[2]), dtype)
     for channel in range(array.shape[2]):
         plane = array[:, :, channel]
-        result[:, :, channel] = ndimage.affine_transform(plane, matrix, offset, shape, dtype, order, mode="mirror")
+        result[:, :, channel] = ndimage.affine_transform(plane, matrix, offset, shape, dtype, order, mode="reflect")
     return result
 
 

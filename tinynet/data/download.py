@@ -1,8 +1,9 @@
-"""Where data lies, and how it gets there: `data_path` looks for a file, `download` fetches the official one."""
+"""Where data lies, and how it gets there: `data_path` looks for a file, `fetch` downloads the official one."""
 
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def data_path(name: str, given: str | Path | None = None) -> Path | None:
 
     `name` is a path within a data folder, such as "dsb2018/stage1_train.zip". Looked for, in this order: `given`
     (what the user typed after `--data`: the data itself, or a data folder with `name` in it), the data folder in the
-    environment variable TINYNET_DATA, the cache of `download`.
+    environment variable TINYNET_DATA, the cache of `fetch`.
 
     Raises `DataError` if `given` or TINYNET_DATA names something that does not exist: a typing error must not end in
     other data being used.
@@ -50,7 +51,7 @@ def data_path(name: str, given: str | Path | None = None) -> Path | None:
     return cached if cached.exists() else None
 
 
-def download(name: str, progress: bool = True) -> Path:
+def fetch(name: str, progress: bool = True) -> Path:
     """Fetch an official file into the cache, unless it is there, and return its path.
 
     The publisher gives no checksums. So the first download is checked by what it is (a sound archive with the
@@ -60,8 +61,9 @@ def download(name: str, progress: bool = True) -> Path:
     """
     import pooch
 
+    progress = progress and sys.stderr.isatty()
     if name not in SOURCES:
-        raise DataError(f"download: unknown file {name!r}; known are {', '.join(SOURCES)}")
+        raise DataError(f"fetch: unknown file {name!r}; known are {', '.join(SOURCES)}")
     path = cache_path() / name
     hash_file = path.with_name(path.name + ".sha256")
     known_hash = hash_file.read_text().strip() if hash_file.exists() else None

@@ -33,10 +33,11 @@ class Population:
 
 
 POPULATIONS = {
-    "fluorescence": Population(20.5, 0.47, 0.3, 0.43, 0.75, 19, 0.85, 0.33, (0.8, 5.0), 0.05),
-    "histology": Population(19.5, 0.32, 0.33, 0.66, 0.85, 34, 0.75, 0.40, (1.8, 6.0), 0.085),
+    "fluorescence": Population(22.5, 0.5, 0.3, 0.43, 0.75, 17, 0.8, 0.33, (0.8, 5.0), 0.05),
+    "histology": Population(20.0, 0.34, 0.33, 0.66, 0.85, 28, 0.7, 0.40, (1.8, 6.0), 0.085),
 }
 PLACEMENT_TRIES = 12
+TURN = 256  # directions in which an outline's radius is tabulated
 
 # Colours of histology as (background, nuclei), RGB medians of real images: lilac sections and washed-out white ones.
 STAINS = (
@@ -72,6 +73,7 @@ def _around(rng: np.random.Generator, median: float, spread: float) -> float:
 def _draw_labels(rng: np.random.Generator, population: Population, size: int) -> np.ndarray:
     typical = _around(rng, population.diameter, population.diameter_between)
     count = _around(rng, population.count, population.count_spread) * (size / 256) ** 2
+    count *= (population.diameter / typical) ** 0.5  # small nuclei lie more densely
     most = population.most_coverage * rng.uniform(0.8, 1.1) * size**2 / (np.pi / 4 * typical**2)
     clumping = rng.beta(*population.clumping)
     direction = rng.uniform(0, np.pi)  # the nuclei of a tissue lie roughly in parallel
@@ -103,19 +105,18 @@ class _Outline:
         ratio = 1 + min(_around(rng, population.elongation, population.elongation_spread), 3.5)
         self.stretch = np.sqrt(ratio)
         self.angle = direction + rng.normal(0, 0.6)
-        harmonics = np.arange(2, 6)
-        self.bumps = population.roughness * rng.standard_normal(4) / (harmonics - 1) ** 0.5
-        self.phases = rng.uniform(0, 2 * np.pi, 4)
+        harmonics = np.arange(2, 6)[:, None]
+        bumps = population.roughness * rng.standard_normal((4, 1)) / np.sqrt(harmonics - 1)
+        angles = np.linspace(0, 2 * np.pi, TURN, endpoint=False)
+        waves = bumps * np.cos(harmonics * angles + rng.uniform(0, 2 * np.pi, (4, 1)))
+        self.edge = radius * (1 + waves.sum(axis=0))  # the radius in each of TURN directions
 
-    def contains(self, rows: np.ndarray, columns: np.ndarray, margin: float = 0.0) -> np.ndarray:
-        """Which places, given relative to the centre, lie inside, or at most about `margin` pixels outside."""
+    def distance(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """About how far outside the outline places lie, given relative to the centre; negative inside."""
         along = (np.cos(self.angle) * columns + np.sin(self.angle) * rows) / self.stretch
         across = (np.cos(self.angle) * rows - np.sin(self.angle) * columns) * self.stretch
-        angle = np.arctan2(across, along)
-        edge = np.ones_like(angle)
-        for harmonic, (bump, phase) in enumerate(zip(self.bumps, self.phases, strict=True), start=2):
-            edge += bump * np.cos(harmonic * angle + phase)
-        return np.hypot(along, across) <= self.radius * edge + margin
+        direction = np.arctan2(across, along) * (TURN / (2 * np.pi))
+        return np.hypot(along, across) - self.edge[direction.astype(int)]  # a negative index counts from the end
 
 
 def _paint_label(labels: np.ndarray, outline: _Outline, centre: np.ndarray, number: int, touching: bool) -> bool:
@@ -130,8 +131,8 @@ def _paint_label(labels: np.ndarray, outline: _Outline, centre: np.ndarray, numb
         return False
     part = labels[low[0] : high[0], low[1] : high[1]]
     rows, columns = np.ogrid[low[0] : high[0], low[1] : high[1]]
-    rows, columns = np.broadcast_arrays(rows - centre[0], columns - centre[1])
-    inside = outline.contains(rows, columns)
+    distance = outline.distance(rows - centre[0], columns - centre[1])
+    inside = distance <= 0
     if touching:
         free = inside & (part == 0)
         if free.sum() < 0.8 * inside.sum():
@@ -141,7 +142,7 @@ def _paint_label(labels: np.ndarray, outline: _Outline, centre: np.ndarray, numb
             free = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     else:
         free = inside
-        if (outline.contains(rows, columns, margin=2.0) & (part > 0)).any():
+        if part[distance <= 2].any():
             return False
     if free.sum() < 12:
         return False
@@ -173,7 +174,7 @@ def _per_nucleus(rng: np.random.Generator, labels: np.ndarray, spread: float) ->
 def _paint_fluorescence(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     shape = labels.shape
     background = rng.choice([3.0, 12.0], p=[0.62, 0.38]) * np.exp(0.3 * rng.standard_normal())
-    brightness = max(_around(rng, 48, 0.55) - background, 12.0)
+    brightness = max(_around(rng, 53, 0.58) - background, 12.0)
     texture = 0.11 * _smooth_noise(rng, shape, 2.5) + 0.05 * _smooth_noise(rng, shape, 1.0)
     texture *= np.minimum(_per_nucleus(rng, labels, 0.6), 2.2)  # some nuclei are smooth, some coarse
     depth = rng.uniform(0.3, 0.7)
@@ -199,7 +200,7 @@ def _paint_histology(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray
     # How much stain: 1 in a typical nucleus, some in the tissue around, 0 in the empty background.
     tissue = np.maximum(_smooth_noise(rng, shape, rng.uniform(8, 20)) + rng.uniform(-0.8, 0.8), 0)
     fibres = _smooth_noise(rng, shape, 1.5) * np.minimum(tissue, 1)
-    stain = rng.uniform(0.03, 0.3) * tissue + rng.uniform(0.03, 0.09) * fibres
+    stain = rng.uniform(0, 0.3) * tissue + rng.uniform(0.03, 0.09) * fibres
     chromatin = 1 + 0.17 * _smooth_noise(rng, shape, 2.0) * np.minimum(_per_nucleus(rng, labels, 0.4), 2.0)
     rim = 0.82 + 0.18 * np.sqrt(distance_map(labels))
     inside = labels > 0
@@ -207,7 +208,7 @@ def _paint_histology(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray
     stain = ndimage.gaussian_filter(stain, rng.uniform(0.8, 1.4))[:, :, None]
 
     image = background + (nuclei - background) * stain
-    image += rng.uniform(1, 4) * _smooth_noise(rng, shape, 40)[:, :, None]  # uneven illumination
+    image += rng.uniform(0, 4) * _smooth_noise(rng, shape, 40)[:, :, None]  # uneven illumination
     grain = ndimage.gaussian_filter(rng.standard_normal((*shape, 3), dtype=np.float32), (0.6, 0.6, 0))
     image += _around(rng, 4.2, 0.3) * grain
     return image

@@ -1,0 +1,215 @@
+"""Crops and the loader: right pixels, a seeded order, and the same bits whoever makes the batches."""
+
+import threading
+
+import numpy as np
+import pytest
+from nuclei_files import squares
+
+from tinynet.data.crops import NucleiCrops
+from tinynet.data.files import DataError
+from tinynet.data.loader import DataLoader
+from tinynet.data.maps import targets
+from tinynet.data.nuclei import Sample, normalize
+from tinynet.data.synthetic import synthetic_nuclei
+
+
+class Numbers:
+    """Item i is (i, a random number)."""
+
+    def __len__(self):
+        return 23
+
+    def item(self, index, rng):
+        return np.array(index), rng.random(3)
+
+
+def loader(workers=1, **options):
+    return DataLoader(Numbers(), 4, workers=workers, **{"seed": 5, **options})
+
+
+def bits(batches) -> list[bytes]:
+    return [b"".join(np.ascontiguousarray(part).tobytes() for part in batch) for batch in batches]
+
+
+def test_every_item_once_in_a_new_order_each_epoch():
+    loop = loader()
+    epochs = [np.concatenate([batch[0] for batch in loop]) for _ in range(2)]
+    assert len(loop) == 6 and loop.epoch == 2
+    for order in epochs:
+        assert sorted(order) == list(range(23))
+    assert not np.array_equal(*epochs) and not np.array_equal(epochs[0], np.arange(23))
+    plain = np.concatenate([batch[0] for batch in loader(shuffle=False)])
+    assert plain.tolist() == list(range(23))
+
+
+def test_the_number_of_workers_changes_nothing():
+    expected = bits(loader(workers=0))
+    for workers in (1, 2, 5):
+        assert bits(loader(workers=workers)) == expected
+    assert bits(loader(seed=6)) != expected
+
+
+def test_a_resumed_run_sees_the_same_bits():
+    whole = loader()
+    expected = [bits(whole) for _ in range(4)]
+    resumed = loader()
+    resumed.epoch = 2
+    assert [bits(resumed), bits(resumed)] == expected[2:]
+    assert bits(loader().batches(3, start=2)) == expected[3][2:]
+
+
+def test_streams_of_order_epochs_and_items_differ():
+    """An item's numbers are its own: not those of the next item, the next epoch or the next seed."""
+    drawn = set()
+    for seed in (0, 1, 2):
+        loop = loader(seed=seed)
+        for _ in range(3):
+            for _, numbers in loop:
+                drawn.update(numbers.ravel().tolist())
+    assert len(drawn) == 3 * 3 * 23 * 3
+
+
+def test_plain_sequences_and_own_collate():
+    items = [(np.full(2, i), i) for i in range(5)]
+    batches = list(DataLoader(items, 2, shuffle=False))
+    assert batches[0][0].shape == (2, 2) and batches[-1][1].tolist() == [4]
+    assert list(DataLoader(items, 2, shuffle=False, collate=len)) == [2, 2, 1]
+
+
+def running() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("DataLoader")]
+
+
+def test_leaving_early_leaves_no_threads():
+    for _ in loader(workers=3):
+        break
+    iterator = iter(loader(workers=3))
+    next(iterator)
+    assert running()
+    iterator.close()
+    assert not running()
+    with pytest.raises(KeyError):
+        for _ in loader(workers=2):
+            raise KeyError
+    assert not running()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_names_the_item(workers):
+    class Broken(Numbers):
+        def item(self, index, rng):
+            if index == 13:
+                raise RuntimeError("image abc is odd")
+            return super().item(index, rng)
+
+    with pytest.raises(DataError, match="item 13 failed: RuntimeError: image abc is odd"):
+        list(DataLoader(Broken(), 4, workers=workers))
+    assert not running()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch_size": 0}, "batch_size 0"), ({"workers": -1}, "workers -1"), ({"dataset": []}, "dataset is empty")],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataLoader(**{"dataset": Numbers(), "batch_size": 2, **options})
+
+
+# ---------------------------------------------------------------- crops
+
+
+def samples() -> list[Sample]:
+    rng = np.random.default_rng(3)
+    made = [synthetic_nuclei(rng, kind, size=160) for kind in ("fluorescence", "histology", "fluorescence")]
+    for number, sample in enumerate(made):
+        sample.id, sample.group = f"s{number}", f"g{number}"
+    return made
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("diameter", [None, 24.0])
+def test_crops_have_the_promised_shape(heads, diameter):
+    data = NucleiCrops(samples(), size=64, crops_per_epoch=20, heads=heads, target_diameter=diameter)
+    images, maps = next(iter(DataLoader(data, 20)))
+    assert images.shape == (20, 64, 64, 3) and maps.shape == (20, 64, 64, heads)
+    assert images.dtype == maps.dtype == np.float32
+    assert images.min() >= -0.5 and images.max() <= 2 and maps.min() == 0 and maps.max() <= 1
+    assert 0.02 < maps[..., 0].mean() < 0.7 and len(data) == 20
+
+
+def test_native_crops_are_the_whole_image_s_pixels(monkeypatch):
+    """Without intensity changes a native crop is a piece of the normalised image, turned by right angles at most."""
+    monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
+    sample = samples()[1]
+    data = NucleiCrops([sample], size=48, heads=1, target_diameter=None)
+    whole = np.concatenate([normalize(sample.image), targets(sample.labels, 1)], axis=2)
+    for seed in range(5):
+        crop = np.concatenate(data.item(0, np.random.default_rng(seed)), axis=2)
+        turned = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
+        assert any(holds(t, crop) for t in turned)
+
+
+def holds(whole: np.ndarray, part: np.ndarray) -> bool:
+    rows, columns = np.array(whole.shape[:2]) - part.shape[:2] + 1
+    corner = np.abs(whole[:rows, :columns] - part[0, 0]).max(axis=2) < 1e-4
+    height, width = part.shape[:2]
+    return any(np.abs(whole[r : r + height, c : c + width] - part).max() < 1e-4 for r, c in np.argwhere(corner))
+
+
+def test_scaled_crops_bring_nuclei_to_one_size(monkeypatch):
+    monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
+    labels = np.zeros((400, 400), np.int32)
+    row, column = np.indices(labels.shape)
+    for number, (r, c) in enumerate(np.ndindex(4, 4), start=1):
+        labels[(row - 50 - 100 * r) ** 2 + (column - 50 - 100 * c) ** 2 < 40**2] = number  # discs of diameter 80
+    image = np.where(labels > 0, 100, 5).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    data = NucleiCrops([Sample("discs", image, labels, "fluorescence", "g")], target_diameter=20)
+    covered, expected = [], np.pi * 40**2 / 100**2
+    diameters = []
+    for seed in range(60):
+        pictured, maps = data.item(0, np.random.default_rng(seed))
+        covered.append(maps[..., 0].mean())
+        assert ((pictured[..., 0] > 0.5) == maps[..., 0]).mean() > 0.98  # image and target show the same place
+        distance = maps[..., 2]
+        assert distance[maps[..., 0] == 0].max() == 0 and distance.max() > 0.95
+        # A disc of diameter d has slope 2 / d in its relative distance.
+        slope = np.hypot(*np.gradient(distance))[(distance > 0.3) & (distance < 0.8)]
+        diameters.append(2 / np.median(slope))
+    assert np.mean(covered) == pytest.approx(expected, rel=0.1)
+    assert np.median(diameters) == pytest.approx(20, rel=0.2)
+    assert np.std(np.log(diameters)) == pytest.approx(0.35, rel=0.4)
+
+
+def test_kinds_and_groups_are_drawn_by_weight():
+    def flat(kind, group, level):
+        colour = {"fluorescence": (level,) * 3, "histology": (200, 150, 220)}[kind]
+        image = np.full((40, 40, 3), colour, np.uint8)
+        return Sample(f"{kind}{level}", image, squares((40, 48))[:, :40].copy(), kind, group)
+
+    many = [flat("fluorescence", "big", i) for i in range(9)] + [flat("fluorescence", "small", 9)]
+    data = NucleiCrops([*many, flat("histology", "h", 0)], size=16)
+    rng = np.random.default_rng(0)
+    ends = np.diff(data._chances, prepend=0) / data._chances[-1]
+    assert ends[-1] == pytest.approx(0.24 / 0.92)
+    assert ends[9] / ends[0] == pytest.approx(3)  # 1 / sqrt(1) against 1 / sqrt(9)
+    assert data.item(0, rng)[0].shape == (16, 16, 3)
+
+
+def test_images_smaller_than_the_crop_and_without_nuclei():
+    empty = Sample("e", np.full((20, 30, 3), 9, np.uint8), np.zeros((20, 30), np.int32), "fluorescence", "g")
+    for diameter in (None, 24.0):
+        image, maps = NucleiCrops([empty], size=64, target_diameter=diameter).item(0, np.random.default_rng(0))
+        assert image.shape == (64, 64, 3) and np.isfinite(image).all() and maps.max() == 0
+
+
+def test_bad_crop_settings():
+    sample = samples()[0]
+    with pytest.raises(DataError, match="no samples"):
+        NucleiCrops([])
+    with pytest.raises(ValueError, match="heads 2"):
+        NucleiCrops([sample], heads=2)
+    sample.labels = None
+    with pytest.raises(DataError, match="image s0 has no labels"):
+        NucleiCrops([sample])
