@@ -1,0 +1,473 @@
+"""The U-Net of the lectures: its structure, its numbers against other implementations, and its script end to end."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from load_example import load_example
+from PIL import Image
+from textbook import CONVOLUTIONS, POOLING, pool_forward, textbook
+
+import tinynet as tn
+from tinynet import nn
+from tinynet.kernels import use_backend, use_kernels
+
+script = load_example("segmentation/unet_nuclei.py")
+
+
+def a_net(heads=1, dtype=np.float32):
+    """The same random weights each time, biases too (zero ones would hide mistakes with biases)."""
+    tn.seed(1)
+    model = script.UNet(heads)
+    rng = np.random.default_rng(2)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data = rng.normal(0, 0.1, parameter.shape)
+        parameter.data = parameter.data.astype(dtype)
+    return model
+
+
+def a_problem(n=2, height=32, width=48):
+    """Images (N, H, W, 3) and masks of about a third of the pixels, float64."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-0.5, 1.5, (n, height, width, 3))
+    return x, (rng.random((n, height, width, 1)) < 0.3).astype(np.float64)
+
+
+def loss_and_gradients(dtype, training=False):
+    """{"loss", parameter name: gradient} of `a_net` on `a_problem`, by the kernels in use around the call."""
+    model = a_net(dtype=dtype).train(training)
+    x, target = (array.astype(dtype) for array in a_problem())
+    loss = tn.dice_loss(model(tn.tensor(x)), target)
+    loss.backward()
+    return {"loss": loss.numpy()} | {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+
+def relative_error(got, want):
+    """Largest error over largest value, the measure in which whole nets are compared."""
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+# ---------------------------------------------------------------------------------------- structure
+def test_parameter_count():
+    assert sum(p.size for p in script.UNet().parameters()) == 1_941_105
+    assert sum(p.size for p in script.UNet(heads=3).parameters()) == 1_941_105 + 2 * (16 + 1)
+
+
+def test_layers_are_those_of_the_lecture():
+    model = script.UNet()
+    rates = [m.p for _, m in model.named_modules() if isinstance(m, nn.Dropout)]
+    assert rates == [0.1, 0.1, 0.2, 0.2, 0.3, 0.2, 0.2, 0.1, 0.1]
+    down = [model.down1, model.down2, model.down3, model.down4, model.bottom]
+    up = [model.merge4, model.merge3, model.merge2, model.merge1]
+    for level, c_in, c_out in zip(
+        down + up, (3, 16, 32, 64, 128, 256, 128, 64, 32), (16, 32, 64, 128, 256, 128, 64, 32, 16)
+    ):
+        assert [type(layer) for layer in level] == [nn.Conv2d, nn.ELU, nn.Dropout, nn.Conv2d, nn.ELU]
+        assert level[0].weight.shape == (3, 3, c_in, c_out)
+        assert level[3].weight.shape == (3, 3, c_out, c_out)
+        assert level[0].padding == level[3].padding == (1, 1)
+    for layer, c_in in ((model.up4, 256), (model.up3, 128), (model.up2, 64), (model.up1, 32)):
+        assert isinstance(layer, nn.ConvTranspose2d)
+        assert (layer.weight.shape, layer.stride) == ((2, 2, c_in // 2, c_in), (2, 2))
+    assert model.head.weight.shape == (1, 1, 16, 1)
+
+
+def test_initial_weights_are_he_normal_and_biases_zero():
+    tn.seed(0)
+    for name, parameter in script.UNet().named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.numpy().any(), name
+        elif name.startswith(("down", "bottom", "merge")):
+            want = np.sqrt(2 / np.prod(parameter.shape[:3]))  # He: variance 2 / fan_in
+            assert parameter.numpy().std() == pytest.approx(want, rel=4 / np.sqrt(parameter.size)), name
+            cut = 2 * want / 0.8796  # a normal distribution cut off at two standard deviations, as in Keras
+            assert np.abs(parameter.numpy()).max() <= cut * 1.001, name
+
+
+def test_same_seed_same_net():
+    a, b = a_net().state_dict(), a_net().state_dict()
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 48, 3), (2, 33, 21, 3), (1, 5, 17, 3), (1, 1, 1, 3)])
+def test_any_size_goes_in_and_the_same_size_comes_out(shape):
+    x = np.random.default_rng(0).random(shape, dtype=np.float32)
+    with tn.no_grad():
+        y = a_net(heads=3).eval()(tn.tensor(x)).numpy()
+    assert y.shape == (*shape[:3], 3)
+    assert y.dtype == np.float32
+    assert y.min() > 0
+    assert y.max() < 1
+
+
+def test_padding_is_at_the_bottom_and_right_and_is_cropped_back():
+    x = np.random.default_rng(0).random((1, 20, 40, 3), dtype=np.float32)
+    padded = np.pad(x, ((0, 0), (0, 12), (0, 8), (0, 0)))
+    model = a_net().eval()
+    with tn.no_grad():
+        np.testing.assert_array_equal(model(tn.tensor(x)).numpy(), model(tn.tensor(padded)).numpy()[:, :20, :40])
+
+
+def test_summary():
+    found = nn.summary(script.UNet(), (1, 256, 256, 3))
+    assert found.parameters == found.trainable == 1_941_105
+    assert found.multiply_adds == 3_032_481_792
+    shapes = {row.name: row.shape for row in found.rows}
+    assert shapes["bottom.4"] == (1, 16, 16, 256)
+    assert shapes["merge1.4"] == (1, 256, 256, 16)
+    assert "1,941,105" in str(found)
+
+
+def test_dropout_drops_in_training_only():
+    model, x = a_net(), tn.tensor(a_problem(1)[0].astype(np.float32))
+    with tn.no_grad():
+        assert not np.array_equal(model(x).numpy(), model(x).numpy())
+        model.eval()
+        assert np.array_equal(model(x).numpy(), model(x).numpy())
+
+
+def test_losses_reward_the_right_answer():
+    """Logits that say what the target says have nearly no loss; the opposite has much; each head counts."""
+    target = (np.random.default_rng(0).random((2, 8, 8, 3)) < 0.4).astype(np.float32)
+    right = np.where(target > 0, 12, -12).astype(np.float32)
+    assert script.three_head_loss(tn.tensor(right), target).item() < 0.01
+    for head in range(3):
+        wrong = right.copy()
+        wrong[..., head] *= -1
+        assert script.three_head_loss(tn.tensor(wrong), target).item() > 5
+    mask = target[..., :1]
+    for kind in ("dice", "bce+dice"):
+        assert script.mask_loss(tn.tensor(right[..., :1]), mask, kind).item() < 0.01
+        assert script.mask_loss(tn.tensor(-right[..., :1]), mask, kind).item() > 0.9
+
+
+# ---------------------------------------------------------------------------------------- the numbers of the whole net
+@pytest.fixture(scope="module")
+def truth():
+    """Loss and gradients by the definitions, in float64."""
+    with use_backend("reference"):
+        return loss_and_gradients(np.float64)
+
+
+def test_float64_agrees_with_the_definitions(truth):
+    for name, got in loss_and_gradients(np.float64).items():
+        assert relative_error(got, truth[name]) < 1e-12, name
+
+
+def test_float32_agrees_with_the_definitions(truth):
+    """float32 rounds at 6e-8; through the net's twenty layers that grows by about a hundred."""
+    for name, got in loss_and_gradients(np.float32).items():
+        assert got.dtype == np.float32
+        assert relative_error(got, truth[name]) < 1.5e-5, name
+
+
+def test_textbook_convolution_and_pooling_give_the_same(truth):
+    """im2col, written apart from the op rooms, inside the real net. It must be seen to be used, too."""
+    calls = []
+
+    def counted(x, **geometry):
+        calls.append(x.shape)
+        return pool_forward(x, **geometry)
+
+    with (
+        use_backend("reference"),
+        use_kernels("conv2d", **CONVOLUTIONS["conv2d"]),
+        use_kernels("conv_transpose2d", **CONVOLUTIONS["conv_transpose2d"]),
+        use_kernels("max_pool2d", **POOLING["max_pool2d"] | {"forward": counted}),
+    ):
+        found = loss_and_gradients(np.float64)
+    assert len(calls) == 4
+    for name, got in found.items():
+        assert relative_error(got, truth[name]) < 1e-12, name
+
+
+def test_a_wrong_kernel_is_seen_in_the_whole_net(truth):
+    """The comparison above can fail: an ELU with another alpha, a weight gradient that is flipped."""
+
+    def flipped(x, gy, **geometry):
+        return CONVOLUTIONS["conv2d"]["backward_weight"](x, gy, **geometry)[::-1]
+
+    with use_kernels("conv2d", backward_weight=flipped):
+        found = loss_and_gradients(np.float64)
+    assert relative_error(found["loss"], truth["loss"]) < 1e-12
+    assert relative_error(found["merge2.0.weight"], truth["merge2.0.weight"]) > 0.1
+    with use_kernels("elu", forward=lambda x, *, alpha: np.where(x > 0, x, 0.9 * np.expm1(np.minimum(x, 0)))):
+        assert relative_error(loss_and_gradients(np.float64)["loss"], truth["loss"]) > 1e-6
+
+
+def test_textbook_trains_with_dropout():
+    with textbook():
+        found = loss_and_gradients(np.float32, training=True)
+    assert all(np.isfinite(value).all() for value in found.values())
+    assert all(value.dtype == np.float32 for value in found.values())
+
+
+@pytest.mark.bench
+def test_agrees_with_pytorch(truth, tmp_path):
+    """Per tensor, float32 errs at most three times as much as PyTorch's float32, both against float64."""
+    pytest.importorskip("torch")
+    x, target = a_problem()
+    weights = {name: p.numpy() for name, p in a_net(dtype=np.float64).named_parameters()}
+    np.savez(tmp_path / "problem.npz", x=x, target=target, **weights)
+    program = Path(__file__).with_name("torch_unet.py")
+    subprocess.run([sys.executable, program, tmp_path / "problem.npz", tmp_path / "answers.npz"], check=True)
+    answers = dict(np.load(tmp_path / "answers.npz"))
+
+    ours = loss_and_gradients(np.float32)
+    report = []
+    for name, want in truth.items():
+        exact = answers[f"float64/{name}"]
+        assert relative_error(want, exact) < 1e-11, f"{name}: our float64 and PyTorch's differ"
+        error, theirs = (relative_error(a, exact) for a in (ours[name], answers[f"float32/{name}"]))
+        # The error of a single number is a matter of luck; what float32 cannot resolve is allowed in any case.
+        report.append((error / max(theirs, np.finfo(np.float32).eps), error, theirs, name))
+    worst = max(report)
+    print("worst ratio {:.2f}: {:.2e} here, {:.2e} in PyTorch, {}".format(*worst))
+    assert worst[0] <= 3, worst
+
+
+# ---------------------------------------------------------------------------------------- the script: train
+TINY = ["--epochs", "4", "--crops", "4", "--batch-size", "2", "--size", "32", "--average", "0.5"]
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    """Three small synthetic images and a look at a small part of the held-out one: epochs in a fraction of a second."""
+    from tinynet.data import synthetic_nuclei
+
+    samples = [synthetic_nuclei(np.random.default_rng(i), size=96) for i in range(3)]
+    monkeypatch.setattr(script, "load_data", lambda *args, **kwargs: (samples[:2], samples[2:], "three small images"))
+    monkeypatch.setattr(script.ValidationCrops, "SIZE", 64)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    """The folder and the metrics of `train --quick`; the look at held-out images is kept small."""
+    out = tmp_path_factory.mktemp("quick")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script.ValidationCrops, "SIZE", 64)
+        metrics = script.main(["train", "--quick", "--data", "synthetic", "--out", str(out)])
+    return out, metrics
+
+
+def test_train_quick_writes_its_files_and_learns(quick_run):
+    out, metrics = quick_run
+    for name in ("config.json", "metrics.csv", "curve.png", "predictions.png", "last.npz", "best.npz"):
+        assert (out / name).stat().st_size > 0, name
+    rows = rows_of(out / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert float(rows[1]["val_loss"]) < float(rows[0]["val_loss"])
+    assert metrics["val_loss"] == float(rows[1]["val_loss"])
+    assert json.loads((out / "config.json").read_text())["settings"]["heads"] == 1
+
+
+@pytest.mark.parametrize("flags", [["--heads", "3"], ["--loss", "bce+dice", "--native"]])
+def test_train_with_other_flags(flags, tiny_data, tmp_path):
+    metrics = script.main(["train", *TINY, "--epochs", "1", "--out", str(tmp_path), *flags])
+    assert np.isfinite(metrics["train_loss"])
+    _, model = script.load_net(str(tmp_path / "best.npz"))
+    assert model.head.out_channels == (3 if "--heads" in flags else 1)
+
+
+def test_two_epochs_and_two_resumed_ones_equal_four(tiny_data, monkeypatch, tmp_path, capsys):
+    """Bit for bit: weights, optimiser, schedule, average, random streams and metrics."""
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    script.main(["train", *TINY, "--out", whole])
+
+    draw = script.ValidationCrops.draw
+
+    def draw_and_interrupt(self, path, epoch):
+        draw(self, path, epoch)
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.ValidationCrops, "draw", draw_and_interrupt)
+        with pytest.raises(SystemExit) as stopped:
+            script.main(["train", *TINY, "--out", parts])
+    assert stopped.value.code == 130
+    assert "--resume" in capsys.readouterr().out
+    assert len(rows_of(Path(parts, "metrics.csv"))) == 2
+    tn.seed(99)  # the resumed run must not lean on what this process remembers
+    script.main(["train", *TINY, "--out", parts, "--resume"])
+
+    for name in ("last.npz", "best.npz"):
+        with np.load(Path(whole, name)) as a, np.load(Path(parts, name)) as b:
+            assert sorted(a.files) == sorted(b.files)
+            for key in a.files:
+                if key not in ("metadata", "progress/seconds"):  # these hold times
+                    np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name}: {key}")
+    for a, b in zip(rows_of(Path(whole, "metrics.csv")), rows_of(Path(parts, "metrics.csv")), strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
+# ---------------------------------------------------------------------------------------- the script: predict
+def copying_net():
+    """A U-Net whose weights are set by hand: it passes the red channel on and asks whether it exceeds 0.4.
+
+    It is trained on nothing and yet finds bright discs on black, so that what `predict` must write is known.
+    """
+    model = script.UNet()
+    for parameter in model.parameters():
+        parameter.data = np.zeros_like(parameter.data)
+    for level in (model.down1, model.merge1):
+        for layer in (level[0], level[3]):
+            layer.weight.data[1, 1, 0, 0] = 1
+    model.merge1[0].weight.data[1, 1, 0, 0] = 0
+    model.merge1[0].weight.data[1, 1, 16, 0] = 1  # the skip comes behind the 16 channels from below
+    model.head.weight.data[0, 0, 0, 0] = 50
+    model.head.bias.data[0] = -20
+    return model
+
+
+def discs(height, width, centres, radius=12, level=180):
+    """A grey picture (H, W) of discs."""
+    y, x = np.ogrid[:height, :width]
+    picture = np.zeros((height, width), np.uint8)
+    for cy, cx in centres:
+        picture[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = level
+    return picture
+
+
+PICTURES = {  # name: (height, width, centres of its discs, how it is stored)
+    "grey": (61, 83, [(16, 16), (40, 60)], lambda p: p),
+    "rgb": (75, 50, [(30, 25)], lambda p: np.repeat(p[..., None], 3, axis=2)),
+    "rgba": (48, 97, [(20, 20), (22, 70)], lambda p: np.dstack([p, p, p, np.full_like(p, 255)])),
+    "sixteen_bit": (57, 57, [(28, 28)], lambda p: p.astype(np.uint16) * 257),
+    "empty": (40, 64, [], lambda p: p),
+    "speck": (1, 1, [], lambda p: p),
+}
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory):
+    """The folder that `predict` wrote for PICTURES, and its metrics."""
+    from tinynet.io import save_weights
+
+    folder = tmp_path_factory.mktemp("predict")
+    (folder / "images").mkdir()
+    for name, (height, width, centres, stored) in PICTURES.items():
+        Image.fromarray(stored(discs(height, width, centres))).save(folder / "images" / f"{name}.png")
+    save_weights(folder / "weights.npz", copying_net())
+    flags = ["--weights", str(folder / "weights.npz"), "--images", str(folder / "images"), "--no-flips"]
+    return folder / "out", script.main(["predict", *flags, "--out", str(folder / "out")])
+
+
+def label_image(out, name):
+    from tifffile import imread
+
+    return imread(out / "labels" / f"{name}.tif")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_predict_finds_the_discs_of_every_kind_of_file(predicted, name):
+    out, _ = predicted
+    height, width, centres, _ = PICTURES[name]
+    labels = label_image(out, name)
+    assert (labels.dtype, labels.shape) == (np.uint16, (height, width))
+    assert labels.max() == len(centres)
+    found = {int(labels[centre]) for centre in centres}
+    assert found == set(range(1, len(centres) + 1)), "each disc has a number of its own"
+    truth = discs(height, width, centres) > 0
+    overlap = (truth & (labels > 0)).sum() / max(1, (truth | (labels > 0)).sum())
+    assert overlap > 0.85 or not centres
+    with Image.open(out / "overlays" / f"{name}.png") as overlay:
+        assert overlay.size == (width, height)
+
+
+def test_predict_writes_measurements(predicted):
+    out, metrics = predicted
+    rows = rows_of(out / "measurements.csv")
+    wanted = {(name, i + 1) for name, (_, _, centres, _) in PICTURES.items() for i in range(len(centres))}
+    assert {(row["image"], int(row["id"])) for row in rows} == wanted
+    assert metrics == {"images": len(PICTURES), "nuclei": len(wanted)}
+    for row in rows:
+        labels = label_image(out, row["image"])
+        assert int(row["area"]) == (labels == int(row["id"])).sum()
+        centre = np.array([float(row["centroid_y"]), float(row["centroid_x"])])
+        distances = [np.hypot(*(centre - c)) for c in PICTURES[row["image"]][2]]
+        assert min(distances) < 1
+        assert float(row["circularity"]) > 0.85
+        assert float(row["mean_intensity"]) > 150
+
+
+def test_predict_writes_kaggles_submission(predicted):
+    """Decoded here by the definition: 1-indexed runs down the columns; every image is there, the empty ones too."""
+    out, _ = predicted
+    rows = rows_of(out / "submission.csv")
+    assert {row["ImageId"] for row in rows} == set(PICTURES)
+    for name, (height, width, centres, _) in PICTURES.items():
+        runs = [row["EncodedPixels"] for row in rows if row["ImageId"] == name]
+        assert len(runs) == max(1, len(centres))
+        pixels = np.zeros(height * width, bool)
+        for run in runs:
+            numbers = [int(word) for word in run.split()]
+            for start, length in zip(numbers[::2], numbers[1::2]):
+                assert not pixels[start - 1 : start - 1 + length].any(), "nuclei must not overlap"
+                pixels[start - 1 : start - 1 + length] = True
+        np.testing.assert_array_equal(pixels.reshape(width, height).T, label_image(out, name) > 0)
+
+
+def test_predict_with_flips_finds_the_same_discs(predicted, tmp_path):
+    folder = predicted[0].parent
+    flags = ["--weights", str(folder / "weights.npz"), "--images", str(folder / "images" / "grey.png")]
+    assert script.main(["predict", *flags, "--out", str(tmp_path)]) == {"images": 1, "nuclei": 2}
+
+
+def test_predict_with_the_weights_from_training(quick_run, predicted, tmp_path):
+    """The weights of a few steps find anything or nothing, but they load and run."""
+    images = predicted[0].parent / "images" / "rgb.png"
+    flags = ["--weights", str(quick_run[0] / "best.npz"), "--images", str(images), "--no-flips"]
+    assert script.main(["predict", *flags, "--out", str(tmp_path)])["images"] == 1
+
+
+def test_predict_with_the_shipped_weights(tmp_path):
+    """Without --weights, on pictures with a truth: well above what is found by chance."""
+    if not script.SHIPPED_WEIGHTS.exists():
+        pytest.skip("the package has no weights yet")
+    from tinynet.data import synthetic_nuclei
+    from tinynet.metrics import dice
+
+    sample = synthetic_nuclei(np.random.default_rng(5), size=128)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(sample.image).save(tmp_path / "images" / "a.png")
+    script.main(["predict", "--images", str(tmp_path / "images"), "--no-flips", "--out", str(tmp_path / "out")])
+    assert dice(sample.labels > 0, label_image(tmp_path / "out", "a") > 0) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({}, "no head.weight"), ({"head.weight": np.zeros((1, 1, 16, 1), np.float32)}, "down1.0.weight")],
+)
+def test_weights_of_another_model_are_refused(weights, message, tmp_path):
+    from tinynet.io import CheckpointError, save_checkpoint
+
+    save_checkpoint(tmp_path / "other.npz", {"model": weights})
+    with pytest.raises(CheckpointError, match=message):
+        script.main(["predict", "--weights", str(tmp_path / "other.npz"), "--images", str(tmp_path)])
+
+
+# ---------------------------------------------------------------------------------------- the script: evaluate
+def test_evaluate_writes_both_methods(tiny_data, predicted, tmp_path, capsys):
+    weights = str(predicted[0].parent / "weights.npz")
+    metrics = script.main(["evaluate", "--quick", "--no-flips", "--weights", weights, "--out", str(tmp_path)])
+    assert set(metrics) == {"mean_ap", "otsu_mean_ap"}
+    assert 0.2 < metrics["mean_ap"] <= 1  # a threshold does find nuclei
+    rows = rows_of(tmp_path / "scores.csv")
+    assert {row["method"] for row in rows} == {"Otsu + watershed", "U-Net"}
+    assert len(rows_of(tmp_path / "images.csv")) == 2  # one image, two methods
+    assert (tmp_path / "comparison.png").stat().st_size > 0
+    assert "Otsu + watershed" in capsys.readouterr().out
