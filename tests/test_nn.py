@@ -1,5 +1,8 @@
 """Modules, layers, initial values and the summary."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -40,6 +43,13 @@ class Branches(nn.Module):
         return self.blocks[1](self.again(self.blocks[0](x)))
 
 
+def test_importing_the_layers_is_light():
+    heavy = ("numba", "scipy", "matplotlib", "skimage", "cupy")
+    program = f"import sys, tinynet.nn, tinynet.optim, tinynet.io; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 # ---------------------------------------------------------------------------------------- Module
 def test_parameters_are_found_by_name_in_lists_and_only_once():
     assert [name for name, _ in Residual().named_parameters()] == ["scale", "conv.weight", "conv.bias"]
@@ -49,6 +59,13 @@ def test_parameters_are_found_by_name_in_lists_and_only_once():
     assert len(model.parameters()) == 4
     assert [name for name, _ in model.named_modules()] == ["", "blocks.0", "blocks.1", "blocks.1.0", "blocks.1.1"]
     assert [name for name, _ in model.named_buffers()] == ["count"] and model.buffers()[0] is model.count
+
+
+def test_tied_weights_are_one_parameter(rng):
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    assert [name for name, _ in model.named_parameters()] == ["0.weight"]
+    assert nn.summary(model, (1, 3)).parameters == 9
 
 
 def test_a_plain_tensor_is_no_parameter():
@@ -225,7 +242,7 @@ def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
     np.testing.assert_array_equal(back.data[kept], x.data[kept])
     np.testing.assert_array_equal(nn.MaxPool2d(2)(x).data, y.data)
     odd = tensor(rng, 1, 5, 5, 1)
-    assert nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(odd), (5, 5)).shape == odd.shape
+    assert nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(odd), size=(5, 5)).shape == odd.shape
 
 
 @pytest.mark.parametrize(
@@ -422,6 +439,12 @@ def test_summary_of_a_small_net_by_hand():
     assert model[3].random_state[2] == 0, "summary must not use up a dropout mask"
     text = str(s)
     assert "857" in text and "all" in text and "224 of 857 parameters are frozen" in text
+
+
+def test_multiply_adds_of_a_transposed_convolution_are_counted_from_its_input():
+    s = nn.summary(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), (2, 5, 7, 4))
+    assert s.rows[0].name == "model" and s.rows[0].shape == (2, 11, 15, 6)
+    assert s.multiply_adds == 2 * 5 * 7 * 4 * 9 * 3
 
 
 def test_summary_counts_a_shared_layer_once_and_names_what_no_layer_owns(rng):
