@@ -1,0 +1,190 @@
+"""Command lines: every field of a dataclass a flag, and errors that are sentences."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import tinynet as tn
+from tinynet import cli, nn
+from tinynet.cli import TrainingOptions, UsageError, option, parse, run, run_commands
+from tinynet.io import CheckpointError
+from tinynet.train import TrainingError
+
+
+@dataclass
+class Config(TrainingOptions):
+    epochs: int = option(40, "passes over the data", quick=2)
+    batch_size: int = option(8, "images in a step")
+    lr: float = option(1e-3, "learning rate, 100 % of it")
+    loss: str = option("dice", "what is minimised", choices=("dice", "bce"))
+    heads: int = option(1, "outputs", choices=(1, 3), quick=3)
+    augment: bool = option(True, "distort the images")
+    weights: str | None = option(None, "where to start from")
+    images: tuple[str, ...] = option((), "files", nargs="+")
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size is {self.batch_size}; at least 1 is needed")
+
+
+def test_without_flags_the_defaults_hold():
+    config = parse(Config, [])
+    assert config == Config()
+    assert (config.epochs, config.augment, config.weights, config.images) == (40, True, None, ())
+
+
+def test_flags_set_fields_in_their_types():
+    line = "--batch-size 4 --lr 1e-2 --loss bce --heads 3 --no-augment --weights a/b.npz --images x.png y.png --resume"
+    config = parse(Config, line.split())
+    assert (config.batch_size, config.lr, config.loss, config.heads) == (4, 0.01, "bce", 3)
+    assert config.augment is False and config.resume is True
+    assert config.weights == "a/b.npz" and config.images == ("x.png", "y.png")
+
+
+def test_quick_gives_way_to_what_is_given():
+    assert (parse(Config, ["--quick"]).epochs, parse(Config, ["--quick"]).heads) == (2, 3)
+    assert parse(Config, ["--quick", "--epochs", "40"]).epochs == 40, "although 40 is the default"
+    assert parse(Config, ["--no-quick"]).epochs == 40
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--batch-size four", r"--batch-size: invalid int value: 'four'"),
+        ("--loss mse", r"--loss: invalid choice: 'mse'"),
+        ("--heads 2", r"--heads: invalid choice: 2"),
+        ("--lerning-rate 1", r"unrecognized arguments: --lerning-rate 1"),
+        ("--batch 4", r"unrecognized arguments: --batch 4"),  # a shortened flag
+        ("--lr", r"--lr: expected one argument"),
+        ("--batch-size 0", r"--batch-size is 0; at least 1 is needed"),
+        ("--backend cude", r"--backend: invalid choice: 'cude'"),
+    ],
+)
+def test_a_senseless_line_names_the_flag(line, message):
+    with pytest.raises(UsageError, match=message + r"[\s\S]*\(see prog --help\)"):
+        parse(Config, line.split(), prog="prog")
+
+
+def test_a_flag_without_default_must_be_given():
+    @dataclass
+    class Needs:
+        images: str = option(help="what to look at")
+        out: str = option("", "where to", required=True)
+
+    assert parse(Needs, ["--images", "a", "--out", "b"]) == Needs(images="a", out="b")
+    with pytest.raises(UsageError, match="required: --images, --out"):
+        parse(Needs, [])
+
+
+def test_help_shows_defaults_and_every_flag(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit:
+        parse(Config, ["--help"], prog="prog", description="Two lines,\n  kept as they are.")
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    for wanted in (
+        "Two lines,\n  kept as they are.",
+        "passes over the data (default: 40, with --quick: 2)",
+        "learning rate, 100 % of it (default: 0.001)",
+        "--loss {dice,bce}",
+        "--augment, --no-augment",
+        "distort the images (default: yes)",
+        "--batch-size INT",
+    ):
+        assert wanted in text
+    assert "SUPPRESS" not in text and "default: None" not in text
+    for flag in ("quick", "data", "seed", "backend", "epochs", "out", "resume"):
+        assert f"--{flag}" in text
+
+
+def test_commands_call_their_function_with_their_config(capsys):
+    @dataclass
+    class Other:
+        images: str = option("", "what to look at", required=True)
+
+    def train(config):
+        """Train it.
+
+        More text.
+        """
+        return {"epochs": config.epochs}
+
+    def predict(config):
+        """Use it, 100 %."""
+        return {"images": config.images}
+
+    commands = {"train": (Config, train), "predict": (Other, predict)}
+    assert run_commands(commands, ["train", "--quick"]) == {"epochs": 2}
+    assert run_commands(commands, ["predict", "--images", "a"]) == {"images": "a"}
+    with pytest.raises(UsageError, match=r"--images \(see prog predict --help\)"):
+        run_commands(commands, ["predict"], prog="prog")
+    with pytest.raises(UsageError, match="invalid choice: 'eval'"):
+        run_commands(commands, ["eval"])
+    with pytest.raises(UsageError, match=r"required: \{train,predict\}"):
+        run_commands(commands, [])
+    with pytest.raises(SystemExit):
+        run_commands(commands, ["--help"])
+    text = capsys.readouterr().out
+    assert "Train it." in text and "Use it, 100 %." in text and "More text" not in text
+
+
+def failing(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (UsageError("unrecognized arguments: --x"), "unrecognized arguments: --x"),
+        (CheckpointError("last.npz is damaged"), "last.npz is damaged"),
+        (TrainingError("the loss is nan"), "the loss is nan"),
+        (FileNotFoundError(2, "No such file or directory", "a.zip"), "a.zip: No such file or directory"),
+        (ValueError("Adam: lr is -1"), "Adam: lr is -1"),
+    ],
+)
+def test_run_turns_what_a_user_can_mend_into_a_sentence(error, sentence, capsys, monkeypatch):
+    monkeypatch.delenv("TINYNET_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as exit:
+        run(failing(error))
+    assert exit.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0] == f"error: {sentence}" and printed.out == ""
+    assert ("TINYNET_TRACEBACK" in printed.err) == (type(error) is ValueError)
+    monkeypatch.setenv("TINYNET_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        run(failing(error))
+
+
+def test_run_leaves_the_rest_alone(capsys):
+    with pytest.raises(KeyError):
+        run(failing(KeyError("a mistake in the program")))
+    for main, code in ((failing(KeyboardInterrupt()), 130), (failing(SystemExit(130)), 130), (dict, 0)):
+        with pytest.raises(SystemExit) as exit:
+            run(main)
+        assert exit.value.code == code
+
+
+def test_settings_are_printed_first_with_sizes_and_parameters(capsys):
+    with tn.use_backend("reference"):
+        cli.print_settings(parse(Config, ["--lr", "0.5"]), nn.Linear(1000, 2), training_images=530)
+    lines = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    printed = {name.strip(): value.strip() for name, value in filter(lambda parts: len(parts) == 2, lines)}
+    assert printed["lr"] == "0.5" and printed["batch size"] == "8"
+    assert printed["backend"] == "reference", "the backend in use"
+    assert printed["training images"] == "530" and printed["parameters"] == "2,002"
+
+
+def test_importing_what_every_script_needs_is_light():
+    program = (
+        "import sys, tinynet.cli, tinynet.train; print(*{'numba', 'scipy', 'matplotlib', 'skimage'} & {*sys.modules})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == ""
