@@ -46,8 +46,8 @@ TOLERANCE = {
     "diameter": (1.25, 0),
     "axis ratio": (1.15, 0),
     "solidity": (1.0, 0.03),
-    "count": (1.5, 2),
-    "coverage": (1.5, 0.04),
+    "count": (1.7, 2),
+    "coverage": (1.7, 0.05),
     "touching": (1.0, 0.15),
     "foreground": (1.3, 0),
     "background": (1.3, 2),
@@ -70,7 +70,7 @@ def measure(sample) -> dict[str, list[float]]:
     return {
         "diameter": [r.equivalent_diameter_area for r in nuclei],
         "axis ratio": [r.axis_major_length / max(r.axis_minor_length, 1) for r in nuclei],
-        "solidity": [r.solidity for r in nuclei[:8]],  # convex hulls take long
+        "solidity": [r.solidity for r in nuclei[::3]],  # convex hulls take long
         "count": [len(nuclei) * 256**2 / labels.size],
         "coverage": [inside.mean()],
         "touching": [len(touching) / max(len(nuclei), 1)],

@@ -33,8 +33,8 @@ class Population:
 
 
 POPULATIONS = {
-    "fluorescence": Population(22.5, 0.5, 0.3, 0.43, 0.75, 17, 0.8, 0.33, (0.8, 5.0), 0.05),
-    "histology": Population(20.0, 0.34, 0.33, 0.66, 0.85, 28, 0.7, 0.40, (1.8, 6.0), 0.085),
+    "fluorescence": Population(22.0, 0.5, 0.3, 0.43, 0.75, 15.5, 0.85, 0.33, (0.8, 5.0), 0.05),
+    "histology": Population(20.0, 0.34, 0.33, 0.66, 0.85, 28, 0.75, 0.40, (1.8, 6.0), 0.09),
 }
 PLACEMENT_TRIES = 12
 TURN = 256  # directions in which an outline's radius is tabulated
@@ -173,7 +173,7 @@ def _per_nucleus(rng: np.random.Generator, labels: np.ndarray, spread: float) ->
 
 def _paint_fluorescence(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     shape = labels.shape
-    background = rng.choice([3.0, 12.0], p=[0.62, 0.38]) * np.exp(0.3 * rng.standard_normal())
+    background = rng.choice([3.0, 12.0], p=[0.58, 0.42]) * np.exp(0.3 * rng.standard_normal())
     brightness = max(_around(rng, 53, 0.58) - background, 12.0)
     texture = 0.11 * _smooth_noise(rng, shape, 2.5) + 0.05 * _smooth_noise(rng, shape, 1.0)
     texture *= np.minimum(_per_nucleus(rng, labels, 0.6), 2.2)  # some nuclei are smooth, some coarse
