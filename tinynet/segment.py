@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .checks import check_image
 from .data.nuclei import normalize
 from .instances import distance_watershed, drop_small, median_diameter, otsu_watershed, seeded_watershed
 
@@ -79,9 +80,9 @@ def size_at_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
-    """Maps of a normalised image brought to `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
+    """Maps of a normalised image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
 
-    flips: average over the image and its mirror images (left-right, up-down, both): a little better, four times the work.
+    flips: average over the image and its mirror images (left-right, up-down, both): a bit better, four times the work.
     """
     scaled = resize(image, size_at_scale(image.shape[:2], scale))
     axes = [(), (0,), (1,), (0, 1)] if flips else [()]
@@ -107,7 +108,7 @@ def segment(net: Net, image: np.ndarray, flips: bool = False) -> np.ndarray:
 
     flips: average over mirrored images and two scales, eight predictions in all; a little better, and slower.
     """
-    normal = normalize(image)
+    normal = normalize(check_image("segment", image))
     scale = estimate_scale(net, image)
     maps = predict_maps(net, normal, scale, flips)
     if flips:
@@ -123,17 +124,18 @@ def labels_at_scale(maps: np.ndarray, scale: float, size: tuple[int, int]) -> np
     """
     if scale < 1:
         return labels_from_maps(resize(maps.astype(np.float32), size), 1 / scale)
-    return resize_labels(labels_from_maps(maps), size)
+    labels = resize_labels(labels_from_maps(maps), size)
+    return drop_small(labels, 1)  # a thin one may lie between the image's pixels: number the others without a gap
 
 
 def estimate_scale(net: Net, image: np.ndarray) -> float:
     """The factor that brings the median nucleus of an image (H, W, 3) uint8 to `DIAMETER` pixels.
 
-    Three guesses start it: the median diameter that Otsu's method finds, its area-weighted median, and the image as it is.
-    At each the net predicts, and the nuclei found are measured. The median of the three is taken: each alone
+    Three guesses start it: the median diameter that Otsu's method finds, its area-weighted median, and the image as
+    it is. At each the net predicts, and the nuclei found are measured. The median of the three is taken: each alone
     goes wrong on some images, by more than a factor of 1.5, and then ruins them.
     """
-    normal = normalize(image)
+    normal = normalize(check_image("estimate_scale", image))
     baseline = otsu_watershed(image)
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
     found = []

@@ -1,0 +1,239 @@
+"""From a net and an image to nuclei: tiles without seams, the common scale, and nuclei back in the image's pixels."""
+
+import numpy as np
+import pytest
+from load_example import load_example
+
+import tinynet as tn
+from tinynet import nn, segment
+
+script = load_example("segmentation/unet_nuclei.py")
+
+
+def discs(height, width, centres, radius, level=200):
+    """A picture (H, W, 3) uint8 of bright discs on black, with nothing to guess about."""
+    y, x = np.ogrid[:height, :width]
+    picture = np.zeros((height, width, 3), np.uint8)
+    for cy, cx in centres:
+        picture[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = level
+    return picture
+
+
+def threshold_net(images):
+    """A net whose answer is known: the mask is what is brighter than 0.4."""
+    assert images.dtype == np.float32
+    assert images.shape[1] % 16 == images.shape[2] % 16 == 0
+    return (images.mean(axis=3, keepdims=True) > 0.4).astype(np.float32)
+
+
+def blind_net(images):
+    """A net that never finds anything."""
+    return np.zeros((*images.shape[:3], 1), np.float32)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    """(net, model): a U-Net with random weights, large enough that far pixels can be seen in the output."""
+    tn.seed(3)
+    model = script.UNet(heads=3).eval()
+
+    def net(images):
+        with tn.no_grad():
+            return model(tn.tensor(images)).numpy()
+
+    return net, model
+
+
+# ---------------------------------------------------------------------------------------- tiles
+@pytest.mark.parametrize(("size", "tile"), [((150, 330), 96), ((40, 300), 32), ((33, 70), 768), ((5, 3), 16)])
+def test_tiles_leave_no_seam(unet, size, tile):
+    net, _ = unet
+    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    height, width = size
+    padded = np.pad(image, ((0, -height % 16), (0, -width % 16), (0, 0)), mode="symmetric")
+    whole = net(padded[None])[0, :height, :width]
+    tiled = segment.predict_tiled(net, image, tile=tile)
+    assert tiled.shape == (*size, 3)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-6)
+
+
+def test_too_small_a_margin_shows_a_seam(unet):
+    """The test above can fail: with half the margin the same comparison sees the tiles."""
+    net, _ = unet
+    image = np.random.default_rng(0).random((32, 320, 3), dtype=np.float32)
+    tiled = segment.predict_tiled(net, image, tile=32, margin=48)
+    assert np.abs(tiled - net(image[None])[0]).max() > 1e-5
+
+
+def test_each_pixel_is_predicted_once_and_lands_where_it_belongs():
+    image = np.random.default_rng(0).random((70, 90, 3), dtype=np.float32)
+    tiled = segment.predict_tiled(lambda images: images, image, tile=16, margin=32)
+    np.testing.assert_array_equal(tiled, image)
+
+
+def test_the_margin_covers_what_a_pixel_depends_on(unet):
+    """Derivatives of single output pixels with respect to the input vanish beyond MARGIN, and not long before."""
+    _, model = unet
+    size, reached = 288, 0
+    x = np.random.default_rng(0).random((1, size, size, 3), dtype=np.float32)
+    for centre in (128, 133, 138, 143):  # how far it reaches depends on the place within 16 pixels
+        image = tn.tensor(x, requires_grad=True)
+        model.logits(image)[0, centre, centre, 0].backward()
+        seen = np.argwhere(image.grad.numpy()[0].any(axis=2))
+        reached = max(reached, int(np.abs(seen - centre).max()))
+    assert 100 <= reached <= segment.MARGIN
+    for field in nn.summary(model, (1, 32, 32, 3)).rows[-1].field:
+        assert reached <= max(field.reach) <= segment.MARGIN
+        assert field.size == 204
+
+
+@pytest.mark.parametrize("sizes", [{"tile": 100}, {"tile": 0}, {"margin": 100}, {"margin": -16}])
+def test_tile_and_margin_must_fit_the_net(sizes):
+    with pytest.raises(ValueError, match=r"predict_tiled: tile -?\d+ and margin -?\d+ must be multiples of 16"):
+        segment.predict_tiled(blind_net, np.zeros((32, 32, 3), np.float32), **sizes)
+
+
+# ---------------------------------------------------------------------------------------- sizes
+def test_resize():
+    image = np.random.default_rng(0).random((20, 30, 2), dtype=np.float32)
+    assert segment.resize(image, (20, 30)) is image
+    for size in ((40, 45), (7, 11), (1, 1)):
+        other = segment.resize(image, size)
+        assert (other.shape, other.dtype) == ((*size, 2), np.float32)
+        assert other.mean(axis=(0, 1)) == pytest.approx(image.mean(axis=(0, 1)), abs=0.03)
+    ramp = np.tile(np.arange(10, dtype=np.float32)[:, None, None], (1, 4, 1))
+    np.testing.assert_allclose(segment.resize(ramp, (20, 4))[2:-2, 0, 0], np.arange(0.75, 8.5, 0.5), atol=1e-5)
+
+
+def test_resize_labels():
+    labels = np.array([[0, 7], [3, 3]], np.int32)
+    np.testing.assert_array_equal(segment.resize_labels(labels, (4, 4)), labels.repeat(2, axis=0).repeat(2, axis=1))
+    np.testing.assert_array_equal(segment.resize_labels(labels.repeat(3, axis=0), (2, 2)), labels)
+    assert set(np.unique(segment.resize_labels(labels, (5, 9)))) <= {0, 3, 7}
+
+
+def test_size_at_scale():
+    assert segment.size_at_scale((100, 51), 0.5) == (50, 26)
+    assert segment.size_at_scale((100, 8), 0.12) == (16, 16)
+
+
+def test_mirrored_predictions_come_back_in_place(unet):
+    image = np.random.default_rng(0).random((32, 48, 3), dtype=np.float32)
+    maps = segment.predict_maps(lambda images: images, image, 1.0, flips=True)
+    np.testing.assert_allclose(maps, image, atol=1e-6)
+    net, _ = unet
+    once, flipped = (segment.predict_maps(net, image, 1.0, flips) for flips in (False, True))
+    assert np.abs(once - flipped).max() > 1e-4  # a net is not symmetric, so the mean is another one
+    mirrored = segment.predict_maps(net, np.ascontiguousarray(image[:, ::-1]), 1.0, flips=True)
+    np.testing.assert_allclose(mirrored[:, ::-1], flipped, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------- the common scale
+@pytest.mark.parametrize("radius", [5, 12, 30])
+def test_the_scale_is_found(radius):
+    step = 3 * radius
+    centres = [(y, x) for y in range(step, 4 * step, step) for x in range(step, 4 * step, step)]
+    image = discs(4 * step + 7, 4 * step + 7, centres, radius)
+    assert segment.estimate_scale(threshold_net, image) == pytest.approx(segment.DIAMETER / (2 * radius), rel=0.1)
+
+
+def test_the_scale_follows_the_net_where_otsu_sees_something_else():
+    """Discs of two sizes, of which this net knows only the dim small ones: the bright large ones are not its nuclei."""
+    image = discs(160, 160, [(40, 40), (40, 120)], 30, level=250)
+    small = [(100, 20), (100, 60), (100, 100), (100, 140), (140, 40), (140, 80), (140, 120)]
+    image = np.maximum(image, discs(160, 160, small, 8, level=130))
+
+    def net(images):
+        grey = images.mean(axis=3, keepdims=True)
+        return ((grey > 0.3) & (grey < 0.7)).astype(np.float32)
+
+    assert segment.estimate_scale(net, image) == pytest.approx(segment.DIAMETER / 16, rel=0.2)
+
+
+def test_without_nuclei_the_scale_is_one():
+    assert segment.estimate_scale(blind_net, np.zeros((40, 50, 3), np.uint8)) == 1
+
+
+def test_the_scale_has_limits():
+    assert segment.estimate_scale(threshold_net, discs(700, 700, [(350, 350)], 300)) == segment.SCALE_LIMITS[0]
+
+
+# ---------------------------------------------------------------------------------------- nuclei
+def test_labels_from_one_map_separate_discs_that_touch():
+    mask = discs(60, 90, [(30, 30), (30, 52)], 12)[:, :, :1] / 200
+    labels = segment.labels_from_maps(mask.astype(np.float32))
+    assert labels.max() == 2
+    assert labels[30, 30] != labels[30, 52]
+    np.testing.assert_array_equal(labels > 0, mask[:, :, 0] > 0.5)
+
+
+def test_labels_from_three_maps_are_cut_along_the_border():
+    """A bar, one nucleus by its shape, is two by its border map."""
+    maps = np.zeros((40, 80, 3), np.float32)
+    maps[10:30, 10:70, 0] = 1
+    assert segment.labels_from_maps(maps).max() == 1
+    maps[10:30, 39:41, 1] = 1
+    labels = segment.labels_from_maps(maps)
+    assert labels.max() == 2
+    assert labels[20, 20] != labels[20, 60]
+    np.testing.assert_array_equal(labels > 0, maps[:, :, 0] > 0.5)  # the border itself is given back
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_small_things_are_dropped_in_proportion_to_the_zoom(heads):
+    maps = np.zeros((64, 64, heads), np.float32)
+    maps[:9, :9, 0] = 1  # 81 pixels, below MIN_AREA at the common scale
+    assert segment.labels_from_maps(maps).max() == 0
+    assert segment.labels_from_maps(maps, zoom=0.5).max() == 1
+    maps[:, :, 0] = 0
+    maps[:18, :18, 0] = 1  # 324 pixels, below MIN_AREA at a zoom of two
+    assert segment.labels_from_maps(maps).max() == 1
+    assert segment.labels_from_maps(maps, zoom=2.0).max() == 0
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("radius", [6, 12, 26])
+def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
+    """Scales above and below one: as many nuclei as discs, and nearly their pixels."""
+    step = 3 * radius
+    centres = [(y, x) for y in (step, 2 * step) for x in (step, 2 * step, 3 * step)]
+    image = discs(3 * step + 1, 4 * step + 5, centres, radius)
+    labels = segment.segment(threshold_net, image, flips)
+    assert (labels.shape, labels.dtype) == (image.shape[:2], np.int32)
+    assert sorted(labels[centre] for centre in centres) == list(range(1, 7)) == list(np.unique(labels)[1:])
+    truth, found = image[:, :, 0] > 0, labels > 0
+    assert (truth & found).sum() / (truth | found).sum() > 0.85
+
+
+def test_a_nucleus_that_vanishes_in_the_images_pixels_leaves_no_gap_in_the_numbers():
+    """At a scale of five, a line of two pixels can lie between all pixels of the image."""
+    maps = np.zeros((200, 200, 3), np.float32)
+    maps[0:2, :, 0] = 1  # image rows are sampled at 2, 7, 12, ...
+    maps[100:130, 100:130, 0] = 1
+    assert segment.labels_from_maps(maps).max() == 2
+    labels = segment.labels_at_scale(maps, 5.0, (40, 40))
+    np.testing.assert_array_equal(np.unique(labels), [0, 1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (17, 3), (40, 64)])
+@pytest.mark.parametrize("net", [blind_net, threshold_net])
+@pytest.mark.parametrize("level", [0, 255])
+def test_empty_and_tiny_images(size, net, level):
+    labels = segment.segment(net, np.full((*size, 3), level, np.uint8), flips=True)
+    assert (labels.shape, labels.dtype) == (size, np.int32)
+    assert labels.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((20, 20), np.uint8), r"image has shape \(20, 20\)"),
+        (np.zeros((20, 20, 4), np.uint8), r"image has shape \(20, 20, 4\)"),
+        (np.zeros((0, 20, 3), np.uint8), r"image has shape \(0, 20, 3\)"),
+        (np.zeros((20, 20, 3), np.float32), "image has dtype float32, uint8 is needed"),
+    ],
+)
+def test_an_image_must_be_rgb8(image, message):
+    for function in (segment.segment, segment.estimate_scale):
+        with pytest.raises((TypeError, ValueError), match=f"^(segment|estimate_scale): {message}"):
+            function(blind_net, image)
