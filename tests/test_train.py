@@ -20,7 +20,7 @@ import tinynet as tn
 from tinynet import nn
 from tinynet.data.loader import DataLoader
 from tinynet.io import CheckpointError, load_checkpoint, load_weights
-from tinynet.optim import SGD, Adam, CosineDecay, ReduceOnPlateau, WeightAverage
+from tinynet.optim import SGD, Adam, CosineDecay, ReduceOnPlateau, WeightAverage, clip_grad_norm
 from tinynet.train import Trainer, TrainingError
 
 EPOCHS, BATCHES = 4, 4
@@ -141,6 +141,24 @@ def test_a_run_learns_and_writes_its_files(tmp_path, capsys, monkeypatch):
     assert len(printed) == 4 and printed[3].startswith("epoch 4/4") and "val_loss" in printed[3]
 
 
+def test_training_is_the_plain_loop(tmp_path):
+    trained = Run(tmp_path)
+    trained.fit(2)
+    plain = Run("unused")
+    trainer = plain.trainer
+    for epoch in range(2):
+        for x, y in plain.loader.batches(epoch):
+            plain.optimizer.zero_grad()
+            plain.loss(tn.tensor(x), tn.tensor(y)).backward()
+            assert clip_grad_norm(plain.model.parameters(), trainer.max_norm) > trainer.max_norm
+            plain.optimizer.step()
+            trainer.schedule.step()
+            trainer.average.update()
+    for name in ("model", "optimizer", "average", "schedule"):
+        found, wanted = (getattr(t, name).state_dict() for t in (trained.trainer, trainer))
+        np.testing.assert_equal(found, wanted)
+
+
 def test_training_loss_is_the_mean_over_examples_not_over_batches(tmp_path):
     losses, sizes = [], []
     run = Run(tmp_path)
@@ -153,9 +171,9 @@ def test_training_loss_is_the_mean_over_examples_not_over_batches(tmp_path):
         return loss
 
     run.trainer.loss = recorded
-    metrics = run.fit(1, validate=None)
-    assert sizes == [4, 4, 4, 2]
-    assert metrics["train_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-12)
+    metrics = run.fit(2, validate=None)
+    assert sizes == 2 * [4, 4, 4, 2]
+    assert metrics["train_loss"] == pytest.approx(np.average(losses[4:], weights=sizes[4:]), rel=1e-12)
 
 
 def test_validation_and_pictures_see_the_averaged_weights_without_dropout(tmp_path):
@@ -181,7 +199,7 @@ def test_validation_and_pictures_see_the_averaged_weights_without_dropout(tmp_pa
 
 @pytest.mark.parametrize("mode, best_epoch", [("min", 3), ("max", 2)])
 def test_best_weights_are_those_of_the_best_epoch(tmp_path, mode, best_epoch):
-    scores = iter([math.nan, 0.9, 0.2, 0.5])
+    scores = iter([math.nan, 0.9, 0.2, math.nan])
     Run(tmp_path).fit(validate=lambda: {"score": next(scores)}, best=("score", mode))
     _, meta = load_checkpoint(tmp_path / "best.npz")
     assert meta["metrics"]["epoch"] == best_epoch
@@ -497,6 +515,16 @@ def test_a_loss_with_unlucky_batches_goes_on(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------- odds and ends
+def test_a_slow_first_step_is_explained_and_a_quick_one_not(tmp_path, capsys, monkeypatch):
+    Run(tmp_path).fit(1)
+    assert "compiled" not in capsys.readouterr().out
+    monkeypatch.setattr("tinynet.train.SECONDS_BEFORE_NOTICE", 0.01)
+    run = Run(tmp_path)
+    run.on_call[1] = run.on_call[2] = lambda: time.sleep(0.2)
+    run.fit(1)
+    assert capsys.readouterr().out.count("compiled on first use") == 1
+
+
 def test_fit_says_what_is_wrong_with_its_arguments(tmp_path):
     with pytest.raises(ValueError, match="epochs is 0"):
         Run(tmp_path).fit(0)

@@ -53,6 +53,7 @@ from .tensor import Tensor, no_grad
 DIVERGED = 1e6
 # Drawing the curve takes a fraction of a second: at most so often, or it would slow down runs with short epochs.
 SECONDS_BETWEEN_CURVES = 3.0
+SECONDS_BEFORE_NOTICE = 4.0  # that the first step compiles kernels
 FILES = ("config.json", "metrics.csv", "curve.png", "best.npz", "last.npz")
 
 
@@ -507,7 +508,7 @@ def _ctrl_c() -> Iterator[threading.Event]:
 def _notice_when_slow(first: bool) -> Iterator[None]:
     """Say why, if the very first step takes longer than a user may expect."""
     text = "the first step takes longer: kernels are compiled on first use, and kept for the next time"
-    timer = threading.Timer(4.0, print, [text], {"flush": True})
+    timer = threading.Timer(SECONDS_BEFORE_NOTICE, print, [text], {"flush": True})
     timer.daemon = True
     if first:
         timer.start()
