@@ -1,11 +1,18 @@
 """Small data sets on disk for the data tests: Kaggle's layout and a user's own folders."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+REAL_ZIP = Path(os.environ.get("TINYNET_DATA", "")) / "dsb2018/stage1_train.zip"
+real_data = pytest.mark.skipif(
+    not REAL_ZIP.exists(), reason="TINYNET_DATA names no folder with dsb2018/stage1_train.zip"
+)
 
 
 def png(array: np.ndarray) -> bytes:

@@ -1,15 +1,13 @@
 """Reading nuclei images: both layouts, every pixel format, and everything that can be wrong with a file."""
 
 import io
-import os
 import warnings
 import zipfile
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
-from nuclei_files import kaggle_files, png, squares, tiff, write_folder, write_zip
+from nuclei_files import REAL_ZIP, kaggle_files, png, real_data, squares, tiff, write_folder, write_zip
 from PIL import Image
 
 from tinynet.data import files as files_module
@@ -17,11 +15,6 @@ from tinynet.data import make_split, nuclei
 from tinynet.data.files import DataError, ImageFiles, to_rgb8
 
 RNG = np.random.default_rng(0)
-REAL = os.environ.get("TINYNET_DATA")
-real_data = pytest.mark.skipif(
-    not REAL or not (Path(REAL) / "dsb2018/stage1_train.zip").exists(),
-    reason="TINYNET_DATA names no folder with dsb2018/stage1_train.zip",
-)
 
 
 def one_read(path):
@@ -393,7 +386,7 @@ def test_validation_is_drawn_in_whole_groups_by_seed():
 def test_some_real_images():
     rows = {row["id"]: row for row in nuclei.split_table()}
     ids = sorted(rows)[:8] + [i for i in sorted(rows) if rows[i]["kind"] == "histology"][:3]
-    samples = nuclei.read_nuclei(Path(REAL) / "dsb2018/stage1_train.zip", ids=ids)
+    samples = nuclei.read_nuclei(REAL_ZIP, ids=ids)
     assert [s.id for s in samples] == sorted(set(ids))
     for sample in samples:
         assert sample.kind == rows[sample.id]["kind"] and sample.group == rows[sample.id]["group"]
@@ -404,7 +397,7 @@ def test_some_real_images():
 @real_data
 @pytest.mark.slow
 def test_all_real_images_and_their_split(tmp_path):
-    samples = nuclei.read_nuclei(Path(REAL) / "dsb2018/stage1_train.zip")
+    samples = nuclei.read_nuclei(REAL_ZIP)
     assert len(samples) == 664
     assert sum(int(s.labels.max()) for s in samples) == 28_986
     rows = {row["id"]: row for row in nuclei.split_table()}

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 # A member that unpacks to more than this is refused before it is read. The largest honest images (whole microscope
@@ -20,8 +20,6 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 MAX_MEMBER_BYTES = 512 * 2**20
 # Pillow raises above twice its own limit; TIFF files read by tifffile are held to the same number of pixels.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a half-read image is an error, never a half-grey picture
 
 
 class DataError(ValueError):
