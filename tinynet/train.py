@@ -526,4 +526,4 @@ def _writing(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"could not write {error.filename or path}: {error.strerror or error}") from error
+        raise CheckpointError(f"could not write {path}: {error.strerror or error}") from error
