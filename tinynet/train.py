@@ -187,7 +187,8 @@ class Trainer:
                 progress.loss_sum += loss * len(batch[0])
                 progress.examples += len(batch[0])
                 progress.seconds = seconds_before + time.monotonic() - started
-                bar.set_postfix_str(f"loss {progress.loss_sum / progress.examples:.4g}, lr {self.optimizer.lr:.2g}")
+                so_far = f"loss {progress.loss_sum / progress.examples:.4g}, lr {self.optimizer.lr:.2g}"
+                bar.set_postfix_str(so_far, refresh=False)  # tqdm redraws ten times a second, not at every batch
                 if interrupted.is_set():
                     return
 
