@@ -45,6 +45,8 @@ _MODULES = {
     "io",
     "metrics",
     "instances",
+    "segment",
+    "cli",
     "train",
     "viz",
     "kernels",

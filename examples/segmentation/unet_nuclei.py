@@ -15,6 +15,7 @@ Nature Methods 2019 (BBBC038).
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import option, run_commands
+from tinynet.cli import TrainingOptions, option, run, run_commands
 
+WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
 SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
 
 
@@ -102,23 +104,19 @@ def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 
 # ---------------------------------------------------------------------------------------------- train
 @dataclass
-class TrainConfig:
-    data: str = option("", "zip or folder of images with masks; 'synthetic'; default: real data if found, else synthetic")
+class TrainConfig(TrainingOptions):
+    data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
     out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures")
     heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
     loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
-    native: bool = option(False, "crops at the images' own resolution instead of one nucleus size")
-    epochs: int = option(30, "epochs of `crops` crops")
-    crops: int = option(2000, "crops per epoch")
-    size: int = option(128, "crop height and width, pixels")
+    native: bool = option(False, "crops at the images' own resolution, not brought to one nucleus size")
+    epochs: int = option(30, "epochs of --crops crops", quick=2)
+    crops: int = option(2000, "crops per epoch", quick=16)
+    size: int = option(128, "height and width of a crop, pixels", quick=64)
     batch_size: int = option(8, "crops per step")
-    lr: float = option(1e-3, "highest learning rate (AdamW; warm-up, then cosine)")
+    lr: float = option(1e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     weight_decay: float = option(1e-4, "decoupled weight decay")
-    average: float = option(0.998, "decay of the running average of the weights that is used in the end")
-    seed: int = option(0, "seed of initial weights, dropout, crops and synthetic images")
-    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
-    resume: bool = option(False, "go on from the last checkpoint in --out")
-    quick: bool = option(False, "a few small steps, to see that everything works")
+    average: float = option(0.998, "decay of the running average of the weights, which is what is kept", quick=0.8)
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -127,8 +125,6 @@ def train(config: TrainConfig) -> dict[str, float]:
     from tinynet.optim import AdamW, CosineDecay, WeightAverage
     from tinynet.train import Trainer
 
-    if config.quick:
-        config.data, config.epochs, config.crops, config.size = "synthetic", 2, 16, 64
     samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
     tn.seed(config.seed)
     model = UNet(config.heads)
@@ -149,7 +145,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         return three_head_loss(logits, targets) if config.heads == 3 else mask_loss(logits, targets, config.loss)
 
     watched = ValidationCrops(held_out, config.heads, diameter, count=4 if config.quick else 32)
-    trainer = Trainer(model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config)
+    trainer = Trainer(
+        model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config
+    )
     with tn.use_backend(config.backend):
         metrics = trainer.fit(
             loader,
@@ -160,20 +158,31 @@ def train(config: TrainConfig) -> dict[str, float]:
             resume=config.resume,
         )
     print(f"pictures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
-    print(f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz --data {config.data or 'PATH'}")
+    print(
+        f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz"
+        + (f" --data {config.data}" * bool(config.data))
+    )
     return metrics
 
 
-def load_data(data: str, seed: int, quick: bool = False) -> tuple[list, list, str]:
-    """(training samples, held-out samples, where they come from) for a path, 'synthetic', or '' for what is at hand."""
-    from tinynet.data import data_path, read_nuclei, split, synthetic_set
+def load_data(data: str | None, seed: int, quick: bool) -> tuple[list, list, str]:
+    """(training samples, held-out samples, where they come from) for a path, 'synthetic', or None: what is at hand."""
+    from tinynet.data import data_path, read_nuclei, split
 
-    path = None if data == "synthetic" else data_path("nuclei", data or None)
+    path = None if data == "synthetic" or (quick and data is None) else data_path("dsb2018/stage1_train.zip", data)
     if path is not None:
         return *split(read_nuclei(path)), str(path)
-    counts = (8, 4) if quick else (160, 40)
-    train_set, held_out = (synthetic_set(count, seed + i) for i, count in enumerate(counts))
-    return train_set, held_out, "synthetic nuclei"
+    train_count, held_out_count = (8, 4) if quick else (160, 40)
+    return synthetic_set(train_count, (seed, 0)), synthetic_set(held_out_count, (seed, 1)), "synthetic nuclei"
+
+
+def synthetic_set(count: int, key: tuple[int, int]) -> list:
+    """Synthetic images, every fourth of them histology; the same for the same key, different for different ones."""
+    from tinynet.data import synthetic_nuclei
+
+    kinds = ["histology" if i % 4 == 3 else "fluorescence" for i in range(count)]
+    samples = [synthetic_nuclei(np.random.default_rng((*key, i)), kind) for i, kind in enumerate(kinds)]
+    return [dataclasses.replace(sample, id=f"{i:03d}", group=str(i)) for i, sample in enumerate(samples)]
 
 
 class ValidationCrops:
@@ -228,14 +237,14 @@ def middle_view(sample, size: int, diameter: float | None) -> tuple[np.ndarray, 
 # ---------------------------------------------------------------------------------------------- predict
 @dataclass
 class PredictConfig:
-    images: str = option("", "zip, folder or image file; several with commas between", required=True)
-    weights: str = option("", "weights from training; default: those shipped with tinynet (three heads)")
+    images: tuple[str, ...] = option((), "zip archives, folders or image files", nargs="+", required=True)
+    weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
     flips: bool = option(True, "average over mirrored images and two scales: better, and eight times the work")
     backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
 
 
-def load_net(weights: str) -> tuple[tn.segment.Net, UNet]:
+def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet]:
     """The net as a function on arrays, and the model; its number of heads is read from the weights file."""
     from tinynet.io import CheckpointError, load_checkpoint, load_weights
 
@@ -267,7 +276,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
     names, all_labels, measurements = [], [], []
     with tn.use_backend(config.backend):
-        for name, image in tqdm(read_images(config.images.split(",")), "images", disable=not sys.stderr.isatty()):
+        for name, image in tqdm(read_images(config.images), "images", disable=not sys.stderr.isatty()):
             labels = tn.segment.segment(net, image, config.flips)
             if labels.max() > np.iinfo(np.uint16).max:
                 raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
@@ -287,8 +296,8 @@ def predict(config: PredictConfig) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- evaluate
 @dataclass
 class EvaluateConfig:
-    data: str = option("", "zip or folder of images with masks; 'synthetic'; default: real data if found, else synthetic")
-    weights: str = option("", "weights from training; default: those shipped with tinynet (three heads)")
+    data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
+    weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))
     flips: bool = option(True, "average over mirrored images and two scales")
     out: str = option("out/unet_nuclei/evaluation", "folder for tables and pictures")
@@ -301,7 +310,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     """Mean AP as Kaggle defines it, AP at IoU 0.5, Dice and IoU, by kind of image, beside Otsu + watershed."""
     from tinynet import metrics, viz
 
-    training, validation, source = load_data("synthetic" if config.quick else config.data, config.seed, config.quick)
+    training, validation, source = load_data(config.data, config.seed, config.quick)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
     net, _ = load_net(config.weights)
     print(f"data: {source}: {len(samples)} images ({config.split}); weights: {config.weights or SHIPPED_WEIGHTS}")
@@ -342,4 +351,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

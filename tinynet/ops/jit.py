@@ -20,7 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
+# Between two kernels, Numba's OpenMP threads would spin on their cores to be ready at once. Where anything else
+# runs (the loader's threads, another program), a spinning thread keeps the core from the one that everybody waits
+# for: measured, a training step then takes 3 to 8 times as long. Asleep they cost 5 microseconds a kernel. OpenMP
+# reads this when it is loaded; who sets the variable has the last word.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numba  # noqa: E402
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
 

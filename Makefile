@@ -1,0 +1,37 @@
+# The two commands of the README, and those of a developer. Everything is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := out/demo
+
+.PHONY: demo test test-all lint bench clean
+
+demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about two minutes, score it, draw pictures
+	$(BIN)/python examples/segmentation/unet_nuclei.py train --data synthetic --epochs 8 --crops 800 --loss bce+dice \
+		--average 0.99 --lr 0.002 --out $(DEMO)
+	$(BIN)/python examples/segmentation/unet_nuclei.py evaluate --data synthetic --weights $(DEMO)/best.npz --no-flips \
+		--out $(DEMO)
+
+test: .venv/test.stamp  ## the quick tests, under six minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: .venv/test.stamp  ## all tests, the long ones too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/core.stamp  ## a training step of the U-Net beside a textbook one (and PyTorch, where it is installed)
+	$(BIN)/python -m tests.bench_unet_step
+
+clean:
+	rm -rf .venv out build dist *.egg-info
+
+.venv/core.stamp: setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test.stamp: .venv/core.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
