@@ -77,13 +77,15 @@ def test_palette_label_image_gives_indices_and_full_coverage_has_no_background(t
     np.testing.assert_array_equal(sample.labels, labels)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P", "I;16", "I"])
 def test_masks_of_every_mode(tmp_path, mode):
     files = kaggle_files("a", squares())
     for name in [n for n in files if "/masks/" in n]:
         mask = Image.open(io.BytesIO(files[name]))
         if mode == "RGBA":  # opaque everywhere: alpha must not count as foreground
             mask = mask.convert("RGB")
+        if mode == "I;16":
+            mask = Image.fromarray(np.asarray(mask).astype(np.uint16) * 257)
         buffer = io.BytesIO()
         mask.convert(mode).save(buffer, "PNG")
         files[name] = buffer.getvalue()
@@ -242,6 +244,9 @@ def test_image_without_masks_or_labels(tmp_path):
     files["b/images/b.png"] = files["a/images/a.png"]
     with pytest.raises(DataError, match=r"b/images/b\.png: need its masks"):
         nuclei.read_nuclei(write_zip(tmp_path / "x.zip", files))
+    alone = write_folder(tmp_path / "alone", {"images/x.png": png(GREY16), "images/y.png": png(GREY16)})
+    with pytest.raises(DataError, match=r"x\.png: need exactly one label image .* in labels/, found 0"):
+        nuclei.read_nuclei(alone)
     own = {"images/x.png": png(GREY16), "images/y.png": png(GREY16), "labels/x.png": png(GREY16)}
     with pytest.raises(DataError, match=r"y\.png: need exactly one label image"):
         nuclei.read_nuclei(write_folder(tmp_path / "own", own))

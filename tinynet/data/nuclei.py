@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from tinynet.data.files import DataError, ImageFiles, decode, to_rgb8
 
@@ -78,7 +79,7 @@ def read_nuclei(path: str | Path, ids: Iterable[str] | None = None, progress: bo
 def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
     """What belongs together: {id: (image name, mask names or [label image name])}, sorted by id."""
     paths = [PurePosixPath(name) for name in files.names]
-    own = any(p.parent.name == "labels" for p in paths)
+    own = any(p.parent.name == "labels" or str(p.parent) == "images" for p in paths)
     images: dict[str, str] = {}
     labels: dict[str, list[str]] = {}
     for p in paths:
@@ -111,7 +112,7 @@ def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], sk
                 f"its image has {shape[1]} x {shape[0]} (width x height)"
             )
         if mask.mode not in ("L", "1"):
-            mask = mask.convert("RGB").convert("L")  # by way of RGB, so that alpha cannot count as foreground
+            mask = _nonzero(mask)
         box = mask.getbbox()  # a nucleus is small: paint its bounding box, not the whole image
         if box is None:
             skipped.append(files.where(name))
@@ -125,6 +126,13 @@ def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], sk
         count += 1
         part[free] = count
     return labels
+
+
+def _nonzero(mask: Image.Image) -> Image.Image:
+    """A mask of any mode as black and white: what is not black is nucleus, whatever alpha says."""
+    deep = mask.mode.startswith(("I", "F"))  # 16 bits and more: Pillow's conversion to RGB would clip or refuse
+    values = np.atleast_3d(np.asarray(mask if deep else mask.convert("RGB")))
+    return Image.fromarray(np.where((values > 0).any(axis=2), 255, 0).astype(np.uint8))
 
 
 def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.ndarray:
