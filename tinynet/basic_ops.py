@@ -53,7 +53,16 @@ def _one(op: str, x: Any, name: str = "x") -> Any:
     """Check the argument of an operation on one array. Raises TypeError."""
     if not (hasattr(x, "dtype") or _is_scalar(x)):
         raise TypeError(f"{op}: {name} is a {type(x).__name__}; a Tensor, an array or a number is needed")
-    return x if hasattr(x, "dtype") else np.asarray(x, np.float32 if isinstance(x, float) else None)
+    if not hasattr(x, "dtype"):
+        return np.asarray(x, np.float32 if isinstance(x, float) else None)
+    _check_real(op, x, name)
+    return x
+
+
+def _check_real(op: str, x: Any, name: str) -> None:
+    """Refuse complex numbers, of which NumPy would drop the imaginary part, and text, dates and objects."""
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{op}: {name} has dtype {x.dtype}; real numbers or booleans are needed")
 
 
 def _one_float(op: str, x: Any) -> Any:
@@ -70,6 +79,8 @@ def _two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[
     for name, a in zip(names, (x, y)):
         if not (hasattr(a, "dtype") or _is_scalar(a)):
             raise TypeError(f"{op}: {name} is a {type(a).__name__}; a Tensor, an array or a number is needed")
+        if hasattr(a, "dtype"):
+            _check_real(op, a, name)
     # NumPy would let a NumPy scalar decide the dtype: np.float64(2) * float32 array is float64.
     if _is_array(x) and isinstance(y, np.generic):
         y = y.item()
@@ -469,46 +480,49 @@ def less_equal(x: Any, y: Any) -> Any:
 
 def greater(x: Any, y: Any) -> Any:
     """x > y, elementwise: booleans, without history."""
-    return less(y, x)
+    return _no_history(lambda a, b: a > b, *_two("greater", x, y))
 
 
 def greater_equal(x: Any, y: Any) -> Any:
     """x >= y, elementwise: booleans, without history."""
-    return less_equal(y, x)
+    return _no_history(lambda a, b: a >= b, *_two("greater_equal", x, y))
 
 
-def _booleans(op: str, *arrays: Any) -> tuple:
-    for a in arrays:
+def _booleans(op: str, **arrays: Any) -> tuple:
+    """The arguments, all boolean. Raises TypeError."""
+    for name, a in arrays.items():
         dtype = getattr(a, "dtype", np.dtype(type(a)))
         if dtype.kind != "b":
-            raise TypeError(f"{op}: booleans are needed, got {dtype}; compare first, e.g. x != 0")
-    return arrays
+            raise TypeError(f"{op}: {name} has dtype {dtype}; booleans are needed: compare first, e.g. x != 0")
+    return tuple(arrays.values())
 
 
 def logical_not(x: Any) -> Any:
     """not x, elementwise, for a boolean array. Also `~x`."""
-    return _no_history(lambda a: ~a, *_booleans("logical_not", _one("logical_not", x)))
+    return _no_history(lambda a: ~a, *_booleans("logical_not", x=_one("logical_not", x)))
 
 
 def logical_and(x: Any, y: Any) -> Any:
     """x and y, elementwise, for boolean arrays. Also `x & y`."""
-    return _no_history(lambda a, b: a & b, *_booleans("logical_and", *_two("logical_and", x, y)))
+    x, y = _two("logical_and", x, y)
+    return _no_history(lambda a, b: a & b, *_booleans("logical_and", x=x, y=y))
 
 
 def logical_or(x: Any, y: Any) -> Any:
     """x or y, elementwise, for boolean arrays. Also `x | y`."""
-    return _no_history(lambda a, b: a | b, *_booleans("logical_or", *_two("logical_or", x, y)))
+    x, y = _two("logical_or", x, y)
+    return _no_history(lambda a, b: a | b, *_booleans("logical_or", x=x, y=y))
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether any element along `axis` is True, for a boolean array."""
-    (x,) = _booleans("any", _one("any", x))
+    (x,) = _booleans("any", x=_one("any", x))
     return _no_history(lambda a: a.any(axis=_axes("any", a, axis), keepdims=keepdims), x)
 
 
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether all elements along `axis` are True, for a boolean array."""
-    (x,) = _booleans("all", _one("all", x))
+    (x,) = _booleans("all", x=_one("all", x))
     return _no_history(lambda a: a.all(axis=_axes("all", a, axis), keepdims=keepdims), x)
 
 
@@ -531,7 +545,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
     What was not chosen gets the gradient 0, whatever the upstream gradient is there: inf and nan included.
     """
-    _booleans("where", condition)
+    _booleans("where", condition=condition)
     if not hasattr(condition, "dtype"):
         condition = np.asarray(condition)
     x, y = _two("where", x, y)
@@ -784,6 +798,8 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
 
 def _same_kind(op: str, arrays: Sequence[Any]) -> list[Any]:
     """Check the arrays of concat and stack: at least one, all of the same dtype."""
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(f"{op}: arrays is a {type(arrays).__name__}; a list or tuple of Tensors or arrays is needed")
     if not arrays:
         raise ValueError(f"{op}: no arrays given; at least one is needed")
     arrays = [_one(op, a, f"arrays[{i}]") for i, a in enumerate(arrays)]
@@ -908,6 +924,8 @@ def matmul(x: Any, y: Any) -> Any:
     if not (_is_array(x) and _is_array(y)) or x.ndim == 0 or y.ndim == 0:
         shapes = ", ".join(f"{name} {np.shape(_data(a))}" for name, a in (("x", x), ("y", y)))
         raise ValueError(f"matmul: {shapes}; both operands need at least one axis, use * for numbers")
+    _check_real("matmul", x, "x")
+    _check_real("matmul", y, "y")
     inner = y.shape[0] if y.ndim == 1 else y.shape[-2]
     if x.shape[-1] != inner:
         raise ValueError(

@@ -7,10 +7,10 @@ from typing import Any
 
 
 def check_float(op: str, **arguments: Any) -> None:
-    """All arguments are arrays or Tensors of one floating-point dtype; None is let through."""
+    """All arguments are arrays or Tensors of one floating-point dtype; a `bias` may be None."""
     dtypes = {}
     for name, value in arguments.items():
-        if value is None:
+        if value is None and name == "bias":
             continue
         if not hasattr(value, "dtype"):
             raise TypeError(f"{op}: {name} is a {type(value).__name__}; a Tensor or an array is needed")
