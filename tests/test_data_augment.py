@@ -13,6 +13,7 @@ from tinynet.data.augment import (
     GaussianBlur,
     GaussianNoise,
     Invert,
+    Stain,
     linear_map,
     warp,
 )
@@ -20,7 +21,7 @@ from tinynet.data.augment import (
 LABELS = np.kron(squares(), np.full((2, 2), 100, np.int32))  # far apart, so that mixed numbers are seen
 IMAGE = np.repeat(LABELS[:, :, None], 3, axis=2).astype(np.float32) / 300
 EVERYTHING = Compose(
-    [Affine(), BrightnessContrast(), Invert(), GaussianNoise(probability=1), GaussianBlur(probability=1)]
+    [Affine(), Stain(), BrightnessContrast(), Invert(), GaussianNoise(probability=1), GaussianBlur(probability=1)]
 )
 
 
@@ -96,6 +97,21 @@ def test_what_each_intensity_step_does():
     assert blurred.sum() == pytest.approx(1, rel=1e-3) and blurred.max() < 0.9
     gains = [BrightnessContrast(0, 0.2, 0)(np.ones((1, 1, 3), np.float32), None, rng)[0] for _ in range(500)]
     assert np.std(np.log([g[0, 0, 0] for g in gains])) == pytest.approx(0.2, rel=0.15)
+
+
+def test_stain_changes_colours_only():
+    image = IMAGE.copy()
+    image[:, :, 0] += 0.3
+    restained, labels = Stain(1.5, 1)(image, LABELS, np.random.default_rng(2))
+    assert labels is LABELS and restained.dtype == np.float32
+    np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # grey is what it was
+    colour, before = (np.sort(a - a.mean(axis=2, keepdims=True), axis=2) for a in (restained, image))
+    ratio = colour[np.abs(before) > 0.01] / before[np.abs(before) > 0.01]
+    assert 0 <= ratio.min() and np.ptp(ratio) < 1e-3 and ratio.max() <= 1.5  # one saturation for the whole image
+    orders = {tuple(np.argsort(Stain(1, 1)(image, None, np.random.default_rng(s))[0][0, 0])) for s in range(40)}
+    assert len(orders) == 3  # the odd channel out has been red, green and blue
+    grey = np.repeat(IMAGE[:, :, :1], 3, axis=2)
+    np.testing.assert_allclose(Stain(1, 1)(grey, None, np.random.default_rng(0))[0], grey, atol=1e-6)
 
 
 def test_same_generator_same_picture():

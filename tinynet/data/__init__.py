@@ -6,7 +6,7 @@ import importlib
 _HOME = {
     "files": ["DataError", "ImageFiles", "to_rgb8"],
     "maps": ["binary_map", "border_map", "distance_map", "targets"],
-    "augment": ["Compose", "Affine", "BrightnessContrast", "Invert", "GaussianNoise", "GaussianBlur"],
+    "augment": ["Compose", "Affine", "BrightnessContrast", "Stain", "Invert", "GaussianNoise", "GaussianBlur"],
     "crops": ["NucleiCrops"],
     "loader": ["DataLoader"],
     "synthetic": ["synthetic_nuclei"],

@@ -114,6 +114,25 @@ class BrightnessContrast:
 
 
 @dataclass
+class Stain:
+    """The colours of another laboratory: channels in random order, saturation times a number from [0, saturation].
+
+    A net that has seen few stains would otherwise take their colours for what makes a nucleus. A grey image, of one
+    channel or three equal ones, stays as it is.
+    """
+
+    saturation: float = 1.2
+    probability: float = 0.5
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
+        if rng.random() >= self.probability:
+            return image, labels
+        grey = image.mean(axis=2, keepdims=True)
+        colour = (image - grey)[:, :, rng.permutation(image.shape[2])]
+        return grey + colour * image.dtype.type(rng.uniform(0, self.saturation)), labels
+
+
+@dataclass
 class Invert:
     """Dark becomes bright: 1 - image, with this probability."""
 

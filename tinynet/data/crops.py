@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tinynet.data.augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, linear_map, warp
+from tinynet.data.augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, Stain, linear_map, warp
 from tinynet.data.files import DataError
 from tinynet.data.maps import binary_map, border_map, distance_map
 from tinynet.data.nuclei import Sample, normalization
@@ -21,7 +21,7 @@ NEAR_A_NUCLEUS = 0.6  # this share of the crops is centred near a nucleus, the o
 SCALE_SPREAD = 0.35  # the scale is off by exp(this N(0, 1)): at prediction it is only estimated
 SCALE_LIMITS = (0.12, 5.0)
 SHEAR = 0.1
-INTENSITY = Compose([BrightnessContrast(), GaussianBlur(), GaussianNoise()])
+INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
 
 
 class NucleiCrops:
