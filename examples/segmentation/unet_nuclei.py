@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import TrainingOptions, option, run, run_commands
+from tinynet.cli import TrainingOptions, option, print_settings, run, run_commands
 
 WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
 SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
@@ -106,7 +106,7 @@ def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 @dataclass
 class TrainConfig(TrainingOptions):
     data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
-    out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures")
+    out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures", quick="out/unet_nuclei_quick")
     heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
     loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
     native: bool = option(False, "crops at the images' own resolution, not brought to one nucleus size")
@@ -136,9 +136,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     schedule = CosineDecay(optimizer, steps, warmup=min(200, steps // 10), floor=0.01)
     average = WeightAverage(model, config.average)
 
-    parameters = sum(p.size for p in model.parameters())
-    print(f"data: {source}: {len(samples)} images to train on, {len(held_out)} held out")
-    print(f"model: U-Net with {config.heads} output(s), {parameters:,} parameters; backend {config.backend}")
+    with tn.use_backend(config.backend):
+        print_settings(config, model, data=source, training_images=len(samples), held_out_images=len(held_out))
 
     def loss(images: tn.Tensor, targets: tn.Tensor) -> tn.Tensor:
         logits = model.logits(images)

@@ -26,7 +26,7 @@ from typing import Any
 # reads this when it is loaded; who sets the variable has the last word.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import numba  # noqa: E402
+import numba
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
 
