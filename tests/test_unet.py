@@ -33,17 +33,17 @@ def a_net(heads=1, dtype=np.float32):
     return model
 
 
-def a_problem(n=2, height=32, width=48):
+def a_problem(seed=3, n=2, height=32, width=48):
     """Images (N, H, W, 3) and masks of about a third of the pixels, float64."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     x = rng.uniform(-0.5, 1.5, (n, height, width, 3))
     return x, (rng.random((n, height, width, 1)) < 0.3).astype(np.float64)
 
 
-def loss_and_gradients(dtype, training=False):
+def loss_and_gradients(dtype, seed=3, training=False):
     """{"loss", parameter name: gradient} of `a_net` on `a_problem`, by the kernels in use around the call."""
     model = a_net(dtype=dtype).train(training)
-    x, target = (array.astype(dtype) for array in a_problem())
+    x, target = (array.astype(dtype) for array in a_problem(seed))
     loss = tn.dice_loss(model(tn.tensor(x)), target)
     loss.backward()
     return {"loss": loss.numpy()} | {name: p.grad.numpy() for name, p in model.named_parameters()}
@@ -126,7 +126,7 @@ def test_summary():
 
 
 def test_dropout_drops_in_training_only():
-    model, x = a_net(), tn.tensor(a_problem(1)[0].astype(np.float32))
+    model, x = a_net(), tn.tensor(a_problem(n=1)[0].astype(np.float32))
     with tn.no_grad():
         assert not np.array_equal(model(x).numpy(), model(x).numpy())
         model.eval()
@@ -210,27 +210,34 @@ def test_textbook_trains_with_dropout():
 
 
 @pytest.mark.bench
-def test_agrees_with_pytorch(truth, tmp_path):
-    """Per tensor, float32 errs at most three times as much as PyTorch's float32, both against float64."""
-    pytest.importorskip("torch")
-    x, target = a_problem()
-    weights = {name: p.numpy() for name, p in a_net(dtype=np.float64).named_parameters()}
-    np.savez(tmp_path / "problem.npz", x=x, target=target, **weights)
-    program = Path(__file__).with_name("torch_unet.py")
-    subprocess.run([sys.executable, program, tmp_path / "problem.npz", tmp_path / "answers.npz"], check=True)
-    answers = dict(np.load(tmp_path / "answers.npz"))
+def test_agrees_with_pytorch(tmp_path):
+    """Per tensor, float32 errs at most three times as much as PyTorch's float32 on the same inputs, against float64.
 
-    ours = loss_and_gradients(np.float32)
-    report = []
-    for name, want in truth.items():
-        exact = answers[f"float64/{name}"]
-        assert relative_error(want, exact) < 1e-11, f"{name}: our float64 and PyTorch's differ"
-        error, theirs = (relative_error(a, exact) for a in (ours[name], answers[f"float32/{name}"]))
-        # The error of a single number is a matter of luck; what float32 cannot resolve is allowed in any case.
-        report.append((error / max(theirs, np.finfo(np.float32).eps), error, theirs, name))
-    worst = max(report)
-    print("worst ratio {:.2f}: {:.2e} here, {:.2e} in PyTorch, {}".format(*worst))
-    assert worst[0] <= 3, worst
+    What counts is the largest error in four problems: in a single one, either side can be lucky by a factor of five.
+    The images are small. In large ones two values of a pooling window may be so close that float32 swaps them; the
+    gradient then takes another way, which says nothing about accuracy.
+    """
+    pytest.importorskip("torch")
+    seeds = range(4)
+    xs, targets = zip(*(a_problem(seed) for seed in seeds))
+    weights = {name: p.numpy() for name, p in a_net(dtype=np.float64).named_parameters()}
+    np.savez(tmp_path / "problems.npz", x=xs, target=targets, **weights)
+    program = Path(__file__).with_name("torch_unet.py")
+    subprocess.run([sys.executable, program, tmp_path / "problems.npz", tmp_path / "answers.npz"], check=True)
+    answers = np.load(tmp_path / "answers.npz")
+
+    ours, theirs = {}, {}
+    for seed in seeds:
+        exact = loss_and_gradients(np.float64, seed)
+        for name, got in loss_and_gradients(np.float32, seed).items():
+            want = answers[f"float64/{seed}/{name}"]
+            assert relative_error(exact[name], want) < 1e-12, f"{name}: our float64 and PyTorch's differ"
+            ours[name] = max(ours.get(name, 0), relative_error(got, want))
+            their_error = relative_error(answers[f"float32/{seed}/{name}"], want)
+            theirs[name] = max(theirs.get(name, np.finfo(np.float32).eps), their_error)
+    ratio, name = max((ours[name] / theirs[name], name) for name in ours)
+    print(f"worst: {name}, {ours[name]:.2e} here, {theirs[name]:.2e} in PyTorch; ratio {ratio:.2f}")
+    assert ratio <= 3, name
 
 
 # ---------------------------------------------------------------------------------------- the script: train

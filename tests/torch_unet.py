@@ -1,10 +1,10 @@
 """The same U-Net in PyTorch: an implementation by others, for tests and benchmarks (extra `bench`).
 
 It works on tinynet's own weights and images: channels last outside, transposed to PyTorch's order inside. Run as a
-program it reads a problem from a file, and writes loss and gradients in float64 and float32 to another: PyTorch and
+program it reads problems from a file, and writes loss and gradients in float64 and float32 to another: PyTorch and
 Numba each bring their own thread pool, which are best kept in processes of their own.
 
-    python torch_unet.py problem.npz answers.npz     # problem: x, target and the parameters by name
+    python torch_unet.py problems.npz answers.npz     # x and target (problems, N, H, W, C), the parameters by name
 """
 
 from __future__ import annotations
@@ -72,13 +72,14 @@ def loss_and_gradients(
     return {"loss": loss.detach().numpy()} | {name: to_numpy(p.grad) for name, p in w.items()}
 
 
-def main(problem: str, answers: str) -> None:
-    weights = dict(np.load(problem))
-    x, target = weights.pop("x"), weights.pop("target")
+def main(problems: str, answers: str) -> None:
+    weights = dict(np.load(problems))
+    xs, targets = weights.pop("x"), weights.pop("target")
     found = {}
     for dtype in (torch.float64, torch.float32):
-        for name, array in loss_and_gradients(weights, x, target, dtype).items():
-            found[f"{str(dtype).removeprefix('torch.')}/{name}"] = array
+        for i, (x, target) in enumerate(zip(xs, targets)):
+            for name, array in loss_and_gradients(weights, x, target, dtype).items():
+                found[f"{str(dtype).removeprefix('torch.')}/{i}/{name}"] = array
     np.savez(answers, **found)
 
 
