@@ -298,7 +298,7 @@ class EvaluateConfig:
     data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))
-    flips: bool = option(True, "average over mirrored images and two scales")
+    flips: bool = option(True, "average over mirrored images and two scales", quick=False)
     out: str = option("out/unet_nuclei/evaluation", "folder for tables and pictures")
     seed: int = option(0, "seed of the synthetic images")
     backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
