@@ -205,6 +205,14 @@ def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
     assert (truth & found).sum() / (truth | found).sum() > 0.85
 
 
+@pytest.mark.parametrize(("side", "count"), [(9, 0), (11, 1)])
+def test_what_counts_as_small_is_measured_at_the_common_scale(side, count):
+    """At a scale of a half the nuclei are cut out in the image's pixels, where all lengths are twice as long."""
+    maps = np.zeros((32, 32, 1), np.float32)
+    maps[10 : 10 + side, 10 : 10 + side] = 1  # MIN_AREA is 100
+    assert segment.labels_at_scale(maps, 0.5, (64, 64)).max() == count
+
+
 def test_a_nucleus_that_vanishes_in_the_images_pixels_leaves_no_gap_in_the_numbers():
     """At a scale of five, a line of two pixels can lie between all pixels of the image."""
     maps = np.zeros((200, 200, 3), np.float32)

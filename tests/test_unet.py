@@ -148,6 +148,26 @@ def test_losses_reward_the_right_answer():
         assert script.mask_loss(tn.tensor(-right[..., :1]), mask, kind).item() > 0.9
 
 
+def test_the_loss_of_three_heads_is_the_sum_of_its_parts():
+    """Written out by the definitions: cross-entropy from the logarithms of probabilities, Dice from sums."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(2, 8, 8, 3))
+    target = (rng.random((2, 8, 8, 3)) < 0.4).astype(np.float64)
+    p = 1 / (1 + np.exp(-logits))
+
+    def cross_entropy(head, positives=1):
+        t, q = target[..., head], p[..., head]
+        return -(positives * t * np.log(q) + (1 - t) * np.log(1 - q)).mean()
+
+    def dice(head):
+        t, q = target[..., head], p[..., head]
+        return 1 - (2 * (q * t).sum() + 1) / (q.sum() + t.sum() + 1)
+
+    mask, border, distance = range(3)
+    want = cross_entropy(mask) + dice(mask) + cross_entropy(border, 3) + 0.5 * dice(border) + cross_entropy(distance)
+    assert script.three_head_loss(tn.tensor(logits), target).item() == pytest.approx(want, rel=1e-12)
+
+
 # ---------------------------------------------------------------------------------------- the numbers of the whole net
 @pytest.fixture(scope="module")
 def truth():
@@ -278,6 +298,9 @@ def test_train_quick_writes_its_files_and_learns(quick_run):
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[1]["val_loss"]) < float(rows[0]["val_loss"])
     assert metrics["val_loss"] == float(rows[1]["val_loss"])
+    assert float(rows[1]["lr"]) == pytest.approx(1e-5)  # a cosine from 1e-3 down to a hundredth
+    with np.load(out / "best.npz") as best, np.load(out / "last.npz") as last:
+        assert not np.array_equal(best["model/head.weight"], last["model/head.weight"]), "averaged weights are kept"
     assert json.loads((out / "config.json").read_text())["settings"]["heads"] == 1
 
 
