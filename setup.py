@@ -15,6 +15,7 @@ CORE = [
     "scikit-image>=0.24",  # watershed, region properties; brings tifffile
     "tqdm>=4.65",
     "pooch>=1.8",
+    "platformdirs>=4",  # the user's cache folder
 ]
 
 EXTRAS = {

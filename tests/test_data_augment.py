@@ -107,7 +107,7 @@ def test_stain_changes_colours_only():
     np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # grey is what it was
     colour, before = (np.sort(a - a.mean(axis=2, keepdims=True), axis=2) for a in (restained, image))
     ratio = colour[np.abs(before) > 0.01] / before[np.abs(before) > 0.01]
-    assert 0 <= ratio.min() and np.ptp(ratio) < 1e-3 and ratio.max() <= 1.5  # one saturation for the whole image
+    assert ratio.min() >= 0 and np.ptp(ratio) < 1e-3 and ratio.max() <= 1.5  # one saturation for the whole image
     orders = {tuple(np.argsort(Stain(1, 1)(image, None, np.random.default_rng(s))[0][0, 0])) for s in range(40)}
     assert len(orders) == 3  # the odd channel out has been red, green and blue
     grey = np.repeat(IMAGE[:, :, :1], 3, axis=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tinynet import cache
 from tinynet.ops import jit
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
@@ -40,15 +41,16 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    shutil.copy(jit.__file__, root / "ops" / "jit.py")
+    for module in (jit, cache):
+        shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
 
-def run(package: Path, cache: Path) -> tuple[int, int]:
+def run(package: Path, folder: Path) -> tuple[int, int]:
     """(kernel(10), how many compiled functions came from the cache), in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", "import tinynet.ops.toy.cpu"],
-        env={**os.environ, "PYTHONPATH": str(package.parent), "TINYNET_CACHE": str(cache)},
+        env={**os.environ, "PYTHONPATH": str(package.parent), "TINYNET_CACHE": str(folder)},
         cwd=package.parent,
         capture_output=True,
         text=True,
@@ -135,6 +137,6 @@ def test_importing_numpy_or_nothing_by_name_is_no_error(package, monkeypatch):
 
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
-    assert jit.cache_folder() == tmp_path
+    assert cache.cache_folder() == tmp_path
     monkeypatch.delenv("TINYNET_CACHE")
-    assert jit.cache_folder().name == "tinynet"
+    assert cache.cache_folder().name == "tinynet"

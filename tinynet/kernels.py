@@ -117,9 +117,7 @@ def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callab
         implementation_kernel(op, kernel_names(op)[0], backend(), implementation)
     unknown = set(kernels) - set(kernel_names(op))
     if unknown:
-        raise ValueError(
-            f"{op} has no kernel {', '.join(sorted(unknown))}; it has: {', '.join(kernel_names(op))}"
-        )
+        raise ValueError(f"{op} has no kernel {', '.join(sorted(unknown))}; it has: {', '.join(kernel_names(op))}")
     changes: dict = {(op, name): function for name, function in kernels.items()}
     if implementation is not None:
         changes[(op, None)] = implementation

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tinynet.cache import cache_folder
 from tinynet.data.files import DataError
 
 BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
@@ -19,11 +20,9 @@ SOURCES = {
 IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
 
 
-def cache_path() -> Path:
-    """The folder of downloads: `TINYNET_CACHE`/data, or `tinynet/data` in the user's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("TINYNET_CACHE") or pooch.os_cache("tinynet")) / "data"
+def downloads() -> Path:
+    """The folder of downloads, within tinynet's cache."""
+    return cache_folder() / "data"
 
 
 def data_path(name: str, given: str | Path | None = None) -> Path | None:
@@ -47,7 +46,7 @@ def data_path(name: str, given: str | Path | None = None) -> Path | None:
             raise DataError(f"TINYNET_DATA={folder}: no such folder; need one with {name} in it")
         if (Path(folder) / name).exists():
             return Path(folder) / name
-    cached = cache_path() / name
+    cached = downloads() / name
     return cached if cached.exists() else None
 
 
@@ -64,7 +63,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     progress = progress and sys.stderr.isatty()
     if name not in SOURCES:
         raise DataError(f"fetch: unknown file {name!r}; known are {', '.join(SOURCES)}")
-    path = cache_path() / name
+    path = downloads() / name
     hash_file = path.with_name(path.name + ".sha256")
     known_hash = hash_file.read_text().strip() if hash_file.exists() else None
     try:

@@ -227,7 +227,7 @@ class ReLU(Module):
 class LeakyReLU(Module):
     """x where x > 0, slope x elsewhere."""
 
-    def __init__(self, slope: float = 0.01) -> None:
+    def __init__(self, slope: float = 0.1) -> None:
         self.slope = slope
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:

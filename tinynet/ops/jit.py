@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
 
+from ..cache import cache_folder
+
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
 
 
@@ -47,16 +49,6 @@ def jit(function: Callable | None = None, **options: Any) -> Callable:
         return numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: TINYNET_CACHE, or `tinynet` in the user's cache folder."""
-    chosen = os.environ.get("TINYNET_CACHE")
-    if chosen:
-        return Path(chosen)
-    import pooch
-
-    return Path(pooch.os_cache("tinynet"))
 
 
 @functools.cache

@@ -28,9 +28,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 VECTOR_BYTES = 64
+A, B, START, C = 0, 5, 11, 13  # positions of the arrays among a block's arguments
 
 
 def lanes_of(dtype: np.dtype) -> int:
@@ -55,12 +57,14 @@ def register_block(rows: int, vectors: int) -> Callable:
         start, start0, c, c0, c_row, accumulate,
     ):  # fmt: skip
         i = types.intp
+        if len({array.dtype for array in (a, b, start, c)}) > 1 or a.dtype not in (types.float32, types.float64):
+            raise TypingError(f"register block: a, b, start and c must have one float dtype; they are {a, b, start, c}")
         signature = types.void(a, i, i, i, i, b, i, i, i, i, i, start, i, c, i, i, i)
 
         def generate(context, builder, signature, arguments):
-            (a, a0, a_row, a_inner, a_outer, b, b0, b_inner, b_outer, inner, outer,
-             start, start0, c, c0, c_row, accumulate) = arguments  # fmt: skip
-            array = signature.args[0]
+            (_, a0, a_row, a_inner, a_outer, _, b0, b_inner, b_outer, inner, outer,
+             _, start0, _, c0, c_row, accumulate) = arguments  # fmt: skip
+            array = signature.args[A]
             lanes = VECTOR_BYTES // (array.dtype.bitwidth // 8)
             scalar = ir.FloatType() if array.dtype == types.float32 else ir.DoubleType()
             vector = ir.VectorType(scalar, lanes)
@@ -71,6 +75,7 @@ def register_block(rows: int, vectors: int) -> Callable:
             )
 
             def pointer(argument: int, offset):
+                """Address of an element of one of the four arrays."""
                 data = context.make_array(signature.args[argument])(context, builder, arguments[argument]).data
                 return builder.gep(data, [offset])
 
@@ -93,15 +98,15 @@ def register_block(rows: int, vectors: int) -> Callable:
             # Stack slots that LLVM turns into registers; element alignment, as arrays start anywhere.
             align = array.dtype.bitwidth // 8
             slots = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
-            start_base = pointer(11, start0)
+            start_base = pointer(START, start0)
             for v in range(vectors):
                 first = builder.load(vector_at(start_base, v), align=align)
                 for r in range(rows):
                     builder.store(first, slots[r][v])
 
             with cgutils.for_range(builder, outer, intp=index) as o:
-                a_base = pointer(0, builder.add(a0, builder.mul(o.index, a_outer)))
-                b_base = pointer(5, builder.add(b0, builder.mul(o.index, b_outer)))
+                a_base = pointer(A, builder.add(a0, builder.mul(o.index, a_outer)))
+                b_base = pointer(B, builder.add(b0, builder.mul(o.index, b_outer)))
                 with cgutils.for_range(builder, inner, intp=index) as k:
                     a_k = builder.gep(a_base, [builder.mul(k.index, a_inner)])
                     b_k = builder.gep(b_base, [builder.mul(k.index, b_inner)])
@@ -114,7 +119,7 @@ def register_block(rows: int, vectors: int) -> Callable:
 
             is_accumulating = builder.icmp_signed("!=", accumulate, ir.Constant(index, 0))
             for r in range(rows):
-                c_base = pointer(13, builder.add(c0, times(c_row, r)))
+                c_base = pointer(C, builder.add(c0, times(c_row, r)))
                 for v in range(vectors):
                     address = vector_at(c_base, v)
                     total = builder.load(slots[r][v])
