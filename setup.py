@@ -34,7 +34,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["tinynet", "tinynet.*", "examples", "examples.*"]),
+    packages=find_packages(include=["tinynet", "tinynet.*"]),
     package_data={"tinynet": ["**/*.cu", "**/*.cuh", "**/*.md", "**/*.csv", "weights/*"]},
     python_requires=">=3.10",
     install_requires=CORE,

@@ -29,6 +29,7 @@ from tinynet import nn
 from tinynet.cli import TrainingOptions, option, print_settings, run, run_commands
 
 WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
+STAGE1_TRAIN = "dsb2018/stage1_train.zip"
 SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
 
 
@@ -105,7 +106,7 @@ def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 # ---------------------------------------------------------------------------------------------- train
 @dataclass
 class TrainConfig(TrainingOptions):
-    data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
+    data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
     out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures", quick="out/unet_nuclei_quick")
     heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
     loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
@@ -143,7 +144,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         logits = model.logits(images)
         return three_head_loss(logits, targets) if config.heads == 3 else mask_loss(logits, targets, config.loss)
 
-    watched = ValidationCrops(held_out, config.heads, diameter, count=4 if config.quick else 32)
+    watched = ValidationCrops(held_out, config.heads, diameter, count=4 if config.quick else 64)
     trainer = Trainer(
         model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config
     )
@@ -165,10 +166,12 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 
 def load_data(data: str | None, seed: int, quick: bool) -> tuple[list, list, str]:
-    """(training samples, held-out samples, where they come from) for a path, 'synthetic', or None: what is at hand."""
-    from tinynet.data import data_path, read_nuclei, split
+    """(training samples, held-out ones, where they come from). data: as the flag --data, None for what is at hand."""
+    from tinynet.data import data_path, fetch, read_nuclei, split
 
-    path = None if data == "synthetic" or (quick and data is None) else data_path("dsb2018/stage1_train.zip", data)
+    if data == "download":
+        data = fetch(STAGE1_TRAIN)
+    path = None if data == "synthetic" or (quick and data is None) else data_path(STAGE1_TRAIN, data)
     if path is not None:
         return *split(read_nuclei(path)), str(path)
     train_count, held_out_count = (8, 4) if quick else (160, 40)
@@ -295,7 +298,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- evaluate
 @dataclass
 class EvaluateConfig:
-    data: str | None = option(None, "zip or folder of images with masks, or 'synthetic'; " + WHERE)
+    data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))
     flips: bool = option(True, "average over mirrored images and two scales", quick=False)
