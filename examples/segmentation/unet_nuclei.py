@@ -121,7 +121,7 @@ class TrainConfig(TrainingOptions):
 
 
 def train(config: TrainConfig) -> dict[str, float]:
-    """Train the net on random crops; keep the weights with the best validation score in `best.npz`."""
+    """Train the net on random crops; keep the weights with the lowest validation loss in `best.npz`."""
     from tinynet.data import DataLoader, NucleiCrops
     from tinynet.optim import AdamW, CosineDecay, WeightAverage
     from tinynet.train import Trainer
@@ -153,7 +153,7 @@ def train(config: TrainConfig) -> dict[str, float]:
             loader,
             config.epochs,
             validate=lambda: watched.score(model, loss),
-            best=("val_mean_ap", "max"),
+            best=("val_loss", "min"),  # smoother than the score of a few views
             on_epoch=lambda epoch, metrics: watched.draw(Path(config.out) / "predictions.png", epoch),
             resume=config.resume,
         )
