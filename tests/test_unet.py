@@ -533,9 +533,29 @@ def test_a_senseless_command_is_answered_with_a_sentence(line, message, tmp_path
         script.main([*line, "--out", str(tmp_path)])
 
 
-def test_predict_says_which_image_is_corrupt(predicted, tmp_path):
-    folder = predicted[0].parent
+def test_predict_says_which_image_is_corrupt_and_keeps_what_was_done(predicted, tmp_path):
+    folder, out = predicted[0].parent, tmp_path / "out"
     (tmp_path / "broken.png").write_bytes((folder / "images" / "rgb.png").read_bytes()[:60])
-    flags = ["--weights", str(folder / "weights.npz"), "--images", str(tmp_path / "broken.png")]
+    images = [str(folder / "images" / "grey.png"), str(tmp_path / "broken.png")]
+    flags = ["--weights", str(folder / "weights.npz"), "--no-flips", "--out", str(out)]
     with pytest.raises(ValueError, match=r"broken\.png"):
-        script.main(["predict", *flags, "--out", str(tmp_path / "out")])
+        script.main(["predict", "--images", *images, *flags])
+    assert {row["image"] for row in rows_of(out / "measurements.csv")} == {"grey"}
+    assert {row["ImageId"] for row in rows_of(out / "submission.csv")} == {"grey"}
+
+
+def test_own_images_are_split_and_one_image_is_refused(tmp_path):
+    """Folders images/ and labels/ of a user: none of them is in the committed split, so every fifth is held out."""
+    from tinynet.data import DataError, synthetic_nuclei
+
+    for i in range(6):
+        sample = synthetic_nuclei(np.random.default_rng(i), size=64)
+        for name, picture in (("images", sample.image), ("labels", sample.labels.astype(np.uint16))):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+        if i == 0:
+            with pytest.raises(DataError, match="1 image; need two"):
+                script.load_data(str(tmp_path), seed=0, quick=False)
+    training, held_out, source = script.load_data(str(tmp_path), seed=0, quick=False)
+    assert [s.id for s in training] == ["1", "2", "3", "4"] and [s.id for s in held_out] == ["0", "5"]
+    assert source == str(tmp_path)

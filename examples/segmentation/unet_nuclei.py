@@ -167,13 +167,19 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 def load_data(data: str | None, seed: int, quick: bool) -> tuple[list, list, str]:
     """(training samples, held-out ones, where they come from). data: as the flag --data, None for what is at hand."""
-    from tinynet.data import data_path, fetch, read_nuclei, split
+    from tinynet.data import DataError, data_path, fetch, read_nuclei, split
 
     if data == "download":
         data = fetch(STAGE1_TRAIN)
     path = None if data == "synthetic" or (quick and data is None) else data_path(STAGE1_TRAIN, data)
     if path is not None:
-        return *split(read_nuclei(path)), str(path)
+        samples = read_nuclei(path)
+        if len(samples) < 2:
+            raise DataError(f"{path}: {len(samples)} image; need two or more, some to train on and some to hold out")
+        training, held_out = split(samples)
+        if not held_out:  # not the images of the committed split: every fifth is held out
+            training, held_out = [s for i, s in enumerate(samples) if i % 5], samples[::5]
+        return training, held_out, str(path)
     train_count, held_out_count = (8, 4) if quick else (160, 40)
     return synthetic_set(train_count, (seed, 0)), synthetic_set(held_out_count, (seed, 1)), "synthetic nuclei"
 
@@ -277,19 +283,21 @@ def predict(config: PredictConfig) -> dict[str, float]:
     out = Path(config.out)
     print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
     names, all_labels, measurements = [], [], []
-    with tn.use_backend(config.backend):
-        for name, image in tqdm(read_images(config.images), "images", disable=not sys.stderr.isatty()):
-            labels = tn.segment.segment(net, image, config.flips)
-            if labels.max() > np.iinfo(np.uint16).max:
-                raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
-            with atomic_path(out / "labels" / f"{name}.tif") as temporary:
-                imwrite(temporary, labels.astype(np.uint16), compression="zlib")
-            viz.save_png(out / "overlays" / f"{name}.png", viz.overlay(image, labels))
-            names.append(name)
-            all_labels.append(labels.astype(np.uint16))
-            measurements.append((name, instances.measure(labels, image)))
-    instances.write_measurements(out / "measurements.csv", measurements)
-    instances.write_submission(out / "submission.csv", zip(names, all_labels))
+    try:
+        with tn.use_backend(config.backend):
+            for name, image in tqdm(read_images(config.images), "images", disable=not sys.stderr.isatty()):
+                labels = tn.segment.segment(net, image, config.flips)
+                if labels.max() > np.iinfo(np.uint16).max:
+                    raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
+                with atomic_path(out / "labels" / f"{name}.tif") as temporary:
+                    imwrite(temporary, labels.astype(np.uint16), compression="zlib")
+                viz.save_png(out / "overlays" / f"{name}.png", viz.overlay(image, labels))
+                names.append(name)
+                all_labels.append(labels.astype(np.uint16))
+                measurements.append((name, instances.measure(labels, image)))
+    finally:  # a broken image or Ctrl-C in the middle: the tables of those before it are written all the same
+        instances.write_measurements(out / "measurements.csv", measurements)
+        instances.write_submission(out / "submission.csv", zip(names, all_labels))
     nuclei = sum(len(rows) for _, rows in measurements)
     print(f"{len(names)} images, {nuclei} nuclei: {out}/labels, {out}/overlays, {out}/measurements.csv, submission.csv")
     return {"images": len(names), "nuclei": nuclei}
@@ -330,15 +338,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     out = Path(config.out)
     metrics.write_rows(out / "images.csv", rows)
     metrics.write_rows(out / "scores.csv", table)
-    shown = range(0, len(samples), max(1, len(samples) // 6))[:6]
-    pictures = [
-        [
-            viz.comparison_overlay(samples[i].image, samples[i].labels, otsu[i]),
-            viz.comparison_overlay(samples[i].image, samples[i].labels, found[i]),
-        ]
-        for i in shown
-    ]
-    viz.save_png(out / "comparison.png", viz.panel(pictures, ["Otsu + watershed", "U-Net"], width=400))
+    shown = np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int)  # evenly spaced, not chosen
+    pictures = [[viz.stretch(samples[i].image)] for i in shown]
+    for row, i in zip(pictures, shown):
+        row += [viz.comparison_overlay(samples[i].image, samples[i].labels, labels[i]) for labels in (otsu, found)]
+    viz.save_png(out / "comparison.png", viz.panel(pictures, ["image", "Otsu + watershed", "U-Net"], width=300))
     print(f"tables: {out}/scores.csv, {out}/images.csv; picture: {out}/comparison.png")
     overall = {row["method"]: row for row in table if row["kind"] == "all"}
     return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
