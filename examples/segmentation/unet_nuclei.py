@@ -296,8 +296,9 @@ def predict(config: PredictConfig) -> dict[str, float]:
                 all_labels.append(labels.astype(np.uint16))
                 measurements.append((name, instances.measure(labels, image)))
     finally:  # a broken image or Ctrl-C in the middle: the tables of those before it are written all the same
-        instances.write_measurements(out / "measurements.csv", measurements)
-        instances.write_submission(out / "submission.csv", zip(names, all_labels))
+        if names:
+            instances.write_measurements(out / "measurements.csv", measurements)
+            instances.write_submission(out / "submission.csv", zip(names, all_labels))
     nuclei = sum(len(rows) for _, rows in measurements)
     print(f"{len(names)} images, {nuclei} nuclei: {out}/labels, {out}/overlays, {out}/measurements.csv, submission.csv")
     return {"images": len(names), "nuclei": nuclei}
