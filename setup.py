@@ -24,7 +24,7 @@ EXTRAS = {
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
     "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
     # Outside implementations to compare with; large, so never pulled in by the tests.
-    "bench": ["torch"],
+    "bench": ["torch", "scikit-learn"],
 }
 
 setup(
