@@ -102,7 +102,7 @@ WRONG = {
     "softmax, diagonal only": (softmax, lambda g, x: softmax(x) * (1 - softmax(x)) * g, [X]),
     "= for +=": (lambda x: x[[0, 0, 1]], lambda g, x: np.stack([g[1], g[2]]), [X[:2]]),
     "NaN": (lambda x: x * x, lambda g, x: 2 * x * g * np.nan, [X]),
-    "no gradient": (lambda x: x * x, lambda g, x: None, [X]),
+    "no gradient": (lambda x: x * x, lambda g, x: (None,), [X]),
 }
 
 

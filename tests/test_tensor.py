@@ -336,6 +336,16 @@ def test_backward_with_create_graph_adds_up_too():
     assert gradient(x) == [16.0]
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_share_no_memory(create_graph):
+    x, y = leaf(1.0), leaf(2.0)
+    upstream = Tensor(np.array([3.0]))
+    (x + y).backward(upstream, create_graph=create_graph)  # one array is the gradient of both
+    with tn.no_grad():
+        x.grad[0] = 0.0
+    assert gradient(y) == [3.0] and upstream.item() == 3.0
+
+
 def test_the_upstream_gradient():
     x = leaf(1.0, 2.0)
     y = x * x
@@ -474,6 +484,7 @@ def test_a_function_in_five_lines():
         (lambda gy: (gy, gy, gy), r"Odd.backward returned 3 gradients"),
         (lambda gy: (gy, gy), r"Odd.backward returned a gradient float64\[2\] where input 1 is float64\[1\]"),
         (lambda gy: (gy.astype("float32"), None), r"a gradient float32\[2\] where input 0 is float64\[2\]"),
+        (lambda gy: None, r"Odd.backward returned None: does it lack its `return`"),
     ],
 )
 def test_gradients_that_cannot_be_right_are_named(returned, message):
@@ -486,6 +497,24 @@ def test_gradients_that_cannot_be_right_are_named(returned, message):
 
     with pytest.raises(RuntimeError, match=message):
         Odd.apply(leaf(1.0, 2.0), leaf(1.0)).sum().backward()
+
+
+def test_a_forgotten_return_is_no_missing_gradient():
+    """None for an array would pass as "no gradient here", and training would quietly leave that weight alone."""
+
+    class Forgetful(Function):
+        def forward(self, x):
+            x * 2
+
+    for x in (leaf(1.0), np.ones(1)):
+        with pytest.raises(TypeError, match=r"Forgetful\.forward returned None"):
+            Forgetful.apply(x)
+    x, w = (Tensor(np.ones(shape), requires_grad=True) for shape in ((1, 3, 3, 2), (3, 3, 2, 1)))
+    with (
+        tn.use_kernels("conv2d", backward_weight=lambda x, gy, **geometry: None),
+        pytest.raises(TypeError, match=r"BackwardWeight\.forward returned None: does it, or a kernel"),
+    ):
+        tn.conv2d(x, w).sum().backward()
 
 
 def test_none_is_no_gradient_and_needs_grad_says_what_is_wanted():

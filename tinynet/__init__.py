@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 
 # Public name -> the module it lives in.
 _HOME = {
-    "tensor": ["Tensor", "Function", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays"],
+    "tensor": ["Tensor", "Function", "grad", "no_grad", "is_grad_enabled"],
+    "saved": ["check_saved_arrays"],
     "basic_ops": [
         *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "sign", "clip", "astype"),
         *("maximum", "minimum", "where", "matmul"),

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module
+from .kernels import array_module, device_of, to_device
 from .tensor import Function, Tensor, is_grad_enabled
 
 Axis = int | tuple[int, ...] | None
@@ -396,6 +396,15 @@ class _Clip(Function):
         return where((x >= low) & (x <= high), gy, 0.0)
 
 
+class _ToDevice(Function):
+    def forward(self, x, *, device):
+        self.device = device_of(x)
+        return to_device(x, device)
+
+    def backward(self, gy):
+        return to(gy, self.device)
+
+
 class _AsType(Function):
     def forward(self, x, *, dtype):
         self.dtype = x.dtype
@@ -455,6 +464,14 @@ def astype(x: Any, dtype: Any) -> Any:
     """
     x = _one("astype", x)
     return x if x.dtype == dtype else _AsType.apply(x, dtype=np.dtype(dtype))
+
+
+def to(x: Any, device: str) -> Any:
+    """x on `device`, 'cpu' or 'cuda'; x itself where it is there already. The gradient moves back.
+
+    Raises ValueError for an unknown device, RuntimeError where a GPU is asked for and CuPy is missing.
+    """
+    return x if device == device_of(_data(x)) else _ToDevice.apply(x, device=device)
 
 
 # ------------------------------------------------------------------------------------ comparisons and logic
@@ -1061,7 +1078,7 @@ Tensor.__iter__ = lambda self: (self[i] for i in range(len(self)))
 Tensor.T = property(transpose, doc="The tensor with its axes reversed.")
 
 for _function in (
-    *(exp, log, sqrt, abs, clip, astype, any, all, sum, mean, var, max, min, argmax),
+    *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax),
     *(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to),
 ):
     setattr(Tensor, _function.__name__, _function)

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import weakref
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from types import ModuleType
@@ -36,46 +34,28 @@ from typing import Any
 import numpy as np
 
 from .kernels import array_module, device_of, to_device
+from .saved import Saved, Version, is_view
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
-_checksum_saved: ContextVar[bool] = ContextVar("checksum_saved", default=False)
 
 
 @contextlib.contextmanager
-def _set(variable: ContextVar, value: Any) -> Iterator[None]:
-    token = variable.set(value)
+def _recording(enabled: bool) -> Iterator[None]:
+    token = _grad_enabled.set(enabled)
     try:
         yield
     finally:
-        variable.reset(token)
+        _grad_enabled.reset(token)
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
     """Inside `with no_grad():` nothing is recorded, so nothing is kept alive for a backward pass."""
-    return _set(_grad_enabled, False)
+    return _recording(False)
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded."""
     return _grad_enabled.get()
-
-
-def check_saved_arrays() -> contextlib.AbstractContextManager[None]:
-    """Debug mode: checksum every array a Function saves and complain if it has changed when it is used.
-
-    Changes made through the Tensor API are always noticed; this also notices `tensor.data[...] = ...` and
-    changes to a NumPy array that a tensor shares. It must surround the forward and the backward pass.
-    """
-    return _set(_checksum_saved, True)
-
-
-class _Version:
-    """How often the memory of a tensor was changed in place. Views of the same memory share one counter."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
 
 
 class Tensor:
@@ -88,23 +68,14 @@ class Tensor:
     creator: the Function that made this tensor, None for a leaf.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_hooks",
-        "_retain_grad",
-        "_version",
-        "creator",
-        "data",
-        "grad",
-        "requires_grad",
-    )
+    __slots__ = ("__weakref__", "_hooks", "_retain_grad", "_version", "creator", "data", "grad", "requires_grad")
 
     # NumPy must leave `array + tensor` to Tensor.__radd__ instead of looping over the elements.
     __array_ufunc__ = None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
-            raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for a copy without history")
+            raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for the same values without history")
         is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
         self.data = data if is_array else np.asarray(data)
         if requires_grad and self.data.dtype.kind != "f":
@@ -115,7 +86,7 @@ class Tensor:
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.creator: Function | None = None
-        self._version = _Version()
+        self._version = Version()
         self._hooks: list[Callable] | None = None
         self._retain_grad = False
 
@@ -184,10 +155,6 @@ class Tensor:
         out._version = self._version
         return out
 
-    def to(self, device: str) -> Tensor:
-        """This tensor on `device` ('cpu' or 'cuda'); itself where it is there already. Differentiable."""
-        return self if device == self.device else _ToDevice.apply(self, device=device)
-
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch recording for a leaf (a parameter to freeze or to train) and return it."""
         if not self.is_leaf:
@@ -233,7 +200,8 @@ class Tensor:
         create_graph: record the backward pass too, so that gradients can be differentiated again.
         retain_graph: keep what was saved for another backward pass (default: only with create_graph).
 
-        Raises RuntimeError if the tensor has no history or its graph was freed by an earlier backward().
+        Raises RuntimeError if the tensor has no history, if its graph was freed by an earlier backward(), or if what
+        the graph saved was changed in place; ValueError or TypeError for a gradient of another shape or dtype.
         """
 
         def deliver(tensor: Tensor, gradient: Any) -> None:
@@ -242,19 +210,27 @@ class Tensor:
             if tensor.grad is not None:
                 total = (tensor.grad if create_graph else tensor.grad.data) + gradient
             else:
-                # A function may hand the same array to two inputs: each leaf gets memory of its own.
-                total = gradient if create_graph else gradient.copy()
+                # A function may hand the same array to two inputs: each leaf gets memory of its own, with create_graph
+                # by a multiplication that is recorded.
+                total = gradient * 1 if create_graph else gradient.copy()
             tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
 
         _propagate(self, gradient, create_graph, retain_graph, deliver)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32."""
+    """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32.
+
+    data: an array, a Tensor (whose memory is shared, not its history) or nested lists of numbers. dtype: to convert to.
+    Raises TypeError for ragged lists and objects, and for requires_grad with a dtype that is not floating-point.
+    """
     is_array = hasattr(data, "dtype")
-    array = data.data if isinstance(data, Tensor) else data if is_array else np.asarray(data)
+    try:
+        array = data.data if isinstance(data, Tensor) else data if is_array else np.asarray(data)
+    except ValueError:
+        raise TypeError("tensor: data is ragged; a rectangular array of numbers is needed") from None
     if array.dtype == object:
-        raise TypeError("tensor: data is ragged or holds objects; a rectangular array of numbers is needed")
+        raise TypeError("tensor: data holds objects; a rectangular array of numbers is needed")
     if dtype is None and not is_array and array.dtype == np.float64:
         dtype = np.float32
     if dtype is not None:
@@ -271,17 +247,16 @@ class Function:
     forward(self, *arrays, **parameters) -> array
         works on plain arrays and calls `self.save(...)` with what backward will need.
     backward(self, gy) -> gradient or tuple of gradients
-        one for each positional argument of forward; None where there is none. `gy` and `self.saved` are
-        arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
+        one for each positional argument of forward; in a tuple, None where there is none. `gy` and `self.saved`
+        are arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
         functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
     """
 
-    inputs: tuple[Tensor | None, ...] | None = None
+    inputs: tuple[Tensor | None, ...] | None = None  # those that need a gradient; None once the graph is freed
     needs_grad: tuple[bool, ...] = ()
     _recording = False
-    _saved: tuple = ()
-    _sources: tuple = ()  # the tensor each saved array belongs to, with the version it had, or None
-    _checksums: tuple | None = None
+    _saved: tuple = ()  # what `save` was given, until `apply` makes a record of it
+    _record: Saved | None = None
     _create_graph = False
 
     def forward(self, *arrays: Any, **parameters: Any) -> Any:
@@ -302,66 +277,47 @@ class Function:
     @property
     def saved(self) -> tuple:
         """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
-        if self.inputs is None:
-            raise RuntimeError(
-                f"{type(self).__name__}: the graph was freed by an earlier backward(). Call backward() once, "
-                "or pass retain_graph=True to the first call"
-            )
-        for source in self._sources:
-            if source is not None and source[1].count != source[2]:
-                raise RuntimeError(
-                    f"{type(self).__name__}: a tensor of shape {source[3]} that is needed for the gradient was "
-                    "changed in place after the forward pass"
-                )
-        if self._checksums is not None and self._checksums != _checksums(self._saved):
-            raise RuntimeError(
-                f"{type(self).__name__}: the memory of an array saved for the gradient was overwritten "
-                f"(saved shapes: {[getattr(a, 'shape', a) for a in self._saved]})"
-            )
-        if not self._create_graph:
-            return self._saved
-        # A weak reference is to the output; it is alive, the backward pass holds it while it calls its function.
-        return tuple(
-            array if source is None else source[0]() if isinstance(source[0], weakref.ref) else source[0]
-            for array, source in zip(self._saved, self._sources)
-        )
+        self._check_not_freed()
+        self._record.check()
+        return self._record.tensors() if self._create_graph else self._record.arrays
 
     @classmethod
     def apply(cls, *args: Any, **parameters: Any) -> Any:
         """Run the operation. Tensors among `args` make the result a Tensor; plain arrays give a plain array."""
         function = cls()
         arrays = tuple(a.data if isinstance(a, Tensor) else a for a in args)
-        if not any(isinstance(a, Tensor) for a in args):
-            function.needs_grad = (False,) * len(args)
-            return function.forward(*arrays, **parameters)
-
-        needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
-        function._recording = any(needs_grad) and is_grad_enabled()
-        function.needs_grad = needs_grad
+        inputs = [a for a in args if isinstance(a, Tensor)]
+        function.needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        function._recording = any(function.needs_grad) and is_grad_enabled()
         data = function.forward(*arrays, **parameters)
+        if data is None:
+            raise TypeError(f"{cls.__name__}.forward returned None: does it, or a kernel it calls, lack its `return`?")
+        if not inputs:
+            return data
+
         out = Tensor(data)
-        for a in args:  # a view (reshape, slice) shares its version with the tensor it looks at
-            if isinstance(a, Tensor) and _is_view(data, a.data):
-                out._version = a._version
+        for tensor in inputs:  # a view (reshape, slice) shares its version with the tensor it looks at
+            if is_view(data, tensor.data):
+                out._version = tensor._version
         if function._recording and out.dtype.kind == "f":
             out.requires_grad = True
             out.creator = function
-            function.inputs = tuple(a if n else None for a, n in zip(args, needs_grad))
-            function._sources = tuple(_source_of(s, args, data, out) for s in function._saved)
-            if _checksum_saved.get():
-                function._checksums = _checksums(function._saved)
+            function.inputs = tuple(a if needed else None for a, needed in zip(args, function.needs_grad))
+            function._record = Saved(cls.__name__, function._saved, inputs, data, out)
+        function._saved = ()
         return out
 
     def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Tensor, Any]]:
         """Run backward, check what it returns, and pair each gradient with the input it belongs to."""
-        if self.inputs is None:
-            _ = self.saved  # raises: the graph was freed
+        self._check_not_freed()
         name = type(self).__name__
         self._create_graph = create_graph
         try:
             gradients = self.backward(gy)
         finally:
             self._create_graph = False
+        if gradients is None:
+            raise RuntimeError(f"{name}.backward returned None: does it lack its `return`?")
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(self.inputs):
@@ -380,47 +336,16 @@ class Function:
             pairs.append((t, g))
         return pairs
 
+    def _check_not_freed(self) -> None:
+        if self.inputs is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: the graph was freed by an earlier backward(). Call backward() once, "
+                "or pass retain_graph=True to the first call"
+            )
+
     def _release(self) -> None:
         """Forget inputs and saved arrays, so that activations are freed while backward goes on."""
-        self.inputs = None
-        self._saved = self._sources = ()
-
-
-class _ToDevice(Function):
-    """Move an array between devices; the gradient moves back."""
-
-    def forward(self, x: Any, *, device: str) -> Any:
-        self.source = device_of(x)
-        return to_device(x, device)
-
-    def backward(self, gy: Any) -> Any:
-        return gy.to(self.source) if isinstance(gy, Tensor) else to_device(gy, self.source)
-
-
-def _is_view(data: Any, other: Any) -> bool:
-    return data is other or (
-        getattr(data, "base", None) is not None and array_module(data).may_share_memory(data, other)
-    )
-
-
-def _source_of(saved: Any, args: Sequence[Any], out_data: Any, out: Tensor) -> tuple | None:
-    """(tensor or weak reference, its version counter, the count now, its shape) of a saved array."""
-    for a in args:
-        if isinstance(a, Tensor) and a.data is saved:
-            return a, a._version, a._version.count, a.shape
-    if saved is out_data:  # weak, or output -> function -> output would be a cycle that keeps memory alive
-        return weakref.ref(out), out._version, out._version.count, out.shape
-    return None
-
-
-def _checksums(arrays: Sequence[Any]) -> tuple:
-    """A checksum for each array (None for what is no array)."""
-    return tuple(
-        zlib.crc32(np.ascontiguousarray(to_device(a, "cpu")).view(np.uint8).reshape(-1))
-        if hasattr(a, "dtype")
-        else None
-        for a in arrays
-    )
+        self.inputs = self._record = None
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
@@ -459,7 +384,7 @@ def _propagate(
 
     order = _topological_order(root)
     gradients = {id(root): gradient}  # of tensors whose turn is still to come
-    with _set(_grad_enabled, create_graph):
+    with _recording(create_graph):
         while order:
             node = order.pop()
             g = gradients.pop(id(node), None)
@@ -522,7 +447,8 @@ def grad(
     """dy/dx as a Tensor (a list of them for a list of x), without touching any `.grad`.
 
     y: a tensor with history; x: tensors y was computed from, leaves or not. gradient, create_graph and
-    retain_graph as in `Tensor.backward`. An x that y does not depend on gets zeros.
+    retain_graph as in `Tensor.backward`, and its errors. An x that y does not depend on gets zeros; ValueError for
+    one that is no Tensor or requires no gradient.
     """
     single = isinstance(x, Tensor)
     wanted = [x] if single else list(x)
