@@ -5,12 +5,17 @@ That every tier agrees with the reference and that derivatives agree with differ
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve, correlate
-from test_ops import assert_close, cases_of
+from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
@@ -30,30 +35,35 @@ def scipy_conv2d(x, w, b, *, stride, padding, dilation, groups):
         start = co // o_group * i_group
         return sum(correlate(x[n, :, :, start + ci], dilated[:, :, ci, co], mode="valid") for ci in range(i_group))
 
-    y = np.array([[channel(n, co) for co in range(w.shape[3])] for n in range(len(x))])
-    return np.moveaxis(y, 1, 3)[:, :: stride[0], :: stride[1]] + b
+    images = [np.stack([channel(n, co) for co in range(w.shape[3])], axis=2) for n in range(len(x))]
+    covered = [size - k + 1 for size, k in zip(x.shape[1:3], dilated.shape)]
+    return np.reshape(images, (len(x), *covered, w.shape[3]))[:, :: stride[0], :: stride[1]] + b
 
 
 @st.composite
 def geometries(draw):
-    """(x, w, b, gy, parameters) with small sizes of every kind, the kernel fitting into the padded image."""
+    """(x, w, b, gy, parameters): every kind of small size, the kernel fitting into the padded image; any memory layout.
+
+    Batches of none, images of no or one pixel, and output channels around the eight float64 of a vector are among them.
+    """
 
     def pair(low, high):
         return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
 
     stride, dilation, padding, kernel = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 4)
     size = tuple(
-        draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 6))
+        draw(st.integers(max(0, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 6))
         for k, d, p in zip(kernel, dilation, padding)
     )
-    groups, i_group, o_group = (draw(st.integers(1, 3)) for _ in range(3))
-    n = draw(st.integers(1, 2))
+    groups, i_group, n = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    o_group = draw(st.sampled_from([1, 2, 3, 9, 17]))
+    layout = draw(st.sampled_from([np.array, np.asfortranarray, spread]))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     x = rng.standard_normal((n, *size, groups * i_group))
     w = rng.standard_normal((*kernel, i_group, groups * o_group))
     b = rng.standard_normal(groups * o_group)
     gy = rng.standard_normal((n, *output_size(size, kernel, stride, padding, dilation), groups * o_group))
-    return x, w, b, gy, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return *map(layout, (x, w, b, gy)), {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
 
 @settings(deadline=None, max_examples=30)
@@ -107,6 +117,76 @@ def test_what_is_not_finite_reaches_exactly_the_outputs_that_read_it(bad, implem
     gy[1, 0, 0, 7] = bad
     wants = np.isfinite(reference.backward_input(gy, w, input_size=(7, 21), padding=(1, 1)))
     np.testing.assert_array_equal(np.isfinite(cpu.backward_input(gy, w, input_size=(7, 21), padding=(1, 1))), wants)
+
+
+# ------------------------------------------------------------------------------------- bands, threads, buffers
+def assert_all_cases_agree(dtype, what):
+    for case in cases_of("conv2d"):
+        for name, (arrays, parameters) in case.calls.items():
+            want = getattr(reference, name)(*arrays, **parameters)
+            got = getattr(cpu, name)(*(a.astype(dtype) for a in arrays), **parameters)
+            assert_close(got, want, dtype, case.terms, f"{name}, {case.label}, {what}")
+
+
+@pytest.mark.parametrize("band_bytes", [1, 3000])
+def test_bands_of_any_height_give_the_same(monkeypatch, band_bytes):
+    """The images of the cases fit into one band each; large ones do not. Here a band is one row, or a few."""
+    monkeypatch.setattr(cpu, "BAND_BYTES", band_bytes)
+    assert_all_cases_agree(np.float64, f"{band_bytes} bytes per band")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 50])
+def test_any_number_of_threads_gives_the_same(monkeypatch, threads):
+    """More threads than images, too. How work is shared depends on this number only, not on how many there are."""
+    monkeypatch.setattr(cpu, "BAND_BYTES", 3000)
+    monkeypatch.setattr(cpu.numba, "get_num_threads", lambda: threads)
+    assert_all_cases_agree(np.float32, f"{threads} threads")
+
+
+def test_no_memory_is_read_before_it_is_written(monkeypatch):
+    """Every buffer starts as NaN instead of whatever was there."""
+    for dtype in (np.float32, np.float64):
+        assert_all_cases_agree(dtype, "to have all compiled")
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
+    for dtype in (np.float32, np.float64):
+        assert_all_cases_agree(dtype, "poisoned buffers")
+
+
+def test_the_sum_over_many_pixels_for_the_bias():
+    """More than the pixels that are added up at a time, which no small case has."""
+    gy = np.random.default_rng(4).standard_normal((2, 40, 41, 17))
+    want = gy.sum(axis=(0, 1, 2))
+    assert_close(cpu.backward_bias(gy), want, np.float64, gy.size, "bias")
+
+
+def test_where_there_is_only_padding_the_output_is_the_bias():
+    x, w, b = np.zeros((2, 0, 4, 3)), np.ones((3, 3, 3, 5)), np.arange(5.0)
+    y = tn.conv2d(x, w, b, padding=2)
+    np.testing.assert_array_equal(y, np.broadcast_to(b, (2, 2, 6, 5)))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_real_threads_give_the_same_bits_in_every_run(threads):
+    """In processes of their own, because Numba fixes its number of threads when it starts."""
+    code = """
+import hashlib
+from test_conv2d import assert_all_cases_agree, cases_of, cpu, np
+cpu.BAND_BYTES = 3000
+assert_all_cases_agree(np.float32, "")
+for _ in range(2):
+    digest = hashlib.sha256()
+    for case in cases_of("conv2d"):
+        for name, (arrays, parameters) in case.calls.items():
+            digest.update(getattr(cpu, name)(*(a.astype(np.float32) for a in arrays), **parameters).tobytes())
+    print(cpu.numba.get_num_threads(), digest.hexdigest())
+"""
+    folders = [str(Path(__file__).parent), str(Path(tn.__file__).parents[1])]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert first.split()[0] == threads
 
 
 def test_the_same_bits_every_time():
