@@ -69,6 +69,13 @@ def test_a_senseless_line_names_the_flag(line, message):
         parse(Config, line.split(), prog="prog")
 
 
+@pytest.mark.parametrize("line", ["--epochs 0", "--epochs -3", "--seed -1", f"--seed {2**32}"])
+def test_shared_flags_have_limits(line):
+    flag, value = line.split()
+    with pytest.raises(UsageError, match=rf"{flag} is {value}; .*\(see prog --help\)"):
+        parse(TrainingOptions, line.split(), prog="prog")
+
+
 def test_a_flag_without_default_must_be_given():
     @dataclass
     class Needs:
@@ -147,6 +154,8 @@ def failing(error):
         (TrainingError("the loss is nan"), "the loss is nan"),
         (FileNotFoundError(2, "No such file or directory", "a.zip"), "a.zip: No such file or directory"),
         (ValueError("Adam: lr is -1"), "Adam: lr is -1"),
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory: Unable to allocate 9 GiB"),
+        (MemoryError(), "out of memory"),
     ],
 )
 def test_run_turns_what_a_user_can_mend_into_a_sentence(error, sentence, capsys, monkeypatch):

@@ -139,6 +139,13 @@ def test_crops_have_the_promised_shape(heads, diameter):
     assert 0.02 < maps[..., 0].mean() < 0.7 and len(data) == 20
 
 
+@pytest.mark.parametrize("setting", ["size", "crops_per_epoch"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_crops_without_pixels_and_epochs_without_crops_are_refused(setting, value):
+    with pytest.raises(ValueError, match=f"NucleiCrops: {setting} is {value}; at least 1 is needed"):
+        NucleiCrops(samples(), **{setting: value})
+
+
 def test_native_crops_are_the_whole_image_s_pixels(monkeypatch):
     """Without intensity changes a native crop is a piece of the normalised image, turned by right angles at most."""
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))

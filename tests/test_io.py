@@ -220,6 +220,26 @@ def test_an_unknown_version(path, version):
     refused(path, f"has version {version} of the checkpoint format; this program reads version 1")
 
 
+@pytest.mark.parametrize("parts", [{"meta": {}}, {"sections": None, "meta": {}}, {"sections": ["model"]}])
+def test_metadata_that_lack_a_part(path, parts):
+    path.parent.mkdir()
+    np.savez(path, metadata=np.array(json.dumps({"format": "tinynet checkpoint", "version": 1, **parts})))
+    refused(path, "damaged")
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_refused_before_they_change_the_model(path, value):
+    net, before = model(), model()
+    before.load_state_dict(net.state_dict())
+    state = net.state_dict()
+    state["2.bias"] = np.full_like(state["2.bias"], value)
+    io.save_checkpoint(path, {"model": state})
+    with pytest.raises(io.CheckpointError, match=r"last.npz cannot be used: NaN or infinite values in 2.bias"):
+        io.load_weights(path, net)
+    for name, weight in before.named_parameters():
+        assert np.array_equal(dict(net.named_parameters())[name].numpy(), weight.numpy()), name
+
+
 # ---------------------------------------------------------------------------------------- what cannot be written
 def unchanged(path, content):
     """The old file is there, and nothing else."""
@@ -305,3 +325,22 @@ def test_atomic_path_deletes_its_temporary_file_on_any_error(tmp_path):
         temporary.write_text("new")
         raise KeyError
     assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_atomic_path_names_the_file_not_its_temporary_one(tmp_path):
+    """A full disk names no file; a saver that cannot open its file names the temporary one, which nobody knows."""
+    path = tmp_path / "a.csv"
+    nameless = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for attempt in (nameless, None):
+        with pytest.raises(OSError) as error, io.atomic_path(path) as temporary:
+            if attempt:
+                raise attempt
+            temporary.read_bytes()
+        assert error.value.filename == str(path) and error.value.strerror
+    with pytest.raises(FileNotFoundError) as error, io.atomic_path(path):
+        (tmp_path / "another").read_bytes()
+    assert error.value.filename == str(tmp_path / "another")
+    path.write_text("in the way")
+    with pytest.raises(NotADirectoryError) as error, io.atomic_path(path / "b.csv"):
+        pass
+    assert error.value.filename == str(path)

@@ -159,6 +159,23 @@ def test_the_scale_has_limits():
 
 
 # ---------------------------------------------------------------------------------------- nuclei
+def test_no_image_is_enlarged_beyond_what_memory_holds(monkeypatch):
+    """Specks of 4 pixels ask for six times the size; what no memory can hold is refused, what is large already kept."""
+    specks = discs(120, 160, [(r, c) for r in range(10, 120, 20) for c in range(10, 160, 20)], 2)
+    assert segment.estimate_scale(threshold_net, specks) > 3
+    for pixels, scale in ((4 * 120 * 160, 2), (120 * 160 // 4, 1)):
+        monkeypatch.setattr(segment, "MAX_ENLARGED_PIXELS", pixels)
+        sizes = []
+
+        def net(images, sizes=sizes):
+            sizes.append(images.shape[1] * images.shape[2])
+            return threshold_net(images)
+
+        assert segment.estimate_scale(net, specks) == pytest.approx(scale)
+        segment.segment(net, specks, flips=True)
+        assert max(sizes) <= scale**2 * 128 * 160, "the image, padded to a multiple of 16"
+
+
 def test_labels_from_one_map_separate_discs_that_touch():
     mask = discs(60, 90, [(30, 30), (30, 52)], 12)[:, :, :1] / 200
     labels = segment.labels_from_maps(mask.astype(np.float32))

@@ -480,7 +480,12 @@ def test_predict_with_the_shipped_weights(tmp_path):
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({}, "no head.weight"), ({"head.weight": np.zeros((1, 1, 16, 1), np.float32)}, "down1.0.weight")],
+    [
+        ({}, "no head.weight"),
+        ({"head.weight": np.zeros((1, 1, 16, 1), np.float32)}, "down1.0.weight"),
+        ({"head.weight": np.zeros((1, 1, 16, 2), np.float32)}, r"head.weight has shape \(1, 1, 16, 2\)"),
+        ({"head.weight": 3.0}, r"head.weight has shape \(\)"),
+    ],
 )
 def test_weights_of_another_model_are_refused(weights, message, tmp_path):
     from tinynet.io import CheckpointError, save_checkpoint
@@ -559,3 +564,13 @@ def test_own_images_are_split_and_one_image_is_refused(tmp_path):
     training, held_out, source = script.load_data(str(tmp_path), seed=0, quick=False)
     assert [s.id for s in training] == ["1", "2", "3", "4"] and [s.id for s in held_out] == ["0", "5"]
     assert source == str(tmp_path)
+
+
+def test_images_in_which_nobody_marked_a_nucleus_are_not_trained_on(tmp_path):
+    for name, dtype in (("images", np.uint8), ("labels", np.uint16)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.fromarray(np.zeros((40, 30), dtype)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(ValueError, match="no nucleus is marked in any of the 2 training images"):
+        script.main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

@@ -67,6 +67,12 @@ class TrainingOptions:
     out: str = option("out", "folder for checkpoints, metrics and pictures")
     resume: bool = option(False, "go on with the run in --out")
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"--epochs is {self.epochs}; at least 1 is needed")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is {self.seed}; it must lie in 0 .. 2**32 - 1")
+
 
 def parse(
     config: type[Config], argv: Sequence[str] | None = None, prog: str | None = None, description: str | None = None
@@ -109,16 +115,16 @@ def run_commands(
 def run(main: Callable[[], Any]) -> NoReturn:
     """Call `main()` as a program: what the user can mend is one sentence on stderr and exit code 2.
 
-    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints) and TrainingError. Everything
-    else is a mistake in the program and keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so do those.
-    Ctrl-C exits with 130. Never returns.
+    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints), TrainingError and MemoryError.
+    Everything else is a mistake in the program and keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so
+    do those. Ctrl-C exits with 130. Never returns.
     """
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, TrainingError) as error:
+    except (ValueError, OSError, TrainingError, MemoryError) as error:
         if os.environ.get("TINYNET_TRACEBACK"):
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr)
@@ -211,4 +217,6 @@ def _sentence(error: BaseException) -> str:
     """The message of an error; for one of the operating system the file and the reason, without its number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory"
     return str(error)

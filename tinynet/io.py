@@ -7,6 +7,7 @@ version of the format and whatever the caller wants to remember.
 """
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -37,14 +38,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one, and a full disk or a killed process leaves
     the old file alone. The temporary file lies in the same folder, because a rename is one step only within a
     file system, and keeps the suffix, because savers choose the format by it. A folder that is missing is
-    made. Raises OSError where the folder cannot be written.
+    made. Raises OSError, with `path` as its file name, where it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # "File exists" is no help to who looks for a folder
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary), temporary):  # a full disk names no file, and nobody knows ours
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,19 +101,21 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
         is_ours = False
     if not is_ours:
         raise CheckpointError(f"{path} is an npz archive, but not a tinynet checkpoint")
-    version = header.get("version")
+    version, names, meta = (header.get(key) for key in ("version", "sections", "meta"))
     if version != _VERSION:
         raise CheckpointError(
             f"{path} has version {version} of the checkpoint format; this program reads version {_VERSION}"
         )
-    sections: dict[str, dict[str, Any]] = {name: {} for name in header["sections"]}  # empty ones have no entry
+    if not isinstance(names, list) or not isinstance(meta, dict):
+        raise CheckpointError(f"{path} is damaged: its metadata do not list its sections")
+    sections: dict[str, dict[str, Any]] = {name: {} for name in names}  # empty ones have no entry
     for key, array in arrays.items():
         *folders, name = key.split("/")
         place: dict[str, Any] = sections
         for folder in folders:
             place = place.setdefault(folder, {})
         place[name] = array.item() if array.ndim == 0 else array
-    return sections, header["meta"]
+    return sections, meta
 
 
 def save_weights(
@@ -132,15 +142,19 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
 
     Weights are converted to the model's dtype: float16 ones load into a float32 model. The positions of random
     streams are left as they are. Raises CheckpointError as `load_checkpoint`, and where the weights are of
-    another model, with the names and shapes that differ.
+    another model, with the names and shapes that differ, or not finite: such a net would find nothing, and not say why.
     """
     sections, meta = load_checkpoint(path)
     if "model" not in sections:
         raise CheckpointError(f"{path} has no section 'model'; it holds {', '.join(sections) or 'nothing'}")
+    weights = _weights(sections["model"])
+    spoilt = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if spoilt:
+        raise CheckpointError(f"{path} cannot be used: NaN or infinite values in {', '.join(spoilt)}")
     own = model.state_dict()
     streams = {name: own[name] for name in own.keys() - _weights(own).keys()}
     try:
-        model.load_state_dict({**streams, **_weights(sections["model"])})
+        model.load_state_dict({**streams, **weights})
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return meta

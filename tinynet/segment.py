@@ -23,6 +23,8 @@ Net = Callable[[np.ndarray], np.ndarray]
 
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
+# No image is enlarged beyond this: a 4000 x 3000 one full of specks, five times enlarged, would fill any memory.
+MAX_ENLARGED_PIXELS = 64 * 2**20
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
 # A pixel of the U-Net's output depends on inputs at most this far away (its receptive field is 200 pixels).
 MARGIN = 112
@@ -87,7 +89,7 @@ def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False)
     """
     scaled = resize(image, size_at_scale(image.shape[:2], scale))
     axes = [(), (0,), (1,), (0, 1)] if flips else [()]
-    return np.mean([np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes], axis=0)
+    return sum(np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes) / len(axes)
 
 
 def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
@@ -115,7 +117,7 @@ def segment(net: Net, image: np.ndarray, flips: bool = False) -> np.ndarray:
     scale = estimate_scale(net, image)
     maps = predict_maps(net, normal, scale, flips)
     if flips:
-        other = predict_maps(net, normal, _limited(scale * 0.8), flips)
+        other = predict_maps(net, normal, _limited(scale * 0.8, image), flips)
         maps = (maps + resize(other, maps.shape[:2])) / 2
     return labels_at_scale(maps, scale, image.shape[:2])
 
@@ -143,11 +145,15 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
     found = []
     for guess in guesses:
-        scale = _limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess))
+        scale = _limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess), image)
         diameter = median_diameter(labels_from_maps(predict_maps(net, normal, scale))) / scale
         found.append(DIAMETER / scale if np.isnan(diameter) else diameter)
-    return _limited(DIAMETER / float(np.median(found)))
+    return _limited(DIAMETER / float(np.median(found)), image)
 
 
-def _limited(scale: float) -> float:
-    return float(np.clip(scale, *SCALE_LIMITS))
+def _limited(scale: float, image: np.ndarray) -> float:
+    """The scale within its limits, the memory that the enlarged image would take among them."""
+    smallest, largest = SCALE_LIMITS
+    height, width = image.shape[:2]
+    affordable = max(1.0, np.sqrt(MAX_ENLARGED_PIXELS / (height * width)))
+    return float(np.clip(scale, smallest, min(largest, affordable)))

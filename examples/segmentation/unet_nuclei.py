@@ -122,11 +122,13 @@ class TrainConfig(TrainingOptions):
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train the net on random crops; keep the weights with the lowest validation loss in `best.npz`."""
-    from tinynet.data import DataLoader, NucleiCrops
+    from tinynet.data import DataError, DataLoader, NucleiCrops
     from tinynet.optim import AdamW, CosineDecay, WeightAverage
     from tinynet.train import Trainer
 
     samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
+    if not any(sample.labels.any() for sample in samples):
+        raise DataError(f"{source}: no nucleus is marked in any of the {len(samples)} training images")
     tn.seed(config.seed)
     model = UNet(config.heads)
     diameter = None if config.native else tn.segment.DIAMETER
@@ -260,6 +262,8 @@ def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet]:
     head = load_checkpoint(path)[0].get("model", {}).get("head.weight")
     if head is None:
         raise CheckpointError(f"{path} holds no U-Net: it has no head.weight")
+    if np.ndim(head) != 4 or head.shape[-1] not in (1, 3):
+        raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
     model = UNet(heads=head.shape[-1])
     load_weights(path, model)
     model.eval()

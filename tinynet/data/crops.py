@@ -36,7 +36,7 @@ class NucleiCrops:
     one affine map (scale, any rotation, flip, a little shear), its scale being target_diameter / the median diameter
     of the image's nuclei * exp(0.35 N(0, 1)).
 
-    Raises `DataError` without samples, or on a sample without labels.
+    Raises `DataError` without samples, or on a sample without labels, and `ValueError` on a bad setting.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class NucleiCrops:
             raise DataError("NucleiCrops: no samples; need at least one")
         if heads not in (1, 3):
             raise ValueError(f"NucleiCrops: heads {heads}; need 1 (mask) or 3 (mask, border, distance)")
+        for name, value in (("size", size), ("crops_per_epoch", crops_per_epoch)):
+            if value < 1:
+                raise ValueError(f"NucleiCrops: {name} is {value}; at least 1 is needed")
         self.size, self.crops_per_epoch = size, crops_per_epoch
         self.heads, self.target_diameter = heads, target_diameter
         self._sources = [_Source(sample, heads) for sample in samples]

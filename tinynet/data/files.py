@@ -130,7 +130,10 @@ def _open_with_pillow(data: bytes, where: str) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {error}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+    except UnidentifiedImageError as error:  # its own message names an object in memory
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise DataError(f"{where}: not a readable image; its first bytes are of no known kind ({kinds})") from error
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{where}: not a readable image, corrupt or truncated ({error})") from error
     return image
 
