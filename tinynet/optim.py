@@ -323,9 +323,11 @@ class Schedule:
         self.optimizer.lr = self.base_lr * self.factor(self.steps)
 
     def state_dict(self) -> dict[str, float]:
+        """What changes from step to step, and the base; the settings are those given when the schedule was made."""
         return {"base_lr": self.base_lr, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a state dict; sets the optimiser's lr."""
         self.base_lr, self.steps = float(state["base_lr"]), int(state["steps"])
         self._set_lr()
 

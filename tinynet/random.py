@@ -52,5 +52,5 @@ def frozen() -> Iterator[None]:
 
 
 def is_frozen() -> bool:
-    """Whether random layers should repeat their last draw's step instead of going on."""
+    """Whether random layers should stay at their step instead of going on to the next."""
     return _frozen.get()

@@ -46,7 +46,7 @@ class DataLoader:
         seed: int = 0,
         workers: int = 1,
         collate: Callable[[list], Any] = stack,
-    ):
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"DataLoader: batch_size {batch_size}; need 1 or more")
         if workers < 0:

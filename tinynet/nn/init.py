@@ -1,6 +1,6 @@
 """Initial values of weights.
 
-A layer computes y = sum of `fan_in` products w * x. If the x and w are independent with mean zero, then
+A layer computes y = sum of `fan_in` products w * x. If x and w are independent and w has mean zero, then
 var(y) = fan_in * var(w) * E[x^2], so the size of the signal is kept from layer to layer when var(w) is chosen
 to match. The backward pass has the same sum over `fan_out` products.
 

@@ -6,7 +6,7 @@ The same cases serve the tests (every tier against the reference), the gradient 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class Case:
     calls: dict[str, tuple[tuple, dict[str, Any]]]
     function: Callable
     inputs: tuple[np.ndarray, ...]
-    terms: int = field(default=1)
+    terms: int = 1
 
 
 def away_from(values: np.ndarray, kink: float, distance: float = 0.05) -> np.ndarray:

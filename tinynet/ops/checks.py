@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_float(op: str, **arguments: Any) -> None:
-    """All arguments are arrays or Tensors of one floating-point dtype; a `bias` may be None."""
+    """Raise TypeError unless all arguments are arrays or Tensors of one floating-point dtype; a `bias` may be None."""
     dtypes = {}
     for name, value in arguments.items():
         if value is None and name == "bias":
@@ -23,13 +23,13 @@ def check_float(op: str, **arguments: Any) -> None:
 
 
 def check_ndim(op: str, name: str, value: Any, ndim: int, meaning: str) -> None:
-    """`value` has `ndim` axes, whose meaning the message gives."""
+    """Raise ValueError unless `value` has `ndim` axes, whose meaning the message gives."""
     if value.ndim != ndim:
         raise ValueError(f"{op}: {name} has shape {tuple(value.shape)}; {ndim} axes {meaning} are needed")
 
 
 def pair(op: str, name: str, value: int | tuple[int, int], at_least: int) -> tuple[int, int]:
-    """(y, x) from a number for both or from a pair; both must be integers >= at_least."""
+    """(y, x) from a number for both or from a pair. Raises ValueError unless both are integers >= at_least."""
     try:
         y, x = (value, value) if not isinstance(value, (tuple, list)) else value
         y, x = operator.index(y), operator.index(x)

@@ -1,9 +1,9 @@
 """The register block: the one piece of explicit SIMD in tinynet, and what makes its convolutions fast.
 
 Why it exists. A CPU core can do two vector multiply-adds per cycle, each on 64 bytes (16 float32), but it
-can load only two vectors per cycle. A loop that loads an operand for every multiply-add is bound by the
-loads and reaches a fraction of the peak. The way out is to *reuse what has been loaded*: keep a small block
-of results in registers and update all of it with few loads,
+can load only two vectors per cycle. A loop that loads both operands of every multiply-add, or the result it
+adds to, is bound by the loads and reaches a fraction of the peak. The way out is to *reuse what has been
+loaded*: keep a small block of results in registers and update all of it with few loads,
 
     for k:                                                    # the numbers that are summed
         load b[k, 0:V]                                        # V vectors
@@ -17,7 +17,8 @@ memory and lose everything that was gained.
 Why it is LLVM code. Numba turns a local array into memory, not registers, and its vectoriser does not find
 this pattern. So `register_block(R, V)` writes the loop above for LLVM directly, as a function that Numba
 kernels call. `b` and `c` are contiguous along the lanes. LLVM maps 64-byte vectors to whatever the machine
-has: one AVX-512 register, two of AVX2, four of NEON.
+has: one AVX-512 register, two of AVX2, four of NEON. With the latter two, blocks this large do not fit into
+the registers: the results are right all the same, the speed is not what it could be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """conv2d in Numba.
 
-Two implementations. `naive` is the definition as seven nested loops, to read and to compare with. `blocked`
-(the default) computes the same sums with the register blocks of `ops/simd.py`. How:
+Two implementations. `naive` has forward's definition as seven nested loops, to read and to compare with; the other
+kernels it shares with `blocked` (the default), which computes the same sums with the register blocks of
+`ops/simd.py`. How:
 
 * One routine, `_correlate`, serves forward and backward_input, because both are correlations: the gradient
   with respect to the input correlates gy with the flipped kernel, in one piece for stride 1 and in

@@ -78,7 +78,7 @@ def phase(a: int, kernel: int, stride: int, padding: int, dilation: int) -> Phas
 
     The taps for which it is whole are an arithmetic progression. Taken in decreasing order of k, their o
     increase by equal steps: seen from j, that is a correlation with a dilation (the step) and a padding
-    (minus the first offset; a negative padding leaves out the first outputs). No tap may be left.
+    (minus the first offset; a negative padding leaves out the first outputs). There may be no such tap at all.
     """
     taps = [k for k in reversed(range(kernel)) if (a + padding - k * dilation) % stride == 0]
     offsets = [(a + padding - k * dilation) // stride for k in taps]

@@ -11,7 +11,7 @@ from ..targets import check_not_empty, soft_target
 
 
 def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float = 1.0) -> Tensor:
-    """Soft Dice loss 1 - (2 sum p t + smooth) / (sum p + sum t + smooth), between 0 (equal) and 1 (disjoint).
+    """Soft Dice loss 1 - (2 sum p t + smooth) / (sum p + sum t + smooth), 0 for equal masks, near 1 for disjoint ones.
 
     p: probabilities in 0..1 (after a sigmoid), float, any shape; per_image takes the first axis for the images.
     target: array or Tensor of the same shape with values in 0..1: the dtype of p, booleans or integers. It is
@@ -34,6 +34,8 @@ def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float 
 
 
 class Dice(Function):
+    """loss of p; the target is a constant."""
+
     def forward(self, p, target, *, per_image, smooth):
         loss, sums = kernel("dice", "forward")(p, target, smooth=smooth, per_image=per_image)
         self.save(p, target, sums)
@@ -42,7 +44,7 @@ class Dice(Function):
 
     def backward(self, gy):
         p, target, sums = self.saved
-        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: derivation.md in basic ops
+        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the same formula in basic ops
             return self.gradient(gy, p, target, groups=len(sums)), None
         return kernel("dice", "backward")(gy, target, sums, smooth=self.smooth), None
 
