@@ -60,7 +60,7 @@ class TrainingOptions:
     """The flags that all training scripts share. A script declares one again to give it another default."""
 
     quick: bool = option(False, "a run of a few seconds, to see that everything works")
-    data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache, then a download)")
+    data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
     seed: int = option(0, "of the initial weights, the order of the data, augmentation and dropout")
     backend: str = option("cpu", "which implementation of the kernels runs", choices=tuple(TIERS))
     epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)

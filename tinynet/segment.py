@@ -26,7 +26,7 @@ SCALE_LIMITS = (0.12, 5.0)
 # No image is enlarged beyond this: a 4000 x 3000 one full of specks, five times enlarged, would fill any memory.
 MAX_ENLARGED_PIXELS = 64 * 2**20
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
-# A pixel of the U-Net's output depends on inputs at most this far away (its receptive field is 200 pixels).
+# A pixel of the U-Net's output depends on inputs at most 107 pixels away (`nn.summary` says so); a multiple of 16.
 MARGIN = 112
 MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 0.5 and 0.6
 MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller things are dropped

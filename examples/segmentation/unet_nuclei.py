@@ -106,6 +106,8 @@ def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 # ---------------------------------------------------------------------------------------------- train
 @dataclass
 class TrainConfig(TrainingOptions):
+    """The flags of `train`."""
+
     data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
     out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and pictures", quick="out/unet_nuclei_quick")
     heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
@@ -160,14 +162,12 @@ def train(config: TrainConfig) -> dict[str, float]:
             resume=config.resume,
         )
     print(f"pictures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
-    print(
-        f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz"
-        + (f" --data {config.data}" * bool(config.data))
-    )
+    data = f" --data {config.data}" if config.data else ""
+    print(f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz{data}")
     return metrics
 
 
-def load_data(data: str | None, seed: int, quick: bool) -> tuple[list, list, str]:
+def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:
     """(training samples, held-out ones, where they come from). data: as the flag --data, None for what is at hand."""
     from tinynet.data import DataError, data_path, fetch, read_nuclei, split
 
@@ -186,7 +186,7 @@ def load_data(data: str | None, seed: int, quick: bool) -> tuple[list, list, str
     return synthetic_set(train_count, (seed, 0)), synthetic_set(held_out_count, (seed, 1)), "synthetic nuclei"
 
 
-def synthetic_set(count: int, key: tuple[int, int]) -> list:
+def synthetic_set(count: int, key: tuple[int, int]) -> list[tn.data.Sample]:
     """Synthetic images, every fourth of them histology; the same for the same key, different for different ones."""
     from tinynet.data import synthetic_nuclei
 
@@ -200,7 +200,7 @@ class ValidationCrops:
 
     SIZE = 256
 
-    def __init__(self, samples: list, heads: int, diameter: float | None, count: int) -> None:
+    def __init__(self, samples: list[tn.data.Sample], heads: int, diameter: float | None, count: int) -> None:
         chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)]
         self.views = [middle_view(sample, self.SIZE, diameter) for sample in chosen]
         self.targets = [tn.data.targets(labels, heads) for _, labels in self.views]
@@ -233,8 +233,8 @@ class ValidationCrops:
         viz.save_png(path, viz.panel(pictures, titles))
 
 
-def middle_view(sample, size: int, diameter: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of an image, normalised and brought to one nucleus size (not without `diameter`), and its labels."""
+def middle_view(sample: tn.data.Sample, size: int, diameter: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of an image, normalised and, with a `diameter`, brought to that nucleus size; and its labels."""
     own = tn.instances.median_diameter(sample.labels)
     scale = 1.0 if diameter is None or np.isnan(own) else diameter / own
     height, width = tn.segment.size_at_scale(sample.labels.shape, scale)
@@ -247,6 +247,8 @@ def middle_view(sample, size: int, diameter: float | None) -> tuple[np.ndarray, 
 # ---------------------------------------------------------------------------------------------- predict
 @dataclass
 class PredictConfig:
+    """The flags of `predict`."""
+
     images: tuple[str, ...] = option((), "zip archives, folders or image files", nargs="+", required=True)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
@@ -311,6 +313,8 @@ def predict(config: PredictConfig) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- evaluate
 @dataclass
 class EvaluateConfig:
+    """The flags of `evaluate`."""
+
     data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))

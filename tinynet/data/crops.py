@@ -13,13 +13,13 @@ from tinynet.data.files import DataError
 from tinynet.data.maps import binary_map, border_map, distance_map
 from tinynet.data.nuclei import Sample, normalization
 from tinynet.instances import median_diameter
+from tinynet.segment import DIAMETER, SCALE_LIMITS
 
 # How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
 # their share.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
 NEAR_A_NUCLEUS = 0.6  # this share of the crops is centred near a nucleus, the others anywhere
 SCALE_SPREAD = 0.35  # the scale is off by exp(this N(0, 1)): at prediction it is only estimated
-SCALE_LIMITS = (0.12, 5.0)
 SHEAR = 0.1
 INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
 
@@ -34,7 +34,7 @@ class NucleiCrops:
     `target_diameter` None leaves the resolution as it is, and turns by right angles only, so pixels stay what they
     were. A number of pixels brings every image to one nucleus size: the crop is sampled straight from the image by
     one affine map (scale, any rotation, flip, a little shear), its scale being target_diameter / the median diameter
-    of the image's nuclei * exp(0.35 N(0, 1)).
+    of the image's nuclei * exp(`SCALE_SPREAD` N(0, 1)).
 
     Raises `DataError` without samples, or on a sample without labels, and `ValueError` on a bad setting.
     """
@@ -45,8 +45,8 @@ class NucleiCrops:
         size: int = 128,
         crops_per_epoch: int = 2000,
         heads: int = 3,
-        target_diameter: float | None = 24.0,
-    ):
+        target_diameter: float | None = DIAMETER,
+    ) -> None:
         if not samples:
             raise DataError("NucleiCrops: no samples; need at least one")
         if heads not in (1, 3):
@@ -82,6 +82,7 @@ class NucleiCrops:
         return image, np.stack(maps, axis=2)
 
     def _draw_map(self, source: _Source, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+        """Draw (scale, the matrix of `linear_map`) for one crop."""
         flip = rng.random() < 0.5
         if self.target_diameter is None:
             return 1.0, np.rint(linear_map(angle=np.pi / 2 * rng.integers(4), flip=flip))
@@ -106,7 +107,7 @@ class NucleiCrops:
 class _Source:
     """One image made ready for cropping, all that is the same for every crop of it."""
 
-    def __init__(self, sample: Sample, heads: int):
+    def __init__(self, sample: Sample, heads: int) -> None:
         if sample.labels is None:
             raise DataError(f"NucleiCrops: image {sample.id} has no labels; need them to train")
         self.labels = sample.labels
