@@ -12,6 +12,7 @@ from tinynet.data.loader import DataLoader
 from tinynet.data.maps import targets
 from tinynet.data.nuclei import Sample, normalize
 from tinynet.data.synthetic import synthetic_nuclei
+from tinynet.instances import median_diameter
 
 
 class Numbers:
@@ -220,3 +221,57 @@ def test_bad_crop_settings():
     sample.labels = None
     with pytest.raises(DataError, match="image s0 has no labels"):
         NucleiCrops([sample])
+
+
+def plain_crops(monkeypatch, labels, **settings):
+    """Crops of an image that shows its labels, each nucleus of another brightness, without changes of intensity."""
+    monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
+    image = (labels * 50).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    return NucleiCrops([Sample("plain", image, labels, "fluorescence", "g")], **settings)
+
+
+def test_native_crops_come_in_all_eight_orientations_with_the_border_of_their_labels(monkeypatch):
+    labels = squares((48, 48))
+    data = plain_crops(monkeypatch, labels, size=48, target_diameter=None)  # a crop is the whole image
+    whole = targets(labels, 3)[:, :, :2]
+    assert 0 < whole[:, :, 1].sum() < whole[:, :, 0].sum()
+    turned = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
+    seen = set()
+    for seed in range(60):
+        _, maps = data.item(0, np.random.default_rng(seed))
+        (found,) = [i for i, t in enumerate(turned) if np.array_equal(t, maps[:, :, :2])]
+        seen.add(found)
+    assert seen == set(range(8))
+
+
+def test_six_crops_of_ten_lie_near_a_nucleus_at_varying_places(monkeypatch):
+    labels = np.zeros((600, 600), np.int32)
+    labels[295:305, 295:305] = 1
+    data = plain_crops(monkeypatch, labels, size=64, heads=1, target_diameter=None)
+    masks = [data.item(0, np.random.default_rng(seed))[1][:, :, 0] for seed in range(120)]
+    places = np.array([np.argwhere(mask).mean(axis=0) for mask in masks if mask.any()])
+    assert 0.5 < len(places) / len(masks) < 0.75  # by chance alone, it would be one crop in a hundred
+    assert np.all(np.ptp(places, axis=0) > 20) and np.abs(places - 31.5).max() < 32
+
+
+def test_shrunken_crops_average_over_pixels(monkeypatch):
+    """A checkerboard of single pixels, seen at an eighth of its size, is grey: not the pixels that are hit."""
+    monkeypatch.setattr("tinynet.data.crops.SCALE_SPREAD", 0)
+    labels = np.ones((512, 512), np.int32)
+    monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
+    checkerboard = (np.indices(labels.shape).sum(axis=0) % 2 * 200).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    sample = Sample("checkerboard", checkerboard, labels, "fluorescence", "g")
+    data = NucleiCrops([sample], size=32, target_diameter=median_diameter(labels) / 8)
+    for seed in range(3):
+        image, _ = data.item(0, np.random.default_rng(seed))
+        assert np.ptp(image) < 0.05
+
+
+def test_the_intensities_of_crops_are_changed_and_kept_within_limits(monkeypatch):
+    data = NucleiCrops(samples()[:1], size=32)
+    for change, wanted in ((10, 2), (-10, -0.5)):
+        monkeypatch.setattr(
+            "tinynet.data.crops.INTENSITY", lambda image, labels, rng, change=change: (image + change, labels)
+        )
+        image, _ = data.item(0, np.random.default_rng(0))
+        assert image.dtype == np.float32 and np.all(image == wanted)

@@ -325,6 +325,27 @@ def test_the_seed_fixes_masks_and_weights(rng):
     np.testing.assert_array_equal(run(), run())
 
 
+def test_no_two_seeds_share_a_stream():
+    """With streams numbered seed + 1, seed + 2, ..., the layers of seed 4 would be those of seed 3, moved on by one."""
+    keys, values = [], []
+    for seed in range(4):
+        tn.seed(seed)
+        keys += [random.new_stream() for _ in range(20)]
+        values += [random.generator().random() for _ in range(20)]
+        assert nn.Dropout(0.5).random_state.tolist() == [seed, 41, 0]
+    assert len(set(keys)) == len(set(values)) == len(keys)
+
+
+def test_frozen_randomness_ends_with_its_block_and_seeds_have_a_range():
+    with pytest.raises(ZeroDivisionError), random.frozen():
+        assert random.is_frozen()
+        raise ZeroDivisionError
+    assert not random.is_frozen()
+    for value in (-1, 2**32):
+        with pytest.raises(ValueError, match=rf"seed: value is {value}; it must lie in 0 .. 2\*\*32 - 1"):
+            tn.seed(value)
+
+
 def test_a_resumed_model_draws_the_masks_of_the_interrupted_one(rng):
     x = tensor(rng, 20, 20)
     layer = nn.Dropout(0.5)

@@ -158,6 +158,55 @@ def test_the_scale_has_limits():
     assert segment.estimate_scale(threshold_net, discs(700, 700, [(350, 350)], 300)) == segment.SCALE_LIMITS[0]
 
 
+def test_the_scale_is_the_median_of_what_three_guesses_lead_to(monkeypatch):
+    """The net is asked at Otsu's median diameter (12), at its area-weighted one (40), and at the image as it is."""
+    baseline, asked = np.zeros((64, 64), np.int32), []
+
+    def median_diameter(labels, area_weighted=False):
+        return 24.0 if labels is not baseline else 40.0 if area_weighted else 12.0
+
+    monkeypatch.setattr(segment, "otsu_watershed", lambda image: baseline)
+    monkeypatch.setattr(segment, "median_diameter", median_diameter)
+    monkeypatch.setattr(segment, "predict_maps", lambda net, image, scale: asked.append(scale) or np.zeros((9, 9, 1)))
+    assert segment.estimate_scale(blind_net, np.zeros((64, 64, 3), np.uint8)) == 1  # diameters 12, 40, 24
+    assert asked == pytest.approx([24 / 12, 24 / 40, 1])
+
+
+@pytest.mark.parametrize("function", [segment.segment, segment.estimate_scale])
+def test_the_net_sees_normalised_images(function):
+    brightest = []
+
+    def net(images):
+        brightest.append(images.max())
+        return threshold_net(images)
+
+    function(net, discs(100, 100, [(30, 30), (70, 60)], 12, level=40))
+    assert min(brightest) > 0.9
+
+
+@pytest.mark.parametrize("answers_at", ["both", "own scale", "smaller scale"])
+def test_flips_average_over_two_scales(monkeypatch, answers_at):
+    """A net that sees its nuclei at one of the scales only leaves their probability at a half: not enough."""
+    monkeypatch.setattr(segment, "estimate_scale", lambda net, image: 1.0)
+    sizes = {"both": (160, 128), "own scale": (160,), "smaller scale": (128,)}[answers_at]
+    image = discs(160, 160, [(40, 40), (100, 100)], 12)
+    labels = segment.segment(lambda x: threshold_net(x) * (x.shape[1] in sizes), image, flips=True)
+    assert labels.max() == (2 if answers_at == "both" else 0)
+
+
+def test_the_second_scale_stays_within_the_limits(monkeypatch):
+    asked = []
+
+    def predict_maps(net, image, scale, flips):
+        asked.append(scale)
+        return np.zeros((48, 48, 1), np.float32)
+
+    monkeypatch.setattr(segment, "estimate_scale", lambda net, image: segment.SCALE_LIMITS[0])
+    monkeypatch.setattr(segment, "predict_maps", predict_maps)
+    segment.segment(blind_net, np.zeros((400, 400, 3), np.uint8), flips=True)
+    assert asked == [segment.SCALE_LIMITS[0]] * 2
+
+
 # ---------------------------------------------------------------------------------------- nuclei
 def test_no_image_is_enlarged_beyond_what_memory_holds(monkeypatch):
     """Specks of 4 pixels ask for six times the size; what no memory can hold is refused, what is large already kept."""
@@ -262,3 +311,30 @@ def test_an_image_must_be_rgb8(image, message):
     for function in (segment.segment, segment.estimate_scale):
         with pytest.raises((TypeError, ValueError), match=f"^(segment|estimate_scale): {message}"):
             function(blind_net, image)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_what_is_uncertain_is_not_part_of_a_nucleus(heads):
+    maps = np.zeros((60, 60, heads), np.float32)
+    maps[10:50, 10:50, 0] = 0.5  # a halo of half certain pixels
+    maps[20:40, 20:40, 0] = 0.9
+    np.testing.assert_array_equal(segment.labels_from_maps(maps) > 0, maps[:, :, 0] > 0.6)
+
+
+@pytest.mark.parametrize(("zoom", "count"), [(1, 2), (4, 1)])
+def test_what_is_too_small_for_a_seed_grows_with_the_zoom(zoom, count):
+    """An island of 25 pixels in the middle of a broad border: a seed at the common scale, noise at four times that."""
+    maps = np.zeros((200, 300, 3), np.float32)
+    maps[10:190, 10:290, 0] = 1
+    maps[40:140, 150:250, 1] = 1
+    maps[88:93, 198:203, 1] = 0
+    assert segment.labels_from_maps(maps, zoom).max() == count
+
+
+def test_the_lengths_of_the_one_map_method_grow_with_the_zoom(monkeypatch):
+    given = []
+    original = segment.distance_watershed
+    monkeypatch.setattr(segment, "distance_watershed", lambda mask, **p: given.append(p) or original(mask, **p))
+    for zoom in (1.0, 3.0):
+        segment.labels_from_maps(np.ones((40, 40, 1), np.float32), zoom)
+    assert given[1] == {name: 3 * length for name, length in given[0].items()}
