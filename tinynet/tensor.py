@@ -66,6 +66,8 @@ class Tensor:
     grad: after `backward()`, a Tensor of the same shape and dtype, or None. Gradients of several backward
         passes add up; `tensor.grad = None` starts afresh.
     creator: the Function that made this tensor, None for a leaf.
+
+    Raises TypeError where data is a Tensor already, or needs a gradient and is not of a floating-point dtype.
     """
 
     __slots__ = ("__weakref__", "_hooks", "_retain_grad", "_version", "creator", "data", "grad", "requires_grad")

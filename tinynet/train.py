@@ -32,7 +32,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,7 +269,7 @@ class Trainer:
             return not math.isnan(value)
         return value < before if mode == "min" else value > before
 
-    @contextmanager
+    @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
         """Inside, the model is as its user will have it: no dropout, averaged weights, nothing recorded."""
         averaged = self.average.applied() if self.average is not None else contextlib.nullcontext()
@@ -484,7 +483,7 @@ def _resume_command() -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
     """Inside, the first Ctrl-C sets the event instead of raising KeyboardInterrupt; the second raises it."""
     interrupted = threading.Event()
@@ -505,7 +504,7 @@ def _ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _notice_when_slow(first: bool) -> Iterator[None]:
     """Say why, if the very first step takes longer than a user may expect."""
     text = "the first step takes longer: kernels are compiled on first use, and kept for the next time"
@@ -519,7 +518,7 @@ def _notice_when_slow(first: bool) -> Iterator[None]:
         timer.cancel()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Inside, an error of the operating system becomes a CheckpointError that names the file or folder."""
     try:

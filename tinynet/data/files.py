@@ -91,6 +91,7 @@ class ImageFiles:
         return f"{self.path}/{name}" if self._zip is not None else str(self._root / name)
 
     def close(self) -> None:
+        """Close the archive, if it is one; leaving a `with` block does it."""
         if self._zip is not None:
             self._zip.close()
 

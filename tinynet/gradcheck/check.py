@@ -52,10 +52,12 @@ class InputCheck:
 
     @property
     def is_ok(self) -> np.ndarray:
+        """For each element: whether backward agrees with the numerical derivative. bool, of the input's shape."""
         return self.difference <= self.tolerance
 
     @property
     def is_wrong(self) -> np.ndarray:
+        """For each element: whether it differs by more than tolerance and error bar together. bool."""
         # A NaN in `numeric` or its bar makes this comparison false: such an element is inconclusive.
         return ~self.is_ok & ((self.difference > self.tolerance + self.error_bar) | ~np.isfinite(self.analytic))
 
@@ -111,6 +113,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
+        """Whether no element is wrong, no input is undecided and there are no other problems."""
         return not self.problems and all(i.wrong == 0 and not _undecided(i) for i in self.inputs)
 
     def __bool__(self) -> bool:
