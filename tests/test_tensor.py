@@ -484,7 +484,7 @@ def test_a_function_in_five_lines():
         (lambda gy: (gy, gy, gy), r"Odd.backward returned 3 gradients"),
         (lambda gy: (gy, gy), r"Odd.backward returned a gradient float64\[2\] where input 1 is float64\[1\]"),
         (lambda gy: (gy.astype("float32"), None), r"a gradient float32\[2\] where input 0 is float64\[2\]"),
-        (lambda gy: None, r"Odd.backward returned None: does it lack its `return`"),
+        (lambda gy: None, r"Odd.backward returned None: does it, or a kernel"),
     ],
 )
 def test_gradients_that_cannot_be_right_are_named(returned, message):

@@ -319,7 +319,7 @@ class Function:
         finally:
             self._create_graph = False
         if gradients is None:
-            raise RuntimeError(f"{name}.backward returned None: does it lack its `return`?")
+            raise RuntimeError(f"{name}.backward returned None: does it, or a kernel it calls, lack its `return`?")
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(self.inputs):
