@@ -126,6 +126,13 @@ def test_read_images_names_and_sources(tmp_path):
         list(nuclei.read_images([folder, folder / "a.png"]))
 
 
+def test_results_of_an_earlier_prediction_are_no_images(tmp_path):
+    picture = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
+    folder = write_folder(tmp_path, {"a.png": picture, "out/overlays/a.png": picture, "out/labels/a.tif": tiff(GREY16)})
+    assert [name for name, _ in nuclei.read_images(folder)] == ["a"]
+    assert len(list(nuclei.read_images(folder / "out" / "overlays"))) == 1, "asked for by name they are"
+
+
 @pytest.mark.parametrize("contents", [{}, {"notes.txt": b"x"}, {"masks/m.png": b"x"}])
 def test_folder_without_images(tmp_path, contents):
     with pytest.raises(DataError, match="no image in it"):
@@ -208,6 +215,16 @@ def test_truncated_zip_and_not_a_zip(tmp_path):
             nuclei.read_nuclei(tmp_path / name)
     with pytest.raises(DataError, match="no such file or folder"):
         nuclei.read_nuclei(tmp_path / "absent.zip")
+
+
+@pytest.mark.parametrize("place", [6, 8, 10], ids=["version of zip", "encrypted", "compression"])
+def test_an_archive_with_a_damaged_table_of_contents(tmp_path, place):
+    path = write_zip(tmp_path / "x.zip", kaggle_files("a", squares()))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags: encrypted; the others: unknown numbers
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.zip.*: (not a zip archive|damaged inside the archive)"):
+        nuclei.read_nuclei(path)
 
 
 def test_damaged_member_is_named(tmp_path):

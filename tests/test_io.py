@@ -210,6 +210,15 @@ def test_a_flipped_bit_is_noticed(path):
     refused(path, "damaged")
 
 
+@pytest.mark.parametrize("place", [6, 8, 10], ids=["version of zip", "encrypted", "compression"])
+def test_a_flipped_bit_in_the_table_of_contents_is_noticed(path, place):
+    io.save_checkpoint(path, {"model": {"w": np.zeros(10)}})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags: encrypted; the others: unknown numbers
+    path.write_bytes(content)
+    refused(path, "damaged")
+
+
 @pytest.mark.parametrize("version", [2, "x", None])
 def test_an_unknown_version(path, version):
     header = {"format": "tinynet checkpoint", "sections": [], "meta": {}}

@@ -13,6 +13,7 @@ import json
 import os
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,7 +208,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
+    # RuntimeError: a flipped bit says that the archive is encrypted or of a kind that Python does not know
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is cut short or damaged ({error})") from error
 
 

@@ -53,7 +53,7 @@ class ImageFiles:
     def _open_zip(self) -> list[str]:
         try:
             self._zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
         names = self._zip.namelist()
         for name in names:

@@ -23,6 +23,7 @@ from PIL import Image
 from tinynet.data.files import DataError, ImageFiles, decode, to_rgb8
 
 KINDS = ("fluorescence", "histology", "brightfield")
+NOT_IMAGES = ("masks", "labels", "overlays")  # folders of pictures made from images
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
 
 
@@ -152,9 +153,10 @@ def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.nda
 def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Images alone, of any size, one at a time: pairs of (name, (H, W, 3) uint8), see `to_rgb8`.
 
-    `paths` is one or several of: zip archive, folder, image file. Files in folders called `masks` or `labels` are
-    passed over. The name is the file's without its suffix (in Kaggle's layout that is the id); where two files of
-    one archive or folder share it, the path with `_` for `/`, so that results never overwrite each other.
+    `paths` is one or several of: zip archive, folder, image file. Files in folders called `masks`, `labels` or
+    `overlays` are passed over: they are made from images, maybe by an earlier prediction into the same folder.
+    The name is the file's without its suffix (in Kaggle's layout that is the id); where two files of one archive or
+    folder share it, the path with `_` for `/`, so that results never overwrite each other.
 
     Raises `DataError` if there is no image at all, if two would get the same name, or if one cannot be read.
     """
@@ -163,7 +165,7 @@ def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str,
     seen: dict[str, str] = {}
     for path in paths:
         with ImageFiles(path) as files:
-            names = [n for n in files.names if PurePosixPath(n).parent.name not in ("masks", "labels")]
+            names = [n for n in files.names if PurePosixPath(n).parent.name not in NOT_IMAGES]
             if not names:
                 raise DataError(f"{path}: no image in it; need PNG, TIFF, JPEG or BMP files")
             stems = [PurePosixPath(n).stem for n in names]
