@@ -345,7 +345,7 @@ def test_atomic_path_names_the_file_not_its_temporary_one(tmp_path):
             if attempt:
                 raise attempt
             temporary.read_bytes()
-        assert error.value.filename == str(path) and error.value.strerror
+        assert error.value.filename == str(path) and str(error.value).endswith(f": '{path}'")
     with pytest.raises(FileNotFoundError) as error, io.atomic_path(path):
         (tmp_path / "another").read_bytes()
     assert error.value.filename == str(tmp_path / "another")

@@ -76,6 +76,17 @@ def test_a_cache_folder_that_cannot_be_written_does_no_harm(package, tmp_path):
     assert run(package, tmp_path / "file" / "cache") == (20, 0)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_does_no_harm(package, tmp_path):
+    """A limit on the size of files stands for the disk: the folder can be written, the machine code does not fit."""
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    (package / "__init__.py").write_text(limit)
+    assert run(package, tmp_path / "cache") == (20, 0)
+    (package / "__init__.py").write_text("")
+    assert run(package, tmp_path / "cache") == (20, 0), "what could not be saved is compiled again"
+    assert run(package, tmp_path / "cache") == (20, 1)
+
+
 def test_a_cache_that_looks_at_one_file_only_would_be_noticed(package, tmp_path):
     """Numba's own cache, which the test above must be able to tell from ours, serves the old constant."""
     source = package / "ops" / "jit.py"

@@ -52,7 +52,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.filename in (None, str(temporary), temporary):  # a full disk names no file, and nobody knows ours
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,13 +5,14 @@ another file, and the stale machine code is served. Here the cache folder is nam
 function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
 name, and the function is compiled anew.
 
-The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, kernels are
-compiled in memory, every time.
+The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
+kernels are compiled in memory, every time.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -46,9 +47,21 @@ def jit(function: Callable | None = None, **options: Any) -> Callable:
     previous = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # Numba reads it once, while it decorates
     try:
-        return numba.njit(cache=True, **options)(function)
+        kernel = numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
+    kernel._cache.save_overload = _unless_disk_is_full(kernel._cache.save_overload)
+    return kernel
+
+
+def _unless_disk_is_full(save: Callable) -> Callable:
+    """Numba lets the error of a cache that it cannot save end the program, though the kernel is compiled by then."""
+
+    def save_if_possible(*args: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*args)
+
+    return save_if_possible
 
 
 @functools.cache
