@@ -1,6 +1,7 @@
 """The U-Net of the lectures: its structure, its numbers against other implementations, and its script end to end."""
 
 import csv
+import inspect
 import json
 import os
 import signal
@@ -506,6 +507,173 @@ def test_evaluate_writes_both_methods(tiny_data, predicted, tmp_path, capsys):
     assert len(rows_of(tmp_path / "images.csv")) == 2  # one image, two methods
     assert (tmp_path / "comparison.png").stat().st_size > 0
     assert "Otsu + watershed" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------- the script: what goes where
+def test_the_loss_of_one_head_is_dice_with_or_without_cross_entropy():
+    rng = np.random.default_rng(1)
+    logits, target = tn.tensor(rng.normal(size=(2, 8, 8, 1))), (rng.random((2, 8, 8, 1)) < 0.4).astype(np.float64)
+    dice, both = (script.mask_loss(logits, target, kind).item() for kind in ("dice", "bce+dice"))
+    assert dice == pytest.approx(tn.dice_loss(tn.sigmoid(logits), target).item(), rel=1e-12)
+    assert both - dice == pytest.approx(tn.bce_with_logits(logits, target).item(), rel=1e-12)
+
+
+def test_synthetic_images_differ_between_training_and_held_out_ones_and_between_seeds(monkeypatch):
+    def no_data(*_):
+        raise AssertionError("a quick run looks for no data")
+
+    monkeypatch.setattr("tinynet.data.data_path", no_data)
+    pictures = []
+    for seed in (0, 1):
+        training, held_out, source = script.load_data(None, seed, quick=True)
+        assert source == "synthetic nuclei"
+        assert [sample.kind for sample in training[:4]] == 3 * ["fluorescence"] + ["histology"]
+        assert len({sample.group for sample in training}) == len(training)
+        pictures += [sample.image.tobytes() for sample in training + held_out]
+    assert len(set(pictures)) == len(pictures)
+    again = script.load_data("synthetic", 0, quick=True)
+    assert [sample.image.tobytes() for sample in again[0] + again[1]] == pictures[: len(pictures) // 2]
+
+
+def a_sample(centres=((50, 50), (50, 150), (150, 60)), shape=(200, 240), radius=24):
+    """An image of bright discs and its labels."""
+    from tinynet.data import Sample
+
+    labels = sum(
+        (i * (discs(*shape, [centre], radius) > 0).astype(np.int32) for i, centre in enumerate(centres, start=1)),
+        np.zeros(shape, np.int32),
+    )
+    return Sample("discs", discs(*shape, centres, radius)[:, :, None].repeat(3, axis=2), labels, "fluorescence", "g")
+
+
+def test_a_validation_view_is_the_middle_at_the_training_scale():
+    sample = a_sample()
+    image, labels = script.middle_view(sample, 256, 24.0)
+    assert image.shape == (*labels.shape, 3) and labels.shape == pytest.approx((100, 120), rel=0.02)
+    assert tn.instances.median_diameter(labels) == pytest.approx(24, rel=0.05)
+    assert ((image[:, :, 0] > 0.5) == (labels > 0)).mean() > 0.97  # normalised; and both show the same place
+    image, labels = script.middle_view(sample, 64, None)
+    np.testing.assert_array_equal(labels, sample.labels[68:132, 88:152])
+    np.testing.assert_array_equal(image, tn.data.normalize(sample.image)[68:132, 88:152])
+
+
+def test_validation_scores_are_means_over_all_views():
+    """A net that is right on the first view and blind on the second."""
+    samples = [a_sample(), a_sample(((100, 100), (100, 180)))]
+    views = script.ValidationCrops(samples, heads=1, diameter=24.0, count=9)
+    answers = iter([views.targets[0], 0 * views.targets[1]])
+    scores = views.score(lambda x: tn.tensor(next(answers)[None]), lambda x, target: tn.tensor(target).sum())
+    wanted = {"val_loss": np.mean([t.sum() for t in views.targets]), "val_dice": 0.5, "val_mean_ap": 0.5}
+    assert scores == pytest.approx(wanted, rel=1e-6)
+    assert [found.max() for found in views.found] == [3, 0]
+
+
+def test_views_are_spread_over_the_held_out_images_and_drawn_with_what_was_found(monkeypatch, tmp_path):
+    samples = [a_sample(((20 + 10 * i, 50), (150, 150))) for i in range(5)]
+    views = script.ValidationCrops(samples, heads=1, diameter=None, count=3)
+    for (_, labels), i in zip(views.views, (0, 2, 4), strict=True):
+        np.testing.assert_array_equal(labels, samples[i].labels)
+    views.found = [np.full_like(labels, 7) for _, labels in views.views]
+    drawn = []
+    overlay = tn.viz.comparison_overlay
+    monkeypatch.setattr(tn.viz, "comparison_overlay", lambda *arrays: drawn.append(arrays) or overlay(*arrays))
+    views.draw(tmp_path / "a.png", epoch=1)
+    for (_, truth, found), i in zip(drawn, (0, 2, 4), strict=True):
+        assert np.all(found == 7) and np.array_equal(truth, samples[i].labels)
+
+
+def test_every_setting_of_train_arrives(tiny_data, monkeypatch, tmp_path):
+    import tinynet.data
+    import tinynet.optim
+    import tinynet.train
+
+    given, backends = {}, []
+
+    def spy(module, name):
+        original = getattr(module, name)
+
+        def call(*args, **options):
+            given[name] = inspect.signature(original).bind(*args, **options).arguments
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    def fit(self, *args, **options):
+        given["fit"] = options
+        backends.append(tn.backend())
+
+    monkeypatch.setattr(tinynet.train.Trainer, "fit", fit)
+    for module, names in (
+        (tinynet.data, ["NucleiCrops", "DataLoader"]),
+        (tinynet.optim, ["AdamW", "CosineDecay", "WeightAverage"]),
+        (tinynet.train, ["Trainer"]),
+    ):
+        for name in names:
+            spy(module, name)
+    flags = ["--native", "--heads", "3", "--size", "48", "--crops", "40", "--batch-size", "4", "--epochs", "2"]
+    flags += ["--lr", "0.5", "--weight-decay", "0.25", "--average", "0.75", "--seed", "9", "--backend", "reference"]
+    script.main(["train", *flags, "--out", str(tmp_path)])
+    crops, loader, trainer = given["NucleiCrops"], given["DataLoader"], given["Trainer"]
+    assert (crops["size"], crops["crops_per_epoch"], crops["heads"], crops["target_diameter"]) == (48, 40, 3, None)
+    assert (loader["batch_size"], loader["seed"]) == (4, 9)
+    assert (given["AdamW"]["lr"], given["AdamW"]["weight_decay"]) == (0.5, 0.25)
+    assert (given["CosineDecay"]["total"], given["CosineDecay"]["warmup"]) == (20, 2)
+    assert given["WeightAverage"]["decay"] == 0.75 and trainer["average"] is not None
+    assert trainer["max_norm"] == 2 and trainer["schedule"] is not None
+    assert given["fit"]["best"] == ("val_loss", "min") and backends == ["reference"]
+    first = trainer["model"].down1[0].weight.numpy()
+    tn.seed(9)
+    np.testing.assert_array_equal(first, script.UNet(3).down1[0].weight.numpy())
+    script.main(["train", "--out", str(tmp_path)])
+    assert given["NucleiCrops"]["target_diameter"] == tn.segment.DIAMETER
+
+
+def test_a_loaded_net_draws_no_masks_and_records_nothing(predicted, monkeypatch):
+    recording = []
+    forward = script.UNet.forward
+    monkeypatch.setattr(script.UNet, "forward", lambda *args: recording.append(tn.is_grad_enabled()) or forward(*args))
+    net, model = script.load_net(str(predicted[0].parent / "weights.npz"))
+    net(np.zeros((1, 16, 16, 3), np.float32))
+    assert recording == [False]
+    assert not any(module.training for _, module in model.named_modules())
+
+
+def test_flags_of_predict_arrive_and_too_many_nuclei_are_refused(predicted, monkeypatch, tmp_path):
+    folder, seen = predicted[0].parent, []
+    result = np.ones((61, 83), np.int32)
+    monkeypatch.setattr(tn.segment, "segment", lambda net, image, flips: seen.append((flips, tn.backend())) or result)
+    line = ["predict", "--weights", str(folder / "weights.npz"), "--images", str(folder / "images" / "grey.png")]
+    line += ["--out", str(tmp_path)]
+    script.main(line)
+    script.main([*line, "--no-flips", "--backend", "reference"])
+    assert seen == [(True, "cpu"), (False, "reference")]
+    result[0, 0] = 2**16
+    with pytest.raises(ValueError, match="grey: 65536 nuclei are more than a 16-bit label image can number"):
+        script.main(line)
+
+
+def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(tiny_data, predicted, monkeypatch, tmp_path):
+    """In place of the net: the truth. It scores 1, Otsu does not."""
+    training, validation, _ = script.load_data()
+    truth = {sample.image.tobytes(): sample.labels for sample in training + validation}
+    seen, shown = [], []
+    overlay = tn.viz.comparison_overlay
+
+    def segment(net, image, flips):
+        seen.append((flips, tn.backend()))
+        return truth[image.tobytes()]
+
+    monkeypatch.setattr(tn.segment, "segment", segment)
+    monkeypatch.setattr(tn.viz, "comparison_overlay", lambda *arrays: shown.append(arrays) or overlay(*arrays))
+    line = ["evaluate", "--weights", str(predicted[0].parent / "weights.npz"), "--out", str(tmp_path)]
+    metrics = script.main(line)
+    assert metrics["mean_ap"] == 1 > metrics["otsu_mean_ap"] > 0
+    (otsu, found) = (arrays[2] for arrays in shown)
+    assert found is validation[0].labels and np.array_equal(otsu, tn.instances.otsu_watershed(validation[0].image))
+    for split, count in (("validation", 1), ("train", 2), ("all", 3)):
+        script.main([*line, "--split", split, "--no-flips", "--backend", "reference"])
+        assert len(rows_of(tmp_path / "images.csv")) == 2 * count
+    assert seen == [(True, "cpu")] + 6 * [(False, "reference")]
 
 
 # ---------------------------------------------------------------------------------------- the script: bad input
