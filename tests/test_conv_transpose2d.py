@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve
-from test_ops import assert_close, cases_of
+from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
@@ -32,31 +32,33 @@ def geometries(draw):
         output_padding.append(draw(st.integers(0, s - 1)))
     groups, i_group, o_group = (draw(st.integers(1, 3)) for _ in range(3))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    x = rng.standard_normal((draw(st.integers(1, 2)), *size, groups * i_group))
+    x = rng.standard_normal((draw(st.integers(0, 2)), *size, groups * i_group))
     w = rng.standard_normal((*kernel, o_group, groups * i_group))
     b = rng.standard_normal(groups * o_group)
     parameters = {"stride": stride, "padding": tuple(padding), "dilation": dilation, "groups": groups}
-    return x, w, b, tuple(output_padding), parameters
+    layout = draw(st.sampled_from([np.array, np.asfortranarray, spread]))
+    return *map(layout, (x, w, b)), tuple(output_padding), parameters
 
 
 def painted(x, w, b, output_padding, *, stride, padding, dilation, groups):
     """The definition as it is drawn: zeros between the pixels of x, SciPy's full convolution, the border cut off."""
     n, height, width, _ = x.shape
-    spread = np.zeros((n, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1, x.shape[3]))
-    spread[:, :: stride[0], :: stride[1]] = x
+    drawn = max(n, 1)  # SciPy wants something to convolve
+    wide = np.zeros((drawn, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1, x.shape[3]))
+    wide[:n, :: stride[0], :: stride[1]] = x
     dilated = np.zeros([(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation)] + list(w.shape[2:]))
     dilated[:: dilation[0], :: dilation[1]] = w
     i_group = x.shape[3] // groups
     channels = [
         sum(
-            convolve(spread[:, :, :, ci], dilated[None, :, :, co, ci])
+            convolve(wide[:, :, :, ci], dilated[None, :, :, co, ci])
             for ci in range(group * i_group, (group + 1) * i_group)
         )
         for group in range(groups)
         for co in range(w.shape[2])
     ]
     y = np.pad(np.stack(channels, axis=3), ((0, 0), (0, output_padding[0]), (0, output_padding[1]), (0, 0)))
-    return y[:, padding[0] : y.shape[1] - padding[0], padding[1] : y.shape[2] - padding[1]] + b
+    return y[:n, padding[0] : y.shape[1] - padding[0], padding[1] : y.shape[2] - padding[1]] + b
 
 
 @settings(deadline=None, max_examples=30)

@@ -96,11 +96,12 @@ def test_out_is_filled_wholly(op, tier):
             want = function(*arrays, **parameters)
             if isinstance(want, tuple):
                 continue
-            out = np.full_like(want, np.nan if want.dtype.kind == "f" else -77)
-            got = function(*arrays, out=out, **parameters)
-            assert got is out, f"{op}.{name} must return the out it was given"
-            np.testing.assert_array_equal(out, want, err_msg=f"{op}.{name}, {case.label}")
-            checked += 1
+            poison = np.full_like(want, np.nan if want.dtype.kind == "f" else -77)
+            for out in (poison, spread(poison)):
+                got = function(*arrays, out=out, **parameters)
+                assert got is out, f"{op}.{name} must return the out it was given"
+                np.testing.assert_array_equal(out, want, err_msg=f"{op}.{name}, {case.label}")
+                checked += 1
     assert checked, f"no kernel of {op} takes out="
 
 

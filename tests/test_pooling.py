@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 from skimage.measure import block_reduce
-from test_ops import cases_of
+from test_ops import cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
@@ -75,7 +75,8 @@ def poolings(draw):
     shape = tuple(draw(st.integers(max(1, k - 2 * p), 8)) for k, p in zip(size, padding))
     n, channels = draw(st.integers(0, 2)), draw(st.sampled_from([1, 3, 16, 19]))
     values = np.random.default_rng(draw(st.integers(0, 1000))).integers(-2, 3, (n, *shape, channels))
-    return values.astype(np.float64), {"size": size, "stride": stride, "padding": padding}
+    layout = draw(st.sampled_from([np.array, np.asfortranarray, spread]))
+    return layout(values.astype(np.float64)), {"size": size, "stride": stride, "padding": padding}
 
 
 @settings(deadline=None, max_examples=30)
