@@ -1,5 +1,7 @@
 """From a net and an image to nuclei: tiles without seams, the common scale, and nuclei back in the image's pixels."""
 
+import re
+
 import numpy as np
 import pytest
 from load_example import load_example
@@ -338,3 +340,26 @@ def test_the_lengths_of_the_one_map_method_grow_with_the_zoom(monkeypatch):
     for zoom in (1.0, 3.0):
         segment.labels_from_maps(np.ones((40, 40, 1), np.float32), zoom)
     assert given[1] == {name: 3 * length for name, length in given[0].items()}
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (0, 5, 3), (5, 5, 2), (1, 5, 5, 3)])
+def test_wrong_shapes_and_values_are_named(shape):
+    from tinynet.data import normalize
+
+    for name, call in (
+        ("labels_from_maps: maps", segment.labels_from_maps),
+        ("predict_tiled: image", lambda image: segment.predict_tiled(threshold_net, image)),
+        ("normalize: image", normalize),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} has shape {re.escape(str(shape))}, .* is needed"):
+            call(np.zeros(shape, np.float32))
+        with pytest.raises(ValueError, match=f"^{name} holds values that are not finite"):
+            call(np.full((5, 5, 3), np.nan, np.float32))
+
+
+def test_targets_of_what_is_no_label_image():
+    from tinynet.data import targets
+
+    for labels in (np.zeros((5, 5)), np.zeros((5, 5), bool), np.zeros((5, 5, 1), int), np.full((5, 5), -1)):
+        with pytest.raises((TypeError, ValueError), match=r"^targets: labels "):
+            targets(labels, 3)

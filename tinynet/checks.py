@@ -39,6 +39,17 @@ def check_image(function: str, image: np.ndarray) -> np.ndarray:
     return image
 
 
+def check_maps(function: str, name: str, maps: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
+    """Return `maps` as an array after checking that it is finite, (H, W, C) with pixels, C one of `channels`."""
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or maps.shape[2] not in channels or maps.size == 0:
+        need = f"(H, W, {' or '.join(map(str, channels))}) with at least one pixel"
+        raise ValueError(f"{function}: {name} has shape {maps.shape}, {need} is needed")
+    if not np.isfinite(maps).all():
+        raise ValueError(f"{function}: {name} holds values that are not finite")
+    return maps
+
+
 def check_same_size(function: str, labels: np.ndarray, image: np.ndarray) -> None:
     """Raise ValueError unless labels (H, W) and image (H, W, 3) have the same height and width."""
     if labels.shape != image.shape[:2]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .checks import check_image
+from .checks import check_image, check_maps
 from .data.nuclei import normalize
 from .instances import distance_watershed, drop_small, median_diameter, otsu_watershed, seeded_watershed
 
@@ -38,11 +38,11 @@ def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MA
     The image is mirrored at its lower and right edge to multiples of 16, cut into tiles of `tile` pixels, and each tile
     is predicted with `margin` more pixels on every side, which are then cut off: with a margin beyond the net's
     receptive field, every pixel is computed from what it would be computed from in the whole image.
-    Raises ValueError if `tile` or `margin` is not a multiple of 16.
+    Raises ValueError for another shape, values that are not finite, and a `tile` or `margin` not a multiple of 16.
     """
     if tile % MULTIPLE or margin % MULTIPLE or tile < MULTIPLE or margin < 0:
         raise ValueError(f"predict_tiled: tile {tile} and margin {margin} must be multiples of {MULTIPLE}")
-    height, width = image.shape[:2]
+    height, width = check_maps("predict_tiled", "image", image, (3,)).shape[:2]
     padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
     maps = None
     for top in range(0, padded.shape[0], tile):
@@ -98,7 +98,7 @@ def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     One map: distance-transform watershed of the mask. Three: the inside of nuclei, mask - border, gives the seeds,
     which are regrown by a watershed. Lengths and areas of the method are those at the common scale, times zoom.
     """
-    mask = maps[:, :, 0]
+    mask = check_maps("labels_from_maps", "maps", maps, (1, 3))[:, :, 0]
     min_area = round(MIN_AREA * zoom**2)
     if maps.shape[2] == 1:
         labels = distance_watershed(mask > MASK_THRESHOLD, sigma=2 * zoom, min_distance=round(5 * zoom))

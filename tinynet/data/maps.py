@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from tinynet.checks import check_labels
+
 BORDER_WINDOW = 5  # pixels; two nuclei inside one window of this size touch
 
 
@@ -53,8 +55,10 @@ def distance_map(labels: np.ndarray) -> np.ndarray:
 def targets(labels: np.ndarray, heads: int) -> np.ndarray:
     """What a net with this many outputs learns: (H, W) labels to (H, W, heads) float32.
 
-    `heads` 1: the mask. 3: mask, touching border, distance. Raises `ValueError` on another number.
+    `heads` 1: the mask. 3: mask, touching border, distance. Raises `ValueError` on another number, and as
+    `check_labels` on what is no label image.
     """
+    labels = check_labels("targets", "labels", labels)
     if heads == 1:
         return binary_map(labels)[:, :, None]
     if heads == 3:

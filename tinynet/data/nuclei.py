@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from tinynet.checks import check_maps
 from tinynet.data.files import DataError, ImageFiles, decode, to_rgb8
 
 KINDS = ("fluorescence", "histology", "brightfield")
@@ -209,6 +210,7 @@ def normalize(image: np.ndarray) -> np.ndarray:
     1st percentile of grey to 0 and the 99.7th to 1; the result is clipped to [-0.5, 2].
 
     `image` (H, W, 3), uint8 or float in [0, 255]; returns (H, W, 3) float32.
+    Raises `ValueError` on another shape, an image without pixels, NaN or infinity.
     """
     slope, offset = normalization(image)
     return np.clip(image.astype(np.float32) * slope + offset, -0.5, 2.0)
@@ -216,7 +218,7 @@ def normalize(image: np.ndarray) -> np.ndarray:
 
 def normalization(image: np.ndarray) -> tuple[float, float]:
     """The line of `normalize`, before clipping: (slope, offset), so that a crop can be scaled as its whole image."""
-    levels = grey(image)
+    levels = grey(check_maps("normalize", "image", image, (3,)))
     inverted = np.median(levels) > 127
     low, high = np.percentile(255 - levels if inverted else levels, [1, 99.7])
     slope = 1 / max(float(high - low), 1.0)  # a flat image stays flat: its rounding noise is not blown up
