@@ -151,3 +151,11 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     assert cache.cache_folder() == tmp_path
     monkeypatch.delenv("TINYNET_CACHE")
     assert cache.cache_folder().name == "tinynet"
+
+
+def test_the_cache_of_other_numba_functions_stays_where_it_was(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
+    before = jit.numba.config.CACHE_DIR
+    jit.jit(lambda x: x)
+    assert any(tmp_path.iterdir()), "the function has a folder of its own"
+    assert before == jit.numba.config.CACHE_DIR

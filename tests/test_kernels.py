@@ -212,3 +212,17 @@ except RuntimeError as error:
         "9.0",
         "backend 'cpu' needs Numba: `pip install numba`, or use_backend('reference')",
     ]
+
+
+def test_another_missing_module_is_not_taken_for_numba():
+    code = """
+import sys
+sys.modules["numba"] = None
+import tinynet.kernels as kernels
+kernels.TIERS["new"] = "a_tier_without_a_file"
+try:
+    kernels.tier_module("conv2d", "new")
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    assert python(code) == "tinynet.ops.conv2d.a_tier_without_a_file"
