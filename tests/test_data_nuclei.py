@@ -43,6 +43,7 @@ def test_kaggle_layout_from_zip_and_folder(tmp_path, write, top):
 def test_ids_select_and_unknown_ids_are_named(tmp_path):
     path = write_zip(tmp_path / "x.zip", {**kaggle_files("a", squares()), **kaggle_files("b", squares())})
     assert [s.id for s in nuclei.read_nuclei(path, ids=["b"])] == ["b"]
+    assert [s.id for s in nuclei.read_nuclei(path, limit=1)] == ["a"]
     with pytest.raises(DataError, match="no image with id 'c'"):
         nuclei.read_nuclei(path, ids=["a", "c"])
 

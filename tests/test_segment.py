@@ -156,6 +156,21 @@ def test_without_nuclei_the_scale_is_one():
     assert segment.estimate_scale(blind_net, np.zeros((40, 50, 3), np.uint8)) == 1
 
 
+def test_of_a_huge_image_the_middle_is_measured():
+    """1300 pixels of large discs around a middle of small ones: the middle, 1024 pixels, is all that is looked at."""
+    places = range(150, 1300, 100)
+    image = discs(1300, 1300, [(y, x) for y in places for x in places if min(y, x) > 200 and max(y, x) < 1100], 12)
+    image[:110], image[:, :110] = 250, 250  # outside of the middle
+    sides: set[int] = set()
+
+    def net(images):
+        sides.update(images.shape[1:3])
+        return threshold_net(images)
+
+    assert segment.estimate_scale(net, image) == pytest.approx(1, rel=0.1)
+    assert max(sides) < 1300
+
+
 def test_the_scale_has_limits():
     assert segment.estimate_scale(threshold_net, discs(700, 700, [(350, 350)], 300)) == segment.SCALE_LIMITS[0]
 

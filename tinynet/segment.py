@@ -28,6 +28,7 @@ MAX_ENLARGED_PIXELS = 64 * 2**20
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
 # A pixel of the U-Net's output depends on inputs at most 107 pixels away (`nn.summary` says so); a multiple of 16.
 MARGIN = 112
+ENOUGH_TO_MEASURE = 1024  # pixels: an image of this height and width shows nuclei enough to know their size
 MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 0.5 and 0.6
 MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller things are dropped
 
@@ -138,10 +139,13 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
 
     Three guesses start it: the median diameter that Otsu's method finds, its area-weighted median, and the image as
     it is. At each the net predicts, and the nuclei found are measured. The median of the three is taken: each alone
-    goes wrong on some images, by more than a factor of 1.5, and then ruins them.
+    goes wrong on some images, by more than a factor of 1.5, and then ruins them. Of an image larger than
+    `ENOUGH_TO_MEASURE` pixels a side, the middle is looked at.
     """
     normal = normalize(check_image("estimate_scale", image))
-    baseline = otsu_watershed(image)
+    middle = tuple(slice(max(0, (n - ENOUGH_TO_MEASURE) // 2), (n + ENOUGH_TO_MEASURE) // 2) for n in normal.shape[:2])
+    normal = normal[middle]
+    baseline = otsu_watershed(image[middle])
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
     found = []
     for guess in guesses:

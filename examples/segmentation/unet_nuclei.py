@@ -175,7 +175,7 @@ def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sa
         data = fetch(STAGE1_TRAIN)
     path = None if data == "synthetic" or (quick and data is None) else data_path(STAGE1_TRAIN, data)
     if path is not None:
-        samples = read_nuclei(path)
+        samples = read_nuclei(path, limit=12 if quick else None)
         if len(samples) < 2:
             raise DataError(f"{path}: {len(samples)} image; need two or more, some to train on and some to hold out")
         training, held_out = split(samples)

@@ -43,11 +43,14 @@ class Sample:
     group: str
 
 
-def read_nuclei(path: str | Path, ids: Iterable[str] | None = None, progress: bool = True) -> list[Sample]:
+def read_nuclei(
+    path: str | Path, ids: Iterable[str] | None = None, progress: bool = True, limit: int | None = None
+) -> list[Sample]:
     """Read images and their labels from a zip archive or a folder, sorted by id.
 
-    `ids` limits the reading to these; `progress` shows a bar where there is a terminal. Where two masks overlap the
-    one whose name sorts first keeps the pixel. Empty masks are skipped with one warning for all.
+    `ids` limits the reading to these, `limit` to the first so many; `progress` shows a bar where there is a
+    terminal. Where two masks overlap the one whose name sorts first keeps the pixel. Empty masks are skipped with one
+    warning for all.
 
     Raises `DataError`, naming the file, on anything broken: see `ImageFiles` and `decode`; also on an image
     without masks or label image, a mask of another size than its image, no image at all, and an unknown id.
@@ -62,6 +65,7 @@ def read_nuclei(path: str | Path, ids: Iterable[str] | None = None, progress: bo
             if missing:
                 raise DataError(f"{path}: no image with id {missing[0]!r} ({len(missing)} of {len(ids)} ids missing)")
             entries = {i: entries[i] for i in ids}
+        entries = dict(list(entries.items())[:limit])
         groups = {row["id"]: row["group"] for row in split_table()}
         skipped: list[str] = []
         samples = []
