@@ -156,6 +156,18 @@ def test_without_nuclei_the_scale_is_one():
     assert segment.estimate_scale(blind_net, np.zeros((40, 50, 3), np.uint8)) == 1
 
 
+def test_a_given_scale_is_not_estimated(monkeypatch):
+    monkeypatch.setattr(segment, "estimate_scale", None)  # calling it would fail
+    seen = []
+
+    def net(images):
+        seen.append(images.shape)
+        return threshold_net(images)
+
+    labels = segment.segment(net, discs(64, 96, [(32, 48)], 12), scale=2.0)
+    assert labels.max() == 1 and seen == [(1, 128, 192, 3)]
+
+
 def test_of_a_huge_image_the_middle_is_measured():
     """1300 pixels of large discs around a middle of small ones: the middle, 1024 pixels, is all that is looked at."""
     places = range(150, 1300, 100)

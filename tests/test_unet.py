@@ -309,7 +309,7 @@ def test_train_quick_writes_its_files_and_learns(quick_run):
 def test_train_with_other_flags(flags, tiny_data, tmp_path):
     metrics = script.main(["train", *TINY, "--epochs", "1", "--out", str(tmp_path), *flags])
     assert np.isfinite(metrics["train_loss"])
-    _, model = script.load_net(str(tmp_path / "best.npz"))
+    _, model, _ = script.load_net(str(tmp_path / "best.npz"))
     assert model.head.out_channels == (3 if "--heads" in flags else 1)
 
 
@@ -479,6 +479,14 @@ def test_predict_with_the_shipped_weights(tmp_path):
     assert dice(sample.labels > 0, label_image(tmp_path / "out", "a") > 0) > 0.8
 
 
+def test_a_net_trained_at_native_resolution_sees_images_as_they_are(tmp_path):
+    from tinynet.io import save_weights
+
+    for native, scale in ((True, 1.0), (False, None)):
+        save_weights(tmp_path / "w.npz", script.UNet(), {"settings": {"native": native}})
+        assert script.load_net(str(tmp_path / "w.npz"))[2] == scale
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -632,7 +640,7 @@ def test_a_loaded_net_draws_no_masks_and_records_nothing(predicted, monkeypatch)
     recording = []
     forward = script.UNet.forward
     monkeypatch.setattr(script.UNet, "forward", lambda *args: recording.append(tn.is_grad_enabled()) or forward(*args))
-    net, model = script.load_net(str(predicted[0].parent / "weights.npz"))
+    net, model, _ = script.load_net(str(predicted[0].parent / "weights.npz"))
     net(np.zeros((1, 16, 16, 3), np.float32))
     assert recording == [False]
     assert not any(module.training for _, module in model.named_modules())
@@ -641,12 +649,17 @@ def test_a_loaded_net_draws_no_masks_and_records_nothing(predicted, monkeypatch)
 def test_flags_of_predict_arrive_and_too_many_nuclei_are_refused(predicted, monkeypatch, tmp_path):
     folder, seen = predicted[0].parent, []
     result = np.ones((61, 83), np.int32)
-    monkeypatch.setattr(tn.segment, "segment", lambda net, image, flips: seen.append((flips, tn.backend())) or result)
+
+    def segment(net, image, flips, scale):
+        seen.append((flips, scale, tn.backend()))
+        return result
+
+    monkeypatch.setattr(tn.segment, "segment", segment)
     line = ["predict", "--weights", str(folder / "weights.npz"), "--images", str(folder / "images" / "grey.png")]
     line += ["--out", str(tmp_path)]
     script.main(line)
     script.main([*line, "--no-flips", "--backend", "reference"])
-    assert seen == [(True, "cpu"), (False, "reference")]
+    assert seen == [(True, None, "cpu"), (False, None, "reference")]
     result[0, 0] = 2**16
     with pytest.raises(ValueError, match="grey: 65536 nuclei are more than a 16-bit label image can number"):
         script.main(line)
@@ -659,7 +672,7 @@ def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(tiny_data,
     seen, shown = [], []
     overlay = tn.viz.comparison_overlay
 
-    def segment(net, image, flips):
+    def segment(net, image, flips, scale):
         seen.append((flips, tn.backend()))
         return truth[image.tobytes()]
 

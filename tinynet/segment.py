@@ -109,13 +109,14 @@ def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     )
 
 
-def segment(net: Net, image: np.ndarray, flips: bool = False) -> np.ndarray:
+def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | None = None) -> np.ndarray:
     """Nuclei of an image (H, W, 3) uint8 of any size: int32 (H, W), 0 background, 1..n the nuclei.
 
     flips: average over mirrored images and two scales, eight predictions in all; a little better, and slower.
+    scale: the factor to enlarge the image by before the net sees it; by default it is estimated.
     """
     normal = normalize(check_image("segment", image))
-    scale = estimate_scale(net, image)
+    scale = _limited(scale, image) if scale else estimate_scale(net, image)
     maps = predict_maps(net, normal, scale, flips)
     if flips:
         other = predict_maps(net, normal, _limited(scale * 0.8, image), flips)

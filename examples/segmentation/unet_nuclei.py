@@ -256,8 +256,11 @@ class PredictConfig:
     backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
 
 
-def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet]:
-    """The net as a function on arrays, and the model; its number of heads is read from the weights file."""
+def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
+    """The net as a function on arrays, the model, and the scale it wants images at (None: one nucleus size).
+
+    The number of heads is that of the weights; a net trained with --native wants images as they are: scale 1.
+    """
     from tinynet.io import CheckpointError, load_checkpoint, load_weights
 
     path = Path(weights) if weights else SHIPPED_WEIGHTS
@@ -267,14 +270,14 @@ def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet]:
     if np.ndim(head) != 4 or head.shape[-1] not in (1, 3):
         raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
     model = UNet(heads=head.shape[-1])
-    load_weights(path, model)
+    settings = load_weights(path, model).get("settings", {})
     model.eval()
 
     def net(images: np.ndarray) -> np.ndarray:
         with tn.no_grad():
             return model(tn.tensor(images)).numpy()
 
-    return net, model
+    return net, model, 1.0 if settings.get("native") else None
 
 
 def predict(config: PredictConfig) -> dict[str, float]:
@@ -285,14 +288,14 @@ def predict(config: PredictConfig) -> dict[str, float]:
     from tinynet.data import read_images
     from tinynet.io import atomic_path
 
-    net, model = load_net(config.weights)
+    net, model, scale = load_net(config.weights)
     out = Path(config.out)
     print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
     names, all_labels, measurements = [], [], []
     try:
         with tn.use_backend(config.backend):
             for name, image in tqdm(read_images(config.images), "images", disable=not sys.stderr.isatty()):
-                labels = tn.segment.segment(net, image, config.flips)
+                labels = tn.segment.segment(net, image, config.flips, scale)
                 if labels.max() > np.iinfo(np.uint16).max:
                     raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
                 with atomic_path(out / "labels" / f"{name}.tif") as temporary:
@@ -331,11 +334,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
 
     training, validation, source = load_data(config.data, config.seed, config.quick)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
-    net, _ = load_net(config.weights)
+    net, _, scale = load_net(config.weights)
     print(f"data: {source}: {len(samples)} images ({config.split}); weights: {config.weights or SHIPPED_WEIGHTS}")
     with tn.use_backend(config.backend):
         found = [
-            tn.segment.segment(net, sample.image, config.flips)
+            tn.segment.segment(net, sample.image, config.flips, scale)
             for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())
         ]
     otsu = [tn.instances.otsu_watershed(sample.image) for sample in samples]
