@@ -274,11 +274,10 @@ def _correlate(
             scratch_rows = (rows - 1) * stride[0] + (kh - 1) * dilation[0] + 1
             _fill_scratch(scratch, x, x_size, n, oy0 * stride[0] - padding[0], scratch_rows, -padding[1], scratch_width)
             for g in range(groups):
-                for block in range(blocks):
-                    channel = block * block_width
+                for channel in range(0, o_group, block_width):
                     valid_channels = min(block_width, o_group - channel)
-                    w0 = (g * blocks + block) * taps * block_width
-                    start0 = (g * blocks + block) * block_width
+                    start0 = g * blocks * block_width + channel
+                    w0 = start0 * taps
                     for r in range(rows):
                         y_row = (n * y_size[1] + first[0] + (oy0 + r) * step[0]) * y_size[2] + first[1]
                         for ox in range(0, ow, pixels):
@@ -296,16 +295,14 @@ def _correlate(
                                 ws = w0 + s * i_group * block_width
                                 start = b if s == 0 else zeros
                                 st = start0 if s == 0 else 0
+                                block = (
+                                    scratch, a0, a_row, 1, a_outer, w, ws, block_width, b_outer, inner, kh,
+                                    start, st, target, t0, t_row, s,
+                                )  # fmt: skip
                                 if block_width > lanes:
-                                    block_8x2(
-                                        scratch, a0, a_row, 1, a_outer, w, ws, block_width, b_outer, inner, kh,
-                                        start, st, target, t0, t_row, s,
-                                    )  # fmt: skip
+                                    block_8x2(*block)
                                 else:
-                                    block_16x1(
-                                        scratch, a0, a_row, 1, a_outer, w, ws, block_width, b_outer, inner, kh,
-                                        start, st, target, t0, t_row, s,
-                                    )  # fmt: skip
+                                    block_16x1(*block)
                             if not whole:
                                 for p in range(valid_pixels):
                                     for c in range(valid_channels):
@@ -349,42 +346,28 @@ def _backward_weight(
                             # As many rows at a time as fit into registers, then what is left over.
                             while row < rows_of_block:
                                 left, a0, c0 = rows_of_block - row, a_tap + row, c_tap + row * c_out
+                                block = (
+                                    scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
+                                    zeros, 0, total, c0, c_out, 1,
+                                )  # fmt: skip
                                 if block_width > lanes:
                                     if left >= 12:
-                                        block_12x2(
-                                            scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                            zeros, 0, total, c0, c_out, 1,
-                                        )  # fmt: skip
+                                        block_12x2(*block)
                                         row += 12
                                     elif left >= 4:
-                                        block_4x2(
-                                            scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                            zeros, 0, total, c0, c_out, 1,
-                                        )  # fmt: skip
+                                        block_4x2(*block)
                                         row += 4
                                     else:
-                                        block_1x2(
-                                            scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                            zeros, 0, total, c0, c_out, 1,
-                                        )  # fmt: skip
+                                        block_1x2(*block)
                                         row += 1
                                 elif left >= 24:
-                                    block_24x1(
-                                        scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                        zeros, 0, total, c0, c_out, 1,
-                                    )  # fmt: skip
+                                    block_24x1(*block)
                                     row += 24
                                 elif left >= 4:
-                                    block_4x1(
-                                        scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                        zeros, 0, total, c0, c_out, 1,
-                                    )  # fmt: skip
+                                    block_4x1(*block)
                                     row += 4
                                 else:
-                                    block_1x1(
-                                        scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                        zeros, 0, total, c0, c_out, 1,
-                                    )  # fmt: skip
+                                    block_1x1(*block)
                                     row += 1
 
 
