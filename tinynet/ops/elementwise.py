@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .out import contiguous_result, delivered
+
 
 def run(
     kernel: Callable, arrays: tuple[np.ndarray, ...], scalars: tuple[float | np.integer, ...], out: np.ndarray | None
@@ -16,11 +18,7 @@ def run(
     stay what they are. An `out` that is not contiguous is filled through a temporary.
     """
     first = arrays[0]
-    target = out if out is not None and out.flags.c_contiguous else np.empty(first.shape, first.dtype)
+    target = contiguous_result(first.shape, first.dtype, out)
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
     kernel(*flat, *(s if isinstance(s, np.integer) else first.dtype.type(s) for s in scalars), target.reshape(-1))
-    if out is None:
-        return target
-    if out is not target:
-        out[...] = target
-    return out
+    return delivered(target, out)

@@ -27,6 +27,7 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
+from ..out import contiguous_result, delivered
 from ..simd import (
     block_1x1,
     block_1x2,
@@ -57,10 +58,10 @@ def forward(
 ) -> np.ndarray:
     """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
     size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    y = _result((len(x), *size, w.shape[3]), x.dtype, out)
+    y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
     w_grouped = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
     _correlate_into(y, x, w_grouped, b, stride=stride, padding=padding, dilation=dilation)
-    return _delivered(y, out)
+    return delivered(y, out)
 
 
 def backward_input(
@@ -76,7 +77,7 @@ def backward_input(
 ) -> np.ndarray:
     """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
     kh, kw, c_group, c_out = w.shape
-    gx = _result((len(gy), *input_size, c_group * groups), gy.dtype, out)
+    gx = contiguous_result((len(gy), *input_size, c_group * groups), gy.dtype, out)
     # Exchange the roles of input and output channels: (KH, KW, C_out / groups, groups, C_in / groups).
     w_exchanged = w.reshape(kh, kw, c_group, groups, c_out // groups).transpose(0, 1, 4, 3, 2)
     for a in range(min(stride[0], input_size[0])):
@@ -95,7 +96,7 @@ def backward_input(
                 first=(a, b),
                 step=stride,
             )
-    return _delivered(gx, out)
+    return delivered(gx, out)
 
 
 def backward_weight(
@@ -130,10 +131,7 @@ def backward_weight(
             np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
         )  # fmt: skip
     total = sums.sum(axis=0)[..., :o_group].reshape(kh, kw, i_group, c_out)
-    if out is None:
-        return np.ascontiguousarray(total)
-    out[...] = total
-    return out
+    return delivered(np.ascontiguousarray(total), out)
 
 
 def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
@@ -207,19 +205,6 @@ def _band(rows: int, kernel: int, stride: int, dilation: int, row_bytes: int) ->
 
 def _flat(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1)
-
-
-def _result(shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:
-    """The contiguous array to compute into: `out` itself if it is contiguous."""
-    return out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
-
-
-def _delivered(result: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """The result in the caller's `out`, if there is one."""
-    if out is None or out is result:
-        return result
-    out[...] = result
-    return out
 
 
 # ------------------------------------------------------------------------------------- blocked: the loops
@@ -427,11 +412,11 @@ def naive_forward(
 ) -> np.ndarray:
     """`forward` as the definition says it: one loop for each index."""
     size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    y = _result((len(x), *size, w.shape[3]), x.dtype, out)
+    y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
     _naive_forward(np.ascontiguousarray(x), np.ascontiguousarray(w), y, stride, padding, dilation, groups)
     if b is not None:
         y += b
-    return _delivered(y, out)
+    return delivered(y, out)
 
 
 IMPLEMENTATIONS = {
