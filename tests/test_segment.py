@@ -168,19 +168,21 @@ def test_a_given_scale_is_not_estimated(monkeypatch):
     assert labels.max() == 1 and seen == [(1, 128, 192, 3)]
 
 
-def test_of_a_huge_image_the_middle_is_measured():
-    """1300 pixels of large discs around a middle of small ones: the middle, 1024 pixels, is all that is looked at."""
-    places = range(150, 1300, 100)
-    image = discs(1300, 1300, [(y, x) for y in places for x in places if min(y, x) > 200 and max(y, x) < 1100], 12)
-    image[:110], image[:, :110] = 250, 250  # outside of the middle
-    sides: set[int] = set()
+def test_of_a_huge_image_the_middle_is_measured(monkeypatch):
+    """A few discs of 24 pixels in the middle 1024, many more of 12 around it: the middle decides."""
+    few = [(y, x) for y in range(300, 1100, 200) for x in range(300, 1100, 200)]
+    along = range(60, 1260, 50)
+    many = [place for along_edge in along for place in ((60, along_edge), (along_edge, 60))]
+    image = np.maximum(discs(1300, 1300, few, 12), discs(1300, 1300, many, 6))
+    assert segment.estimate_scale(threshold_net, image) == pytest.approx(1, rel=0.1)
+    monkeypatch.setattr(segment, "ENOUGH_TO_MEASURE", 1300)
+    assert segment.estimate_scale(threshold_net, image) == pytest.approx(2, rel=0.1)  # as it would be without that
 
-    def net(images):
-        sides.update(images.shape[1:3])
-        return threshold_net(images)
 
-    assert segment.estimate_scale(net, image) == pytest.approx(1, rel=0.1)
-    assert max(sides) < 1300
+def test_middle_of():
+    assert np.arange(7)[segment.middle_of((7, 7), 3)[0]].tolist() == [2, 3, 4]
+    assert np.arange(8)[segment.middle_of((8, 2), 3)[0]].tolist() == [2, 3, 4]
+    assert np.arange(2)[segment.middle_of((8, 2), 3)[1]].tolist() == [0, 1]
 
 
 def test_the_scale_has_limits():

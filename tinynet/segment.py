@@ -83,6 +83,12 @@ def size_at_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return tuple(max(MULTIPLE, round(n * scale)) for n in size)
 
 
+def middle_of(size: tuple[int, int], side: int) -> tuple[slice, slice]:
+    """The rows and columns of the middle `side` x `side` pixels of an image of `size`; all where it is smaller."""
+    firsts = (max(0, (n - side) // 2) for n in size)
+    return tuple(slice(first, first + side) for first in firsts)
+
+
 def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
     """Maps of a normalised image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
 
@@ -144,7 +150,7 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
     `ENOUGH_TO_MEASURE` pixels a side, the middle is looked at.
     """
     normal = normalize(check_image("estimate_scale", image))
-    middle = tuple(slice(max(0, (n - ENOUGH_TO_MEASURE) // 2), (n + ENOUGH_TO_MEASURE) // 2) for n in normal.shape[:2])
+    middle = middle_of(normal.shape[:2], ENOUGH_TO_MEASURE)
     normal = normal[middle]
     baseline = otsu_watershed(image[middle])
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]

@@ -240,8 +240,8 @@ def middle_view(sample: tn.data.Sample, size: int, diameter: float | None) -> tu
     height, width = tn.segment.size_at_scale(sample.labels.shape, scale)
     image = tn.segment.resize(tn.data.normalize(sample.image), (height, width))
     labels = tn.segment.resize_labels(sample.labels, (height, width))
-    rows, columns = (slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in (height, width))
-    return np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(labels[rows, columns])
+    middle = tn.segment.middle_of((height, width), size)
+    return np.ascontiguousarray(image[middle]), np.ascontiguousarray(labels[middle])
 
 
 # ---------------------------------------------------------------------------------------------- predict
