@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
-from tinynet.ops.conv2d import cpu, reference
+from tinynet.ops.conv2d import blocked, cpu, naive, reference
 from tinynet.ops.conv2d.geometry import output_size
 
 
@@ -105,14 +106,14 @@ def test_float64_is_not_computed_in_float32():
 
 # ------------------------------------------------------------------------------------- special values
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("implementation", ["forward", "naive_forward"])
+@pytest.mark.parametrize("implementation", [blocked, naive])
 def test_what_is_not_finite_reaches_exactly_the_outputs_that_read_it(bad, implementation):
     rng = np.random.default_rng(2)
     x, w = rng.standard_normal((2, 7, 21, 5)), rng.standard_normal((3, 3, 5, 18))
     x[1, 6, 20, 4] = x[0, 2, 3, 0] = bad
     wants = np.isfinite(reference.forward(x, w, padding=(1, 1)))
     assert np.count_nonzero(~wants) == (9 + 4) * 18
-    np.testing.assert_array_equal(np.isfinite(getattr(cpu, implementation)(x, w, padding=(1, 1))), wants)
+    np.testing.assert_array_equal(np.isfinite(implementation.forward(x, w, padding=(1, 1))), wants)
     gy = rng.standard_normal((2, 7, 21, 18))
     gy[1, 0, 0, 7] = bad
     wants = np.isfinite(reference.backward_input(gy, w, input_size=(7, 21), padding=(1, 1)))
@@ -131,15 +132,15 @@ def assert_all_cases_agree(dtype, what):
 @pytest.mark.parametrize("band_bytes", [1, 3000])
 def test_bands_of_any_height_give_the_same(monkeypatch, band_bytes):
     """The images of the cases fit into one band each; large ones do not. Here a band is one row, or a few."""
-    monkeypatch.setattr(cpu, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(blocked, "BAND_BYTES", band_bytes)
     assert_all_cases_agree(np.float64, f"{band_bytes} bytes per band")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 50])
 def test_any_number_of_threads_gives_the_same(monkeypatch, threads):
     """More threads than images, too. How work is shared depends on this number only, not on how many there are."""
-    monkeypatch.setattr(cpu, "BAND_BYTES", 3000)
-    monkeypatch.setattr(cpu.numba, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(blocked, "BAND_BYTES", 3000)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
     assert_all_cases_agree(np.float32, f"{threads} threads")
 
 
@@ -170,15 +171,16 @@ def test_real_threads_give_the_same_bits_in_every_run(threads):
     """In processes of their own, because Numba fixes its number of threads when it starts."""
     code = """
 import hashlib
-from test_conv2d import assert_all_cases_agree, cases_of, cpu, np
-cpu.BAND_BYTES = 3000
+import numba
+from test_conv2d import assert_all_cases_agree, blocked, cases_of, cpu, np
+blocked.BAND_BYTES = 3000
 assert_all_cases_agree(np.float32, "")
 for _ in range(2):
     digest = hashlib.sha256()
     for case in cases_of("conv2d"):
         for name, (arrays, parameters) in case.calls.items():
             digest.update(getattr(cpu, name)(*(a.astype(np.float32) for a in arrays), **parameters).tobytes())
-    print(cpu.numba.get_num_threads(), digest.hexdigest())
+    print(numba.get_num_threads(), digest.hexdigest())
 """
     folders = [str(Path(__file__).parent), str(Path(tn.__file__).parents[1])]
     environment = {**os.environ, "NUMBA_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(folders)}

@@ -10,7 +10,7 @@ import pytest
 
 import tinynet as tn
 from tinynet.kernels import implementations, kernel, kernel_names, ops, to_device
-from tinynet.ops.conv2d import cpu, reference
+from tinynet.ops.conv2d import cpu, naive, reference
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((2, 5, 6, 3))
@@ -94,7 +94,7 @@ def test_swapped_kernels_get_plain_arrays_and_parameters_by_keyword():
 def test_an_implementation_by_name_and_what_it_lacks_from_the_module():
     assert "naive" in implementations("conv2d", "cpu")
     with tn.use_kernels("conv2d", "naive"):
-        assert kernel("conv2d", "forward") is cpu.naive_forward
+        assert kernel("conv2d", "forward") is naive.forward
         assert kernel("conv2d", "backward_bias") is cpu.backward_bias
         naive = net(weights()).item()
     assert kernel("conv2d", "forward") is cpu.forward

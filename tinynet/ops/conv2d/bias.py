@@ -1,0 +1,41 @@
+"""The gradient of conv2d's bias in Numba: the same for all implementations."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..jit import jit
+from ..simd import block_1x1, lanes_of
+
+
+def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
+    channels = gy.shape[3]
+    threads = numba.get_num_threads()
+    sums = np.zeros((threads, channels), gy.dtype)
+    _backward_bias(np.ascontiguousarray(gy).reshape(-1, channels), sums, lanes_of(gy.dtype))
+    return np.sum(sums, axis=0, out=out)
+
+
+@jit(parallel=True)
+def _backward_bias(gy, sums, lanes):
+    pixels, channels = gy.shape
+    threads = len(sums)
+    flat = gy.reshape(-1)
+    one, zeros = np.ones(1, gy.dtype), np.zeros(lanes, gy.dtype)
+    chunk = 1024  # pixels added up in registers, before they are added to the total: less rounding error
+    for thread in prange(threads):
+        total = sums[thread]
+        end = (thread + 1) * pixels // threads
+        for p in range(thread * pixels // threads, end, chunk):
+            count = min(chunk, end - p)
+            whole = channels // lanes * lanes
+            for c in range(0, whole, lanes):
+                block_1x1(one, 0, 0, 0, 0, flat, p * channels + c, channels, 0, count, 1, zeros, 0, total, c, 0, 1)
+            for c in range(whole, channels):
+                part = zeros[0]
+                for q in range(p, p + count):
+                    part += gy[q, c]
+                total[c] += part
