@@ -96,7 +96,7 @@ def test_an_implementation_by_name_and_what_it_lacks_from_the_module():
     with tn.use_kernels("conv2d", "naive"):
         assert kernel("conv2d", "forward") is naive.forward
         assert kernel("conv2d", "backward_bias") is cpu.backward_bias
-        naive = net(weights()).item()
+        defined = net(weights()).item()
     assert kernel("conv2d", "forward") is cpu.forward
     assert naive == pytest.approx(net(weights()).item(), rel=1e-10)
 
