@@ -98,7 +98,7 @@ def test_an_implementation_by_name_and_what_it_lacks_from_the_module():
         assert kernel("conv2d", "backward_bias") is cpu.backward_bias
         defined = net(weights()).item()
     assert kernel("conv2d", "forward") is cpu.forward
-    assert naive == pytest.approx(net(weights()).item(), rel=1e-10)
+    assert defined == pytest.approx(net(weights()).item(), rel=1e-10)
 
 
 def test_blocks_nest_and_the_innermost_wins():
