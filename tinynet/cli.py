@@ -43,15 +43,18 @@ class UsageError(ValueError):
     """The command line makes no sense; the message says which flag, and what it needs."""
 
 
-def option(default: Any = MISSING, help: str = "", *, quick: Any = MISSING, **argparse_options: Any) -> Any:
+def option(
+    default: Any = MISSING, help: str = "", *, quick: Any = MISSING, positional: bool = False, **argparse_options: Any
+) -> Any:
     """A dataclass field that is a flag of the command line.
 
     default: its value when the flag is not given; without one, or with required=True, the flag must be given.
     help: one line.
     quick: the value to take instead of the default under `--quick`; a flag that is given wins over both.
+    positional: given by its place, without `--name`; with nargs="*" it may be left out.
     argparse_options: passed on to `ArgumentParser.add_argument`, e.g. choices=("dice", "bce") or nargs="+".
     """
-    metadata = {"help": help, "quick": quick, "argparse": argparse_options}
+    metadata = {"help": help, "quick": quick, "positional": positional, "argparse": argparse_options}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 

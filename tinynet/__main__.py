@@ -1,0 +1,31 @@
+"""`python -m tinynet`: the commands of the package itself. Training and prediction are scripts in examples/."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .cli import UsageError, run
+
+# Name -> the module whose `main(argv)` runs it, and what it does.
+COMMANDS = {
+    "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> Any:
+    """Run the command that `argv` starts with; without one, list them. Raises UsageError for an unknown one."""
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: python -m tinynet COMMAND ...   (COMMAND --help says more)\n")
+        print("\n".join(f"  {command:12} {summary}" for command, (_, summary) in COMMANDS.items()))
+        return None
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}; the commands are: {', '.join(COMMANDS)}")
+    return importlib.import_module(COMMANDS[name][0]).main(arguments)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,16 @@
+"""`python -m tinynet bench`: the commands of the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..cli import run_commands
+from .profile import ProfileConfig, profile
+
+COMMANDS = {"profile": (ProfileConfig, profile)}
+
+
+def main(argv: Sequence[str] | None = None) -> Any:
+    """Run one of the commands and return what it found."""
+    return run_commands(COMMANDS, argv, prog="python -m tinynet bench", description="How fast tinynet is.")
