@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import memory
+
 
 def contiguous_result(shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:
     """The contiguous array to compute into: `out` itself if it is contiguous, else a new one."""
-    return out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
+    return out if out is not None and out.flags.c_contiguous else memory.empty(shape, dtype)
 
 
 def delivered(result: np.ndarray, out: np.ndarray | None) -> np.ndarray:

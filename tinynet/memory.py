@@ -1,0 +1,143 @@
+"""Memory for large arrays that is used again: `memory.empty` in place of `np.empty`.
+
+Why. A training step makes the same few hundred arrays as the step before, some of them 100 MB large. `np.empty` asks
+the operating system for each and gives it back when the array dies. Memory fresh from the system is not there yet: each
+page is set to zero when it is first touched, and that costs more than many a kernel that fills it. So blocks of
+memory that no array uses any more wait here, in a pool, for the next array of their size.
+
+When is a block free? When nobody can reach it any more, whatever was done with it: an array `a` from here, a slice of
+it, a reshaped Tensor. NumPy keeps count. Every view of an array holds, as its `.base`, the object that the memory came
+from; for the arrays made here that is a *lease*. When the last array goes, Python deletes the lease, and only then,
+in `_Lease.__del__`, does the block return to the pool.
+
+How much is kept. Never more than was in use at one time: before new memory is taken from the system, blocks that have
+been idle longest are given back to it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Smaller arrays come from np.empty: up to this size the C library keeps freed memory itself.
+SMALLEST = 1 << 17  # bytes
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+SLACK = 1 / 8  # a block may be this much larger than what is asked for
+
+
+class Usage(NamedTuple):
+    """Bytes: in arrays, waiting in the pool, and the most that was ever in arrays at one time."""
+
+    in_use: int
+    free: int
+    peak: int
+
+
+class _Lease:
+    """The right to use one block, held by the arrays in it. NumPy makes an array of it by its __array_interface__."""
+
+    __slots__ = ("__array_interface__", "_block", "_give_back")
+
+    def __init__(self, block: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, give_back: Any) -> None:
+        address = block.__array_interface__["data"][0]
+        aligned = -(-address // ALIGNMENT) * ALIGNMENT
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (aligned, False)}
+        self._block, self._give_back = block, give_back
+
+    def __del__(self) -> None:
+        self._give_back(self._block)
+
+
+class Pool:
+    """Blocks of memory, free or in use. One pool, at the end of this file, serves all of tinynet and all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # A lease may end at any moment, even while this thread is at work in here and holds the lock. So it only
+        # appends its block to `_returned`, which needs no lock; `_collect` does the rest later.
+        self._returned: deque[np.ndarray] = deque()
+        self._free: list[np.ndarray] = []  # idle longest first
+        self._in_use = self._idle = self._peak = 0  # bytes
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        """A C-contiguous, 64-byte aligned array of arbitrary content, as np.empty gives it.
+
+        Raises MemoryError with the shape, the dtype and the bytes where there is not that much memory.
+        """
+        shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < SMALLEST or dtype.kind not in "biuf":
+            return np.empty(shape, dtype)
+        try:
+            block = self._take(nbytes + ALIGNMENT)
+        except MemoryError:
+            raise MemoryError(f"no memory for an array of shape {shape} {dtype}: {nbytes / 1e9:.1f} GB") from None
+        return np.asarray(_Lease(block, shape, dtype, self._returned.append))
+
+    def _take(self, nbytes: int) -> np.ndarray:
+        with self._lock:
+            self._collect()
+            block = self._best_free(nbytes)
+            if block is None:
+                self._shrink(max(self._peak - self._in_use - nbytes, 0))
+                block = self._new(nbytes)
+            self._in_use += block.nbytes
+            self._peak = max(self._peak, self._in_use)
+            return block
+
+    def _collect(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
+            self._free.append(block)
+            self._idle += block.nbytes
+            self._in_use -= block.nbytes
+
+    def _best_free(self, nbytes: int) -> np.ndarray | None:
+        """Take out the smallest free block that fits; of equal ones that used last, which may still be in the cache."""
+        best, best_size = None, int(nbytes * (1 + SLACK)) + 1
+        for i in reversed(range(len(self._free))):
+            size = self._free[i].nbytes
+            if nbytes <= size < best_size:
+                best, best_size = i, size
+                if size == nbytes:
+                    break
+        if best is None:
+            return None
+        self._idle -= best_size
+        return self._free.pop(best)
+
+    def _shrink(self, limit: int) -> None:
+        """Give free blocks back to the system until at most `limit` bytes are free."""
+        while self._idle > limit:
+            self._idle -= self._free.pop(0).nbytes
+
+    def _new(self, nbytes: int) -> np.ndarray:
+        try:
+            return np.empty(nbytes, np.uint8)
+        except MemoryError:
+            self._shrink(0)
+            return np.empty(nbytes, np.uint8)
+
+    def release(self) -> None:
+        """Give all free blocks back to the system, and count the peak afresh."""
+        with self._lock:
+            self._collect()
+            self._shrink(0)
+            self._peak = self._in_use
+
+    def usage(self) -> Usage:
+        """What the pool holds now."""
+        with self._lock:
+            self._collect()
+            return Usage(self._in_use, self._idle, self._peak)
+
+
+_pool = Pool()
+empty, release, usage = _pool.empty, _pool.release, _pool.usage
+if hasattr(os, "register_at_fork"):  # another thread may hold the lock while this one forks: the child starts anew
+    os.register_at_fork(after_in_child=_pool.__init__)
