@@ -1,4 +1,7 @@
-"""What all element-wise Numba kernels share: they see flat, contiguous arrays, whatever the caller has."""
+"""What all element-wise Numba kernels share: they see flat, contiguous arrays, whatever the caller has.
+
+Some do their work range by range: a thread's task is RANGE neighbouring elements.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .jit import jit
 from .out import contiguous_result, delivered
+
+RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's cache, large enough to be worth a task
+
+
+@jit
+def range_count(size):
+    """How many ranges `size` elements make; the last may be shorter."""
+    return (size + RANGE - 1) // RANGE
 
 
 def run(

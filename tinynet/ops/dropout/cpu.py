@@ -1,11 +1,11 @@
-"""Dropout in Numba: chunks in parallel; in each, the random words are drawn first and then compared."""
+"""Dropout in Numba: ranges of the flat array in parallel; in each, random words are drawn first and then compared."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import prange
 
-from ..elementwise import run
+from ..elementwise import RANGE, range_count, run
 from ..jit import jit
 from ..philox import draw_words
 
@@ -21,10 +21,25 @@ def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: 
 
 @jit(parallel=True)
 def _forward(x, scale, threshold, seed, stream, step, y):
+    for r in prange(range_count(x.size)):
+        forward_range(x, r * RANGE, min((r + 1) * RANGE, x.size), scale, threshold, seed, stream, step, y)
+
+
+@jit(inline="always")
+def forward_range(x, start, stop, scale, threshold, seed, stream, step, y):
+    """Elements start .. stop - 1: what one thread does, also for kernels that do more than dropout.
+
+    x and y are flat and contiguous, of one dtype, and may be the same array. scale has that dtype; threshold, seed,
+    stream and step are uint64. Why it is inlined and its indices are unsigned: elu/cpu.py.
+    """
     zero = x.dtype.type(0)
-    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
-        words = np.empty(CHUNK, np.uint32)
-        draw_words(first // 4, step, seed, stream, words)
-        for i in range(min(CHUNK, x.size - first)):
-            y[first + i] = x[first + i] * scale if words[i] >= threshold else zero
+    words = np.empty(CHUNK, np.uint32)
+    first, last = U(start), U(stop)
+    while first < last:
+        # Four elements share a counter block. A range may start within one: it is drawn whole.
+        drawn = first & ~U(3)
+        end = min(drawn + U(CHUNK), last)
+        draw_words(drawn >> U(2), step, seed, stream, words[: (end - drawn + U(3)) & ~U(3)])
+        for i in range(first, end):
+            y[i] = x[i] * scale if words[i - drawn] >= threshold else zero
+        first = end
