@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 import pytest
-from load_example import load_example
 
 import tinynet as tn
 from tinynet import instances, metrics, nn, segment, viz
+from tinynet.bench.examples import load_example
 from tinynet.kernels import ops
 
 script = load_example("segmentation/unet_nuclei.py")

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from load_example import load_example
 
 import tinynet as tn
 from tinynet import nn, segment
+from tinynet.bench.examples import load_example
 
 script = load_example("segmentation/unet_nuclei.py")
 

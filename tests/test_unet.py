@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from load_example import load_example
 from PIL import Image
-from textbook import CONVOLUTIONS, POOLING, pool_forward, textbook
 
 import tinynet as tn
 from tinynet import nn
+from tinynet.bench.examples import load_example
+from tinynet.bench.peers.textbook import CONVOLUTIONS, POOLING, pool_forward, textbook
 from tinynet.kernels import use_backend, use_kernels
 
 script = load_example("segmentation/unet_nuclei.py")

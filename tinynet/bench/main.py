@@ -7,8 +7,9 @@ from typing import Any
 
 from ..cli import run_commands
 from .profile import ProfileConfig, profile
+from .unet import UnetConfig, unet
 
-COMMANDS = {"profile": (ProfileConfig, profile)}
+COMMANDS = {"unet": (UnetConfig, unet), "profile": (ProfileConfig, profile)}
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

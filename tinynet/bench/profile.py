@@ -25,6 +25,7 @@ from .. import kernels
 from ..cli import option
 from ..optim import Optimizer
 from ..tensor import Function
+from .peers.tinynet_unet import infer_step, new_net, train_step
 
 
 @dataclass
@@ -162,10 +163,9 @@ class ProfileConfig:
 
 def profile(config: ProfileConfig) -> Profile:
     """Where the time of one step of the U-Net goes, by kernel. NUMBA_NUM_THREADS sets the threads."""
-    from .peers import tinynet_unet
-
-    make_step = {"train": tinynet_unet.train_step, "infer": tinynet_unet.infer_step}[config.mode]
-    found = profiled_step(make_step(config.batch, config.size), config.steps)
+    model = new_net()
+    make_step = train_step if config.mode == "train" else infer_step
+    found = profiled_step(make_step(model, config.batch, config.size), config.steps)
     print(f"one step ({config.mode}) of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n")
     print(format_profile(found))
     return found

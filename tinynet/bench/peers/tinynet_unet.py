@@ -1,27 +1,41 @@
-"""The example's U-Net, through the ordinary API."""
+"""tinynet: the example's U-Net, through the ordinary API."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-
-import numpy as np
+from importlib.metadata import version
 
 import tinynet as tn
 from tinynet.optim import Adam
 
 from ..examples import load_example
 from ..problem import LEARNING_RATE, SEED, SMOOTH, images_and_masks
+from . import Contestant
+
+
+def contestant(mode: str, batch: int, size: int, threads: int, implementation: str | None = None) -> Contestant:
+    """The U-Net by the default kernels, or with an implementation of conv2d by name; Numba knows the threads."""
+    model = new_net()
+    step = train_step(model, batch, size) if mode == "train" else infer_step(model, batch, size)
+
+    def step_as_asked() -> float:
+        chosen = tn.use_kernels("conv2d", implementation) if implementation else contextlib.nullcontext()
+        with chosen:
+            return step()
+
+    parameters = sum(p.size for p in model.parameters())
+    return Contestant(step_as_asked, parameters, {name: version(name) for name in ("numpy", "numba")})
 
 
 def new_net() -> tn.nn.Module:
-    """The net with the same initial weights each time."""
+    """The net with the initial weights that all contestants start from."""
     tn.seed(SEED)
     return load_example("segmentation/unet_nuclei.py").UNet()
 
 
-def train_step(batch: int, size: int) -> Callable[[], float]:
+def train_step(model: tn.nn.Module, batch: int, size: int) -> Callable[[], float]:
     """A function that does one step of training (forward with dropout, backward, Adam) and returns the loss."""
-    model = new_net()
     optimizer = Adam(model.parameters(), LEARNING_RATE)
     images, masks = images_and_masks(batch, size)
 
@@ -35,18 +49,13 @@ def train_step(batch: int, size: int) -> Callable[[], float]:
     return step
 
 
-def infer_step(batch: int, size: int) -> Callable[[], float]:
+def infer_step(model: tn.nn.Module, batch: int, size: int) -> Callable[[], float]:
     """A function that predicts the masks of one batch and returns their mean."""
-    model = new_net().eval()
+    model.eval()
     images, _ = images_and_masks(batch, size)
 
     def step() -> float:
         with tn.no_grad():
-            return float(np.mean(model(tn.tensor(images)).numpy()))
+            return float(model(tn.tensor(images)).numpy().mean())
 
     return step
-
-
-def parameter_count() -> int:
-    """How many numbers the net learns."""
-    return sum(p.size for p in new_net().parameters())

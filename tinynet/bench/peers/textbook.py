@@ -2,8 +2,8 @@
 
 *im2col*: the window that each output pixel sees is copied into a row of a matrix, so that convolving is multiplying
 by the weights as a matrix. Its transpose, *col2im*, adds rows back into windows. The rest of the net is vectorised
-NumPy too. All of it is correct (`test_unet.py` checks), and it is the yardstick for the speed of the cpu tier
-(`bench_unet_step.py`). Only what the U-Net needs is here: no dilation, no groups, pooling without overlap.
+NumPy too. All of it is correct, as the tests check, and it is the yardstick for what hand-written kernels are worth.
+Only what the U-Net needs is here: no dilation, no groups, pooling without overlap.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinynet.kernels import use_backend, use_kernels
+
+from . import Contestant, tinynet_unet
 
 
 # ---------------------------------------------------------------------------------------- im2col and col2im
@@ -137,3 +139,14 @@ def textbook() -> Iterator[None]:
         for op, kernels in (CONVOLUTIONS | POOLING | DROPOUT).items():
             stack.enter_context(use_kernels(op, **kernels))
         yield
+
+
+def contestant(mode: str, batch: int, size: int, threads: int) -> Contestant:
+    """tinynet's U-Net and engine with these kernels; NumPy's matrix product takes the threads."""
+    plain = tinynet_unet.contestant(mode, batch, size, threads)
+
+    def step() -> float:
+        with textbook():
+            return plain.step()
+
+    return Contestant(step, plain.parameters, {"numpy": np.__version__})
