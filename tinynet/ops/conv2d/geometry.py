@@ -42,13 +42,13 @@ class Taps:
         self.axes = list(zip(size, kernel, out, stride, padding, dilation))
 
     def __iter__(self) -> Iterator[Tap]:
-        rows, columns = (list(_axis_taps(*axis)) for axis in self.axes)
+        rows, columns = (list(axis_taps(*axis)) for axis in self.axes)
         for ky, oy, iy in rows:
             for kx, ox, ix in columns:
                 yield Tap(ky, kx, oy, ox, iy, ix)
 
 
-def _axis_taps(
+def axis_taps(
     size: int, kernel: int, out: int, stride: int, padding: int, dilation: int
 ) -> Iterator[tuple[int, slice, slice]]:
     """(k, slice of o, slice of i) for each tap along one axis."""

@@ -1,4 +1,14 @@
-"""conv2d, `naive`: the definition, one loop for each index. Slow; to read, and to compare the others with."""
+"""conv2d, `naive`: the definition, one loop for each index. Slow; to read, and to compare the others with.
+
+The three kernels are the formulas of derivation.md as they stand there. Each result is one sum, kept in a
+variable `total`: a Python float, so it is added up in float64 whatever the dtype of the arrays. That costs nothing here
+(the loop waits for one addition after the other anyway) and makes `naive` a judge of the faster rungs' rounding errors.
+
+Why it is slow: two numbers are loaded for each multiply-add, every addition waits for the one before, and because
+floating-point additions must not be reordered, the compiler may not use the vector units: 1 of their 16 lanes works.
+
+Each loop over all threads (`prange`) runs over an index of the *result*, so no two threads write to one number.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +18,6 @@ from numba import prange
 from ..jit import jit
 from ..out import contiguous_result, delivered
 from .geometry import Pair, output_size
-
-
-@jit(parallel=True)
-def _forward(x, w, y, stride, padding, dilation, groups):
-    n_images, height, width, _ = x.shape
-    kh, kw, i_group, c_out = w.shape
-    o_group = c_out // groups
-    for n in prange(n_images):
-        for oy in range(y.shape[1]):
-            for ox in range(y.shape[2]):
-                for co in range(c_out):
-                    total = x.dtype.type(0)
-                    for ky in range(kh):
-                        iy = oy * stride[0] + ky * dilation[0] - padding[0]
-                        for kx in range(kw):
-                            ix = ox * stride[1] + kx * dilation[1] - padding[1]
-                            if 0 <= iy < height and 0 <= ix < width:
-                                for ci in range(i_group):
-                                    total += x[n, iy, ix, co // o_group * i_group + ci] * w[ky, kx, ci, co]
-                    y[n, oy, ox, co] = total
 
 
 def forward(
@@ -41,10 +31,107 @@ def forward(
     groups: int = 1,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`forward` as the definition says it: one loop for each index."""
+    """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
     size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
-    _forward(np.ascontiguousarray(x), np.ascontiguousarray(w), y, stride, padding, dilation, groups)
-    if b is not None:
-        y += b
+    bias = np.zeros(w.shape[3], x.dtype) if b is None else b
+    _forward(*map(np.ascontiguousarray, (x, w, bias)), y, stride, padding, dilation, groups)
     return delivered(y, out)
+
+
+def backward_input(
+    gy: np.ndarray,
+    w: np.ndarray,
+    *,
+    input_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
+    gx = contiguous_result((len(gy), *input_size, w.shape[2] * groups), gy.dtype, out)
+    _backward_input(*map(np.ascontiguousarray, (gy, w)), gx, stride, padding, dilation, groups)
+    return delivered(gx, out)
+
+
+def backward_weight(
+    x: np.ndarray,
+    gy: np.ndarray,
+    *,
+    kernel_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
+    gw = contiguous_result((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype, out)
+    _backward_weight(*map(np.ascontiguousarray, (x, gy)), gw, stride, padding, dilation, groups)
+    return delivered(gw, out)
+
+
+@jit(parallel=True)
+def _forward(x, w, b, y, stride, padding, dilation, groups):
+    n_images, height, width, _ = x.shape
+    kh, kw, i_group, c_out = w.shape
+    o_group = c_out // groups
+    for n in prange(n_images):
+        for oy in range(y.shape[1]):
+            for ox in range(y.shape[2]):
+                for co in range(c_out):
+                    first = co // o_group * i_group  # the first input channel of this output channel's group
+                    total = 0.0
+                    for ky in range(kh):
+                        iy = oy * stride[0] + ky * dilation[0] - padding[0]
+                        for kx in range(kw):
+                            ix = ox * stride[1] + kx * dilation[1] - padding[1]
+                            if 0 <= iy < height and 0 <= ix < width:
+                                for ci in range(i_group):
+                                    total += x[n, iy, ix, first + ci] * w[ky, kx, ci, co]
+                    y[n, oy, ox, co] = total + b[co]
+
+
+@jit(parallel=True)
+def _backward_input(gy, w, gx, stride, padding, dilation, groups):
+    n_images, oh, ow, c_out = gy.shape
+    kh, kw, i_group, _ = w.shape
+    o_group = c_out // groups
+    for n in prange(n_images):
+        for iy in range(gx.shape[1]):
+            for ix in range(gx.shape[2]):
+                for c in range(gx.shape[3]):
+                    first, ci = c // i_group * o_group, c % i_group
+                    total = 0.0
+                    for ky in range(kh):
+                        oy, rest_y = divmod(iy + padding[0] - ky * dilation[0], stride[0])
+                        for kx in range(kw):
+                            ox, rest_x = divmod(ix + padding[1] - kx * dilation[1], stride[1])
+                            if rest_y == 0 and rest_x == 0 and 0 <= oy < oh and 0 <= ox < ow:
+                                for co in range(first, first + o_group):
+                                    total += gy[n, oy, ox, co] * w[ky, kx, ci, co]
+                    gx[n, iy, ix, c] = total
+
+
+@jit(parallel=True)
+def _backward_weight(x, gy, gw, stride, padding, dilation, groups):
+    n_images, height, width, _ = x.shape
+    _, oh, ow, c_out = gy.shape
+    kh, kw, i_group, _ = gw.shape
+    o_group = c_out // groups
+    for tap in prange(kh * kw):
+        ky, kx = tap // kw, tap % kw
+        for ci in range(i_group):
+            for co in range(c_out):
+                first = co // o_group * i_group
+                total = 0.0
+                for n in range(n_images):
+                    for oy in range(oh):
+                        iy = oy * stride[0] + ky * dilation[0] - padding[0]
+                        for ox in range(ow):
+                            ix = ox * stride[1] + kx * dilation[1] - padding[1]
+                            if 0 <= iy < height and 0 <= ix < width:
+                                total += x[n, iy, ix, first + ci] * gy[n, oy, ox, co]
+                gw[ky, kx, ci, co] = total
