@@ -691,18 +691,6 @@ class _BroadcastTo(Function):
         return sum_to(gy, self.shape)
 
 
-class _Concat(Function):
-    def forward(self, *arrays, axis):
-        self.axis = axis
-        self.sizes = [a.shape[axis] for a in arrays]
-        return array_module(arrays[0]).concatenate(arrays, axis=axis)
-
-    def backward(self, gy):
-        ends = np.cumsum(self.sizes).tolist()
-        before = (slice(None),) * self.axis
-        return tuple(gy[(*before, slice(end - n, end))] for n, end in zip(self.sizes, ends))
-
-
 class _Pad(Function):
     def forward(self, x, *, widths, value):
         self.inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
@@ -813,49 +801,19 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
     return reshape(sum(x, repeated), shape)
 
 
-def _same_kind(op: str, arrays: Sequence[Any]) -> list[Any]:
-    """Check the arrays of concat and stack: at least one, all of the same dtype."""
-    if not isinstance(arrays, (list, tuple)):
-        raise TypeError(f"{op}: arrays is a {type(arrays).__name__}; a list or tuple of Tensors or arrays is needed")
-    if not arrays:
-        raise ValueError(f"{op}: no arrays given; at least one is needed")
-    arrays = [_one(op, a, f"arrays[{i}]") for i, a in enumerate(arrays)]
-    for i, a in enumerate(arrays):
-        if a.dtype != arrays[0].dtype:
-            raise TypeError(f"{op}: arrays[0] is {arrays[0].dtype}, arrays[{i}] is {a.dtype}; convert one with .astype")
-    return arrays
-
-
-def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """The arrays one behind the other along an existing axis; all other axes must agree (ValueError)."""
-    arrays = _same_kind("concat", arrays)
-    first = arrays[0]
-    (axis,) = _axes("concat", first, axis)
-    for i, a in enumerate(arrays):
-        if a.ndim != first.ndim or _kept(a.shape, (axis,)) != _kept(first.shape, (axis,)):
-            raise ValueError(
-                f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
-            )
-    return _Concat.apply(*arrays, axis=axis)
-
-
-def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """Arrays of one shape side by side along a new axis at position `axis` of the result."""
-    arrays = _same_kind("stack", arrays)
-    for i, a in enumerate(arrays):
-        if a.shape != arrays[0].shape:
-            raise ValueError(f"stack: arrays[0] {arrays[0].shape} and arrays[{i}] {a.shape} must have one shape")
-    return concat([expand_dims(a, axis) for a in arrays], axis)
-
-
 def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
-    """x with `value` around it. widths: one pair (before, after) for each axis, none negative (ValueError)."""
+    """x with `value` around it; x itself where all widths are 0.
+
+    widths: one pair (before, after) for each axis, none negative (ValueError).
+    """
     x = _one("pad", x)
     widths = tuple(tuple(pair) for pair in widths)
     if len(widths) != x.ndim or builtins.any(len(pair) != 2 or builtins.min(pair) < 0 for pair in widths):
         raise ValueError(
             f"pad: widths {widths} for x {x.shape}; one pair (before, after) of numbers >= 0 for each axis is needed"
         )
+    if not builtins.any(map(builtins.any, widths)):
+        return x
     return _Pad.apply(x, widths=widths, value=value)
 
 
@@ -863,9 +821,17 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
 class _GetItem(Function):
     def forward(self, x, *, index):
         self.shape, self.index = x.shape, index
-        return x[index]
+        y = x[index]
+        parts = index if isinstance(index, tuple) else (index,)
+        in_order = builtins.all(
+            part is Ellipsis or (isinstance(part, slice) and part.step in (None, 1)) for part in parts
+        )
+        self.takes_all = in_order and y.shape == x.shape
+        return y
 
     def backward(self, gy):
+        if self.takes_all:  # as in x[:, :height, :width] of an image that needed no padding
+            return gy
         return _PutItem.apply(gy, shape=self.shape, index=self.index)
 
 

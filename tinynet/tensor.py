@@ -397,12 +397,19 @@ def _propagate(
             function = node.creator
             if function is None:
                 continue
-            for parent, contribution in function._gradients(g, create_graph):
-                known = gradients.get(id(parent))
-                # `=` for the first use and `+` for the others: a tensor used twice gets both gradients.
-                gradients[id(parent)] = contribution if known is None else known + contribution
+            contributions = function._gradients(g, create_graph)
             if not retain_graph:
                 function._release()
+            g = node = function = None  # what they hold is not needed for the additions, and may be large
+            _add_to(gradients, contributions)
+            contributions = None
+
+
+def _add_to(gradients: dict[int, Any], contributions: list[tuple[Tensor, Any]]) -> None:
+    """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
+    for tensor, contribution in contributions:
+        known = gradients.get(id(tensor))
+        gradients[id(tensor)] = contribution if known is None else accumulate(known, contribution)
 
 
 def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -484,3 +491,4 @@ sys.modules[__name__].__class__ = _CallableModule
 
 # Last, because it needs the classes above: gives Tensor its operators and methods (x + y, x[0], x.sum()).
 from . import basic_ops  # noqa: E402, F401
+from .ops.accumulate.op import accumulate  # noqa: E402

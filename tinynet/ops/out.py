@@ -1,10 +1,17 @@
-"""The optional `out=` of a kernel: filled and returned, whatever its memory layout."""
+"""The arrays that kernels compute into: from the pool, or given as `out=`, which is filled whatever its layout."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from .. import memory
+
+
+def is_large(x: Any) -> bool:
+    """Whether a NumPy array is worth threads and memory from the pool; NumPy itself is as quick with the others."""
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.nbytes >= memory.SMALLEST
 
 
 def contiguous_result(shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:

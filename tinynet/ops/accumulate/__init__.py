@@ -1,0 +1,1 @@
+"""The sum of two gradients of one tensor; start with derivation.md."""

@@ -1,0 +1,44 @@
+"""accumulate in Numba: one parallel loop over runs of pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..jit import jit
+from ..layout import rows_of
+from ..out import contiguous_result, delivered
+
+U = np.uint64
+RUN = U(16384)  # elements that a thread adds at a time
+
+
+def forward(x: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """z[i] = x[i] + y[i]; x and y of one shape and dtype, each contiguous or a channel slice, or they are copied."""
+    z = contiguous_result(x.shape, x.dtype, out)
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        _add(x.reshape(-1), y.reshape(-1), z.reshape(-1))
+    else:
+        channels = x.shape[-1]
+        (x, x_pitch), (y, y_pitch) = rows_of(x, channels), rows_of(y, channels)
+        _add_rows(x, U(x_pitch), y, U(y_pitch), U(channels), z.reshape(-1))
+    return delivered(z, out)
+
+
+@jit(parallel=True)
+def _add(x, y, z):
+    for i in prange(z.size):
+        z[i] = x[i] + y[i]
+
+
+@jit(parallel=True)
+def _add_rows(x, x_pitch, y, y_pitch, channels, z):
+    # All indices are unsigned: a signed one might be negative and count from the end, and the compiler, which has to
+    # allow for that, would not vectorise.
+    pixels = U(z.size) // channels
+    pixels_in_run = max(RUN // channels, U(1))
+    for run in prange((pixels + pixels_in_run - U(1)) // pixels_in_run):
+        first = U(run) * pixels_in_run
+        for p in range(first, min(first + pixels_in_run, pixels)):
+            for c in range(channels):
+                z[p * channels + c] = x[p * x_pitch + c] + y[p * y_pitch + c]

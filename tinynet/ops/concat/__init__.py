@@ -1,0 +1,1 @@
+"""Arrays one behind the other; start with derivation.md."""

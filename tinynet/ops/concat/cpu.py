@@ -1,0 +1,42 @@
+"""concat in Numba: each array is copied row by row, in parallel over runs of rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from ..jit import jit
+from ..layout import rows_of
+from ..out import contiguous_result, delivered
+
+U = np.uint64
+RUN = U(16384)  # elements that a thread copies at a time
+
+
+def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
+    """y[.., o_k + c, ..] = arrays[k][.., c, ..]; axis counted from the front, 0 <= axis < ndim."""
+    before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
+    length = sum(a.shape[axis] for a in arrays)
+    y = contiguous_result((*before, length, *after), arrays[0].dtype, out)
+    pitch, start = length * math.prod(after), 0
+    for a in arrays:
+        width = math.prod(a.shape[axis:])
+        if a.size:
+            x, x_pitch = rows_of(a, width)
+            _copy_rows(x, U(x_pitch), U(width), U(a.size // width), y.reshape(-1)[start:], U(pitch))
+        start += width
+    return delivered(y, out)
+
+
+@jit(parallel=True)
+def _copy_rows(x, x_pitch, width, rows, y, y_pitch):
+    # All indices are unsigned: a signed one might be negative and count from the end, and the compiler, which has to
+    # allow for that, would not vectorise.
+    rows_in_run = max(RUN // width, U(1))
+    for run in prange((rows + rows_in_run - U(1)) // rows_in_run):
+        first = U(run) * rows_in_run
+        for r in range(first, min(first + rows_in_run, rows)):
+            for c in range(width):
+                y[r * y_pitch + c] = x[r * x_pitch + c]
