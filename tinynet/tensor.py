@@ -33,7 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, device_of, to_device
+from .kernels import array_module, device_of, kernel, to_device
+from .ops.out import is_large
 from .saved import Saved, Version, is_view
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
@@ -409,7 +410,12 @@ def _add_to(gradients: dict[int, Any], contributions: list[tuple[Tensor, Any]]) 
     """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
     for tensor, contribution in contributions:
         known = gradients.get(id(tensor))
-        gradients[id(tensor)] = contribution if known is None else accumulate(known, contribution)
+        if known is None:
+            gradients[id(tensor)] = contribution
+        elif is_large(contribution):
+            gradients[id(tensor)] = kernel("accumulate", "add")(known, contribution)
+        else:  # small arrays, and Tensors, whose sum is recorded
+            gradients[id(tensor)] = known + contribution
 
 
 def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -491,4 +497,3 @@ sys.modules[__name__].__class__ = _CallableModule
 
 # Last, because it needs the classes above: gives Tensor its operators and methods (x + y, x[0], x.sum()).
 from . import basic_ops  # noqa: E402, F401
-from .ops.accumulate.op import accumulate  # noqa: E402

@@ -13,26 +13,26 @@ U = np.uint64
 RUN = U(16384)  # elements that a thread adds at a time
 
 
-def forward(x: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def add(x: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """z[i] = x[i] + y[i]; x and y of one shape and dtype, each contiguous or a channel slice, or they are copied."""
     z = contiguous_result(x.shape, x.dtype, out)
     if x.flags.c_contiguous and y.flags.c_contiguous:
-        _add(x.reshape(-1), y.reshape(-1), z.reshape(-1))
+        _sum(x.reshape(-1), y.reshape(-1), z.reshape(-1))
     else:
         channels = x.shape[-1]
         (x, x_pitch), (y, y_pitch) = rows_of(x, channels), rows_of(y, channels)
-        _add_rows(x, U(x_pitch), y, U(y_pitch), U(channels), z.reshape(-1))
+        _sum_rows(x, U(x_pitch), y, U(y_pitch), U(channels), z.reshape(-1))
     return delivered(z, out)
 
 
 @jit(parallel=True)
-def _add(x, y, z):
+def _sum(x, y, z):
     for i in prange(z.size):
         z[i] = x[i] + y[i]
 
 
 @jit(parallel=True)
-def _add_rows(x, x_pitch, y, y_pitch, channels, z):
+def _sum_rows(x, x_pitch, y, y_pitch, channels, z):
     # All indices are unsigned: a signed one might be negative and count from the end, and the compiler, which has to
     # allow for that, would not vectorise.
     pixels = U(z.size) // channels
