@@ -7,6 +7,7 @@ import pytest
 
 import tinynet as tn
 from tinynet import io, nn, optim
+from tinynet.ops.adam import cpu as adam_cpu
 
 STEPS = 6
 SHAPES = ((3, 4), (5,), ())
@@ -87,6 +88,47 @@ def test_the_first_step_of_adam_is_lr_whatever_the_gradient():
         p = nn.Parameter(np.zeros(3))
         run(optim.Adam([p], lr=0.01), [[scale * np.array([1.0, -1.0, 2.0])]])
         np.testing.assert_allclose(p.data, [-0.01, 0.01, -0.01], rtol=1e-3)
+
+
+def test_the_kernel_of_adam_can_be_swapped():
+    p = nn.Parameter(np.ones(3))
+    with tn.use_kernels("adam", step=lambda parameters, means, squares, gradients, **settings: parameters[0].fill(7)):
+        run(optim.Adam([p]), [[np.ones(3)]])
+    assert (p.data == 7).all()
+
+
+def test_adam_takes_the_definition_for_arrays_that_are_not_numpys(monkeypatch):
+    """Numba knows no others. A GPU is pretended."""
+    parameters, gradients = problem()
+    expected = run(optim.Adam(parameters, **SETTINGS), gradients)
+    monkeypatch.setattr(optim, "device_of", lambda array: "cuda")
+    monkeypatch.setattr(optim, "kernel", lambda *name: pytest.fail("a kernel for NumPy was asked for"))
+    for p, e in zip(run(optim.Adam(problem()[0], **SETTINGS), gradients), expected):
+        np.testing.assert_allclose(p, e, rtol=1e-12)
+
+
+def test_adam_on_memory_in_another_order():
+    """A transposed parameter, its means in the same order, a gradient in a third: each element meets its own."""
+    rng = np.random.default_rng(1)
+    p, g = rng.standard_normal((2, 4, 3))
+    plain = run(optim.Adam([nn.Parameter(p.copy())], **SETTINGS), [[g]] * 2)
+    parameter = nn.Parameter(p.copy())
+    parameter.data = np.asfortranarray(p)
+    memory = parameter.data
+    np.testing.assert_array_equal(run(optim.Adam([parameter], **SETTINGS), [[np.repeat(g, 2, 1)[:, ::2]]] * 2), plain)
+    assert parameter.data is memory and not memory.flags.c_contiguous
+
+
+def test_adam_has_the_same_bits_on_one_thread_and_on_several():
+    rng = np.random.default_rng(1)
+    arrays = rng.random((4, adam_cpu.LARGE + 13)).astype(np.float32)
+    settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-3, "t": 3, "weight_decay": 0.1, "shrink": 0.1}
+    whole, parts = arrays.copy(), arrays.copy()
+    adam_cpu.step(*([a] for a in whole), **settings)  # large: several threads
+    for start in range(0, parts.shape[1], 1000):  # small: one
+        adam_cpu.step(*([a] for a in parts[:, start : start + 1000]), **settings)
+    np.testing.assert_array_equal(whole, parts)
+    assert not np.array_equal(whole[:3], arrays[:3])
 
 
 @pytest.mark.bench

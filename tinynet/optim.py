@@ -14,20 +14,21 @@ An optimiser turns gradients into changes of the parameters, in place:
 All of them have `state_dict()` and `load_state_dict()`; a run that is resumed with the same settings goes on
 bit for bit as if it had not been interrupted.
 
-In the formulas p is a parameter, g its gradient, t counts the steps from 1. The updates work in place and
-through one scratch array, because a step over millions of weights takes as long as its passes over memory.
+In the formulas p is a parameter, g its gradient, t counts the steps from 1. The updates work in place, because a
+step over millions of weights takes as long as its passes over memory. Adam's formula has many, so it has a kernel
+that makes one pass (`ops/adam`); for what takes NumPy a few passes, NumPy is quick enough.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, device_of, to_device
+from .kernels import array_module, device_of, implementation_kernel, kernel, to_device
 from .nn.module import Module
 from .tensor import Tensor, no_grad
 
@@ -58,7 +59,6 @@ class Optimizer:
         self.lr = float(lr)
         self.steps = 0
         self._slots: dict[str, dict[int, Any]] = {name: {} for name in self.slots}
-        self._scratch: dict[tuple, Any] = {}
 
     @property
     def _name(self) -> str:
@@ -73,15 +73,17 @@ class Optimizer:
         """Change each parameter that has a gradient. Raises ValueError where `lr` was set to nonsense."""
         _check_not_negative(self._name, lr=self.lr)
         self.steps += 1
+        trained = [i for i, p in enumerate(self.parameters) if p.grad is not None and p.requires_grad]
+        parameters = [self.parameters[i] for i in trained]
+        slots = ([self._slot(name, i) for i in trained] for name in self.slots)
+        self._update([p.data for p in parameters], [p.grad.data for p in parameters], *slots)
         with no_grad():
-            for i, p in enumerate(self.parameters):
-                if p.grad is None or not p.requires_grad:
-                    continue
-                self._update(p.data, p.grad.data, *(self._slot(name, i) for name in self.slots))
+            for p in parameters:
                 p.changed_in_place()
 
-    def _update(self, p: Any, g: Any, *slots: Any) -> None:
-        """Change the array p in place, given the gradient g (not to be changed) and the arrays of `slots`."""
+    def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
+        """Change the arrays `parameters` in place, given their gradients (not to be changed) and, for each name in
+        `slots`, the list of their arrays."""
         raise NotImplementedError
 
     def _slot(self, name: str, i: int) -> Any:
@@ -91,15 +93,6 @@ class Optimizer:
             p = self.parameters[i].data
             arrays[i] = array_module(p).zeros_like(p)
         return arrays[i]
-
-    def _scratch_like(self, p: Any) -> Any:
-        """An array like p to compute in, shared by all parameters of its dtype and device."""
-        key = (p.dtype.str, device_of(p))
-        buffer = self._scratch.get(key)
-        if buffer is None or buffer.size < p.size:
-            largest = max(q.size for q in self.parameters)
-            buffer = self._scratch[key] = array_module(p).empty(largest, dtype=p.dtype)
-        return buffer[: p.size].reshape(p.shape)
 
     def state_dict(self) -> dict[str, Any]:
         """{"lr", "steps", slot name: {index of the parameter: array}}; the arrays are copies, in NumPy."""
@@ -163,24 +156,36 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs momentum > 0")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.slots = ("velocity",) if momentum else ()
+        self._scratch: dict[tuple, Any] = {}
         super().__init__(parameters, lr)
 
-    def _update(self, p: Any, g: Any, v: Any = None) -> None:
-        d = self._scratch_like(p)
-        if self.weight_decay:
-            array_module(p).multiply(p, self.weight_decay, out=d)
-            d += g
-        else:
-            d[...] = g
-        if self.momentum:
-            v *= self.momentum
-            v += d
-            if self.nesterov:
-                d += self.momentum * v
+    def _update(self, parameters: list[Any], gradients: list[Any], velocities: list[Any] | None = None) -> None:
+        for i, (p, g) in enumerate(zip(parameters, gradients)):
+            d = self._scratch_like(p)
+            if self.weight_decay:
+                array_module(p).multiply(p, self.weight_decay, out=d)
+                d += g
             else:
-                d[...] = v
-        d *= self.lr
-        p -= d
+                d[...] = g
+            if self.momentum:
+                v = velocities[i]
+                v *= self.momentum
+                v += d
+                if self.nesterov:
+                    d += self.momentum * v
+                else:
+                    d[...] = v
+            d *= self.lr
+            p -= d
+
+    def _scratch_like(self, p: Any) -> Any:
+        """An array like p to compute in, shared by all parameters of its dtype and device."""
+        key = (p.dtype.str, device_of(p))
+        buffer = self._scratch.get(key)
+        if buffer is None or buffer.size < p.size:
+            largest = max(q.size for q in self.parameters)
+            buffer = self._scratch[key] = array_module(p).empty(largest, dtype=p.dtype)
+        return buffer[: p.size].reshape(p.shape)
 
 
 class Adam(Optimizer):
@@ -214,30 +219,14 @@ class Adam(Optimizer):
             raise ValueError(f"{self._name}: eps is {eps}; it must be positive")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def _update(self, p: Any, g: Any, m: Any, v: Any) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        self._adam(p, g, m, v)
+    def _update(self, parameters: list[Any], gradients: list[Any], means: list[Any], squares: list[Any]) -> None:
+        self._adam(parameters, means, squares, gradients, weight_decay=self.weight_decay)
 
-    def _adam(self, p: Any, g: Any, m: Any, v: Any) -> None:
-        beta1, beta2 = self.betas
-        xp = array_module(p)
-        t = self._scratch_like(p)
-        # beta m + (1 - beta) g = m + (1 - beta) (g - m), which needs no second scratch array.
-        xp.subtract(g, m, out=t)
-        t *= 1 - beta1
-        m += t
-        xp.multiply(g, g, out=t)
-        t -= v
-        t *= 1 - beta2
-        v += t
-        # Numerator and denominator multiplied by sqrt(1 - beta2^t): the corrections become two numbers.
-        correction = math.sqrt(1 - beta2**self.steps)
-        xp.sqrt(v, out=t)
-        t += self.eps * correction
-        xp.divide(m, t, out=t)
-        t *= self.lr * correction / (1 - beta1**self.steps)
-        p -= t
+    def _adam(self, parameters: Sequence[Any], *arrays: Sequence[Any], **decay: float) -> None:
+        # Numba knows NumPy's arrays only; the definition works on those of the GPU as well.
+        on_cpu = all(device_of(p) == "cpu" for p in parameters)
+        step = kernel("adam", "step") if on_cpu else implementation_kernel("adam", "step", "reference")
+        step(parameters, *arrays, lr=self.lr, betas=self.betas, eps=self.eps, t=self.steps, **decay)
 
 
 class AdamW(Adam):
@@ -261,10 +250,15 @@ class AdamW(Adam):
         super().__init__(parameters, lr, betas, eps, weight_decay)
         self.decay_biases = decay_biases
 
-    def _update(self, p: Any, g: Any, m: Any, v: Any) -> None:
-        if self.weight_decay and (p.ndim > 1 or self.decay_biases):
-            p *= 1 - self.lr * self.weight_decay
-        self._adam(p, g, m, v)
+    def _update(self, parameters: list[Any], gradients: list[Any], means: list[Any], squares: list[Any]) -> None:
+        for decays in (True, False):
+            group = [
+                arrays
+                for arrays in zip(parameters, means, squares, gradients)
+                if decays == (arrays[0].ndim > 1 or self.decay_biases)
+            ]
+            if group:
+                self._adam(*zip(*group), shrink=self.lr * self.weight_decay if decays else 0.0)
 
 
 # ---------------------------------------------------------------------------------------- gradient clipping

@@ -6,7 +6,7 @@ The same cases serve the tests (every tier against the reference), the gradient 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,20 @@ class Case:
     """One configuration of an op.
 
     label: says what is special about it.
-    calls: for each kernel, (arrays, keyword parameters) as its functions take them. Float arrays are
-        float64; whoever runs the case casts them to the dtype it checks.
-    function, inputs: the op as a function of Tensors and the float64 arrays to differentiate it at.
+    calls: for each kernel, (arrays, keyword parameters) as its functions take them; in the place of an array
+        there may be a list of them. Float arrays are float64; whoever runs the case casts them to the dtype it checks.
+    function, inputs: the op as a function of Tensors and the float64 arrays to differentiate it at; None in a room
+        without `op.py`, whose kernels have no gradient.
+    changed: for a kernel that works in place, how many of its arrays, the first ones, it changes.
     terms: how many numbers are summed into one output number; rounding errors grow with it.
     """
 
     label: str
     calls: dict[str, tuple[tuple, dict[str, Any]]]
-    function: Callable
-    inputs: tuple[np.ndarray, ...]
+    function: Callable | None = None
+    inputs: tuple[np.ndarray, ...] = ()
     terms: int = 1
+    changed: dict[str, int] = field(default_factory=dict)
 
 
 def away_from(values: np.ndarray, kink: float, distance: float = 0.05) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""A step of the optimiser Adam; start with derivation.md."""
