@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tinynet import cache
-from tinynet.ops import jit
+from tinynet.ops import announce, jit
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
@@ -41,7 +41,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, cache):
+    for module in (jit, announce, cache):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
@@ -69,6 +69,48 @@ def test_an_edit_two_imports_away_takes_effect_and_unchanged_code_is_not_compile
     assert run(package, cache) == (30, 0), "an edited constant must not be answered by old machine code"
     (package / "ops" / "shared.py").write_text("FACTOR = 2\n")
     assert run(package, cache) == (20, 1), "the code of before is still there"
+
+
+def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path):
+    """By the cache of the process before, each way must get its own machine code; here they differ in what 1/0 is."""
+    (package / "ops" / "toy" / "cpu.py").write_text(
+        "from ..jit import jit\n"
+        "def divide(x):\n    return 1 / (x - 10)\n"
+        "ways = [jit(divide), jit(fastmath={'nsz', 'arcp', 'contract'})(divide), jit(error_model='python')(divide)]\n"
+        "results = []\n"
+        "for way in ways:\n"
+        "    try:\n        results.append(way(10.0))\n"
+        "    except ZeroDivisionError:\n        results.append(0)\n"
+        "print(int(results == [float('inf'), float('inf'), 0]), sum(sum(w.stats.cache_hits.values()) for w in ways))\n"
+    )
+    assert run(package, tmp_path / "cache") == (1, 0)
+    for _ in range(3):  # the order of the elements of a set changes from process to process
+        assert run(package, tmp_path / "cache") == (1, 3)
+
+
+def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tmp_path):
+    """Both read the empty index, write their own, and the second to write the index is the first to write its code.
+
+    One entry may be lost, but none may lead to the other's code.
+    """
+    (package / "ops" / "toy" / "cpu.py").write_text(
+        "from ..jit import jit\n"
+        "@jit\ndef half(x):\n    return x / 2\n"
+        "files, code = half._cache._cache_file, []\n"
+        "files._load_index, files._save_data = dict, lambda *file: code.append(file)\n"
+        "half(3), half(3.5)\n"
+        "del files._load_index, files._save_data\n"
+        "for file in reversed(code):\n    files._save_data(*file)\n"
+        "again = jit(half.py_func)\n"
+        "print(int([again(3.5), again(3)] == [1.75, 1.5]), sum(again.stats.cache_hits.values()))\n"
+    )
+    assert run(package, tmp_path / "cache") == (1, 1)
+
+
+def test_a_new_date_of_an_unchanged_file_is_no_reason_to_compile(package, tmp_path):
+    assert run(package, tmp_path / "cache") == (20, 0)
+    os.utime(package / "ops" / "toy" / "cpu.py", (1e9, 1e9))
+    assert run(package, tmp_path / "cache") == (20, 1)
 
 
 def test_a_cache_folder_that_cannot_be_written_does_no_harm(package, tmp_path):

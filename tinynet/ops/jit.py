@@ -3,7 +3,7 @@
 Numba can keep compiled code on disk, but it looks only at the file a function stands in: edit a helper in
 another file, and the stale machine code is served. Here the cache folder is named by the *content* of the
 function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
-name, and the function is compiled anew.
+name, and the function is compiled anew. The options are part of the name: one function may be compiled in two ways.
 
 The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
 kernels are compiled in memory, every time.
@@ -28,49 +28,71 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
+from numba.core import event
 
 from ..cache import cache_folder
+from .announce import Announcer
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
+
+announcer = Announcer(cache_folder())
+event.register("numba:compile", announcer)
 
 
 def jit(function: Callable | None = None, **options: Any) -> Callable:
     """Compile a kernel with `numba.njit(**options)`, cached on disk by the content of its sources.
 
-    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's.
+    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's, but a division by zero gives inf or NaN, as in
+    NumPy: Python's way, an exception, would need a test and a jump at every division.
     """
     if function is None:
         return functools.partial(jit, **options)
-    folder = cache_folder() / "numba" / content_key(Path(inspect.getsourcefile(function)))
-    if not _writable(folder):
-        return numba.njit(**options)(function)
+    options = {"error_model": "numpy", **options}
+    # A set in an order of its own: that of its elements differs from process to process.
+    described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
+    key = f"{content_key(Path(inspect.getsourcefile(function)))}-{_digest(repr(described).encode())}"
+    folder = cache_folder() / "numba" / key
+    kernel = _cached_in(folder, function, options) if _writable(folder) else numba.njit(**options)(function)
+    announcer.kernels.append(kernel)
+    return kernel
+
+
+def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Callable:
+    """The function compiled with a cache in the folder."""
     previous = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # Numba reads it once, while it decorates
     try:
         kernel = numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
-    kernel._cache.save_overload = _unless_disk_is_full(kernel._cache.save_overload)
+    files = kernel._cache._cache_file
+    files._source_stamp = folder.name  # Numba's is the source's date: the name of the folder says more
+    files.save = functools.partial(_save, files)
     return kernel
 
 
-def _unless_disk_is_full(save: Callable) -> Callable:
-    """Numba lets the error of a cache that it cannot save end the program, though the kernel is compiled by then."""
+def _save(files: Any, key: tuple, code: tuple) -> None:
+    """Keep machine code on disk, in a file named after what it is for (signature and processor).
 
-    def save_if_possible(*args: Any) -> None:
-        with contextlib.suppress(OSError):
-            save(*args)
-
-    return save_if_possible
+    Numba would number the files. Two processes that compile one kernel for different signatures at the same time
+    would give both the same number, and later one signature would be answered by the machine code of the other. So
+    the worst is that one of two entries is missing in the index, and compiled again. Where the disk is full, the
+    kernel runs all the same: it is compiled by then.
+    """
+    with contextlib.suppress(OSError):
+        name = f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc"
+        files._save_data(name, code)
+        files._save_index({**files._load_index(), key: name})
 
 
 @functools.cache
 def content_key(source: Path) -> str:
     """A hash of the content of a source file and of all tinynet files it imports, directly or not."""
-    digest = hashlib.sha256()
-    for path in sorted(_sources(source)):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return _digest(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(_sources(source))))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _sources(source: Path) -> set[Path]:
@@ -84,6 +106,7 @@ def _sources(source: Path) -> set[Path]:
     return found
 
 
+@functools.cache  # many kernels import the same files
 def _imported_files(path: Path) -> list[Path]:
     """The tinynet files that the import statements of one file name (`import tinynet.x`, `from .y import z`)."""
     candidates = []
