@@ -88,6 +88,16 @@ def kernel(op: str, name: str) -> Callable:
     return implementation_kernel(op, name, backend(), overrides.get((op, None)))
 
 
+def has_overrides(op: str) -> bool:
+    """Whether a kernel of `op` is replaced by a function now."""
+    return any(name == op and kernel_name is not None for name, kernel_name in _overrides.get())
+
+
+def implementation_in_use(op: str) -> str:
+    """The name of the implementation of `op` that runs now: the one chosen by name, or the backend's default."""
+    return _overrides.get().get((op, None)) or implementations(op, backend())[0]
+
+
 @functools.cache
 def implementation_kernel(op: str, name: str, tier: str, implementation: str | None = None) -> Callable:
     """Kernel `name` of `op` in a tier, by the implementation named, or else by the tier's default."""

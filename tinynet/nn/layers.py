@@ -16,8 +16,9 @@ import tinynet as tn
 
 from .. import random
 from ..ops.checks import pair
+from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
 from .init import glorot_uniform, he_normal
-from .module import Module, Parameter
+from .module import Module, Parameter, is_observed
 
 
 class Conv2d(Module):
@@ -51,15 +52,12 @@ class Conv2d(Module):
         self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.conv2d(
-            x,
-            self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
+        return tn.conv2d(x, self.weight, self.bias, **self.geometry)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The parameters of the operation."""
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
 
 
 class ConvTranspose2d(Module):
@@ -198,12 +196,21 @@ class Dropout(Module):
         self.random_state = np.array([*random.new_stream(), 0], dtype=np.int64)  # seed, stream, step
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
-        if not self.training or self.p == 0:
+        if not self.is_active:
             return x
+        return tn.dropout(x, self.p, **self.next_mask())
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is dropped now."""
+        return self.training and self.p > 0
+
+    def next_mask(self) -> dict[str, int]:
+        """seed, stream and step of the mask for this call."""
         seed, stream, step = (int(number) for number in self.random_state)
         if not random.is_frozen():
             self.random_state[2] += 1
-        return tn.dropout(x, self.p, seed=seed, stream=stream, step=step)
+        return {"seed": seed, "stream": stream, "step": step}
 
 
 class ELU(Module):
@@ -269,7 +276,11 @@ class Flatten(Module):
 
 
 class Sequential(Module):
-    """Modules one after the other. It has a length, can be looped over and indexed; a slice is a Sequential."""
+    """Modules one after the other. It has a length, can be looped over and indexed; a slice is a Sequential.
+
+    Where Conv2d, ELU and maybe Dropout follow each other, one fused operation computes what the three would, with the
+    same result: ops/conv_elu_dropout/derivation.md says how, and when it does not.
+    """
 
     def __init__(self, *layers: Module) -> None:
         for i, layer in enumerate(layers):
@@ -282,9 +293,19 @@ class Sequential(Module):
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
     def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
+        i = 0
+        while i < len(self.layers):
+            fused = self._fusible_at(i)
+            x = _fused(x, *fused) if fused else self.layers[i](x)
+            i += len(fused) or 1
         return x
+
+    def _fusible_at(self, i: int) -> list[Module]:
+        """The layers from number i on that one fused operation can replace: two, three or none."""
+        kinds = [type(layer) for layer in self.layers[i : i + 3]]  # the very classes: a subclass may do anything
+        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
+            return []
+        return self.layers[i : i + (3 if kinds[2:] == [Dropout] else 2)]
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -294,6 +315,12 @@ class Sequential(Module):
 
     def __getitem__(self, index: int | slice) -> Module:
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+
+def _fused(x: tn.Tensor, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> tn.Tensor:
+    """dropout(elu(conv(x)))."""
+    mask = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
+    return conv_elu_dropout(x, conv.weight, conv.bias, **conv.geometry, alpha=elu.alpha, **mask)
 
 
 def _check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:

@@ -43,6 +43,11 @@ def observe(callback: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
         _observer.reset(token)
 
 
+def is_observed() -> bool:
+    """Whether somebody observes the modules now."""
+    return _observer.get() is not None
+
+
 class Parameter(Tensor):
     """A tensor that is trained: a leaf that requires a gradient, found by `Module.parameters()`.
 

@@ -16,9 +16,11 @@ memory and lose everything that was gained.
 
 Why it is LLVM code. Numba turns a local array into memory, not registers, and its vectoriser does not find
 this pattern. So `register_block(R, V)` writes the loop above for LLVM directly, as a function that Numba
-kernels call. `b` and `c` are contiguous along the lanes. LLVM maps 64-byte vectors to whatever the machine
-has: one AVX-512 register, two of AVX2, four of NEON. With the latter two, blocks this large do not fit into
-the registers: the results are right all the same, the speed is not what it could be.
+kernels call. `b` and `c` are contiguous along the lanes. A vector is as wide as the machine's registers: 64 bytes with
+AVX-512, of which it has 32; 32 bytes with AVX2, of which it has 16, so that the blocks are smaller. Elsewhere the
+default kernels are plain Numba.
+
+Beside it stands `tile_transform`, the other half of Winograd's convolution: small matrices applied to tiles of vectors.
 """
 
 from __future__ import annotations
@@ -26,18 +28,41 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-VECTOR_BYTES = 64
+
+# What the blocks are cut for. LLVM is asked what it makes of a multiply-add of 64 bytes for the machine it compiles
+# for: with AVX-512 one instruction on a 64-byte register (zmm), with AVX2 two on 32-byte ones (ymm).
+def _vector_bytes() -> int:
+    """The bytes of a vector register with multiply-add: 64, 32, or 0 where LLVM finds neither."""
+    vector = ir.VectorType(ir.FloatType(), 16)
+    module = ir.Module()
+    probe = ir.Function(module, ir.FunctionType(vector, [vector] * 3), "probe")
+    builder = ir.IRBuilder(probe.append_basic_block())
+    multiply_add = cgutils.get_or_insert_function(module, probe.function_type, "llvm.fma.v16f32")
+    builder.ret(builder.call(multiply_add, probe.args))
+    machine = cpu_target.target_context.codegen()._tm
+    assembly = machine.emit_assembly(llvm.parse_assembly(str(module)))
+    if "vfmadd" not in assembly:
+        return 0
+    return 64 if "zmm" in assembly else 32
+
+
+REGISTER_BYTES = _vector_bytes()
+VECTOR_BYTES = REGISTER_BYTES or 32
+# The largest blocks whose accumulators, with two vectors of b and one of a, fit into the registers: 32 or 16.
+ROWS_OF_1, ROWS_OF_2 = (16, 8) if VECTOR_BYTES == 64 else (12, 6)
 A, B, START, C = 0, 5, 11, 13  # positions of the arrays among a block's arguments
 
 
 def lanes_of(dtype: np.dtype) -> int:
-    """How many numbers of this dtype one vector holds: 16 float32 or 8 float64."""
+    """How many numbers of this dtype one vector holds: with AVX-512 16 float32 or 8 float64."""
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
@@ -138,11 +163,73 @@ def register_block(rows: int, vectors: int) -> Callable:
     return block
 
 
+def tile_transform(matrix: np.ndarray) -> Callable:
+    """A function for Numba kernels that computes T d T^t of a square tile d, for one vector of channels.
+
+    matrix: T, of shape (k, n). The function is called as transform(d, d0, d_row, d_column, t, t0, t_row, t_column) with
+    flat, contiguous arrays of one float dtype: the vector of tile element (i, j) starts at d[d0 + i * d_row +
+    j * d_column], that of the k x k result at t[t0 + i * t_row + j * t_column]. First T is applied to the columns of
+    d, then to the rows of what that gives. Zeros of the matrix cost nothing, ones an addition.
+    """
+    k, n = matrix.shape
+
+    @intrinsic
+    def transform(typing_context, d, d0, d_row, d_column, t, t0, t_row, t_column):
+        i = types.intp
+
+        def generate(context, builder, signature, arguments):
+            d, d0, d_row, d_column, t, t0, t_row, t_column = arguments
+            array = signature.args[0]
+            scalar = ir.FloatType() if array.dtype == types.float32 else ir.DoubleType()
+            align = array.dtype.bitwidth // 8
+            vector = ir.VectorType(scalar, VECTOR_BYTES // align)
+
+            def address(which: int, data, start, row, column, i: int, j: int):
+                base = context.make_array(signature.args[which])(context, builder, data).data
+                offset = builder.add(start, builder.mul(row, ir.Constant(row.type, i)))
+                offset = builder.add(offset, builder.mul(column, ir.Constant(row.type, j)))
+                return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+            def combine(weights: np.ndarray, vectors: list):
+                """The sum of weight * vector."""
+                total = None
+                for weight, v in zip(weights.tolist(), vectors):
+                    if weight == 0:
+                        continue
+                    if abs(weight) != 1:
+                        v = builder.fmul(v, ir.Constant(vector, [abs(weight)] * vector.count), flags=["contract"])
+                    if total is None:
+                        total = v if weight > 0 else builder.fneg(v)
+                    else:
+                        total = (builder.fadd if weight > 0 else builder.fsub)(total, v, flags=["contract"])
+                return total
+
+            tile = [
+                [builder.load(address(0, d, d0, d_row, d_column, i, j), align=align) for j in range(n)]
+                for i in range(n)
+            ]
+            columns = [[combine(matrix[i], [tile[r][j] for r in range(n)]) for j in range(n)] for i in range(k)]
+            for i in range(k):
+                for j in range(k):
+                    result = combine(matrix[j], columns[i])
+                    builder.store(result, address(4, t, t0, t_row, t_column, i, j), align=align)
+            return context.get_dummy_value()
+
+        return types.void(d, i, i, i, t, i, i, i), generate
+
+    return transform
+
+
 # The shapes in use. Named here, in a module: Numba can cache kernels that use them.
+block_of_2 = register_block(ROWS_OF_2, 2)
+block_of_1 = register_block(ROWS_OF_1, 1)
+# Where the rows lie side by side in memory, their addresses cost no registers and more of them fit.
+TALL_OF_2, TALL_OF_1 = (12, 24) if VECTOR_BYTES == 64 else (6, 12)
+tall_of_2 = register_block(TALL_OF_2, 2)
+tall_of_1 = register_block(TALL_OF_1, 1)
 block_8x2 = register_block(8, 2)
 block_16x1 = register_block(16, 1)
-block_12x2 = register_block(12, 2)
-block_24x1 = register_block(24, 1)
+block_8x1 = register_block(8, 1)
 block_4x2 = register_block(4, 2)
 block_4x1 = register_block(4, 1)
 block_1x2 = register_block(1, 2)

@@ -7,6 +7,7 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
+from ..layout import rows_of
 from ..simd import block_1x1, lanes_of
 
 
@@ -15,15 +16,13 @@ def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarra
     channels = gy.shape[3]
     threads = numba.get_num_threads()
     sums = np.zeros((threads, channels), gy.dtype)
-    _backward_bias(np.ascontiguousarray(gy).reshape(-1, channels), sums, lanes_of(gy.dtype))
+    _backward_bias(*rows_of(gy, channels), gy.size // max(channels, 1), channels, sums, lanes_of(gy.dtype))
     return np.sum(sums, axis=0, out=out)
 
 
 @jit(parallel=True)
-def _backward_bias(gy, sums, lanes):
-    pixels, channels = gy.shape
+def _backward_bias(gy, pitch, pixels, channels, sums, lanes):
     threads = len(sums)
-    flat = gy.reshape(-1)
     one, zeros = np.ones(1, gy.dtype), np.zeros(lanes, gy.dtype)
     chunk = 1024  # pixels added up in registers, before they are added to the total: less rounding error
     for thread in prange(threads):
@@ -33,9 +32,9 @@ def _backward_bias(gy, sums, lanes):
             count = min(chunk, end - p)
             whole = channels // lanes * lanes
             for c in range(0, whole, lanes):
-                block_1x1(one, 0, 0, 0, 0, flat, p * channels + c, channels, 0, count, 1, zeros, 0, total, c, 0, 1)
+                block_1x1(one, 0, 0, 0, 0, gy, p * pitch + c, pitch, 0, count, 1, zeros, 0, total, c, 0, 1)
             for c in range(whole, channels):
                 part = zeros[0]
                 for q in range(p, p + count):
-                    part += gy[q, c]
+                    part += gy[q * pitch + c]
                 total[c] += part

@@ -6,8 +6,8 @@
 * Work is cut into bands: some output rows of one image. For each band the input rows it needs are copied into a
   scratch buffer, with the zero padding written out; after that no index can fall outside, and the innermost
   loops need no tests. The buffer stays in the cache while all output channels are computed from it.
-* A register block holds 8 neighbouring output pixels x 32 output channels (or 16 x 16). With channels last, the
-  numbers that are summed for one output, over kx and ci, lie next to each other: KW and C_in are one loop.
+* A register block holds 8 neighbouring output pixels x 32 output channels (or 16 x 16; less with AVX2). With channels
+  last, the numbers that are summed for one output, over kx and ci, lie next to each other: KW and C_in are one loop.
 * Channel counts that do not fill the vectors: the weights are padded with zeros, and the block is computed in a small
   tile of which the valid part is copied.
 * backward_weight exchanges the roles: rows of the block are (kx, ci), lanes are output channels, and the sum runs
@@ -25,16 +25,21 @@ from numba import prange
 from ..jit import jit
 from ..out import contiguous_result, delivered
 from ..simd import (
+    ROWS_OF_1,
+    ROWS_OF_2,
+    TALL_OF_1,
+    TALL_OF_2,
     block_1x1,
     block_1x2,
     block_4x1,
     block_4x2,
-    block_8x2,
-    block_12x2,
-    block_16x1,
-    block_24x1,
+    block_of_1,
+    block_of_2,
     lanes_of,
+    tall_of_1,
+    tall_of_2,
 )
+from .epilogue import Activation, activate
 from .geometry import Pair, output_size, phase
 
 BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
@@ -53,10 +58,27 @@ def forward(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return convolve(x, w, b, Activation.none(x.dtype), **geometry, out=out)
+
+
+def convolve(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    activation: Activation,
+    *,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """`forward`, and then the activation, on each band of y while that is in the cache."""
     size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
     w_grouped = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
-    _correlate_into(y, x, w_grouped, b, stride=stride, padding=padding, dilation=dilation)
+    _correlate_into(y, x, w_grouped, b, activation, stride=stride, padding=padding, dilation=dilation)
     return delivered(y, out)
 
 
@@ -87,6 +109,8 @@ def backward_input(
                 gx,
                 gy,
                 w_exchanged[rows.taps][:, columns.taps],
+                None,
+                Activation.none(gy.dtype),
                 padding=(rows.padding, columns.padding),
                 dilation=(rows.dilation, columns.dilation),
                 first=(a, b),
@@ -111,7 +135,7 @@ def backward_weight(
     _, oh, ow, c_out = gy.shape
     kh, kw = kernel_size
     lanes, i_group, o_group = lanes_of(x.dtype), c_in // groups, c_out // groups
-    blocks = _Blocks(o_group, lanes)
+    blocks = Blocks(o_group, lanes)
     if blocks.padded != o_group:  # channels that do not fill the vectors: fill up with zeros
         full = np.zeros((n, oh, ow, groups, blocks.padded), gy.dtype)
         full[..., :o_group] = gy.reshape(n, oh, ow, groups, o_group)
@@ -131,7 +155,7 @@ def backward_weight(
 
 
 # ------------------------------------------------------------------------------------- blocked: the plan
-class _Blocks:
+class Blocks:
     """How the output channels of a group are cut into vectors: `width` channels per block, zero-padded."""
 
     def __init__(self, channels: int, lanes: int) -> None:
@@ -144,7 +168,8 @@ def _correlate_into(
     y: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    b: np.ndarray | None = None,
+    b: np.ndarray | None,
+    activation: Activation,
     *,
     stride: Pair = (1, 1),
     padding: Pair,
@@ -158,10 +183,11 @@ def _correlate_into(
     oh, ow = (len(range(f, s, d)) for f, s, d in zip(first, y.shape[1:3], step))
     if not y.size or not x.size:
         y[:, first[0] :: step[0], first[1] :: step[1]] = 0 if b is None else b
+        activate(y.reshape(-1), 0, y.size, activation)
         return
     lanes = lanes_of(x.dtype)
-    blocks = _Blocks(o_group, lanes)
-    pixels = 8 if blocks.width > lanes else 16
+    blocks = Blocks(o_group, lanes)
+    pixels = ROWS_OF_2 if blocks.width > lanes else ROWS_OF_1
     # Weights in the order the kernel reads them: group, block of channels, tap, input channel, lane.
     w_padded = np.zeros((groups, blocks.count, kh * kw * i_group, blocks.width), x.dtype)
     by_group = w.transpose(3, 0, 1, 2, 4).reshape(groups, -1, o_group)
@@ -179,7 +205,7 @@ def _correlate_into(
         _flat(x), (n, height, width, c_in), w_padded.reshape(-1), b_padded.reshape(-1), y.reshape(-1), y.shape,
         (oh, ow), first, step, (kh, kw), stride, padding, dilation, (groups, i_group, o_group), blocks.width, lanes,
         band, scratch_width, np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
-        np.empty((threads, pixels * blocks.width), x.dtype),
+        np.empty((threads, pixels * blocks.width), x.dtype), activation,
     )  # fmt: skip
 
 
@@ -218,7 +244,7 @@ def _fill_scratch(scratch, x, size, n, iy0, rows, ix0, columns):
 @jit(parallel=True)
 def _correlate(
     x, x_size, w, b, y, y_size, out_size, first, step, kernel, stride, padding, dilation, groups_, block_width, lanes,
-    band, scratch_width, scratches, tiles,
+    band, scratch_width, scratches, tiles, activation,
 ):  # fmt: skip
     n_images, _, _, c_in = x_size
     oh, ow = out_size
@@ -233,7 +259,7 @@ def _correlate(
     segments = 1 if merged else kw
     inner = kw * c_in if merged else i_group
     taps = kh * kw * i_group
-    pixels = 8 if block_width > lanes else 16
+    pixels = ROWS_OF_2 if block_width > lanes else ROWS_OF_1
     a_row, a_outer = stride[1] * c_in, dilation[0] * scratch_width * c_in
     b_outer = kw * i_group * block_width
     blocks = (o_group + block_width - 1) // block_width
@@ -272,13 +298,16 @@ def _correlate(
                                     start, st, target, t0, t_row, s,
                                 )  # fmt: skip
                                 if block_width > lanes:
-                                    block_8x2(*block)
+                                    block_of_2(*block)
                                 else:
-                                    block_16x1(*block)
+                                    block_of_1(*block)
                             if not whole:
                                 for p in range(valid_pixels):
                                     for c in range(valid_channels):
                                         y[y0 + p * step[1] * c_out + c] = tile[p * block_width + c]
+            # With an activation `step` is (1, 1): the rows of a band lie together.
+            row = n * oh + oy0
+            activate(y, row * ow * c_out, (row + rows) * ow * c_out, activation)
 
 
 @jit(parallel=True)
@@ -323,18 +352,18 @@ def _backward_weight(
                                     zeros, 0, total, c0, c_out, 1,
                                 )  # fmt: skip
                                 if block_width > lanes:
-                                    if left >= 12:
-                                        block_12x2(*block)
-                                        row += 12
+                                    if left >= TALL_OF_2:
+                                        tall_of_2(*block)
+                                        row += TALL_OF_2
                                     elif left >= 4:
                                         block_4x2(*block)
                                         row += 4
                                     else:
                                         block_1x2(*block)
                                         row += 1
-                                elif left >= 24:
-                                    block_24x1(*block)
-                                    row += 24
+                                elif left >= TALL_OF_1:
+                                    tall_of_1(*block)
+                                    row += TALL_OF_1
                                 elif left >= 4:
                                     block_4x1(*block)
                                     row += 4

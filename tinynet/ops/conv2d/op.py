@@ -33,11 +33,12 @@ def conv2d(
     """
     stride, padding = pair("conv2d", "stride", stride, 1), pair("conv2d", "padding", padding, 0)
     dilation = pair("conv2d", "dilation", dilation, 1)
-    _check(x, w, b, stride, padding, dilation, groups)
+    check(x, w, b, stride, padding, dilation, groups)
     return Conv2d.apply(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def _check(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
+def check(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
+    """Raise ValueError or TypeError for arguments of conv2d that do not fit together."""
     check_float("conv2d", x=x, weight=w, bias=b)
     check_ndim("conv2d", "x", x, 4, "(N, H, W, C)")
     check_ndim("conv2d", "weight", w, 4, "(KH, KW, C_in / groups, C_out)")

@@ -1,0 +1,507 @@
+"""conv2d, `winograd2` and `fast`: 3x3 convolutions with fewer multiplications. derivation.md derives it.
+
+A tile of m x m outputs reads a tile d of (m + 2) x (m + 2) inputs. Instead of 9 m^2 multiplications for each pair
+of channels Winograd's minimal filtering F(m x m, 3 x 3) takes (m + 2)^2:
+
+    y = A^t [ (G w G^t) * (B^t d B) ] A          * is element by element, and there the sum over channels is taken
+
+Each of the (m + 2)^2 elements, a *position*, is a matrix product of its own: tiles x input channels times input
+channels x output channels. Those products are where the time goes, and they run on the register block of
+`ops/simd.py`; the transforms around them are additions of vectors. Nothing is ever written out whole: a thread takes
+a few tiles at a time, transforms them (V), multiplies (M) and transforms back, all inside its cache.
+
+    forward            V = B^t x B,  U = G w G^t,  M = V U,  y = A^t M A
+    backward_input     the same with gy for x and the flipped, transposed w
+    backward_weight    V = B^t x B,  Z = A gy A^t,  gU = V^t Z,  gw = G^t gU G
+
+m = 2 is the default: its error is below that of the direct sum. m = 4 saves more multiplications, but its matrices
+have larger entries and so larger rounding errors: it runs only when `fast` is asked for.
+
+What Winograd does not cover (other kernel sizes, strides, dilation, groups, float64, few channels) goes to `blocked`.
+So does a convolution whose result is not finite: a NaN that one output of a tile reads would reach all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+
+from ... import memory
+from ..jit import jit
+from ..out import contiguous_result, delivered
+from ..simd import (
+    ROWS_OF_1,
+    ROWS_OF_2,
+    VECTOR_BYTES,
+    block_4x2,
+    block_8x1,
+    block_8x2,
+    block_16x1,
+    block_of_1,
+    block_of_2,
+    tile_transform,
+)
+from . import blocked
+from .blocked import Blocks
+from .epilogue import Activation, activate, is_finite
+from .geometry import Pair, output_size
+
+LANES = VECTOR_BYTES // 4  # float32 in a vector
+# Of transformed inputs in a group of tiles, so that they stay in the first- or second-level cache.
+GROUP_BYTES = 64_000
+GRADIENT_GROUP = 64  # tiles per group in backward_weight: each update of gU adds the products of so many
+
+# F(2x2, 3x3): interpolation at the points 0, 1, -1 and infinity.
+BT2 = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1.0]])
+G2 = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
+AT2 = np.array([[1, 1, 1, 0], [0, 1, -1, -1.0]])
+
+# F(4x4, 3x3): 0, 1, -1, 2, -2 and infinity.
+BT4 = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1.0],
+    ]
+)
+G4 = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
+AT4 = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1.0]])
+
+# The transforms as functions for kernels. Named here, in a module: Numba can cache kernels that use them.
+_bt2, _g2, _at2, _a2, _gt2 = (tile_transform(t) for t in (BT2, G2, AT2, AT2.T, G2.T))
+_bt4, _g4, _at4, _a4, _gt4 = (tile_transform(t) for t in (BT4, G4, AT4, AT4.T, G4.T))
+
+
+# ------------------------------------------------------------------------------------- the kernels
+def kernels(m: int) -> dict[str, Callable]:
+    """The three kernels with F(m x m, 3 x 3), m = 2 or 4."""
+
+    def forward(
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None = None,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return convolve(m, x, w, b, Activation.none(x.dtype), **geometry, out=out)
+
+    def backward_input(
+        gy: np.ndarray,
+        w: np.ndarray,
+        *,
+        input_size: Pair,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
+        geometry = {"stride": stride, "dilation": dilation, "groups": groups}
+        if _covers(gy, w.shape, **geometry) and 0 not in input_size:
+            gx = contiguous_result((len(gy), *input_size, w.shape[2]), gy.dtype, out)
+            # A correlation with the kernel turned by 180 degrees and the roles of its channels exchanged.
+            turned_padding = (2 - padding[0], 2 - padding[1])
+            if _correlate_into(gx, gy, w, True, None, turned_padding, m, Activation.none(gy.dtype)):
+                return delivered(gx, out)
+        return blocked.backward_input(gy, w, input_size=input_size, padding=padding, **geometry, out=out)
+
+    def backward_weight(
+        x: np.ndarray,
+        gy: np.ndarray,
+        *,
+        kernel_size: Pair,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
+        geometry = {"stride": stride, "dilation": dilation, "groups": groups}
+        c_in, c_out = x.shape[3], gy.shape[3]
+        if _covers(x, (*kernel_size, c_in, c_out), **geometry) and gy.size:
+            gw = _weight_gradient(m, x, gy, padding)[:, :, :c_in, :c_out]
+            if np.isfinite(gw).all():
+                return delivered(np.ascontiguousarray(gw), out)
+        return blocked.backward_weight(x, gy, kernel_size=kernel_size, padding=padding, **geometry, out=out)
+
+    return {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}
+
+
+def convolve(
+    m: int,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    activation: Activation,
+    *,
+    padding: Pair,
+    out: np.ndarray | None,
+    **geometry: Any,
+) -> np.ndarray:
+    """`forward` with F(m x m, 3 x 3), and then the activation, on each part of y while that is in the cache."""
+    if _covers(x, w.shape, **geometry):
+        size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
+        y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
+        if _correlate_into(y, x, w, False, b, padding, m, activation):
+            return delivered(y, out)
+    return blocked.convolve(x, w, b, activation, padding=padding, **geometry, out=out)
+
+
+def _covers(x: np.ndarray, w_shape: tuple[int, ...], *, stride: Pair, dilation: Pair, groups: int) -> bool:
+    """Whether Winograd can compute this, and is the faster way: with few channels the transforms cost too much."""
+    is_plain_3x3 = w_shape[:2] == (3, 3) and stride == dilation == (1, 1) and groups == 1
+    return is_plain_3x3 and x.dtype == np.float32 and min(w_shape[2:]) >= LANES and x.size > 0
+
+
+class _Plan:
+    """How a convolution is cut up: tiles per image, channels in vectors, and the lengths of the scratch arrays."""
+
+    def __init__(self, m: int, size: tuple[int, ...], c_in: int, c_out: int) -> None:
+        n_images, height, width = size[:3]
+        self.positions = (m + 2) ** 2
+        self.tiles = -(-height // m), -(-width // m)
+        self.count = n_images * self.tiles[0] * self.tiles[1]
+        self.blocks = Blocks(c_out, LANES)
+        self.ci_padded = -(-c_in // LANES) * LANES
+        self.threads = numba.get_num_threads()
+
+    def scratch(self, group: int, channels: int) -> np.ndarray:
+        """For each thread all positions of a group of tiles. One more vector between two positions: their distance
+        would be a power of two else, and powers of two meet in the same few lines of a cache."""
+        return memory.empty((self.threads, self.positions * (group * channels + LANES)), np.float32)
+
+
+def _correlate_into(
+    y: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    turned: bool,
+    b: np.ndarray | None,
+    padding: Pair,
+    m: int,
+    activation: Activation,
+) -> bool:
+    """y = activation(correlation of x with w, + b); False where the result of the correlation is not finite."""
+    c_in, c_out = x.shape[3], y.shape[3]
+    plan = _Plan(m, y.shape, c_in, c_out)
+    blocks = plan.blocks
+    u = memory.empty(plan.positions * plan.ci_padded * blocks.padded, np.float32)
+    taps = np.ascontiguousarray(w).reshape(9, *w.shape[2:])
+    _transform_weights(m, taps, turned, c_in, c_out, plan.ci_padded, blocks.padded, blocks.width, u)
+    start = np.zeros(blocks.padded, np.float32)
+    if b is not None:
+        start[:c_out] = b
+    rows = ROWS_OF_2 if blocks.width > LANES else ROWS_OF_1
+    group = max(16, min(GROUP_BYTES // (plan.positions * plan.ci_padded * 4), plan.count))
+    group = -(-group // rows) * rows
+    finite = np.ones(plan.threads, np.bool_)
+    _correlate(
+        m, np.ascontiguousarray(x).reshape(-1), x.shape, u, start, y.reshape(-1), y.shape, padding, plan.tiles, group,
+        blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded), plan.scratch(group, blocks.width),
+        finite, activation,
+    )  # fmt: skip
+    return bool(finite.all())
+
+
+def _weight_gradient(m: int, x: np.ndarray, gy: np.ndarray, padding: Pair) -> np.ndarray:
+    """gw with its channels filled up to whole vectors."""
+    plan = _Plan(m, gy.shape, x.shape[3], gy.shape[3])
+    ci_padded, co_padded, group = plan.ci_padded, plan.blocks.padded, GRADIENT_GROUP
+    gu = memory.empty((plan.threads, plan.positions * ci_padded * co_padded), np.float32)
+    _accumulate(
+        m, np.ascontiguousarray(x).reshape(-1), x.shape, np.ascontiguousarray(gy).reshape(-1), gy.shape, padding,
+        plan.tiles, group, plan.blocks.width, plan.scratch(group, ci_padded), plan.scratch(group, co_padded), gu,
+    )  # fmt: skip
+    gw = memory.empty((3, 3, ci_padded, co_padded), np.float32)
+    _transform_back(m, gu, ci_padded, co_padded, gw.reshape(-1))
+    return gw
+
+
+# ------------------------------------------------------------------------------------- the transforms
+@jit(parallel=True)
+def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
+    """U = G w G^t as u[position, block of output channels, input channel, lane], zeros beyond the channels there are.
+
+    w (9, C_in, C_out); with `turned` the correlation is that of backward_input: taps in reverse order, and the roles of
+    the channels exchanged. c_in and c_out are those of the correlation.
+    """
+    n = m + 2
+    position = ci_padded * co_padded
+    for ci in prange(ci_padded):
+        window = np.empty(9 * LANES, w.dtype)
+        for co in range(0, co_padded, LANES):
+            valid = min(LANES, c_out - co) if ci < c_in else 0
+            for k in range(9):
+                if turned:
+                    for i in range(valid):
+                        window[k * LANES + i] = w[8 - k, co + i, ci]
+                else:
+                    for i in range(valid):
+                        window[k * LANES + i] = w[k, ci, co + i]
+                for i in range(valid, LANES):
+                    window[k * LANES + i] = 0
+            u0 = (co // width * ci_padded + ci) * width + co % width
+            if m == 2:
+                _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+            else:
+                _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+
+
+@jit
+def _next_tile(image, ty, tx, tiles):
+    """The tile after this one: cheaper than dividing its number again."""
+    tx += 1
+    if tx == tiles[1]:
+        tx, ty = 0, ty + 1
+        if ty == tiles[0]:
+            ty, image = 0, image + 1
+    return image, ty, tx
+
+
+@jit
+def _copy_window(x, size, image, top, left, n, channel, valid, window):
+    """n x n pixels of `valid` channels, with zeros outside of the image and in the lanes left over."""
+    _, height, width, channels = size
+    for r in range(n):
+        for q in range(n):
+            here = valid if 0 <= top + r < height and 0 <= left + q < width else 0
+            source = ((image * height + top + r) * width + left + q) * channels + channel
+            target = (r * n + q) * LANES
+            for i in range(here):
+                window[target + i] = x[source + i]
+            for i in range(here, LANES):
+                window[target + i] = 0
+
+
+@jit
+def _transform_inputs(m, x, size, first, count, tiles, padding, v, group, window):
+    """V = B^t x B of tiles first .. first + count - 1, as v[position, block of input channels, tile, lane]."""
+    n = m + 2
+    _, height, width, channels = size
+    blocks = (channels + LANES - 1) // LANES
+    position = (blocks * group + 1) * LANES
+    for c in range(blocks):
+        valid = min(LANES, channels - c * LANES)
+        strip, tx = divmod(first, tiles[1])
+        image, ty = divmod(strip, tiles[0])
+        for t in range(count):
+            iy, ix = ty * m - padding[0], tx * m - padding[1]
+            v0 = (c * group + t) * LANES
+            if iy >= 0 and ix >= 0 and iy + n <= height and ix + n <= width and valid == LANES:
+                x0 = ((image * height + iy) * width + ix) * channels + c * LANES
+                if m == 2:
+                    _bt2(x, x0, width * channels, channels, v, v0, n * position, position)
+                else:
+                    _bt4(x, x0, width * channels, channels, v, v0, n * position, position)
+            else:
+                _copy_window(x, size, image, iy, ix, n, c * LANES, valid, window)
+                if m == 2:
+                    _bt2(window, 0, n * LANES, LANES, v, v0, n * position, position)
+                else:
+                    _bt4(window, 0, n * LANES, LANES, v, v0, n * position, position)
+            image, ty, tx = _next_tile(image, ty, tx, tiles)
+
+
+@jit
+def _transform_outputs(m, products, group, block, first, count, tiles, y, size, channel, window):
+    """y = A^t M A for tiles first .. and the channels channel .. of one block, M as products[position, tile, lane]."""
+    n = m + 2
+    _, height, width, channels = size
+    position = group * block + LANES
+    strip, tx = divmod(first, tiles[1])
+    image, ty = divmod(strip, tiles[0])
+    for t in range(count):
+        oy, ox = ty * m, tx * m
+        y0 = ((image * height + oy) * width + ox) * channels + channel
+        rows, columns = min(m, height - oy), min(m, width - ox)
+        for c in range(0, min(block, channels - channel), LANES):
+            valid = min(LANES, channels - channel - c)
+            if rows == m and columns == m and valid == LANES:
+                if m == 2:
+                    _at2(products, t * block + c, n * position, position, y, y0 + c, width * channels, channels)
+                else:
+                    _at4(products, t * block + c, n * position, position, y, y0 + c, width * channels, channels)
+            else:
+                if m == 2:
+                    _at2(products, t * block + c, n * position, position, window, 0, m * LANES, LANES)
+                else:
+                    _at4(products, t * block + c, n * position, position, window, 0, m * LANES, LANES)
+                for r in range(rows):
+                    for q in range(columns):
+                        for i in range(valid):
+                            y[y0 + (r * width + q) * channels + c + i] = window[(r * m + q) * LANES + i]
+        image, ty, tx = _next_tile(image, ty, tx, tiles)
+
+
+@jit
+def _transform_gradients(m, gy, size, first, count, tiles, z, group, block, window):
+    """Z = A gy A^t of tiles first .., as z[position, block of output channels, tile, lane]."""
+    n = m + 2
+    _, height, width, channels = size
+    padded = (channels + block - 1) // block * block
+    position = padded * group + LANES
+    for c in range(0, padded, LANES):
+        valid = max(0, min(LANES, channels - c))
+        strip, tx = divmod(first, tiles[1])
+        image, ty = divmod(strip, tiles[0])
+        for t in range(count):
+            oy, ox = ty * m, tx * m
+            z0 = (c // block * group + t) * block + c % block
+            if oy + m <= height and ox + m <= width and valid == LANES:
+                gy0 = ((image * height + oy) * width + ox) * channels + c
+                if m == 2:
+                    _a2(gy, gy0, width * channels, channels, z, z0, n * position, position)
+                else:
+                    _a4(gy, gy0, width * channels, channels, z, z0, n * position, position)
+            else:
+                _copy_window(gy, size, image, oy, ox, m, c, valid, window)
+                if m == 2:
+                    _a2(window, 0, m * LANES, LANES, z, z0, n * position, position)
+                else:
+                    _a4(window, 0, m * LANES, LANES, z, z0, n * position, position)
+            image, ty, tx = _next_tile(image, ty, tx, tiles)
+
+
+@jit(parallel=True)
+def _transform_back(m, gus, ci_padded, co_padded, gw):
+    """gw = G^t gU G, gU the sum of the threads' shares in a fixed order."""
+    n = m + 2
+    position = ci_padded * co_padded
+    gu = gus[0]
+    for ci in prange(ci_padded):
+        for s in range(n * n):
+            row = s * position + ci * co_padded
+            for thread in range(1, len(gus)):
+                for i in range(row, row + co_padded):
+                    gu[i] += gus[thread, i]
+        for co in range(ci * co_padded, (ci + 1) * co_padded, LANES):
+            if m == 2:
+                _gt2(gu, co, n * position, position, gw, co, 3 * position, position)
+            else:
+                _gt4(gu, co, n * position, position, gw, co, 3 * position, position)
+
+
+# ------------------------------------------------------------------------------------- the products
+@jit
+def _multiply(v, v0, u, u0, start, start0, products, m0, count, group, channel_blocks, block):
+    """M = V U at one position, for a group of tiles and a block of output channels."""
+    if block > LANES:
+        for t in range(0, count, ROWS_OF_2):
+            block_of_2(
+                v, v0 + t * LANES, LANES, 1, group * LANES, u, u0, block, LANES * block, LANES, channel_blocks,
+                start, start0, products, m0 + t * block, block, 0,
+            )  # fmt: skip
+    else:
+        for t in range(0, count, ROWS_OF_1):
+            block_of_1(
+                v, v0 + t * LANES, LANES, 1, group * LANES, u, u0, LANES, LANES * LANES, LANES, channel_blocks,
+                start, start0, products, m0 + t * LANES, LANES, 0,
+            )  # fmt: skip
+
+
+@jit(parallel=True)
+def _correlate(
+    m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, vs, all_products, finite, activation
+):  # fmt: skip
+    n = m + 2
+    n_images, oh, ow, c_out = y_size
+    strips = n_images * tiles[0]  # rows of tiles, of all images: what a strip writes lies together in memory
+    strips_at_once = max(1, group // tiles[1])
+    v_position = (channel_blocks * group + 1) * LANES
+    u_position = channel_blocks * LANES * bias.size
+    m_position = group * block + LANES
+    threads = len(vs)
+    zeros = np.zeros(block, x.dtype)
+    for thread in prange(threads):
+        v, products = vs[thread], all_products[thread]
+        window = np.empty(n * n * LANES, x.dtype)
+        last = (thread + 1) * strips // threads
+        for strip in range(thread * strips // threads, last, strips_at_once):
+            end = min(strip + strips_at_once, last)
+            for first in range(strip * tiles[1], end * tiles[1], group):
+                count = min(group, end * tiles[1] - first)
+                _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+                for channel in range(0, c_out, block):
+                    for s in range(n * n):
+                        u0 = s * u_position + channel * channel_blocks * LANES
+                        # The position of point 1 in both axes reaches every output with weight 1: the bias goes there.
+                        start, start0 = (bias, channel) if s == n + 1 else (zeros, 0)
+                        _multiply(
+                            v, s * v_position, u, u0, start, start0, products, s * m_position, count, group,
+                            channel_blocks, block,
+                        )  # fmt: skip
+                    _transform_outputs(m, products, group, block, first, count, tiles, y, y_size, channel, window)
+            row = strip // tiles[0] * oh + strip % tiles[0] * m
+            row_end = end // tiles[0] * oh + end % tiles[0] * m
+            finite[thread] &= is_finite(y, row * ow * c_out, row_end * ow * c_out)
+            activate(y, row * ow * c_out, row_end * ow * c_out, activation)
+
+
+@jit
+def _add_products(v, v0, z, z0, count, block, gu, gu0, co_padded, zeros):
+    """gU += V^t Z at one position, for one vector of input channels and one block of output channels."""
+    if block > LANES:
+        rows = 8 if LANES == 16 else 4
+        for r in range(0, LANES, rows):
+            c0 = gu0 + r * co_padded
+            if LANES == 16:
+                block_8x2(v, v0 + r, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, c0, co_padded, 1)
+            else:
+                block_4x2(v, v0 + r, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, c0, co_padded, 1)
+    elif LANES == 16:
+        block_16x1(v, v0, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, gu0, co_padded, 1)
+    else:
+        block_8x1(v, v0, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, gu0, co_padded, 1)
+
+
+@jit(parallel=True)
+def _accumulate(m, x, x_size, gy, gy_size, padding, tiles, group, block, vs, zs, gus):
+    n = m + 2
+    count_all = gy_size[0] * tiles[0] * tiles[1]
+    channel_blocks = (x_size[3] + LANES - 1) // LANES
+    out_blocks = (gy_size[3] + block - 1) // block
+    co_padded = out_blocks * block
+    v_position = (channel_blocks * group + 1) * LANES
+    z_position = co_padded * group + LANES
+    threads = len(vs)
+    zeros = np.zeros(block, x.dtype)
+    for thread in prange(threads):
+        v, z, gu = vs[thread], zs[thread], gus[thread]
+        gu[:] = 0
+        window = np.empty(n * n * LANES, x.dtype)
+        last = (thread + 1) * count_all // threads
+        for first in range(thread * count_all // threads, last, group):
+            count = min(group, last - first)
+            _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+            _transform_gradients(m, gy, gy_size, first, count, tiles, z, group, block, window)
+            for s in range(n * n):
+                for c in range(channel_blocks):
+                    v0 = s * v_position + c * group * LANES
+                    gu0 = (s * channel_blocks + c) * LANES * co_padded
+                    for o in range(out_blocks):
+                        z0 = s * z_position + o * group * block
+                        _add_products(v, v0, z, z0, count, block, gu, gu0 + o * block, co_padded, zeros)

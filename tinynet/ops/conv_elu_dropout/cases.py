@@ -1,0 +1,46 @@
+"""Configurations worth checking: with and without dropout, the geometries that the fused kernels treat apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..case import Case
+from ..conv2d.geometry import output_size
+from . import reference
+from .op import conv_elu_dropout
+
+#         label                     x               w               stride  padding dilation groups dropout
+GEOMETRIES = [
+    ("3x3 same, as in a U-Net", (2, 5, 6, 3), (3, 3, 3, 4), (1, 1), (1, 1), (1, 1), 1, 0.3),
+    ("without dropout", (2, 5, 4, 2), (3, 3, 2, 3), (1, 1), (1, 1), (1, 1), 1, 0.0),
+    ("stride, one pixel wide", (1, 7, 3, 2), (3, 3, 2, 5), (2, 3), (1, 1), (1, 1), 1, 0.5),
+    ("two groups, dilation", (1, 6, 7, 4), (2, 3, 2, 2), (1, 1), (1, 2), (2, 1), 2, 0.1),
+    ("no image", (0, 4, 4, 2), (3, 3, 2, 3), (1, 1), (1, 1), (1, 1), 1, 0.2),
+]
+LARGE_GEOMETRIES = [
+    ("16 channels, odd sizes", (2, 9, 21, 16), (3, 3, 16, 16), (1, 1), (1, 1), (1, 1), 1, 0.2),
+    ("17 to 33 channels, tails", (2, 7, 19, 17), (3, 3, 17, 33), (1, 1), (1, 1), (1, 1), 1, 0.1),
+    ("several bands", (1, 40, 34, 32), (3, 3, 32, 48), (1, 1), (1, 1), (1, 1), 1, 0.3),
+]
+
+
+def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
+    """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
+    return [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+
+
+def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups, p) -> Case:
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    after = {"alpha": 0.7, "p": p, "seed": 2, "stream": 3, "step": 5}
+    x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
+    b = rng.standard_normal(w_shape[3])
+    size = output_size(x_shape[1:3], w_shape[:2], stride, padding, dilation)
+    gy = rng.standard_normal((x_shape[0], *size, w_shape[3]))
+    y = reference.forward(x, w, b, **geometry, **after)
+    return Case(
+        label=label,
+        calls={"forward": ((x, w, b), {**geometry, **after}), "backward": ((gy, y), after)},
+        function=lambda x, w, b: conv_elu_dropout(x, w, b, **geometry, **after),
+        inputs=(x, w, b),
+        terms=int(np.prod(w_shape[:3])),
+    )

@@ -1,0 +1,75 @@
+"""The fused operation on Tensors. `nn.Sequential` calls it where conv, ELU and dropout follow each other."""
+
+from __future__ import annotations
+
+from ...basic_ops import where
+from ...kernels import backend, has_overrides, implementation_in_use, implementations, kernel, use_kernels
+from ...tensor import Function, Tensor
+from ..conv2d.op import BackwardBias, BackwardInput, BackwardWeight, check
+from ..dropout.op import Dropout
+
+CONSTITUENTS = ("conv2d", "elu", "dropout")
+
+
+def can_fuse() -> bool:
+    """Whether the fused kernel computes what the three operations would compute now.
+
+    It does not where somebody put a kernel of his own into one of them, or chose an implementation of conv2d that
+    has no epilogue: then the three run one by one.
+    """
+    if any(has_overrides(op) for op in CONSTITUENTS):
+        return False
+    return implementation_in_use("conv2d") in implementations("conv_elu_dropout", backend())
+
+
+def conv_elu_dropout(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    alpha: float = 1.0,
+    p: float = 0.0,
+    seed: int = 0,
+    stream: int = 0,
+    step: int = 0,
+) -> Tensor:
+    """dropout(elu(conv2d(x, w, b))) in one pass over memory; with p = 0 without the dropout.
+
+    Arguments, result and errors are those of the three operations; see there.
+    """
+    check(x, w, b, stride, padding, dilation, groups)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    mask = {"p": p, "seed": seed, "stream": stream, "step": step}
+    return ConvEluDropout.apply(x, w, b, geometry=geometry, alpha=alpha, mask=mask)
+
+
+class ConvEluDropout(Function):
+    """y = dropout(elu(conv2d(x, w, b)))."""
+
+    def forward(self, x, w, b, *, geometry, alpha, mask):
+        self.geometry, self.alpha, self.mask = geometry, alpha, mask
+        with use_kernels("conv_elu_dropout", implementation_in_use("conv2d")):
+            y = kernel("conv_elu_dropout", "forward")(x, w, b, **geometry, alpha=alpha, **mask)
+        self.save(x, w, y)
+        return y
+
+    def backward(self, gy):
+        x, w, y = self.saved
+        needs_x, needs_w, needs_b = self.needs_grad
+        gz = self.gradient_of_convolution(gy, y)
+        gx = BackwardInput.apply(gz, w, input_size=x.shape[1:3], **self.geometry) if needs_x else None
+        gw = BackwardWeight.apply(x, gz, kernel_size=w.shape[:2], **self.geometry) if needs_w else None
+        gb = BackwardBias.apply(gz) if needs_b else None
+        return gx, gw, gb
+
+    def gradient_of_convolution(self, gy, y):
+        """gz of gy and y, back through dropout and ELU."""
+        if not isinstance(gy, Tensor):
+            return kernel("conv_elu_dropout", "backward")(gy, y, alpha=self.alpha, **self.mask)
+        # A graph of the gradient is wanted: the same formula by operations that have a gradient.
+        g = Dropout.apply(gy, **self.mask)
+        return g * where(y > 0, 1.0, y * (1 - self.mask["p"]) + self.alpha)
