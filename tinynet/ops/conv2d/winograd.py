@@ -17,8 +17,9 @@ a few tiles at a time, transforms them (V), multiplies (M) and transforms back, 
 m = 2 is the default: its error is below that of the direct sum. m = 4 saves more multiplications, but its matrices
 have larger entries and so larger rounding errors: it runs only when `fast` is asked for.
 
-What Winograd does not cover (other kernel sizes, strides, dilation, groups, float64, few channels) goes to `blocked`.
-So does a convolution whose result is not finite: a NaN that one output of a tile reads would reach all of them.
+What Winograd does not cover (other kernel sizes, strides, dilation, groups, float64, few channels) goes to `blocked`,
+or to `pointwise` where that is faster. So does a convolution whose result is not finite: a NaN that one output of a
+tile reads would reach all of them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from ..simd import (
     block_of_2,
     tile_transform,
 )
-from . import blocked
+from . import blocked, pointwise
 from .blocked import Blocks
 from .epilogue import Activation, activate, is_finite
 from .geometry import Pair, output_size
@@ -105,6 +106,8 @@ def kernels(m: int) -> dict[str, Callable]:
     ) -> np.ndarray:
         """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
         geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        if pointwise.covers(w.shape[:2], w.shape[3], **geometry):
+            return pointwise.forward(x, w, b, out)
         return convolve(m, x, w, b, Activation.none(x.dtype), **geometry, out=out)
 
     def backward_input(
@@ -126,6 +129,8 @@ def kernels(m: int) -> dict[str, Callable]:
             turned_padding = (2 - padding[0], 2 - padding[1])
             if _correlate_into(gx, gy, w, True, None, turned_padding, m, Activation.none(gy.dtype)):
                 return delivered(gx, out)
+        if pointwise.covers(w.shape[:2], w.shape[3], padding=padding, **geometry):
+            return pointwise.backward_input(gy, w, out)
         return blocked.backward_input(gy, w, input_size=input_size, padding=padding, **geometry, out=out)
 
     def backward_weight(
@@ -146,6 +151,8 @@ def kernels(m: int) -> dict[str, Callable]:
             gw = _weight_gradient(m, x, gy, padding)[:, :, :c_in, :c_out]
             if np.isfinite(gw).all():
                 return delivered(np.ascontiguousarray(gw), out)
+        if pointwise.covers(kernel_size, c_out, padding=padding, **geometry):
+            return pointwise.backward_weight(x, gy, out)
         return blocked.backward_weight(x, gy, kernel_size=kernel_size, padding=padding, **geometry, out=out)
 
     return {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}
