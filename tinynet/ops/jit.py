@@ -26,6 +26,11 @@ from typing import Any
 # for: measured, a training step then takes 3 to 8 times as long. Asleep they cost 5 microseconds a kernel. OpenMP
 # reads this when it is loaded; who sets the variable has the last word.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Numba has a variable of its own for the number of threads and does not read the one that all others share. That may
+# be a list, one number for each level of nesting.
+_threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+if _threads.isdecimal() and int(_threads) > 0:
+    os.environ.setdefault("NUMBA_NUM_THREADS", _threads)
 
 import numba
 from numba.core import event
