@@ -76,7 +76,7 @@ class Pool:
         try:
             block = self._take(nbytes + ALIGNMENT)
         except MemoryError:
-            raise MemoryError(f"no memory for an array of shape {shape} {dtype}: {nbytes / 1e9:.1f} GB") from None
+            raise MemoryError(f"no memory for a result of shape {shape} {dtype}: {nbytes / 1e9:.1f} GB") from None
         return np.asarray(_Lease(block, shape, dtype, self._returned.append))
 
     def _take(self, nbytes: int) -> np.ndarray:
@@ -135,6 +135,12 @@ class Pool:
         with self._lock:
             self._collect()
             return Usage(self._in_use, self._idle, self._peak)
+
+
+def named_error(op: str, error: MemoryError) -> MemoryError:
+    """The error with the name of the operation in front, unless an operation inside that one has put it there."""
+    text = str(error)
+    return MemoryError(text if text.startswith(f"{op}: ") else f"{op}: {text or 'no memory'}")
 
 
 _pool = Pool()

@@ -8,7 +8,6 @@ Changes through the Tensor API count up the tensor's `Version`; that is always c
 from __future__ import annotations
 
 import contextlib
-import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -45,9 +44,9 @@ class Version:
 
 
 class _Owner(NamedTuple):
-    """The tensor that a saved array belongs to, and the version it had when the array was saved."""
+    """The tensor that a saved array belongs to (None: the output), and its version when the array was saved."""
 
-    find: Callable[[], Any]
+    tensor: Any
     version: Version
     count: int
     shape: tuple[int, ...]
@@ -57,12 +56,12 @@ class Saved:
     """The arrays that one call of a Function saved.
 
     name: of the Function, for messages. arrays: what it saved; anything that is no array is kept as it is.
-    inputs: its input tensors. out_data, out: the array its forward returned, and the tensor made of that.
+    inputs: its input tensors. out_data, out_version: the array its forward returned, and the version of that tensor.
     """
 
-    def __init__(self, name: str, arrays: tuple, inputs: Sequence[Any], out_data: Any, out: Any) -> None:
+    def __init__(self, name: str, arrays: tuple, inputs: Sequence[Any], out_data: Any, out_version: Version) -> None:
         self.name, self.arrays = name, arrays
-        self._owners = [_owner_of(array, inputs, out_data, out) for array in arrays]
+        self._owners = [_owner_of(array, inputs, out_data, out_version) for array in arrays]
         self._checksums = _checksums(arrays) if _with_checksums.get() else None
 
     def check(self) -> None:
@@ -79,9 +78,15 @@ class Saved:
                 f"(saved shapes: {[getattr(a, 'shape', a) for a in self.arrays]})"
             )
 
-    def tensors(self) -> tuple:
-        """The tensors the arrays belong to, which have a history; arrays of no tensor, and anything else, as saved."""
-        return tuple(array if owner is None else owner.find() for array, owner in zip(self.arrays, self._owners))
+    def tensors(self, output: Callable[[Any, Version], Any]) -> tuple:
+        """The tensors the arrays belong to, which have a history; arrays of no tensor, and anything else, as saved.
+
+        output: makes the function's output tensor of its array and its version.
+        """
+        return tuple(
+            array if owner is None else output(array, owner.version) if owner.tensor is None else owner.tensor
+            for array, owner in zip(self.arrays, self._owners)
+        )
 
 
 def is_view(data: Any, other: Any) -> bool:
@@ -91,15 +96,13 @@ def is_view(data: Any, other: Any) -> bool:
     )
 
 
-def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out: Any) -> _Owner | None:
+def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out_version: Version) -> _Owner | None:
     """The input or the output whose array was saved; None for anything else."""
     for tensor in inputs:
         if tensor.data is saved:
-            return _Owner(lambda found=tensor: found, tensor._version, tensor._version.count, tensor.shape)
-    if saved is out_data:
-        # Weak, or output -> function -> output would be a cycle that keeps memory alive. It does not die too early:
-        # the backward pass holds a tensor while it calls the function that made it.
-        return _Owner(weakref.ref(out), out._version, out._version.count, out.shape)
+            return _Owner(tensor, tensor._version, tensor._version.count, tensor.shape)
+    if saved is out_data:  # not the tensor itself, or output -> function -> output would be a cycle
+        return _Owner(None, out_version, out_version.count, saved.shape)
     return None
 
 

@@ -3,9 +3,13 @@
 How it works, in five sentences. A `Tensor` is an array plus the memory of where it came from. A `Function`
 is one differentiable operation: `forward` turns arrays into an array, `backward` turns the gradient of the
 output into the gradients of the inputs. `Function.apply` runs `forward` and, if a gradient may be asked for
-later, links the output tensor to the function and the function to its input tensors: that is the graph.
-`backward()` walks the graph from the loss to the leaves in reverse topological order, so that the gradient
-of a tensor is complete (summed over all its uses) before it is passed on. Nothing else is here.
+later, links the output tensor to the function and the function to the functions that made its inputs: that is
+the graph. `backward()` walks the graph from the loss to the leaves in reverse topological order, so that the
+gradient of a tensor is complete (summed over all its uses) before it is passed on. Nothing else is here.
+
+The nodes of the graph are functions, not tensors, so that the graph keeps no array alive but those that a function
+saved: of `conv -> ELU`, the output of the convolution is freed as soon as nobody else holds it, because ELU saves its
+own output. Only at the leaves, where gradients are delivered, the node is the tensor itself.
 
     class Square(Function):
         def forward(self, x):
@@ -26,6 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from types import ModuleType
@@ -34,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from .kernels import array_module, device_of, kernel, to_device
+from .memory import named_error
 from .ops.out import is_large
 from .saved import Saved, Version, is_view
 
@@ -115,6 +121,11 @@ class Tensor:
         return device_of(self.data)
 
     @property
+    def node(self) -> Function | Tensor:
+        """What stands for this tensor in the graph: the Function that made it, or a leaf itself."""
+        return self if self.creator is None else self.creator
+
+    @property
     def is_leaf(self) -> bool:
         return self.creator is None
 
@@ -179,10 +190,9 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient, the hook would never run")
-        if self._hooks is None:
-            self._hooks = []
-        self._hooks.append(hook)
-        return lambda: self._hooks.remove(hook)
+        hooks = self.node._hooks = self.node._hooks or []
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
 
     def changed_in_place(self) -> None:
         """Say that `data` was overwritten, so that a graph which saved the old values refuses to use the new.
@@ -207,8 +217,9 @@ class Tensor:
         the graph saved was changed in place; ValueError or TypeError for a gradient of another shape or dtype.
         """
 
-        def deliver(tensor: Tensor, gradient: Any) -> None:
-            if not (tensor.is_leaf or tensor._retain_grad):
+        def deliver(node: Node, gradient: Any) -> None:
+            tensor = node if isinstance(node, Tensor) else node._out()
+            if tensor is None or not (tensor.is_leaf or tensor._retain_grad):
                 return
             if tensor.grad is not None:
                 total = (tensor.grad if create_graph else tensor.grad.data) + gradient
@@ -255,8 +266,11 @@ class Function:
         functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
     """
 
-    inputs: tuple[Tensor | None, ...] | None = None  # those that need a gradient; None once the graph is freed
+    inputs: tuple[Node | None, ...] | None = None  # the nodes of those that need a gradient; None: the graph is freed
     needs_grad: tuple[bool, ...] = ()
+    _input_kinds: tuple = ()  # (shape, dtype) of those that need a gradient
+    _out: Callable[[], Tensor | None]  # a weak reference to the output: output -> function -> output would be a cycle
+    _hooks: list[Callable] | None = None
     _recording = False
     _saved: tuple = ()  # what `save` was given, until `apply` makes a record of it
     _record: Saved | None = None
@@ -282,7 +296,22 @@ class Function:
         """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
         self._check_not_freed()
         self._record.check()
-        return self._record.tensors() if self._create_graph else self._record.arrays
+        return self._record.tensors(self._output) if self._create_graph else self._record.arrays
+
+    def _output(self, data: Any, version: Version) -> Tensor:
+        """The tensor made of what forward returned: again, where nobody has kept it and only the array was saved."""
+        out = self._out()
+        if out is None:
+            out = Tensor(data)
+            out.requires_grad, out.creator, out._version = True, self, version
+            self._out = weakref.ref(out)
+        return out
+
+    @classmethod
+    def op_name(cls) -> str:
+        """The name users know the operation by: that of its room in tinynet/ops, or else of its class."""
+        module = cls.__module__.split(".")
+        return module[2] if module[:2] == ["tinynet", "ops"] else cls.__name__.strip("_").lower()
 
     @classmethod
     def apply(cls, *args: Any, **parameters: Any) -> Any:
@@ -292,7 +321,10 @@ class Function:
         inputs = [a for a in args if isinstance(a, Tensor)]
         function.needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         function._recording = any(function.needs_grad) and is_grad_enabled()
-        data = function.forward(*arrays, **parameters)
+        try:
+            data = function.forward(*arrays, **parameters)
+        except MemoryError as error:
+            raise named_error(cls.op_name(), error) from None
         if data is None:
             raise TypeError(f"{cls.__name__}.forward returned None: does it, or a kernel it calls, lack its `return`?")
         if not inputs:
@@ -305,18 +337,22 @@ class Function:
         if function._recording and out.dtype.kind == "f":
             out.requires_grad = True
             out.creator = function
-            function.inputs = tuple(a if needed else None for a, needed in zip(args, function.needs_grad))
-            function._record = Saved(cls.__name__, function._saved, inputs, data, out)
+            function._out = weakref.ref(out)
+            function.inputs = tuple(a.node if needed else None for a, needed in zip(args, function.needs_grad))
+            function._input_kinds = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else None for a in args)
+            function._record = Saved(cls.__name__, function._saved, inputs, data, out._version)
         function._saved = ()
         return out
 
-    def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Tensor, Any]]:
-        """Run backward, check what it returns, and pair each gradient with the input it belongs to."""
+    def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Node, Any]]:
+        """Run backward, check what it returns, and pair each gradient with the node it belongs to."""
         self._check_not_freed()
         name = type(self).__name__
         self._create_graph = create_graph
         try:
             gradients = self.backward(gy)
+        except MemoryError as error:
+            raise named_error(self.op_name(), error) from None
         finally:
             self._create_graph = False
         if gradients is None:
@@ -328,15 +364,16 @@ class Function:
                 f"{name}.backward returned {len(gradients)} gradients, forward has {len(self.inputs)} arguments"
             )
         pairs = []
-        for i, (t, g) in enumerate(zip(self.inputs, gradients)):
-            if t is None or g is None:
+        for i, (node, g) in enumerate(zip(self.inputs, gradients)):
+            if node is None or g is None:
                 continue
-            if g.shape != t.shape or g.dtype != t.dtype:
+            if (g.shape, g.dtype) != self._input_kinds[i]:
+                shape, dtype = self._input_kinds[i]
                 raise RuntimeError(
                     f"{name}.backward returned a gradient {g.dtype}{list(g.shape)} where input {i} "
-                    f"is {t.dtype}{list(t.shape)}"
+                    f"is {dtype}{list(shape)}"
                 )
-            pairs.append((t, g))
+            pairs.append((node, g))
         return pairs
 
     def _check_not_freed(self) -> None:
@@ -351,15 +388,18 @@ class Function:
         self.inputs = self._record = None
 
 
-def _topological_order(root: Tensor) -> list[Tensor]:
-    """All tensors below `root` that require a gradient, each after the tensors it was computed from.
+Node = Tensor | Function
 
-    Depth-first with an explicit stack: recursion would overflow on deep graphs. A tensor is appended once
+
+def _topological_order(root: Node) -> list[Node]:
+    """All nodes below `root` that require a gradient, each after the nodes it was computed from.
+
+    Depth-first with an explicit stack: recursion would overflow on deep graphs. A node is appended once
     all its inputs have been, that is when it comes off the stack for the second time.
     """
-    order: list[Tensor] = []
+    order: list[Node] = []
     seen: set[int] = set()
-    stack: list[tuple[Tensor, bool]] = [(root, False)]
+    stack: list[tuple[Node, bool]] = [(root, False)]
     while stack:
         node, inputs_done = stack.pop()
         if inputs_done:
@@ -367,8 +407,8 @@ def _topological_order(root: Tensor) -> list[Tensor]:
         elif id(node) not in seen:
             seen.add(id(node))
             stack.append((node, True))
-            if node.creator is not None and node.creator.inputs is not None:
-                stack.extend((t, False) for t in node.creator.inputs if t is not None)
+            if isinstance(node, Function) and node.inputs is not None:
+                stack.extend((n, False) for n in node.inputs if n is not None)
     return order
 
 
@@ -377,16 +417,16 @@ def _propagate(
     gradient: Any,
     create_graph: bool,
     retain_graph: bool | None,
-    deliver: Callable[[Tensor, Any], None],
+    deliver: Callable[[Node, Any], None],
 ) -> None:
-    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each tensor."""
+    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each node."""
     if not root.requires_grad:
         raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
     gradient = _first_gradient(root, gradient, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
 
-    order = _topological_order(root)
-    gradients = {id(root): gradient}  # of tensors whose turn is still to come
+    order = _topological_order(root.node)
+    gradients = {id(root.node): gradient}  # of nodes whose turn is still to come
     with _recording(create_graph):
         while order:
             node = order.pop()
@@ -395,27 +435,26 @@ def _propagate(
                 continue
             g = _run_hooks(node, g, create_graph)
             deliver(node, g)
-            function = node.creator
-            if function is None:
+            if isinstance(node, Tensor):  # a leaf
                 continue
-            contributions = function._gradients(g, create_graph)
+            contributions = node._gradients(g, create_graph)
             if not retain_graph:
-                function._release()
-            g = node = function = None  # what they hold is not needed for the additions, and may be large
+                node._release()
+            g = None  # not needed for the additions, and may be large
             _add_to(gradients, contributions)
             contributions = None
 
 
-def _add_to(gradients: dict[int, Any], contributions: list[tuple[Tensor, Any]]) -> None:
+def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) -> None:
     """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
-    for tensor, contribution in contributions:
-        known = gradients.get(id(tensor))
+    for node, contribution in contributions:
+        known = gradients.get(id(node))
         if known is None:
-            gradients[id(tensor)] = contribution
+            gradients[id(node)] = contribution
         elif is_large(contribution):
-            gradients[id(tensor)] = kernel("accumulate", "add")(known, contribution)
+            gradients[id(node)] = kernel("accumulate", "add")(known, contribution)
         else:  # small arrays, and Tensors, whose sum is recorded
-            gradients[id(tensor)] = known + contribution
+            gradients[id(node)] = known + contribution
 
 
 def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -437,15 +476,15 @@ def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
     return gradient if create_graph else gradient.data
 
 
-def _run_hooks(node: Tensor, gradient: Any, create_graph: bool) -> Any:
+def _run_hooks(node: Node, gradient: Any, create_graph: bool) -> Any:
     """Give a tensor's complete gradient to its hooks; each may put another in its place."""
     for hook in tuple(node._hooks or ()):
         result = hook(gradient if create_graph else Tensor(gradient))
         if result is not None:
-            if result.shape != node.shape or result.dtype != node.dtype:
+            if result.shape != gradient.shape or result.dtype != gradient.dtype:
                 raise ValueError(
                     f"hook returned a gradient {result.dtype}{list(result.shape)}, "
-                    f"the tensor is {node.dtype}{list(node.shape)}"
+                    f"the tensor is {gradient.dtype}{list(gradient.shape)}"
                 )
             gradient = result.data if isinstance(result, Tensor) and not create_graph else result
     return gradient
@@ -471,16 +510,16 @@ def grad(
         if not (isinstance(t, Tensor) and t.requires_grad):
             raise ValueError(f"grad: x[{i}] must be a Tensor that requires a gradient")
     found: dict[int, Any] = {}
-    ids = {id(t) for t in wanted}
+    ids = {id(t.node) for t in wanted}
 
-    def deliver(tensor: Tensor, gradient: Any) -> None:
-        if id(tensor) in ids:
-            found[id(tensor)] = gradient
+    def deliver(node: Node, gradient: Any) -> None:
+        if id(node) in ids:
+            found[id(node)] = gradient
 
     _propagate(y, gradient, create_graph, retain_graph, deliver)
     result = []
     for t in wanted:
-        g = found.get(id(t))
+        g = found.get(id(t.node))
         g = array_module(t.data).zeros_like(t.data) if g is None else g
         result.append(g if isinstance(g, Tensor) else Tensor(g))
     return result[0] if single else result

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..tensor import Function, Node, Tensor
 from .layers import Conv2d, ConvTranspose2d, Linear, MaxPool2d, MaxUnpool2d
 from .module import Module, observe
 
@@ -232,29 +232,29 @@ class _Follower:
     """Remembers what the tensors seen so far see of the input."""
 
     def __init__(self, x: Tensor) -> None:
-        # By id; the tensor is kept too, or its id could be given to another one.
-        self.known: dict[int, tuple[Tensor, Fields | None]] = {id(x): (x, (_PIXEL, _PIXEL))}
+        # By the id of its node in the graph; the node is kept too, or its id could be given to another one.
+        self.known: dict[int, tuple[Node, Fields | None]] = {id(x.node): (x.node, (_PIXEL, _PIXEL))}
 
     def follow(self, module: Module, inputs: tuple, y: Tensor) -> Fields | None:
         """The fields of the output y of a layer, remembered for the layers that use it."""
         fields = _joined([self.find(t) for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"])
         if fields is not None:
             fields = _after(module, fields, y)
-        self.known[id(y)] = (y, fields)
+        self.known[id(y.node)] = (y.node, fields)
         return fields
 
     def find(self, tensor: Tensor) -> Fields | None:
         """Those of all known tensors that this one was computed from, joined; None if there is none."""
-        found, seen, stack = [], set(), [tensor]
+        found, seen, stack = [], set(), [tensor.node]
         while stack:
-            t = stack.pop()
-            if id(t) in seen:
+            node = stack.pop()
+            if id(node) in seen:
                 continue
-            seen.add(id(t))
-            if id(t) in self.known:
-                found.append(self.known[id(t)][1])
-            elif t.creator is not None and t.creator.inputs is not None:
-                stack.extend(parent for parent in t.creator.inputs if parent is not None)
+            seen.add(id(node))
+            if id(node) in self.known:
+                found.append(self.known[id(node)][1])
+            elif isinstance(node, Function) and node.inputs is not None:
+                stack.extend(parent for parent in node.inputs if parent is not None)
         return _joined(found)
 
 
