@@ -1,0 +1,168 @@
+"""The fused conv, ELU and dropout: the same numbers as the three layers, and nothing else when it must not be used."""
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import nn
+from tinynet.bench.examples import load_example
+from tinynet.kernels import implementation_kernel
+from tinynet.nn import layers
+from tinynet.ops.elu import reference as elu_reference
+
+
+def level(c_in=16, c_out=32, p=0.3):
+    tn.seed(1)
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, padding=1),
+        nn.ELU(alpha=0.8),
+        nn.Dropout(p),
+        nn.Conv2d(c_out, c_out, 3, padding=1),
+        nn.ELU(),
+    )
+
+
+def images(shape=(2, 13, 18, 16)):
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
+def one_by_one(model, x):
+    for layer in model:
+        x = layer(x)
+    return x
+
+
+def result_and_gradients(run, model, x):
+    x = tn.tensor(x, requires_grad=True)
+    y = run(model, x)
+    y.backward(np.random.default_rng(4).standard_normal(y.shape).astype(x.dtype))
+    return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """How many times the fused operation ran."""
+    calls = []
+    fused = layers.conv_elu_dropout
+    monkeypatch.setattr(layers, "conv_elu_dropout", lambda *a, **k: calls.append(1) or fused(*a, **k))
+    return calls
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_it_equals_the_layers_one_by_one(fused_calls, training, dtype):
+    """Two steps: the second draws the next mask. Forward has the same bits; backward multiplies in another order."""
+    tolerance = 8 * np.finfo(dtype).eps
+    ours, theirs = (level().train(training).astype(dtype) for _ in range(2))
+    for step in range(2):
+        fused = result_and_gradients(nn.Module.__call__, ours, images().astype(dtype))
+        plain = result_and_gradients(one_by_one, theirs, images().astype(dtype))
+        assert len(fused_calls) == 2 * (step + 1)
+        np.testing.assert_array_equal(fused[0], plain[0])
+        for a, b in zip(fused, plain):
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+    np.testing.assert_array_equal(ours[2].random_state, theirs[2].random_state)
+
+
+def test_the_mask_is_that_of_the_layer_and_moves_on():
+    model, x = level(p=0.5), tn.tensor(images())
+    zeros = [model[:3](x).numpy() == 0 for _ in range(2)]
+    assert 0.45 < zeros[0].mean() < 0.55
+    assert 0.45 < (zeros[0] == zeros[1]).mean() < 0.55
+    with tn.random.frozen():
+        np.testing.assert_array_equal(model[:3](x).numpy(), model[:3](x).numpy())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"op": "elu", "forward": elu_reference.forward},
+        {"op": "conv2d", "forward": implementation_kernel("conv2d", "forward", "reference")},
+        {"op": "dropout", "forward": implementation_kernel("dropout", "forward", "reference")},
+        {"op": "elu", "backward": elu_reference.backward},
+    ],
+)
+def test_an_override_of_any_constituent_switches_it_off(fused_calls, change):
+    change = dict(change)
+    with tn.use_kernels(change.pop("op"), **change):
+        level()(tn.tensor(images()))
+    assert not fused_calls
+    level()(tn.tensor(images()))
+    assert len(fused_calls) == 2
+
+
+@pytest.mark.parametrize(("name", "fuses"), [("naive", False), ("rows", False), ("blocked", True), ("fast", True)])
+def test_an_implementation_without_an_epilogue_runs_alone(fused_calls, name, fuses):
+    x = tn.tensor(images((1, 5, 6, 16)))
+    with tn.use_kernels("conv2d", name):
+        y = level()(x)
+    assert bool(fused_calls) == fuses
+    np.testing.assert_allclose(y.numpy(), level()(x).numpy(), rtol=0, atol=3e-5)
+
+
+def test_the_implementation_chosen_for_conv2d_is_the_one_that_runs():
+    """F(4x4) rounds otherwise than F(2x2): different bits show which of them ran."""
+    x = tn.tensor(images())
+    results = {}
+    for name in ("winograd2", "blocked", "fast"):
+        with tn.use_kernels("conv2d", name):
+            results[name] = level()(x).numpy()
+    assert len({y.tobytes() for y in results.values()}) == 3
+
+
+def test_an_observer_sees_every_layer(fused_calls):
+    seen = []
+    with nn.observe(lambda module, inputs, output: seen.append(type(module).__name__)):
+        level()(tn.tensor(images()))
+    assert seen == ["Conv2d", "ELU", "Dropout", "Conv2d", "ELU", "Sequential"]
+    assert not fused_calls
+
+
+def test_a_subclass_is_left_alone(fused_calls):
+    class Loud(nn.ELU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    x = tn.tensor(images())
+    model = level().eval()
+    model.layers[4] = Loud()
+    loud = model(x).numpy()
+    assert len(fused_calls) == 1  # the first three layers
+    np.testing.assert_allclose(loud, 2 * level().eval()(x).numpy(), rtol=1e-6)
+
+
+def test_second_derivatives_go_through_it():
+    """The gradient of |gradient|^2, by the fused and by the plain operations."""
+
+    def of_gradient(run):
+        model, x = (
+            level(2, 3).astype(np.float64),
+            tn.tensor(images((1, 4, 5, 2)).astype(np.float64), requires_grad=True),
+        )
+        (gx,) = tn.grad(run(model, x).sum() ** 2, [x], create_graph=True)
+        (gx * gx).sum().backward()
+        return [x.grad.numpy(), *(p.grad.numpy() for p in model.parameters() if p.grad is not None)]
+
+    for a, b in zip(of_gradient(nn.Module.__call__), of_gradient(one_by_one), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * np.abs(b).max())
+
+
+def test_a_wrong_elu_changes_the_loss_of_the_unet(fused_calls):
+    """Or a student's kernel would be ignored."""
+    tn.seed(0)
+    model = load_example("segmentation/unet_nuclei.py").UNet().eval()
+    x, t = tn.tensor(images((1, 16, 16, 3))), np.ones((1, 16, 16, 1), np.float32)
+    right = tn.dice_loss(model(x), t).item()
+    assert len(fused_calls) == 18
+    with tn.use_kernels("elu", forward=lambda x, *, alpha, out=None: x.copy()):
+        wrong = tn.dice_loss(model(x), t).item()
+    assert abs(wrong - right) > 1e-4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_passes_as_through_the_three_layers(bad):
+    model, x = level().eval(), images()
+    x[1, 12, 17, 4] = bad
+    fused, plain = model[:2](tn.tensor(x)).numpy(), one_by_one(model[:2], tn.tensor(x)).numpy()
+    np.testing.assert_array_equal(np.isfinite(fused), np.isfinite(plain))
+    assert np.isfinite(fused[0]).all() and np.isfinite(fused[1, :11]).all()
