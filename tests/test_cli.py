@@ -45,6 +45,17 @@ def test_flags_set_fields_in_their_types():
     assert config.weights == "a/b.npz" and config.images == ("x.png", "y.png")
 
 
+@pytest.mark.parametrize("line", ["a b --epochs 3", "--epochs 3 a b"])
+def test_positional_arguments(line):
+    @dataclass
+    class Named:
+        names: tuple[str, ...] = option((), "which", positional=True, nargs="*")
+        epochs: int = option(1, "passes")
+
+    assert parse(Named, line.split()) == Named(names=("a", "b"), epochs=3)
+    assert parse(Named, []).names == ()
+
+
 def test_quick_gives_way_to_what_is_given():
     assert (parse(Config, ["--quick"]).epochs, parse(Config, ["--quick"]).heads) == (2, 3)
     assert parse(Config, ["--quick", "--epochs", "40"]).epochs == 40, "although 40 is the default"

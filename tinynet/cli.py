@@ -174,9 +174,13 @@ def _add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         else:
             settings["type"] = kind
             settings.setdefault("metavar", None if "choices" in settings else kind.__name__.upper())
-        settings.setdefault("required", field.default is MISSING)
+        if field.metadata.get("positional"):
+            name = field.name
+        else:
+            name = f"--{field.name.replace('_', '-')}"
+            settings.setdefault("required", field.default is MISSING)
         # A flag that is not given leaves no trace, so that --quick can tell given values from defaults.
-        action = parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **settings)
+        action = parser.add_argument(name, default=argparse.SUPPRESS, **settings)
         action.help = _help(field).replace("%", "%%")  # set here: some versions of Python add to a help of booleans
 
 
