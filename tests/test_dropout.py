@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tinynet as tn
 from tinynet.gradcheck import GradientError, check_reference, gradcheck
 from tinynet.kernels import implementation_kernel, use_backend
-from tinynet.ops.dropout import reference
+from tinynet.ops.dropout import cpu, reference
 from tinynet.ops.dropout.op import Dropout
 from tinynet.ops.philox import draw_words, philox4x32
 from tinynet.tensor import Function
@@ -148,6 +148,25 @@ def test_longer_arrays_continue_the_mask(size):
     whole = forward["reference"](np.ones(5000), **key)
     for tier in forward:
         np.testing.assert_array_equal(forward[tier](np.ones(size), **key), whole[:size])
+
+
+@numba.njit
+def in_ranges(x, cuts, scale, threshold, seed, stream, step, y):
+    for i in range(cuts.size - 1):
+        cpu.forward_range(x, cuts[i], cuts[i + 1], scale, threshold, seed, stream, step, y)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ranges_that_start_anywhere_make_the_same_mask(dtype, in_place):
+    """What other kernels call: any cut, blocks of four cut through, ranges longer than a chunk of words, none left."""
+    x = np.random.default_rng(0).standard_normal(5000).astype(dtype)
+    want = forward["cpu"](x, p=0.4, seed=1, stream=2, step=3)
+    y = x if in_place else np.full_like(x, np.nan)
+    cuts = np.array([0, 1, 6, 6, 8, 11, 1035, 3999, 4001, 5000])
+    key = [np.uint64(v) for v in (round(0.4 * 2**32), 1, 2, 3)]
+    in_ranges(x, cuts, dtype(1 / 0.6), *key, y)
+    np.testing.assert_array_equal(y, want)
 
 
 def test_mask_follows_the_c_order_of_the_elements_not_of_the_memory():

@@ -8,9 +8,11 @@ from numba import prange
 from ..elementwise import RANGE, range_count, run
 from ..jit import jit
 from ..philox import draw_words
+from ..prefetch import prefetch
 
 U = np.uint64
 CHUNK = 1024  # elements whose words are drawn before they are used: few enough to stay in the fastest cache
+LINE = 16  # elements per prefetch: a cache line of float32
 
 
 def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -39,6 +41,8 @@ def forward_range(x, start, stop, scale, threshold, seed, stream, step, y):
         # Four elements share a counter block. A range may start within one: it is drawn whole.
         drawn = first & ~U(3)
         end = min(drawn + U(CHUNK), last)
+        for i in range(first + U(CHUNK), min(end + U(CHUNK), U(x.size)), U(LINE)):
+            prefetch(x, i)
         draw_words(drawn >> U(2), step, seed, stream, words[: (end - drawn + U(3)) & ~U(3)])
         for i in range(first, end):
             y[i] = x[i] * scale if words[i - drawn] >= threshold else zero
