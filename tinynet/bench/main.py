@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cli import run_commands
+from .ops import OpsConfig, ops
 from .profile import ProfileConfig, profile
 from .unet import UnetConfig, unet
 
-COMMANDS = {"unet": (UnetConfig, unet), "profile": (ProfileConfig, profile)}
+COMMANDS = {"unet": (UnetConfig, unet), "ops": (OpsConfig, ops), "profile": (ProfileConfig, profile)}
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

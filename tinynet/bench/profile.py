@@ -118,8 +118,14 @@ class Profile:
 
 
 def shapes_of(arrays: tuple) -> str:
-    """'16x256x256x3, 3x3x3x16' of the arrays among a kernel's arguments."""
-    return ", ".join("x".join(map(str, a.shape)) for a in arrays if isinstance(a, np.ndarray))
+    """'16x256x256x3, 3x3x3x16': a kernel's arguments, as far as they are arrays or lists of arrays."""
+
+    def label(argument: Any) -> str:
+        if isinstance(argument, np.ndarray):
+            return "x".join(map(str, argument.shape)) or "scalar"
+        return f"{len(argument)} arrays" if isinstance(argument, (list, tuple)) else ""
+
+    return ", ".join(filter(None, map(label, arrays)))
 
 
 def profiled_step(step: Callable[[], Any], steps: int) -> Profile:

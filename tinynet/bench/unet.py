@@ -15,23 +15,18 @@ import math
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..cli import option
 from . import machine
 from .peers import PEERS
-from .worker import PeerError, Worker
+from .processes import LOUD, Child, ChildError, progress, wait_until_idle
 
 OURS = "tinynet"
 SECONDS_PER_TURN = 0.5  # steps that take less are done several at a time: switching processes costs a cold cache
 MOST_STEPS_PER_TURN = 20
-LOUD = 0.1  # cores that others keep busy, from which on a turn is not quiet
 PATIENCE = 3  # times as many turns at most, in the hope of quiet ones
 
 
@@ -129,93 +124,72 @@ def unet(config: UnetConfig) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------- measuring
 def measure(config: UnetConfig) -> tuple[dict[str, Result], dict[str, str]]:
-    """(results by peer, the reason for each peer that was left out). Raises PeerError if tinynet itself cannot run."""
+    """(results by peer, the reason for each peer that was left out). Raises ChildError if tinynet itself cannot run."""
     results: dict[str, Result] = {}
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        workers: dict[str, Worker] = {}
+        children: dict[str, Child] = {}
         steps_per_turn: dict[str, int] = {}
         for name in progress(config.peers(), "starting"):
             try:
-                check_system(name)
-                worker = Worker(name, config.mode, config.batch, config.size, config.threads)
-                stack.callback(worker.close)
-                results[name], steps_per_turn[name] = warm_up(worker)
-                workers[name] = worker
-            except PeerError as error:
+                child = start(name, config)
+                stack.callback(child.close)
+                results[name], steps_per_turn[name] = warm_up(name, child)
+                children[name] = child
+            except ChildError as error:
                 leave_out(name, error, results, left_out)
-        waiting = list(workers)
+        waiting = list(children)
         for _ in progress(range(1, PATIENCE * config.turns + 1), "round"):
             for name in waiting:
-                wait_until_idle([worker for other, worker in workers.items() if other != name])
+                wait_until_idle(child for other, child in children.items() if other != name)
                 try:
-                    take_turn(workers[name], results[name], steps_per_turn[name])
-                except PeerError as error:
+                    take_turn(children[name], results[name], steps_per_turn[name])
+                except ChildError as error:
                     leave_out(name, error, results, left_out)
-                    del workers[name]
-            waiting = [name for name in workers if len(results[name].quiet_turns) < config.turns]
+                    del children[name]
+            waiting = [name for name in children if len(results[name].quiet_turns) < config.turns]
             if not waiting:
                 break
     return results, left_out
 
 
-def check_system(name: str) -> None:
-    """Raises PeerError where this machine is not what the peer is for."""
+def start(name: str, config: UnetConfig) -> Child:
+    """The process of a peer. Raises ChildError where the machine is not what it is for, or lacks what it needs."""
     peer = PEERS[name]
     if peer.system and sys.platform != peer.system:
-        raise PeerError(f"it runs on {peer.system} only")
+        raise ChildError(f"it runs on {peer.system} only")
     if peer.machine and platform.machine() not in peer.machine:
-        raise PeerError(f"it is for {peer.machine[0]} processors")
+        raise ChildError(f"it is for {peer.machine[0]} processors")
+    settings = (name, config.mode, config.batch, config.size, config.threads)
+    return Child("tinynet.bench.peers", *settings, threads=config.threads, environment=peer.environment)
 
 
-def leave_out(name: str, error: PeerError, results: dict[str, Result], left_out: dict[str, str]) -> None:
+def leave_out(name: str, error: ChildError, results: dict[str, Result], left_out: dict[str, str]) -> None:
     if name == OURS:
         raise error
     results.pop(name, None)
     left_out[name] = str(error)
 
 
-def warm_up(worker: Worker) -> tuple[Result, int]:
+def warm_up(name: str, child: Child) -> tuple[Result, int]:
     """Two steps: the first compiles and allocates, the second tells how many make a turn."""
-    first, second = worker.steps(1), worker.steps(1)
+    first, second = child.ask(1), child.ask(1)
     count = int(SECONDS_PER_TURN * 1000 / second["ms"][0])
-    started = worker.started
     result = Result(
-        title=PEERS[worker.name].title,
-        start_seconds=started["seconds"],
+        title=PEERS[name].title,
+        start_seconds=child.started["seconds"],
         first_step_ms=first["ms"][0],
-        parameters=started["parameters"],
-        versions=started["versions"],
+        parameters=child.started["parameters"],
+        versions=child.started["versions"],
     )
     return result, min(max(1, count), MOST_STEPS_PER_TURN)
 
 
-def take_turn(worker: Worker, result: Result, count: int) -> None:
+def take_turn(child: Child, result: Result, count: int) -> None:
     """So many steps of one contestant, while all others wait."""
-    busy, start = machine.busy_seconds(), time.perf_counter()
-    answer = worker.steps(count)
-    busy, seconds = machine.busy_seconds() - busy, time.perf_counter() - start
-    result.turns.append(Turn(answer["ms"], max(0.0, busy - answer["cpu_seconds"]) / seconds))
+    answer = child.ask(count)
+    result.turns.append(Turn(answer["ms"], answer["others_busy"]))
     result.value, result.peak_mb = answer["value"], answer["peak_mb"]
-
-
-def wait_until_idle(workers: list[Worker]) -> None:
-    """Threads of some frameworks go on spinning after a step, on cores that the next contestant needs."""
-    for _ in range(50):
-        before = [worker.cpu_ticks() for worker in workers]
-        time.sleep(0.03)
-        if [worker.cpu_ticks() for worker in workers] == before:
-            return
-
-
-def progress(items: Any, label: str) -> Iterator[Any]:
-    """The items, with a bar on a terminal and a line for each elsewhere, on stderr."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, label, leave=False)
-    else:
-        for item in items:
-            print(f"{label} {item}", file=sys.stderr, flush=True)
-            yield item
 
 
 # ---------------------------------------------------------------------------------------- reporting

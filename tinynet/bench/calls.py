@@ -1,0 +1,220 @@
+"""The kernel calls that `bench ops` times: those of a step of the U-Net, and for other rooms those of their cases.
+
+Nothing here knows an op. A step of the real net is watched, and every call of a kernel is noted by its shapes, so
+that a new room is measured at the sizes at which it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from .. import kernels, nn
+from .peers.tinynet_unet import new_net, train_step
+from .processes import serve, timed
+from .profile import shapes_of
+from .work import flops
+
+LARGE = 2**20  # numbers in the largest array of a room that the U-Net does not use
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Stands for an array of floats, because keeping all activations of a step would take gigabytes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Values in [0, 1), which every kernel can take."""
+        return np.asarray(rng.random(self.shape, np.float32), self.dtype)
+
+
+@dataclass
+class Call:
+    """One call of a kernel that was seen.
+
+    arrays: its arguments, with Floats for arrays of floats. Others (indices, targets) are kept, as not every integer
+    will do. parameters: its keywords. per_step: how often a step of the U-Net calls it with these shapes.
+    """
+
+    op: str
+    kernel: str
+    arrays: tuple
+    parameters: dict[str, Any]
+    shapes: str
+    per_step: int = 0
+
+    def arguments(self, rng: np.random.Generator) -> tuple:
+        """The arguments to call it with."""
+        return _each(self.arrays, lambda a: a.draw(rng) if isinstance(a, Floats) else a)
+
+
+def _each(arguments: Any, change: Callable[[Any], Any]) -> Any:
+    """The arguments, each changed, those within lists (Adam takes lists of arrays), too."""
+    if isinstance(arguments, (list, tuple)):
+        return type(arguments)(_each(a, change) for a in arguments)
+    return change(arguments)
+
+
+def _noted(argument: Any) -> Any:
+    is_float = isinstance(argument, np.ndarray) and argument.dtype.kind == "f"
+    return Floats(argument.shape, argument.dtype) if is_float else argument
+
+
+Calls = dict[tuple[str, str, str], Call]  # by op, kernel and shapes
+
+
+def calls_of(step: Callable[[], Any]) -> Calls:
+    """The kernel calls that step() makes."""
+    calls: Calls = {}
+    lookup = kernels.implementation_kernel
+
+    def noting_kernel(op: str, name: str, *which: Any) -> Callable:
+        function = lookup(op, name, *which)
+
+        def call(*arrays: Any, **parameters: Any) -> Any:
+            key = (op, name, shapes_of(arrays))
+            if key not in calls:
+                plain = {name: value for name, value in parameters.items() if name != "out"}
+                calls[key] = Call(op, name, _each(arrays, _noted), plain, key[2])
+            calls[key].per_step += 1
+            return function(*arrays, **parameters)
+
+        return call
+
+    with mock.patch.object(kernels, "implementation_kernel", noting_kernel):
+        step()
+    return calls
+
+
+def unet_calls(batch: int, size: int) -> Calls:
+    """The kernel calls of a training step, and those of the plain layers that its fused kernels stand for."""
+    step = train_step(new_net(), batch, size)
+    calls = calls_of(step)
+    with layer_by_layer():
+        plain = calls_of(step)
+    for key, call in plain.items():
+        if key not in calls:
+            call.per_step = 0
+            calls[key] = call
+    return calls
+
+
+@contextlib.contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Inside `with`, an nn.Sequential calls its layers one after the other and fuses nothing."""
+
+    def forward(sequential: nn.Sequential, x: Any) -> Any:
+        for layer in sequential:
+            x = layer(x)
+        return x
+
+    with mock.patch.object(nn.Sequential, "forward", forward):
+        yield
+
+
+def case_calls(op: str) -> Calls:
+    """The kernel calls of a room's largest case, with the images repeated until there are many."""
+    cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(0))
+    calls: Calls = {}
+    for name in kernels.kernel_names(op):
+        arrays, parameters = max((case.calls[name] for case in cases if name in case.calls), key=_size)
+        arrays = _each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
+        arrays = more_images(arrays)
+        key = (op, name, shapes_of(arrays))
+        calls[key] = Call(op, name, arrays, parameters, key[2])
+    return calls
+
+
+def _size(call: tuple[tuple, dict]) -> int:
+    return sum(np.size(a) for a in call[0] if isinstance(a, np.ndarray))
+
+
+def more_images(arrays: tuple) -> tuple:
+    """Arrays with as many images as the largest one are repeated along that axis, until it has LARGE numbers."""
+    largest = max((a for a in arrays if isinstance(a, np.ndarray)), key=np.size)
+    if largest.ndim == 0 or not 0 < largest.size < LARGE:
+        return arrays
+    copies = LARGE // largest.size
+
+    def repeat(a: Any) -> Any:
+        has_images = isinstance(a, np.ndarray) and a.ndim > 0 and len(a) == len(largest)
+        return np.concatenate([a] * copies) if has_images else a
+
+    return _each(arrays, repeat)
+
+
+def all_calls(batch: int, size: int, ops: tuple[str, ...]) -> list[Call]:
+    """The calls of these ops, by op and kernel."""
+    calls = unet_calls(batch, size)
+    seen = {call.op for call in calls.values()}
+    for op in ops:
+        if op not in seen:
+            calls |= case_calls(op)
+    return sorted((call for call in calls.values() if call.op in ops), key=lambda call: (call.op, call.kernel))
+
+
+# ---------------------------------------------------------------------------------------- the process that times them
+def main(batch: str, size: str, *ops: str) -> None:
+    """Times calls on request: {"call": its number, "implementation": its name}."""
+
+    def start() -> tuple[dict[str, Any], Callable[[Any], dict[str, Any]]]:
+        calls = all_calls(int(batch), int(size), ops)
+        rng = np.random.default_rng(0)
+
+        def respond(request: dict[str, Any]) -> dict[str, Any]:
+            call = calls[request["call"]]
+            function = kernels.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
+            arrays = call.arguments(rng)
+            result = function(*arrays, **call.parameters)  # compiles
+            moved = sum(array.nbytes for array in _arrays((arrays, result)))
+            return {
+                "ms": timed(lambda: function(*arrays, **call.parameters)),
+                "flops": flops(call.op, call.kernel, arrays, result),
+                "bytes": moved,
+            }
+
+        return {"calls": [_described(call) for call in calls]}, respond
+
+    serve(start)
+
+
+def _arrays(values: Any) -> Iterator[np.ndarray]:
+    """All arrays among values, those in lists, too."""
+    if isinstance(values, np.ndarray):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _arrays(value)
+
+
+def _described(call: Call) -> dict[str, Any]:
+    """A call as JSON; of its arrays only the shapes, None for what is no array."""
+    return {
+        "op": call.op,
+        "kernel": call.kernel,
+        "shapes": call.shapes,
+        "per_step": call.per_step,
+        "arrays": [list(a.shape) if isinstance(a, (Floats, np.ndarray)) else None for a in call.arrays],
+        "parameters": {name: v for name, v in call.parameters.items() if isinstance(v, (int, float, tuple, list))},
+        "implementations": implementations_of(call.op, call.kernel),
+    }
+
+
+def implementations_of(op: str, kernel: str) -> list[str]:
+    """The implementations of a kernel that differ, the default first: some have only one of an op's kernels."""
+    names = kernels.implementations(op, "cpu")
+    functions = {name: kernels.implementation_kernel(op, kernel, "cpu", name) for name in names}
+    return list({function: name for name, function in reversed(functions.items())}.values())[::-1]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,161 @@
+"""Processes of their own for what is measured, and the two ends of the pipe to each.
+
+The parent writes a request, a line of JSON; the child answers with a line of JSON. When the pipe is closed, because
+the parent is done or because it is no more, the child ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from . import machine
+
+MIN_CALLS, MAX_CALLS, SECONDS_PER_CALL = 3, 30, 0.2  # of one kernel
+ATTEMPTS = 3  # at measuring while other processes are quiet
+LOUD = 0.1  # cores that others keep busy, from which on a measurement is not quiet
+
+
+class ChildError(RuntimeError):
+    """What was to be measured cannot run; the message says why."""
+
+
+class Child:
+    """The parent's end: starts `python -m module *arguments` and asks it for measurements.
+
+    threads: for whatever library it uses. environment: further variables.
+    started: what the child answers when it is ready.
+    Raises ChildError when it cannot start, reports an error or ends unasked.
+    """
+
+    def __init__(
+        self, module: str, *arguments: Any, threads: int, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the child)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env={**os.environ, **machine.thread_variables(threads), **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the others
+        )
+        try:
+            self.started = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, request: Any) -> dict[str, Any]:
+        """The child's answer, with "others_busy": how many cores other processes used meanwhile (NaN: not known)."""
+        busy, start = machine.busy_seconds(), time.perf_counter()
+        with contextlib.suppress(OSError):  # it has ended; its last words say why
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        answer = self._answer()
+        busy, seconds = machine.busy_seconds() - busy, time.perf_counter() - start
+        answer["others_busy"] = max(0.0, busy - answer.pop("cpu_seconds")) / seconds
+        return answer
+
+    def cpu_ticks(self) -> int:
+        """How much processor time it has used, in the system's ticks; 0 where the system does not tell."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        return int(fields[11]) + int(fields[12])  # in user and in system mode
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+        self._messages.close()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in answer:
+            raise ChildError(answer["error"])
+        return answer
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._messages.seek(0)
+        lines = self._messages.read().strip().splitlines()
+        return f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")
+
+
+def serve(start: Callable[[], tuple[dict[str, Any], Callable[[Any], dict[str, Any]]]]) -> None:
+    """The child's end. start() returns what to say when ready, and the function that answers requests.
+
+    An exception is answered by its message, and ends the child.
+    """
+    # Frameworks print what they like; only answers may go to the parent.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def answer(facts: dict[str, Any]) -> None:
+        print(json.dumps(facts), file=answers, flush=True)
+
+    try:
+        ready, respond = start()
+        answer(ready)
+        for line in sys.stdin:
+            cpu = time.process_time()
+            facts = respond(json.loads(line))
+            answer({**facts, "cpu_seconds": time.process_time() - cpu})
+    except ModuleNotFoundError as error:
+        answer({"error": f"{error.name} is not installed (pip install tinynet[bench])"})
+    except Exception as error:
+        answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def timed(function: Callable[[], Any]) -> list[float]:
+    """Milliseconds of each of some calls: at least MIN_CALLS, and as many as fit in SECONDS_PER_CALL."""
+    times: list[float] = []
+    while len(times) < MIN_CALLS or (sum(times) < 1000 * SECONDS_PER_CALL and len(times) < MAX_CALLS):
+        begin = time.perf_counter()
+        function()
+        times.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+def wait_until_idle(children: Iterable[Child]) -> None:
+    """Threads of some frameworks go on spinning after their work, on cores that the next one to be measured needs."""
+    children = list(children)
+    for _ in range(50):
+        before = [child.cpu_ticks() for child in children]
+        time.sleep(0.03)
+        if [child.cpu_ticks() for child in children] == before:
+            return
+
+
+def quiet_answer(child: Child, request: Any, idle: Child | None = None) -> dict[str, Any]:
+    """The answer of a child while the `idle` one rests: the first that no other process disturbed, or the last."""
+    for _ in range(ATTEMPTS):
+        wait_until_idle([idle] if idle else [])
+        answer = child.ask(request)
+        if not answer["others_busy"] > LOUD:
+            break
+    return answer
+
+
+def progress(items: Iterable[Any], label: str) -> Iterator[Any]:
+    """The items, with a bar on a terminal and a line for each elsewhere, on stderr."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, label, leave=False)
+    else:
+        for item in items:
+            print(f"{label} {item}", file=sys.stderr, flush=True)
+            yield item

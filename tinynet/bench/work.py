@@ -1,0 +1,38 @@
+"""How much arithmetic a kernel does: the numerator of GFLOP/s.
+
+A convolution counts two operations (multiply, add) for each tap that meets a channel, as if each were done in turn
+and none fell into the padding. Winograd's trick needs fewer multiplications; it is counted the same, so that its
+GFLOP/s can be compared, and may exceed what the machine can do. All other kernels count one operation for each
+number of their result: for them memory is what matters.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+RESULT = -1
+# Every convolution slides over one image, each of whose numbers (a pixel's channel) meets KH x KW x C weights: in
+# conv2d that image is y, in a transposed convolution x. The table says which of the arguments are the image and the
+# weights, or whether they are the result.
+CONVOLUTIONS = {
+    ("conv2d", "forward"): (RESULT, 1),
+    ("conv2d", "backward_input"): (0, 1),
+    ("conv2d", "backward_weight"): (1, RESULT),
+    ("conv_elu_dropout", "forward"): (RESULT, 1),
+    ("conv_transpose2d", "forward"): (0, 1),
+    ("conv_transpose2d", "backward_input"): (RESULT, 1),
+    ("conv_transpose2d", "backward_weight"): (0, RESULT),
+}
+
+
+def flops(op: str, kernel: str, arrays: tuple, result: Any) -> int:
+    """The floating-point operations of one call. arrays, result: as the kernel took and gave them."""
+    first = result[0] if isinstance(result, tuple) else result
+    if (op, kernel) in CONVOLUTIONS:
+        image, weights = CONVOLUTIONS[op, kernel]
+        values = (*arrays, first)
+        return 2 * values[image].size * prod(values[weights].shape[:3])
+    return first.size if isinstance(first, np.ndarray) else 0  # 0 for what works in place
