@@ -6,10 +6,12 @@ A small package with the real jit.py is written to a temporary folder and run in
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,8 +48,8 @@ def package(tmp_path: Path) -> Path:
     return root
 
 
-def run(package: Path, folder: Path) -> tuple[int, int]:
-    """(kernel(10), how many compiled functions came from the cache), in a new process."""
+def run_process(package: Path, folder: Path) -> subprocess.CompletedProcess:
+    """Import the toy's cpu.py in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", "import tinynet.ops.toy.cpu"],
         env={**os.environ, "PYTHONPATH": str(package.parent), "TINYNET_CACHE": str(folder)},
@@ -57,7 +59,12 @@ def run(package: Path, folder: Path) -> tuple[int, int]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    result, hits = done.stdout.split()
+    return done
+
+
+def run(package: Path, folder: Path) -> tuple[int, int]:
+    """(kernel(10), how many compiled functions came from the cache), in a new process."""
+    result, hits = run_process(package, folder).stdout.split()
     return int(result), int(hits)
 
 
@@ -71,7 +78,7 @@ def test_an_edit_two_imports_away_takes_effect_and_unchanged_code_is_not_compile
     assert run(package, cache) == (20, 1), "the code of before is still there"
 
 
-def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path):
+def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path, monkeypatch):
     """By the cache of the process before, each way must get its own machine code; here they differ in what 1/0 is."""
     (package / "ops" / "toy" / "cpu.py").write_text(
         "from ..jit import jit\n"
@@ -83,9 +90,10 @@ def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path):
         "    except ZeroDivisionError:\n        results.append(0)\n"
         "print(int(results == [float('inf'), float('inf'), 0]), sum(sum(w.stats.cache_hits.values()) for w in ways))\n"
     )
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
     assert run(package, tmp_path / "cache") == (1, 0)
-    for _ in range(3):  # the order of the elements of a set changes from process to process
-        assert run(package, tmp_path / "cache") == (1, 3)
+    monkeypatch.setenv("PYTHONHASHSEED", "3")  # another order of the elements of a set
+    assert run(package, tmp_path / "cache") == (1, 3)
 
 
 def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tmp_path):
@@ -107,10 +115,13 @@ def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tm
     assert run(package, tmp_path / "cache") == (1, 1)
 
 
-def test_a_new_date_of_an_unchanged_file_is_no_reason_to_compile(package, tmp_path):
-    assert run(package, tmp_path / "cache") == (20, 0)
+def test_compiling_is_announced_by_a_line_and_a_new_date_is_no_reason_to_compile_again(package, tmp_path):
+    first = run_process(package, tmp_path / "cache")
+    assert first.stdout == "20 0\n"
+    assert first.stderr.count("\n") == 1 and "compiling kernels" in first.stderr, "no bar: this is no terminal"
     os.utime(package / "ops" / "toy" / "cpu.py", (1e9, 1e9))
-    assert run(package, tmp_path / "cache") == (20, 1)
+    second = run_process(package, tmp_path / "cache")
+    assert (second.stdout, second.stderr) == ("20 1\n", "")
 
 
 def test_a_cache_folder_that_cannot_be_written_does_no_harm(package, tmp_path):
@@ -201,3 +212,95 @@ def test_the_cache_of_other_numba_functions_stays_where_it_was(monkeypatch, tmp_
     jit.jit(lambda x: x)
     assert any(tmp_path.iterdir()), "the function has a folder of its own"
     assert before == jit.numba.config.CACHE_DIR
+
+
+# ------------------------------------------------------------------------------------- threads between kernels
+def openmp_settings(**variables: str) -> tuple[str, str, str]:
+    """(wait policy, spin count) of OpenMP as it says itself, and what is left in the environment."""
+    code = """
+import contextlib, os, tinynet.ops.jit
+print(sorted(name for name in os.environ if name in tinynet.ops.jit.BETWEEN_KERNELS))
+with contextlib.suppress(ImportError):
+    import numba.np.ufunc.omppool  # with the first parallel kernel, if not before
+"""
+    clean = {name: value for name, value in os.environ.items() if name not in jit.BETWEEN_KERNELS}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, "OMP_DISPLAY_ENV": "verbose", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = dict(re.findall(r"(OMP_WAIT_POLICY|GOMP_SPINCOUNT) = '(\w+)'", done.stderr))
+    if len(said) < 2:
+        pytest.skip("Numba does not run on GNU's OpenMP here")
+    return said["OMP_WAIT_POLICY"], said["GOMP_SPINCOUNT"], done.stdout.strip()
+
+
+def test_threads_spin_a_little_and_the_environment_is_left_as_it_was():
+    assert openmp_settings() == ("PASSIVE", "500", "[]")
+
+
+def test_what_the_user_says_about_threads_holds():
+    policy, count, left = openmp_settings(OMP_WAIT_POLICY="active")
+    assert policy == "ACTIVE" and int(count) > 10**6 and left == "['OMP_WAIT_POLICY']"
+    assert openmp_settings(GOMP_SPINCOUNT="7") == ("PASSIVE", "7", "['GOMP_SPINCOUNT']")
+
+
+# ------------------------------------------------------------------------------------- what is said while compiling
+class FakeDispatcher:
+    """As much of a Numba function as the announcer looks at."""
+
+    def __init__(self, module: str, compiled: bool = False) -> None:
+        self.__module__, self.overloads = module, {1: 1} if compiled else {}
+
+
+@pytest.fixture
+def compilations(tmp_path, monkeypatch):
+    """An announcer with kernels of three modules, and the bars it makes as (description, done, expected, closed)."""
+    bars = []
+
+    class Bar:
+        def __init__(self, desc, initial, total, **options):
+            self.shown = [desc, initial, total, False]
+            bars.append(self.shown)
+
+        def close(self):
+            self.shown[3] = True
+
+        @staticmethod
+        def write(line, file):
+            print(line, file=file)
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    announcer = announce.Announcer(tmp_path)
+    announcer.kernels = [FakeDispatcher(f"tinynet.ops.{name}.cpu") for name in ("elu", "elu", "elu", "tanh")]
+
+    def compile(kernel, *calls):
+        """One compilation, and inside of it those of what it calls."""
+        data = SimpleNamespace(data={"dispatcher": kernel})
+        announcer.on_start(data)
+        for callee in calls:
+            compile(callee)
+        announcer.on_end(data)
+        kernel.overloads[1] = 1
+
+    return announcer, compile, bars
+
+
+def test_compiling_is_announced_once_and_counted(compilations, capsys, tmp_path):
+    announcer, compile, bars = compilations
+    first, second, third, other = announcer.kernels
+    compile(FakeDispatcher("program_of_the_user"))
+    assert capsys.readouterr().err == "" and not bars
+    compile(first, second, FakeDispatcher("numba.np"))  # second is called by first and compiled with it
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "compiling kernels" in said and str(tmp_path) in said
+    compile(third)
+    compile(other)
+    assert capsys.readouterr().err == ""
+    assert bars == [
+        ["compiling elu.cpu", 0, 1, True],
+        ["compiling elu.cpu", 2, 3, True],
+        ["compiling tanh.cpu", 3, 4, True],
+    ]
