@@ -14,7 +14,7 @@ from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
-from tinynet.ops.conv_transpose2d import reference
+from tinynet.ops.conv_transpose2d import cpu, reference
 
 
 @st.composite
@@ -93,6 +93,70 @@ def test_a_2x2_kernel_with_stride_2_makes_a_patch_of_each_pixel():
 def test_pixels_that_no_tap_reaches_hold_the_bias():
     y = tn.conv_transpose2d(np.ones((1, 2, 2, 1)), np.ones((1, 1, 1, 1)), np.array([7.0]), stride=2)
     np.testing.assert_array_equal(y[0, :, :, 0], [[8, 7, 8], [7, 7, 7], [8, 7, 8]])
+
+
+# ------------------------------------------------------------------------------------- patches: kernel = stride
+@st.composite
+def patch_layers(draw):
+    """(x, w, b, gy) of a layer whose kernel is its stride: tails of all blocks, one pixel, no image, channel slices."""
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 19)))
+    c_in, c_out = (draw(st.one_of(st.integers(1, 40), st.sampled_from([16, 32, 64]))) for _ in range(2))
+    n = draw(st.integers(0, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+
+    def pixels(*shape):
+        """Whole or as a channel slice, which the kernels read in place."""
+        before, after = draw(st.sampled_from([(0, 0), (0, 3), (5, 0), (16, 16)]))
+        wide = rng.standard_normal((*shape[:3], before + shape[3] + after)).astype(dtype)
+        return wide[..., before : before + shape[3]]
+
+    x, gy = pixels(n, *size, c_in), pixels(n, size[0] * kernel[0], size[1] * kernel[1], c_out)
+    return x, rng.standard_normal((*kernel, c_out, c_in)).astype(dtype), rng.standard_normal(c_out).astype(dtype), gy
+
+
+@settings(deadline=None, max_examples=30)
+@given(patch_layers())
+def test_patches_agree_with_the_reference(layer):
+    x, w, b, gy = layer
+    kernel_size = stride = w.shape[:2]
+    calls = {
+        "forward": ((x, w, b), {"output_size": gy.shape[1:3]}),
+        "backward_input": ((gy, w), {}),
+        "backward_weight": ((x, gy), {"kernel_size": kernel_size}),
+        "backward_bias": ((gy,), {}),
+    }
+    for name, (arrays, parameters) in calls.items():
+        if name != "backward_bias":
+            parameters["stride"] = stride
+        want = getattr(reference, name)(*(a.astype(np.float64) for a in arrays), **parameters)
+        poison = np.full(want.shape, np.nan, x.dtype)
+        got = getattr(cpu, name)(*arrays, out=poison, **parameters)
+        assert got is poison
+        assert_close(got, want, x.dtype, max(w.size, gy.size), name)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 9, 32), (1, 1, 1, 16), (2, 3, 4, 48)])
+def test_patches_take_the_short_way(shape, monkeypatch):
+    """The sizes of a U-Net must not fall back to the general kernels, which give the same numbers later."""
+    for name in ("forward", "backward_input", "backward_weight"):
+        monkeypatch.setattr(cpu.conv2d, name, None)
+    x, w = np.ones(shape, np.float32), np.ones((2, 2, shape[3] // 2, shape[3]), np.float32)
+    gy = cpu.forward(x, w, output_size=(2 * shape[1], 2 * shape[2]), stride=(2, 2))
+    assert cpu.backward_input(gy, w, stride=(2, 2)).shape == shape
+    assert cpu.backward_weight(x, gy, kernel_size=(2, 2), stride=(2, 2)).shape == w.shape
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_number_in_one_pixel_spoils_its_patch_only(bad):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 3, 11, 20)), rng.standard_normal((2, 2, 12, 20))
+    x[0, 1, 10, 3] = bad
+    finite = np.isfinite(tn.conv_transpose2d(x, w, stride=2)).all(axis=3)[0]
+    want = np.ones((6, 22), bool)
+    want[2:4, 20:] = False
+    np.testing.assert_array_equal(finite, want)
 
 
 # ------------------------------------------------------------------------------------- bad input

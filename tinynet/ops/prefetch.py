@@ -1,7 +1,7 @@
 """`prefetch`: ask for memory before it is needed, in Numba kernels that read in bursts.
 
 A processor notices that memory is read in order and fetches ahead by itself. A kernel that computes for a thousand
-cycles between two bursts of reading breaks that off, and then waits for main memory at the start of each burst, some 400
+cycles between two bursts of reading breaks that off, and waits for main memory at the start of each burst, some 400
 cycles. Asking for the next burst before computing hides the wait.
 """
 
