@@ -256,26 +256,27 @@ def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u
     w (9, C_in, C_out); with `turned` the correlation is that of backward_input: taps in reverse order, and the roles of
     the channels exchanged. c_in and c_out are those of the correlation.
     """
+    for ci in prange(ci_padded):
+        _transform_weights_of(ci, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u)
+
+
+@jit
+def _transform_weights_of(ci, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
     n = m + 2
     position = ci_padded * co_padded
-    for ci in prange(ci_padded):
-        window = np.empty(9 * LANES, w.dtype)
-        for co in range(0, co_padded, LANES):
-            valid = min(LANES, c_out - co) if ci < c_in else 0
-            for k in range(9):
-                if turned:
-                    for i in range(valid):
-                        window[k * LANES + i] = w[8 - k, co + i, ci]
-                else:
-                    for i in range(valid):
-                        window[k * LANES + i] = w[k, ci, co + i]
-                for i in range(valid, LANES):
-                    window[k * LANES + i] = 0
-            u0 = (co // width * ci_padded + ci) * width + co % width
-            if m == 2:
-                _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
-            else:
-                _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+    window = np.empty(9 * LANES, w.dtype)
+    for co in range(0, co_padded, LANES):
+        valid = min(LANES, c_out - co) if ci < c_in else 0
+        for k in range(9):
+            for i in range(valid):
+                window[k * LANES + i] = w[8 - k, co + i, ci] if turned else w[k, ci, co + i]
+            for i in range(valid, LANES):
+                window[k * LANES + i] = 0
+        u0 = (co // width * ci_padded + ci) * width + co % width
+        if m == 2:
+            _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+        else:
+            _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
 
 
 @jit
@@ -396,20 +397,25 @@ def _transform_gradients(m, gy, size, first, count, tiles, z, group, block, wind
 @jit(parallel=True)
 def _transform_back(m, gus, ci_padded, co_padded, gw):
     """gw = G^t gU G, gU the sum of the threads' shares in a fixed order."""
+    for ci in prange(ci_padded):
+        _transform_back_of(ci, m, gus, ci_padded, co_padded, gw)
+
+
+@jit
+def _transform_back_of(ci, m, gus, ci_padded, co_padded, gw):
     n = m + 2
     position = ci_padded * co_padded
     gu = gus[0]
-    for ci in prange(ci_padded):
-        for s in range(n * n):
-            row = s * position + ci * co_padded
-            for thread in range(1, len(gus)):
-                for i in range(row, row + co_padded):
-                    gu[i] += gus[thread, i]
-        for co in range(ci * co_padded, (ci + 1) * co_padded, LANES):
-            if m == 2:
-                _gt2(gu, co, n * position, position, gw, co, 3 * position, position)
-            else:
-                _gt4(gu, co, n * position, position, gw, co, 3 * position, position)
+    for s in range(n * n):
+        row = s * position + ci * co_padded
+        for thread in range(1, len(gus)):
+            for i in range(row, row + co_padded):
+                gu[i] += gus[thread, i]
+    for co in range(ci * co_padded, (ci + 1) * co_padded, LANES):
+        if m == 2:
+            _gt2(gu, co, n * position, position, gw, co, 3 * position, position)
+        else:
+            _gt4(gu, co, n * position, position, gw, co, 3 * position, position)
 
 
 # ------------------------------------------------------------------------------------- the products
@@ -432,40 +438,52 @@ def _multiply(v, v0, u, u0, start, start0, products, m0, count, group, channel_b
 
 @jit(parallel=True)
 def _correlate(
-    m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, vs, all_products, finite, activation
+    m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, vs, products, finite, activation
 ):  # fmt: skip
+    threads = len(vs)
+    strips = y_size[0] * tiles[0]  # rows of tiles, of all images: what a strip writes lies together in memory
+    for thread in prange(threads):
+        finite[thread] = _correlate_strips(
+            thread * strips // threads, (thread + 1) * strips // threads, m, x, x_size, u, bias, y, y_size, padding,
+            tiles, group, block, channel_blocks, vs[thread], products[thread], activation,
+        )  # fmt: skip
+
+
+@jit
+def _correlate_strips(
+    first_strip, last_strip, m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, v,
+    products, activation,
+):  # fmt: skip
+    """What one thread does; whether the results of the correlation are finite."""
     n = m + 2
-    n_images, oh, ow, c_out = y_size
-    strips = n_images * tiles[0]  # rows of tiles, of all images: what a strip writes lies together in memory
+    _, oh, ow, c_out = y_size
     strips_at_once = max(1, group // tiles[1])
     v_position = (channel_blocks * group + 1) * LANES
     u_position = channel_blocks * LANES * bias.size
     m_position = group * block + LANES
-    threads = len(vs)
     zeros = np.zeros(block, x.dtype)
-    for thread in prange(threads):
-        v, products = vs[thread], all_products[thread]
-        window = np.empty(n * n * LANES, x.dtype)
-        last = (thread + 1) * strips // threads
-        for strip in range(thread * strips // threads, last, strips_at_once):
-            end = min(strip + strips_at_once, last)
-            for first in range(strip * tiles[1], end * tiles[1], group):
-                count = min(group, end * tiles[1] - first)
-                _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
-                for channel in range(0, c_out, block):
-                    for s in range(n * n):
-                        u0 = s * u_position + channel * channel_blocks * LANES
-                        # The position of point 1 in both axes reaches every output with weight 1: the bias goes there.
-                        start, start0 = (bias, channel) if s == n + 1 else (zeros, 0)
-                        _multiply(
-                            v, s * v_position, u, u0, start, start0, products, s * m_position, count, group,
-                            channel_blocks, block,
-                        )  # fmt: skip
-                    _transform_outputs(m, products, group, block, first, count, tiles, y, y_size, channel, window)
-            row = strip // tiles[0] * oh + strip % tiles[0] * m
-            row_end = end // tiles[0] * oh + end % tiles[0] * m
-            finite[thread] &= is_finite(y, row * ow * c_out, row_end * ow * c_out)
-            activate(y, row * ow * c_out, row_end * ow * c_out, activation)
+    window = np.empty(n * n * LANES, x.dtype)
+    finite = True
+    for strip in range(first_strip, last_strip, strips_at_once):
+        end = min(strip + strips_at_once, last_strip)
+        for first in range(strip * tiles[1], end * tiles[1], group):
+            count = min(group, end * tiles[1] - first)
+            _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+            for channel in range(0, c_out, block):
+                for s in range(n * n):
+                    u0 = s * u_position + channel * channel_blocks * LANES
+                    # The position of point 1 in both axes reaches every output with weight 1: the bias goes there.
+                    start, start0 = (bias, channel) if s == n + 1 else (zeros, 0)
+                    _multiply(
+                        v, s * v_position, u, u0, start, start0, products, s * m_position, count, group,
+                        channel_blocks, block,
+                    )  # fmt: skip
+                _transform_outputs(m, products, group, block, first, count, tiles, y, y_size, channel, window)
+        row = strip // tiles[0] * oh + strip % tiles[0] * m
+        row_end = end // tiles[0] * oh + end % tiles[0] * m
+        finite &= is_finite(y, row * ow * c_out, row_end * ow * c_out)
+        activate(y, row * ow * c_out, row_end * ow * c_out, activation)
+    return finite
 
 
 @jit
@@ -487,28 +505,37 @@ def _add_products(v, v0, z, z0, count, block, gu, gu0, co_padded, zeros):
 
 @jit(parallel=True)
 def _accumulate(m, x, x_size, gy, gy_size, padding, tiles, group, block, vs, zs, gus):
+    threads = len(vs)
+    count = gy_size[0] * tiles[0] * tiles[1]
+    for thread in prange(threads):
+        _accumulate_tiles(
+            thread * count // threads, (thread + 1) * count // threads, m, x, x_size, gy, gy_size, padding, tiles,
+            group, block, vs[thread], zs[thread], gus[thread],
+        )  # fmt: skip
+
+
+@jit
+def _accumulate_tiles(
+    first_tile, last_tile, m, x, x_size, gy, gy_size, padding, tiles, group, block, v, z, gu
+):  # fmt: skip
+    """What one thread does: gU of its tiles."""
     n = m + 2
-    count_all = gy_size[0] * tiles[0] * tiles[1]
     channel_blocks = (x_size[3] + LANES - 1) // LANES
     out_blocks = (gy_size[3] + block - 1) // block
     co_padded = out_blocks * block
     v_position = (channel_blocks * group + 1) * LANES
     z_position = co_padded * group + LANES
-    threads = len(vs)
     zeros = np.zeros(block, x.dtype)
-    for thread in prange(threads):
-        v, z, gu = vs[thread], zs[thread], gus[thread]
-        gu[:] = 0
-        window = np.empty(n * n * LANES, x.dtype)
-        last = (thread + 1) * count_all // threads
-        for first in range(thread * count_all // threads, last, group):
-            count = min(group, last - first)
-            _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
-            _transform_gradients(m, gy, gy_size, first, count, tiles, z, group, block, window)
-            for s in range(n * n):
-                for c in range(channel_blocks):
-                    v0 = s * v_position + c * group * LANES
-                    gu0 = (s * channel_blocks + c) * LANES * co_padded
-                    for o in range(out_blocks):
-                        z0 = s * z_position + o * group * block
-                        _add_products(v, v0, z, z0, count, block, gu, gu0 + o * block, co_padded, zeros)
+    window = np.empty(n * n * LANES, x.dtype)
+    gu[:] = 0
+    for first in range(first_tile, last_tile, group):
+        count = min(group, last_tile - first)
+        _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+        _transform_gradients(m, gy, gy_size, first, count, tiles, z, group, block, window)
+        for s in range(n * n):
+            for c in range(channel_blocks):
+                v0 = s * v_position + c * group * LANES
+                gu0 = (s * channel_blocks + c) * LANES * co_padded
+                for o in range(out_blocks):
+                    z0 = s * z_position + o * group * block
+                    _add_products(v, v0, z, z0, count, block, gu, gu0 + o * block, co_padded, zeros)
