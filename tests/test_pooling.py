@@ -98,6 +98,54 @@ def test_unpooling_is_the_exact_transpose_of_pooling_with_the_same_indices(pooli
     assert np.vdot(y, other) == np.vdot(x, tn.max_unpool2d(other, indices, x.shape[1:3]))
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    cell=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    windows=st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 3)),
+    left_over=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    channels=st.one_of(st.integers(1, 40), st.sampled_from([16, 32])),
+    around=st.sampled_from([(0, 0), (0, 3), (16, 16)]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_cells_are_filled_wholly_and_read_channel_slices(cell, windows, left_over, channels, around, dtype):
+    """Each pixel written once gives what zeros and additions give; g as concat's gradient hands it over."""
+    n, rows, columns = windows
+    size = (rows * cell[0] + left_over[0], columns * cell[1] + left_over[1])
+    rng = np.random.default_rng(0)
+    iy = np.arange(rows)[:, None, None] * cell[0] + rng.integers(0, cell[0], (n, rows, columns, channels))
+    ix = np.arange(columns)[:, None] * cell[1] + rng.integers(0, cell[1], (n, rows, columns, channels))
+    indices = (iy * size[1] + ix).astype(np.int32)
+    g = rng.standard_normal((n, rows, columns, around[0] + channels + around[1])).astype(dtype)
+    g = g[..., around[0] : around[0] + channels]
+    poison = np.full((n, *size, channels), np.nan, dtype)
+    got = cpu.scatter(g, indices, size=size, cell=cell, out=poison)
+    assert got is poison
+    np.testing.assert_array_equal(got, reference.scatter(g, indices, size=size))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 5, 8, 16, 21, 32])
+def test_forward_reads_channel_slices(channels, dtype):
+    x = RNG.standard_normal((2, 6, 9, channels + 7)).astype(dtype)[..., 3 : 3 + channels]
+    for a, b in zip(
+        cpu.forward(x, size=(2, 3), stride=(2, 2)), reference.forward(x, size=(2, 3), stride=(2, 2)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_windows_that_lie_apart_are_cells():
+    seen = []
+
+    def scatter(g, indices, *, size, cell, out=None):
+        seen.append(cell)
+        return reference.scatter(g, indices, size=size)
+
+    for size, stride, padding in [(2, 2, 0), (2, 3, 0), (3, 2, 0), ((2, 3), (2, 2), 0), (2, 2, 1)]:
+        with tn.use_kernels("max_pool2d", scatter=scatter):
+            tn.max_pool2d(tn.tensor(X, requires_grad=True), size, stride, padding).sum().backward()
+    assert seen == [(2, 2), (3, 3), None, None, None]
+
+
 # ------------------------------------------------------------------------------------- outside implementations
 def test_scikit_images_block_reduce():
     x = RNG.standard_normal((2, 6, 9, 5))
@@ -228,7 +276,7 @@ def test_a_tie_that_goes_to_the_last_is_caught():
     assert not np.array_equal(last_of_equals(x, **parameters)[1], reference.forward(x, **parameters)[1])
 
 
-def overwriting(g, indices, *, size, out=None):
+def overwriting(g, indices, *, size, cell=None, out=None):
     """`=` for `+=`."""
     result = np.zeros((len(g), size[0] * size[1], g.shape[3]), g.dtype)
     np.put_along_axis(result, indices.reshape(len(g), -1, g.shape[3]), g.reshape(len(g), -1, g.shape[3]), axis=1)
@@ -246,8 +294,8 @@ def zero_padded(x, *, size, stride, padding=(0, 0), out=None):
     ("kernel", "wrong"),
     [
         ("scatter", overwriting),
-        ("scatter", lambda g, indices, *, size, out=None: reference.scatter(g, indices, size=size) / 2),
-        ("scatter", lambda g, indices, *, size, out=None: np.flip(reference.scatter(g, indices, size=size), 1)),
+        ("scatter", lambda g, indices, *, size, **_: reference.scatter(g, indices, size=size) / 2),
+        ("scatter", lambda g, indices, *, size, **_: np.flip(reference.scatter(g, indices, size=size), 1)),
         ("forward", zero_padded),
     ],
     ids=["overwritten where windows overlap", "halved", "upside down", "padded with zeros"],

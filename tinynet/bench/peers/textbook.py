@@ -101,7 +101,7 @@ def pool_forward(x, *, size, stride, padding):
     return y, (rows * width + columns).astype(np.int32)
 
 
-def pool_scatter(g, indices, *, size):
+def pool_scatter(g, indices, *, size, cell):
     n, oh, ow, c = g.shape
     planes = np.zeros((n, size[0] * size[1], c), g.dtype)
     np.put_along_axis(planes, indices.reshape(n, oh * ow, c), g.reshape(n, oh * ow, c), axis=1)

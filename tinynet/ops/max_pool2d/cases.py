@@ -47,11 +47,15 @@ def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def _case(rng, label, x_shape, size, stride, padding, x) -> Case:
     geometry = {"size": size, "stride": stride, "padding": padding}
     _, indices = reference.forward(x, **geometry)
+    apart = padding == (0, 0) and size[0] <= stride[0] and size[1] <= stride[1]
     return Case(
         label=label,
         calls={
             "forward": ((x,), geometry),
-            "scatter": ((rng.standard_normal(indices.shape), indices), {"size": x_shape[1:3]}),
+            "scatter": (
+                (rng.standard_normal(indices.shape), indices),
+                {"size": x_shape[1:3], "cell": stride if apart else None},
+            ),
             "gather": ((x, indices), {}),
         },
         function=lambda x: max_pool2d(x, **geometry),

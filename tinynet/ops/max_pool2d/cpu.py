@@ -7,6 +7,10 @@ from numba import prange
 
 from ..conv2d.geometry import Pair, output_size
 from ..jit import jit
+from ..layout import rows_of
+from ..out import contiguous_result, delivered
+from ..simd import lanes_of
+from .lanes import largest_of_one, largest_of_vector, placed_one, placed_vector
 
 
 def forward(
@@ -22,19 +26,34 @@ def forward(
     Of equal values the first in row-major order is taken. `out` is a pair of arrays for y and indices.
     """
     shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    y, indices = (np.empty(shape, x.dtype), np.empty(shape, np.int32)) if out is None else out
-    _forward(np.ascontiguousarray(x), *size, *stride, *padding, y, indices)
-    return y, indices
+    out_y, out_indices = (None, None) if out is None else out
+    y = contiguous_result(shape, x.dtype, out_y)
+    indices = contiguous_result(shape, np.dtype(np.int32), out_indices)
+    if y.size:
+        _forward(
+            *rows_of(x, x.shape[3]), x.shape, size, stride, padding, lanes_of(x.dtype),
+            y.reshape(-1), y.shape, indices.reshape(-1),
+        )  # fmt: skip
+    return delivered(y, out_y), delivered(indices, out_indices)
 
 
-def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def scatter(
+    g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). The indices must lie in that plane: they are not checked here.
+    cell: a promise, if given: that each index lies in its own cell of so many rows and columns of the plane.
     """
-    total = np.empty((len(g), *size, g.shape[3]), g.dtype) if out is None else out
-    _scatter(np.ascontiguousarray(g), np.ascontiguousarray(indices), total)
-    return total
+    total = contiguous_result((len(g), *size, g.shape[3]), g.dtype, out)
+    if cell is None:
+        _scatter(np.ascontiguousarray(g), np.ascontiguousarray(indices), total)
+    elif total.size:
+        _scatter_cells(
+            *rows_of(g, g.shape[3]), np.ascontiguousarray(indices).reshape(-1), g.shape, cell, lanes_of(g.dtype),
+            total.reshape(-1), total.shape,
+        )  # fmt: skip
+    return delivered(total, out)
 
 
 def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
@@ -44,32 +63,63 @@ def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None)
     return y
 
 
+# Channels are taken a vector at a time. Where they are no multiple of that, the last vector starts early and overlaps
+# the one before: some numbers are computed twice. With fewer channels than a vector holds, they are taken one by one.
+
+
 @jit(parallel=True)
-def _forward(x, size_y, size_x, stride_y, stride_x, padding_y, padding_x, y, indices):
-    n_images, height, width, channels = x.shape
-    _, out_height, out_width, _ = y.shape
-    for row in prange(n_images * out_height):
-        n, oy = row // out_height, row % out_height
-        top = oy * stride_y - padding_y
-        first_y, last_y = max(top, 0), min(top + size_y, height)
+def _forward(x, pitch, x_size, size, stride, padding, lanes, y, y_size, indices):
+    _, height, width, channels = x_size
+    n_images, out_height, out_width, _ = y_size
+    step = lanes if channels >= lanes else 1
+    for line in prange(n_images * out_height):
+        n, oy = line // out_height, line % out_height
+        top = oy * stride[0] - padding[0]
+        first_y, last_y = max(top, 0), min(top + size[0], height)
         for ox in range(out_width):
-            left = ox * stride_x - padding_x
-            first_x, last_x = max(left, 0), min(left + size_x, width)
-            best, where = y[n, oy, ox], indices[n, oy, ox]
-            for c in range(channels):
-                best[c] = x[n, first_y, first_x, c]
-                where[c] = first_y * width + first_x
-            # The channels are the innermost loop, because they lie side by side in memory: the compiler
-            # compares 8 or 16 of them at once. That needs a choice between values instead of a jump.
-            for iy in range(first_y, last_y):
-                for ix in range(first_x, last_x):
-                    here = np.int32(iy * width + ix)
-                    pixel = x[n, iy, ix]
-                    for c in range(channels):
-                        first_nan = (pixel[c] != pixel[c]) & (best[c] == best[c])
-                        better = (pixel[c] > best[c]) | first_nan  # `>`, not `>=`: a tie goes to the first
-                        best[c] = pixel[c] if better else best[c]
-                        where[c] = here if better else where[c]
+            left = ox * stride[1] - padding[1]
+            first_x, last_x = max(left, 0), min(left + size[1], width)
+            first = first_y * width + first_x
+            x0 = (n * height * width + first) * pitch
+            y0 = (line * out_width + ox) * channels
+            for c in range(0, channels, step):
+                c = min(c, channels - step)
+                window = (
+                    x, x0 + c, last_y - first_y, last_x - first_x, width * pitch, pitch, first, width,
+                    y, y0 + c, indices,
+                )  # fmt: skip
+                if step > 1:
+                    largest_of_vector(*window)
+                else:
+                    largest_of_one(*window)
+
+
+@jit(parallel=True)
+def _scatter_cells(g, pitch, indices, g_size, cell, lanes, total, size):
+    """Every pixel is written once: what its cell has for it, or 0. So rows may go to different threads."""
+    n_images, out_height, out_width, channels = g_size
+    _, height, width, _ = size
+    step = lanes if channels >= lanes else 1
+    zero = g.dtype.type(0)
+    for line in prange(n_images * height):
+        n, iy = line // height, line % height
+        oy = iy // cell[0]
+        covered = min(out_width * cell[1], width) if oy < out_height else 0
+        for ix in range(covered):
+            source = (n * out_height + oy) * out_width + ix // cell[1]
+            for c in range(0, channels, step):
+                c = min(c, channels - step)
+                pixel = (
+                    g, source * pitch + c, indices, source * channels + c, iy * width + ix,
+                    total, (line * width + ix) * channels + c,
+                )  # fmt: skip
+                if step > 1:
+                    placed_vector(*pixel)
+                else:
+                    placed_one(*pixel)
+        # Rows and columns that did not fill a cell belong to none.
+        for i in range((line * width + covered) * channels, (line + 1) * width * channels):
+            total[i] = zero
 
 
 @jit(parallel=True)

@@ -41,7 +41,9 @@ def max_pool2d(
 
     array = x.data if isinstance(x, Tensor) else x
     maxima, indices = kernel("max_pool2d", "forward")(array, size=size, stride=stride, padding=padding)
-    y = MaxPool2d.apply(x, maxima=maxima, indices=indices)
+    # Windows that do not overlap, the first in the corner: each maximum lies in a cell of its own.
+    apart = padding == (0, 0) and size[0] <= stride[0] and size[1] <= stride[1]
+    y = MaxPool2d.apply(x, maxima=maxima, indices=indices, cell=stride if apart else None)
     if not return_indices:
         return y
     return y, Tensor(indices) if isinstance(x, Tensor) else indices
@@ -54,36 +56,37 @@ def max_pool2d(
 class MaxPool2d(Function):
     """y = the pixels of x at the indices of the maxima, which forward found together with the maxima."""
 
-    def forward(self, x, *, maxima, indices):
+    def forward(self, x, *, maxima, indices, cell):
         self.save(indices)
-        self.size = x.shape[1:3]
+        self.plane = {"size": x.shape[1:3], "cell": cell}
         return maxima
 
     def backward(self, gy):
         (indices,) = self.saved
-        return Scatter.apply(gy, indices, size=self.size)
+        return Scatter.apply(gy, indices, **self.plane)
 
 
 class Scatter(Function):
     """gx of gy: every gradient goes to the pixel that was the maximum."""
 
-    def forward(self, gy, indices, *, size):
+    def forward(self, gy, indices, *, size, cell):
         self.save(indices)
-        return kernel("max_pool2d", "scatter")(gy, indices, size=size)
+        self.cell = cell
+        return kernel("max_pool2d", "scatter")(gy, indices, size=size, cell=cell)
 
     def backward(self, ggx):
         (indices,) = self.saved
-        return Gather.apply(ggx, indices), None
+        return Gather.apply(ggx, indices, cell=self.cell), None
 
 
 class Gather(Function):
     """The pixels of x at the indices."""
 
-    def forward(self, x, indices):
+    def forward(self, x, indices, *, cell):
         self.save(indices)
-        self.size = x.shape[1:3]
+        self.plane = {"size": x.shape[1:3], "cell": cell}
         return kernel("max_pool2d", "gather")(x, indices)
 
     def backward(self, gy):
         (indices,) = self.saved
-        return Scatter.apply(gy, indices, size=self.size), None
+        return Scatter.apply(gy, indices, **self.plane), None

@@ -40,10 +40,13 @@ def forward(
     return y, indices
 
 
-def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def scatter(
+    g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). Raises IndexError for an index outside that plane.
+    cell: a promise that changes nothing here: that each index lies in its own cell of so many rows and columns.
     """
     n_images, channels = g.shape[0], g.shape[3]
     total = np.zeros((n_images, size[0] * size[1], channels), g.dtype)
