@@ -5,6 +5,7 @@ That tiers agree and that derivatives are right is in test_ops.py.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import scipy.special
@@ -15,6 +16,8 @@ from hypothesis.extra import numpy as hnp
 import tinynet as tn
 from tinynet.gradcheck import GradientError, check_reference, gradcheck
 from tinynet.kernels import implementation_kernel, use_backend, use_kernels
+from tinynet.ops.elu import cpu as elu
+from tinynet.ops.fastmath import ELEMENTWISE
 
 # Name -> the function in float64 by other means.
 OUTSIDE = {
@@ -114,6 +117,36 @@ def test_reference_of_tanh_by_complex_step():
 
 
 # ------------------------------------------------------------------------------------ maxout
+@numba.njit(fastmath=ELEMENTWISE)
+def elu_in_ranges(x, cuts, alpha, y):
+    for i in range(cuts.size - 1):
+        elu.forward_range(x, cuts[i], cuts[i + 1], alpha, y)
+
+
+@numba.njit(fastmath=ELEMENTWISE)
+def elu_backward_in_ranges(gy, y, cuts, alpha, gx):
+    for i in range(cuts.size - 1):
+        elu.backward_range(gy, y, cuts[i], cuts[i + 1], alpha, gx)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elu_by_ranges_is_elu(dtype, in_place):
+    """What other kernels call: elements before the first and after the last cut are left alone."""
+    x, gy = np.random.default_rng(0).standard_normal((2, 999)).astype(dtype)
+    cuts, inside, alpha = np.array([3, 4, 4, 21, 998]), slice(3, 998), dtype(0.3)
+    want = elu.forward(x, alpha=0.3)
+    want_gx = elu.backward(gy, want, alpha=0.3)
+    y = x if in_place else np.full_like(x, np.nan)
+    gx = gy if in_place else np.full_like(x, np.nan)
+    outside = y[[2, 998]].copy(), gx[[2, 998]].copy()
+    elu_in_ranges(x, cuts, alpha, y)
+    elu_backward_in_ranges(gy, want, cuts, alpha, gx)
+    for got, expected, untouched in ((y, want, outside[0]), (gx, want_gx, outside[1])):
+        np.testing.assert_allclose(got[inside], expected[inside], rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(got[[2, 998]], untouched)
+
+
 def test_maxout_takes_neighbouring_channels():
     x = np.array([[3.0, 1.0, 2.0, 5.0, 4.0, 6.0]])
     np.testing.assert_array_equal(tn.maxout(x, 2), [[3, 5, 6]])

@@ -10,6 +10,8 @@ from ..fastmath import ELEMENTWISE, exp_of_nonpositive, log1p_of_unit
 from ..jit import jit
 from ..reduction import CHUNK, chunk_count, sum_float64
 
+U = np.uint64
+
 
 def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_weight: float = 1.0) -> np.ndarray:
     """L = (1/M) sum of w [q t softplus(-x) + (1 - t) softplus(x)], shape (), dtype of x; the sum is float64."""
@@ -39,17 +41,16 @@ def _sums(x, t, w, q, partial):
     """The sum of the losses of each chunk. w may be None: Numba then compiles the function without it."""
     zero, one = x.dtype.type(0), x.dtype.type(1)
     for c in prange(partial.size):
-        first = c * CHUNK
-        losses = np.empty(min(CHUNK, x.size - first), x.dtype)
+        first, end = U(c * CHUNK), U(min((c + 1) * CHUNK, x.size))  # unsigned: no test for negative indices
+        losses = np.empty(end - first, x.dtype)
         # Two loops, because both are vectorised: the losses in the dtype of x, then their sum in float64.
-        for i in range(losses.size):
-            x_i, t_i = x[first + i], t[first + i]
+        for i in range(first, end):
+            x_i, t_i = x[i], t[i]
             log_part = log1p_of_unit(exp_of_nonpositive(-abs(x_i)))
             softplus_x = max(x_i, zero) + log_part
             softplus_minus_x = max(-x_i, zero) + log_part
-            losses[i] = q * t_i * softplus_minus_x + (one - t_i) * softplus_x
-            if w is not None:
-                losses[i] *= w[first + i]
+            loss = q * t_i * softplus_minus_x + (one - t_i) * softplus_x
+            losses[i - first] = loss if w is None else loss * w[i]
         partial[c] = sum_float64(losses)
 
 

@@ -11,6 +11,8 @@ from ..jit import jit
 from ..reduction import CHUNK, REDUCTION, chunk_count
 from .formula import loss_of, slopes_of
 
+U = np.uint64
+
 
 def forward(
     p: np.ndarray, t: np.ndarray, *, smooth: float = 1.0, per_image: bool = False
@@ -38,9 +40,10 @@ def _sums(p, t, partial):
     chunks = partial.shape[1]
     for k in prange(groups * chunks):
         g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
+        p_g, t_g = p[g], t[g]
         overlap, total = 0.0, 0.0
-        for i in range(c * CHUNK, min((c + 1) * CHUNK, length)):
-            p_i, t_i = np.float64(p[g, i]), np.float64(t[g, i])
+        for i in range(U(c * CHUNK), U(min((c + 1) * CHUNK, length))):  # unsigned: no test for negative indices
+            p_i, t_i = np.float64(p_g[i]), np.float64(t_g[i])
             overlap += p_i * t_i
             total += p_i + t_i
         partial[g, c, 0] = overlap
@@ -54,5 +57,6 @@ def _backward(t, constant, slope, gp):
     chunks = -(-length // CHUNK)
     for k in prange(groups * chunks):
         g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
-        for i in range(g * length + c * CHUNK, g * length + min((c + 1) * CHUNK, length)):
-            gp[i] = constant[g] - slope[g] * t[i]
+        constant_g, slope_g = constant[g], slope[g]
+        for i in range(U(g * length + c * CHUNK), U(g * length + min((c + 1) * CHUNK, length))):
+            gp[i] = constant_g - slope_g * t[i]

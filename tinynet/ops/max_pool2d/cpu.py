@@ -58,9 +58,9 @@ def scatter(
 
 def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
-    y = np.empty(indices.shape, x.dtype) if out is None else out
+    y = contiguous_result(indices.shape, x.dtype, out)
     _gather(np.ascontiguousarray(x), np.ascontiguousarray(indices), y)
-    return y
+    return delivered(y, out)
 
 
 # Channels are taken a vector at a time. Where they are no multiple of that, the last vector starts early and overlaps

@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
+from ..out import contiguous_result, delivered
 
 
 def forward(
@@ -13,22 +14,18 @@ def forward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(y, winner): y[..., m] = max over j of x[..., m pieces + j], and the int32 j where it was found."""
     shape = (*x.shape[:-1], x.shape[-1] // pieces)
-    y, winner = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    out_y, out_winner = (None, None) if out is None else out
+    y = contiguous_result(shape, x.dtype, out_y)
+    winner = contiguous_result(shape, np.dtype(np.int32), out_winner)
     _forward(np.ascontiguousarray(x).reshape(-1), pieces, y.reshape(-1), winner.reshape(-1))
-    if out is None:
-        return y, winner
-    out[0][...], out[1][...] = y, winner
-    return out
+    return delivered(y, out_y), delivered(winner, out_winner)
 
 
 def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
     """gx[..., m pieces + j] = gy[..., m] where j = winner[..., m], else 0; (..., C)."""
-    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype)
+    gx = contiguous_result((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype, out)
     _backward(np.ascontiguousarray(gy).reshape(-1), np.ascontiguousarray(winner).reshape(-1), pieces, gx.reshape(-1))
-    if out is None:
-        return gx
-    out[...] = gx
-    return out
+    return delivered(gx, out)
 
 
 @jit(parallel=True)
