@@ -116,7 +116,7 @@ def test_reference_of_tanh_by_complex_step():
     check_reference(np.tanh, lambda gy, x: backward(gy, np.tanh(x)), (x,))
 
 
-# ------------------------------------------------------------------------------------ maxout
+# ------------------------------------------------------------------------------------ ELU by ranges
 @numba.njit(fastmath=ELEMENTWISE)
 def elu_in_ranges(x, cuts, alpha, y):
     for i in range(cuts.size - 1):
@@ -147,6 +147,7 @@ def test_elu_by_ranges_is_elu(dtype, in_place):
         np.testing.assert_array_equal(got[[2, 998]], untouched)
 
 
+# ------------------------------------------------------------------------------------ maxout
 def test_maxout_takes_neighbouring_channels():
     x = np.array([[3.0, 1.0, 2.0, 5.0, 4.0, 6.0]])
     np.testing.assert_array_equal(tn.maxout(x, 2), [[3, 5, 6]])
