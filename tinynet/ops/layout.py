@@ -19,7 +19,7 @@ def rows_of(x: np.ndarray, width: int) -> tuple[np.ndarray, int]:
         return x.reshape(-1), width
     rows = x.reshape(-1, width)
     distance, step = rows.strides
-    if step != x.itemsize or distance < 0 or distance % x.itemsize:
+    if (width > 1 and step != x.itemsize) or distance < 0 or distance % x.itemsize:
         return np.ascontiguousarray(rows).reshape(-1), width
     pitch = distance // x.itemsize
     flat = np.lib.stride_tricks.as_strided(rows, ((len(rows) - 1) * pitch + width,), (x.itemsize,))
