@@ -30,17 +30,17 @@ def cases_of(op: str, large: bool = True) -> list:
 
 
 def cast(value, dtype):
-    """Float arrays in `dtype`, those in a list too; everything else as it is."""
-    if isinstance(value, list):
-        return [cast(v, dtype) for v in value]
+    """Float arrays in `dtype`, those in a list or tuple too; everything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(cast(v, dtype) for v in value)
     is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
     return value.astype(dtype) if is_float else value
 
 
 def spread(value):
     """The same numbers in memory that is not contiguous along any axis."""
-    if isinstance(value, list):
-        return [spread(v) for v in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(spread(v) for v in value)
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return value
     wide = np.zeros([2 * n for n in value.shape], value.dtype)

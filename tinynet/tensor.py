@@ -47,7 +47,8 @@ _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
 
 @contextlib.contextmanager
-def _recording(enabled: bool) -> Iterator[None]:
+def recording(enabled: bool) -> Iterator[None]:
+    """Inside `with`, operations are recorded, or they are not."""
     token = _grad_enabled.set(enabled)
     try:
         yield
@@ -57,7 +58,7 @@ def _recording(enabled: bool) -> Iterator[None]:
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
     """Inside `with no_grad():` nothing is recorded, so nothing is kept alive for a backward pass."""
-    return _recording(False)
+    return recording(False)
 
 
 def is_grad_enabled() -> bool:
@@ -427,7 +428,7 @@ def _propagate(
 
     order = _topological_order(root.node)
     gradients = {id(root.node): gradient}  # of nodes whose turn is still to come
-    with _recording(create_graph):
+    with recording(create_graph):
         while order:
             node = order.pop()
             g = gradients.pop(id(node), None)

@@ -9,12 +9,16 @@ import numpy as np
 
 from ...basic_ops import _axes, _kept, _one, expand_dims
 from ...kernels import array_module, kernel
-from ...tensor import Function
+from ...tensor import Function, Tensor
 from ..out import is_large
+from .joined import Joined
 
 
 def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """The arrays one behind the other along an existing axis; all other axes must agree (ValueError)."""
+    """The arrays one behind the other along an existing axis; all other axes must agree (ValueError).
+
+    Large Tensors joined along the last axis are copied only when their data are asked for: see `joined.py`.
+    """
     arrays = _same_kind("concat", arrays)
     first = arrays[0]
     (axis,) = _axes("concat", first, axis)
@@ -23,7 +27,8 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
             raise ValueError(
                 f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
             )
-    return Concat.apply(*arrays, axis=axis)
+    is_joined = axis == first.ndim - 1 and isinstance(first, Tensor) and is_large(first)
+    return Joined(Concat, tuple(arrays)) if is_joined else Concat.apply(*arrays, axis=axis)
 
 
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:

@@ -12,6 +12,8 @@
   tile of which the valid part is copied.
 * backward_weight exchanges the roles: rows of the block are (kx, ci), lanes are output channels, and the sum runs
   over the pixels. Each thread adds up its own bands; the threads' sums are added in a fixed order.
+* Zeros of the padding take part in the sums, which changes nothing unless they meet NaN or infinity in w or gy. Where
+  that may have happened, `rows` computes the call again: it leaves the padding out.
 
 float64 takes the same code with half as many lanes.
 """
@@ -22,6 +24,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from ..concat import cpu as concat
 from ..jit import jit
 from ..out import contiguous_result, delivered
 from ..simd import (
@@ -39,6 +42,7 @@ from ..simd import (
     tall_of_1,
     tall_of_2,
 )
+from . import rows as by_rows
 from .epilogue import Activation, activate
 from .geometry import Pair, output_size, phase
 
@@ -63,7 +67,7 @@ def forward(
 
 
 def convolve(
-    x: np.ndarray,
+    x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
     b: np.ndarray | None,
     activation: Activation,
@@ -75,8 +79,13 @@ def convolve(
     out: np.ndarray | None,
 ) -> np.ndarray:
     """`forward`, and then the activation, on each band of y while that is in the cache."""
+    x = concat.forward(*x, axis=3) if isinstance(x, tuple) else x
     size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
+    if not np.isfinite(w).all():
+        by_rows.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups, out=y)
+        activate(y.reshape(-1), 0, y.size, activation)
+        return delivered(y, out)
     w_grouped = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
     _correlate_into(y, x, w_grouped, b, activation, stride=stride, padding=padding, dilation=dilation)
     return delivered(y, out)
@@ -94,6 +103,9 @@ def backward_input(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if not np.isfinite(w).all():
+        return by_rows.backward_input(gy, w, input_size=input_size, **geometry, out=out)
     kh, kw, c_group, c_out = w.shape
     gx = contiguous_result((len(gy), *input_size, c_group * groups), gy.dtype, out)
     # Exchange the roles of input and output channels: (KH, KW, C_out / groups, groups, C_in / groups).
@@ -136,21 +148,24 @@ def backward_weight(
     kh, kw = kernel_size
     lanes, i_group, o_group = lanes_of(x.dtype), c_in // groups, c_out // groups
     blocks = Blocks(o_group, lanes)
+    gy_padded = gy
     if blocks.padded != o_group:  # channels that do not fill the vectors: fill up with zeros
-        full = np.zeros((n, oh, ow, groups, blocks.padded), gy.dtype)
-        full[..., :o_group] = gy.reshape(n, oh, ow, groups, o_group)
-        gy = full
+        gy_padded = np.zeros((n, oh, ow, groups, blocks.padded), gy.dtype)
+        gy_padded[..., :o_group] = gy.reshape(n, oh, ow, groups, o_group)
     threads = numba.get_num_threads()
     scratch_width = (ow - 1) * stride[1] + (kw - 1) * dilation[1] + 1
     band, scratch_rows = _band(oh, kh, stride[0], dilation[0], scratch_width * c_in * x.itemsize)
     sums = np.zeros((threads, kh * kw * i_group, groups, blocks.padded), x.dtype)
     if gy.size and x.size:
         _backward_weight(
-            _flat(x), (n, height, width, c_in), _flat(gy), (oh, ow), sums.reshape(threads, -1), kernel_size, stride,
-            padding, dilation, (groups, i_group, blocks.padded), blocks.width, lanes, band,
+            _flat(x), (n, height, width, c_in), _flat(gy_padded), (oh, ow), sums.reshape(threads, -1), kernel_size,
+            stride, padding, dilation, (groups, i_group, blocks.padded), blocks.width, lanes, band,
             np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
         )  # fmt: skip
     total = sums.sum(axis=0)[..., :o_group].reshape(kh, kw, i_group, c_out)
+    if not np.isfinite(total).all():
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return by_rows.backward_weight(x, gy, kernel_size=kernel_size, **geometry, out=out)
     return delivered(np.ascontiguousarray(total), out)
 
 

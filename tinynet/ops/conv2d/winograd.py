@@ -32,6 +32,7 @@ import numpy as np
 from numba import prange
 
 from ... import memory
+from ..concat import cpu as concat
 from ..jit import jit
 from ..out import contiguous_result, delivered
 from ..simd import (
@@ -127,7 +128,7 @@ def kernels(m: int) -> dict[str, Callable]:
             gx = contiguous_result((len(gy), *input_size, w.shape[2]), gy.dtype, out)
             # A correlation with the kernel turned by 180 degrees and the roles of its channels exchanged.
             turned_padding = (2 - padding[0], 2 - padding[1])
-            if _correlate_into(gx, gy, w, True, None, turned_padding, m, Activation.none(gy.dtype)):
+            if _correlate_into(gx, (gy,), w, True, None, turned_padding, m, Activation.none(gy.dtype)):
                 return delivered(gx, out)
         if pointwise.covers(w.shape[:2], w.shape[3], padding=padding, **geometry):
             return pointwise.backward_input(gy, w, out)
@@ -160,7 +161,7 @@ def kernels(m: int) -> dict[str, Callable]:
 
 def convolve(
     m: int,
-    x: np.ndarray,
+    x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
     b: np.ndarray | None,
     activation: Activation,
@@ -169,11 +170,18 @@ def convolve(
     out: np.ndarray | None,
     **geometry: Any,
 ) -> np.ndarray:
-    """`forward` with F(m x m, 3 x 3), and then the activation, on each part of y while that is in the cache."""
-    if _covers(x, w.shape, **geometry):
-        size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
-        y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
-        if _correlate_into(y, x, w, False, b, padding, m, activation):
+    """`forward` with F(m x m, 3 x 3), and then the activation, on each part of y while that is in the cache.
+
+    x: an array, or a tuple of arrays whose channels follow each other. Two of them are read in place, if the
+    channels of the first fill whole vectors.
+    """
+    if isinstance(x, tuple) and (len(x) != 2 or x[0].shape[3] % LANES):
+        x = concat.forward(*x, axis=3)
+    parts = x if isinstance(x, tuple) else (x,)
+    if _covers(parts[0], w.shape, **geometry):
+        size = output_size(parts[0].shape[1:3], (3, 3), (1, 1), padding, (1, 1))
+        y = contiguous_result((len(parts[0]), *size, w.shape[3]), w.dtype, out)
+        if _correlate_into(y, parts, w, False, b, padding, m, activation):
             return delivered(y, out)
     return blocked.convolve(x, w, b, activation, padding=padding, **geometry, out=out)
 
@@ -182,6 +190,10 @@ def _covers(x: np.ndarray, w_shape: tuple[int, ...], *, stride: Pair, dilation: 
     """Whether Winograd can compute this, and is the faster way: with few channels the transforms cost too much."""
     is_plain_3x3 = w_shape[:2] == (3, 3) and stride == dilation == (1, 1) and groups == 1
     return is_plain_3x3 and x.dtype == np.float32 and min(w_shape[2:]) >= LANES and x.size > 0
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1)
 
 
 class _Plan:
@@ -204,7 +216,7 @@ class _Plan:
 
 def _correlate_into(
     y: np.ndarray,
-    x: np.ndarray,
+    parts: tuple[np.ndarray, ...],
     w: np.ndarray,
     turned: bool,
     b: np.ndarray | None,
@@ -212,8 +224,12 @@ def _correlate_into(
     m: int,
     activation: Activation,
 ) -> bool:
-    """y = activation(correlation of x with w, + b); False where the result of the correlation is not finite."""
-    c_in, c_out = x.shape[3], y.shape[3]
+    """y = activation(correlation of x with w, + b); False where the result of the correlation is not finite.
+
+    parts: x, or two arrays whose channels make up x.
+    """
+    first, second = parts if len(parts) == 2 else (*parts, parts[0][..., :0])
+    c_in, c_out = first.shape[3] + second.shape[3], y.shape[3]
     plan = _Plan(m, y.shape, c_in, c_out)
     blocks = plan.blocks
     u = memory.empty(plan.positions * plan.ci_padded * blocks.padded, np.float32)
@@ -227,8 +243,8 @@ def _correlate_into(
     group = -(-group // rows) * rows
     finite = np.ones(plan.threads, np.bool_)
     _correlate(
-        m, np.ascontiguousarray(x).reshape(-1), x.shape, u, start, y.reshape(-1), y.shape, padding, plan.tiles, group,
-        blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded), plan.scratch(group, blocks.width),
+        m, _flat(first), first.shape, _flat(second), second.shape, u, start, y.reshape(-1), y.shape, padding,
+        plan.tiles, group, blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded), plan.scratch(group, blocks.width),
         finite, activation,
     )  # fmt: skip
     return bool(finite.all())
@@ -240,7 +256,7 @@ def _weight_gradient(m: int, x: np.ndarray, gy: np.ndarray, padding: Pair) -> np
     ci_padded, co_padded, group = plan.ci_padded, plan.blocks.padded, GRADIENT_GROUP
     gu = memory.empty((plan.threads, plan.positions * ci_padded * co_padded), np.float32)
     _accumulate(
-        m, np.ascontiguousarray(x).reshape(-1), x.shape, np.ascontiguousarray(gy).reshape(-1), gy.shape, padding,
+        m, _flat(x), x.shape, _flat(gy), gy.shape, padding,
         plan.tiles, group, plan.blocks.width, plan.scratch(group, ci_padded), plan.scratch(group, co_padded), gu,
     )  # fmt: skip
     gw = memory.empty((3, 3, ci_padded, co_padded), np.float32)
@@ -306,19 +322,21 @@ def _copy_window(x, size, image, top, left, n, channel, valid, window):
 
 
 @jit
-def _transform_inputs(m, x, size, first, count, tiles, padding, v, group, window):
-    """V = B^t x B of tiles first .. first + count - 1, as v[position, block of input channels, tile, lane]."""
+def _transform_inputs(m, x, size, first, count, tiles, padding, v, first_block, position, group, window):
+    """V = B^t x B of tiles first .. first + count - 1, as v[position, block of input channels, tile, lane].
+
+    The blocks of channels of x are those from number first_block on.
+    """
     n = m + 2
     _, height, width, channels = size
     blocks = (channels + LANES - 1) // LANES
-    position = (blocks * group + 1) * LANES
     for c in range(blocks):
         valid = min(LANES, channels - c * LANES)
         strip, tx = divmod(first, tiles[1])
         image, ty = divmod(strip, tiles[0])
         for t in range(count):
             iy, ix = ty * m - padding[0], tx * m - padding[1]
-            v0 = (c * group + t) * LANES
+            v0 = ((first_block + c) * group + t) * LANES
             if iy >= 0 and ix >= 0 and iy + n <= height and ix + n <= width and valid == LANES:
                 x0 = ((image * height + iy) * width + ix) * channels + c * LANES
                 if m == 2:
@@ -438,21 +456,22 @@ def _multiply(v, v0, u, u0, start, start0, products, m0, count, group, channel_b
 
 @jit(parallel=True)
 def _correlate(
-    m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, vs, products, finite, activation
+    m, x, x_size, x2, x2_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, vs, products, finite,
+    activation,
 ):  # fmt: skip
     threads = len(vs)
     strips = y_size[0] * tiles[0]  # rows of tiles, of all images: what a strip writes lies together in memory
     for thread in prange(threads):
         finite[thread] = _correlate_strips(
-            thread * strips // threads, (thread + 1) * strips // threads, m, x, x_size, u, bias, y, y_size, padding,
-            tiles, group, block, channel_blocks, vs[thread], products[thread], activation,
+            thread * strips // threads, (thread + 1) * strips // threads, m, x, x_size, x2, x2_size, u, bias, y, y_size,
+            padding, tiles, group, block, channel_blocks, vs[thread], products[thread], activation,
         )  # fmt: skip
 
 
 @jit
 def _correlate_strips(
-    first_strip, last_strip, m, x, x_size, u, bias, y, y_size, padding, tiles, group, block, channel_blocks, v,
-    products, activation,
+    first_strip, last_strip, m, x, x_size, x2, x2_size, u, bias, y, y_size, padding, tiles, group, block,
+    channel_blocks, v, products, activation,
 ):  # fmt: skip
     """What one thread does; whether the results of the correlation are finite."""
     n = m + 2
@@ -468,7 +487,9 @@ def _correlate_strips(
         end = min(strip + strips_at_once, last_strip)
         for first in range(strip * tiles[1], end * tiles[1], group):
             count = min(group, end * tiles[1] - first)
-            _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+            _transform_inputs(m, x, x_size, first, count, tiles, padding, v, 0, v_position, group, window)
+            blocks = (x_size[3] + LANES - 1) // LANES
+            _transform_inputs(m, x2, x2_size, first, count, tiles, padding, v, blocks, v_position, group, window)
             for channel in range(0, c_out, block):
                 for s in range(n * n):
                     u0 = s * u_position + channel * channel_blocks * LANES
@@ -530,7 +551,7 @@ def _accumulate_tiles(
     gu[:] = 0
     for first in range(first_tile, last_tile, group):
         count = min(group, last_tile - first)
-        _transform_inputs(m, x, x_size, first, count, tiles, padding, v, group, window)
+        _transform_inputs(m, x, x_size, first, count, tiles, padding, v, 0, v_position, group, window)
         _transform_gradients(m, gy, gy_size, first, count, tiles, z, group, block, window)
         for s in range(n * n):
             for c in range(channel_blocks):

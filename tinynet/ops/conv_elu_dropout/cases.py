@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..case import Case
+from ..concat.joined import Joined
+from ..concat.op import Concat
 from ..conv2d.geometry import output_size
 from . import reference
 from .op import conv_elu_dropout
@@ -26,7 +28,24 @@ LARGE_GEOMETRIES = [
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
-    return [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    plain = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    channels = [(2, 1), *([(16, 16), (16, 5), (7, 16), (16, 8, 16)] if large else [])]
+    return plain + [_case_of_parts(rng, each) for each in channels]
+
+
+def _case_of_parts(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
+    """The same with the channels of x in several arrays, as concat leaves them."""
+    c_out = 3 if sum(channels) < 16 else 16
+    whole = _case(rng, "", (2, 5, 6, sum(channels)), (3, 3, sum(channels), c_out), (1, 1), (1, 1), (1, 1), 1, 0.2)
+    (x, w, b), parameters = whole.calls["forward"]
+    parts = tuple(np.split(x, np.cumsum(channels)[:-1], axis=3))
+
+    def function(*inputs):
+        *parts, w, b = inputs
+        return conv_elu_dropout(Joined(Concat, tuple(parts)), w, b, **parameters)
+
+    calls = {"forward": ((parts, w, b), parameters)}
+    return Case(f"x in parts of {channels} channels", calls, function, (*parts, w, b), whole.terms)
 
 
 def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups, p) -> Case:

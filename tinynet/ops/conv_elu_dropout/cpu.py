@@ -24,7 +24,7 @@ def _forward(convolve: Callable) -> Callable:
     """`forward` by a function convolve(x, w, b, activation, **geometry, out=...)."""
 
     def forward(
-        x: np.ndarray,
+        x: np.ndarray | tuple[np.ndarray, ...],
         w: np.ndarray,
         b: np.ndarray | None = None,
         *,
@@ -39,8 +39,8 @@ def _forward(convolve: Callable) -> Callable:
         step: int = 0,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """y = dropout(elu(conv2d(x, w, b))); with p = 0 there is no dropout."""
-        activation = Activation.of(x.dtype, alpha, p, seed, stream, step)
+        """y = dropout(elu(conv2d(x, w, b))); with p = 0 there is no dropout. x may be a tuple of channels."""
+        activation = Activation.of(w.dtype, alpha, p, seed, stream, step)
         geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         return convolve(x, w, b, activation, **geometry, out=out)
 

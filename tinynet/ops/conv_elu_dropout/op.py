@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ...basic_ops import where
 from ...kernels import backend, has_overrides, implementation_in_use, implementations, kernel, use_kernels
 from ...tensor import Function, Tensor
+from ..concat.joined import Joined
+from ..concat.op import concat
 from ..conv2d.op import BackwardBias, BackwardInput, BackwardWeight, check
 from ..dropout.op import Dropout
 
@@ -39,32 +43,43 @@ def conv_elu_dropout(
 ) -> Tensor:
     """dropout(elu(conv2d(x, w, b))) in one pass over memory; with p = 0 without the dropout.
 
-    Arguments, result and errors are those of the three operations; see there.
+    Arguments, result and errors are those of the three operations; see there. Where x is a concatenation that has
+    not been copied together yet, it is not: the convolution reads the parts.
     """
     check(x, w, b, stride, padding, dilation, groups)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     mask = {"p": p, "seed": seed, "stream": stream, "step": step}
-    return ConvEluDropout.apply(x, w, b, geometry=geometry, alpha=alpha, mask=mask)
+    parts = (x.parts if groups == 1 else None) or (x,) if isinstance(x, Joined) else (x,)
+    return ConvEluDropout.apply(w, b, *parts, geometry=geometry, alpha=alpha, mask=mask)
 
 
 class ConvEluDropout(Function):
-    """y = dropout(elu(conv2d(x, w, b)))."""
+    """y = dropout(elu(conv2d(x, w, b))), where the channels of x may lie in several arrays."""
 
-    def forward(self, x, w, b, *, geometry, alpha, mask):
+    def forward(self, w, b, *parts, geometry, alpha, mask):
         self.geometry, self.alpha, self.mask = geometry, alpha, mask
+        x = parts[0] if len(parts) == 1 else parts
         with use_kernels("conv_elu_dropout", implementation_in_use("conv2d")):
             y = kernel("conv_elu_dropout", "forward")(x, w, b, **geometry, alpha=alpha, **mask)
-        self.save(x, w, y)
+        self.save(w, y, *parts)
         return y
 
     def backward(self, gy):
-        x, w, y = self.saved
-        needs_x, needs_w, needs_b = self.needs_grad
+        w, y, *parts = self.saved
+        needs_w, needs_b, *needs_parts = self.needs_grad
         gz = self.gradient_of_convolution(gy, y)
-        gx = BackwardInput.apply(gz, w, input_size=x.shape[1:3], **self.geometry) if needs_x else None
-        gw = BackwardWeight.apply(x, gz, kernel_size=w.shape[:2], **self.geometry) if needs_w else None
         gb = BackwardBias.apply(gz) if needs_b else None
-        return gx, gw, gb
+        gw = None
+        if needs_w:
+            gws = [BackwardWeight.apply(x, gz, kernel_size=w.shape[:2], **self.geometry) for x in parts]
+            gw = gws[0] if len(gws) == 1 else concat(gws, axis=2)
+        if not any(needs_parts):
+            return gw, gb, *(None for _ in parts)
+        gx = BackwardInput.apply(gz, w, input_size=parts[0].shape[1:3], **self.geometry)
+        if len(parts) == 1:
+            return gw, gb, gx
+        ends = itertools.accumulate(x.shape[3] for x in parts)
+        return gw, gb, *(gx[..., end - x.shape[3] : end] for x, end in zip(parts, ends))
 
     def gradient_of_convolution(self, gy, y):
         """gz of gy and y, back through dropout and ELU."""

@@ -11,7 +11,7 @@ from ..elu import reference as elu
 
 
 def forward(
-    x: np.ndarray,
+    x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
@@ -26,7 +26,11 @@ def forward(
     step: int = 0,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """y = dropout(elu(conv2d(x, w, b))); with p = 0 there is no dropout."""
+    """y = dropout(elu(conv2d(x, w, b))); with p = 0 there is no dropout.
+
+    x: (N, H, W, C_in), or a tuple of arrays with the channels of x one behind the other.
+    """
+    x = np.concatenate(x, axis=3) if isinstance(x, tuple) else x
     z = conv2d.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return dropout.forward(elu.forward(z, alpha=alpha), p=p, seed=seed, stream=stream, step=step, out=out)
 
