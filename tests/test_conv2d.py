@@ -20,8 +20,27 @@ from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.gradcheck import GradientError, gradcheck
-from tinynet.ops.conv2d import blocked, cpu, naive, reference
+from tinynet.kernels import implementation_kernel, implementations
+from tinynet.ops.conv2d import blocked, cpu, reference, winograd
 from tinynet.ops.conv2d.geometry import output_size
+
+LADDER = implementations("conv2d", "cpu")
+KERNELS = "forward", "backward_input", "backward_weight"  # those that an implementation has of its own
+
+
+def run(implementation, name, arrays, parameters, shape):
+    """Kernel `name` of an implementation, on `arrays`, into an array that was poisoned before."""
+    kernel = implementation_kernel("conv2d", name, "cpu", implementation)
+    poison = np.full(shape, np.nan, arrays[0].dtype)
+    assert kernel(*arrays, out=poison, **parameters) is poison
+    return poison
+
+
+def calls_of(x, w, b, gy, parameters):
+    """(kernel, its arrays, its parameters) of one convolution."""
+    yield "forward", (x, w, b), parameters
+    yield "backward_input", (gy, w), {"input_size": x.shape[1:3], **parameters}
+    yield "backward_weight", (x, gy), {"kernel_size": w.shape[:2], **parameters}
 
 
 # ------------------------------------------------------------------------------------- SciPy
@@ -42,7 +61,7 @@ def scipy_conv2d(x, w, b, *, stride, padding, dilation, groups):
 
 
 @st.composite
-def geometries(draw):
+def geometries(draw, dtype=np.float64):
     """(x, w, b, gy, parameters): every kind of small size, the kernel fitting into the padded image; any memory layout.
 
     Batches of none, images of no or one pixel, and output channels around the eight float64 of a vector are among them.
@@ -51,20 +70,44 @@ def geometries(draw):
     def pair(low, high):
         return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
 
-    stride, dilation, padding, kernel = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 4)
+    stride, dilation, padding, kernel = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 7)
     size = tuple(
         draw(st.integers(max(0, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 6))
         for k, d, p in zip(kernel, dilation, padding)
     )
     groups, i_group, n = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
     o_group = draw(st.sampled_from([1, 2, 3, 9, 17]))
-    layout = draw(st.sampled_from([np.array, np.asfortranarray, spread]))
+    parameters = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return draw(arrays_of(dtype, n, size, kernel, groups * i_group, groups * o_group, parameters))
+
+
+@st.composite
+def arrays_of(draw, dtype, n, size, kernel, c_in, c_out, parameters):
+    layout = draw(st.sampled_from([np.array, np.asfortranarray, spread, middle_channels]))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    x = rng.standard_normal((n, *size, groups * i_group))
-    w = rng.standard_normal((*kernel, i_group, groups * o_group))
-    b = rng.standard_normal(groups * o_group)
-    gy = rng.standard_normal((n, *output_size(size, kernel, stride, padding, dilation), groups * o_group))
-    return *map(layout, (x, w, b, gy)), {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry = {name: value for name, value in parameters.items() if name != "groups"}
+    x = rng.standard_normal((n, *size, c_in))
+    w = rng.standard_normal((*kernel, c_in // parameters["groups"], c_out))
+    b = rng.standard_normal(c_out)
+    gy = rng.standard_normal((n, *output_size(size, kernel, **geometry), c_out))
+    return *(layout(a.astype(dtype)) for a in (x, w, b, gy)), parameters
+
+
+def middle_channels(array):
+    """The same numbers as a part of the channels of a wider array, which is what the backward of concat hands on."""
+    wide = np.full((*array.shape[:-1], array.shape[-1] + 5), np.nan, array.dtype)
+    wide[..., 2:-3] = array
+    return wide[..., 2:-3]
+
+
+@st.composite
+def geometries_of_winograd(draw, dtype):
+    """What F(2x2, 3x3) and F(4x4, 3x3) cover: 3x3 kernels; tiles that end beyond the border; channel tails."""
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = tuple(draw(st.integers(max(1, 3 - 2 * p), 13)) for p in padding)
+    n, c_in, c_out = draw(st.integers(0, 2)), draw(st.sampled_from([16, 17, 40])), draw(st.sampled_from([16, 31, 48]))
+    parameters = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+    return draw(arrays_of(dtype, n, size, (3, 3), c_in, c_out, parameters))
 
 
 @settings(deadline=None, max_examples=30)
@@ -104,29 +147,137 @@ def test_float64_is_not_computed_in_float32():
     assert np.ptp(y) > 1e-10  # float32 sees equal ones
 
 
+# ------------------------------------------------------------------------------------- the rungs of the ladder
+@pytest.mark.parametrize("implementation", LADDER)
+@settings(deadline=None, max_examples=15)
+@given(given_=st.sampled_from([np.float32, np.float64]).flatmap(lambda d: geometries(d) | geometries_of_winograd(d)))
+def test_every_rung_agrees_on_any_geometry(implementation, given_):
+    *arrays, parameters = given_
+    for name, inputs, options in calls_of(*arrays, parameters):
+        dtype = inputs[0].dtype
+        want = getattr(reference, name)(*(a.astype(np.float64) for a in inputs), **options)
+        got = run(implementation, name, inputs, options, want.shape)
+        assert implementation_kernel("conv2d", name, "cpu", implementation)(*inputs, **options).dtype == dtype
+        tolerance = 1e-4 if implementation == "fast" and dtype == np.float32 else 100 * np.finfo(dtype).eps
+        scale = np.max(np.abs(want), initial=1.0)
+        np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=tolerance, err_msg=name)
+
+
+# Pixels on a side, input and output channels. The first has the longest sums over pixels, the last over channels.
+UNET_SHAPES = [(256, 16, 16), (128, 3, 16), (32, 64, 64), (16, 256, 128), (8, 256, 256)]
+
+
+@pytest.fixture(scope="module")
+def unet_calls():
+    """(kernel, arrays in float32, parameters, result in float64) of 3x3 convolutions as in a U-Net."""
+    rng = np.random.default_rng(6)
+    calls = []
+    for size, c_in, c_out in UNET_SHAPES:
+        shapes = (1, size, size, c_in), (3, 3, c_in, c_out), (c_out,), (1, size, size, c_out)
+        arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+        for name, inputs, options in calls_of(*arrays, {"padding": (1, 1)}):
+            want = getattr(reference, name)(*(a.astype(np.float64) for a in inputs), **options)
+            calls.append((name, inputs, options, want))
+    return calls
+
+
+def relative_error(got, want):
+    """The largest error, relative to the largest value."""
+    return np.max(np.abs(got - want)) / np.max(np.abs(want))
+
+
+@pytest.mark.parametrize("implementation", LADDER)
+def test_accuracy_in_float32_at_the_shapes_of_a_unet(implementation, unet_calls):
+    """The policy: within 5e-6 of float64, relative to the largest value. F(4x4, 3x3) cannot; it is not the default."""
+    limit = 5e-5 if implementation == "fast" else 5e-6
+    assert LADDER[0] != "fast"
+    for name, inputs, options, want in unet_calls:
+        error = relative_error(run(implementation, name, inputs, options, want.shape), want)
+        assert error <= limit, f"{name} of {inputs[0].shape}, {inputs[1].shape}: {error:.1e}"
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_winograd_is_what_runs_where_it_is_asked_for(name, unet_calls):
+    """Each rung rounds in its own way: equal bits would mean that the rung below had done the work."""
+    _, inputs, options, want = next(c for c in unet_calls if c[0] == name and c[1][1].shape[3] == 64)
+    direct, f2, f4 = (run(rung, name, inputs, options, want.shape) for rung in ("blocked", "winograd2", "fast"))
+    assert not np.array_equal(f2, direct)
+    assert relative_error(f4, want) > 3 * relative_error(f2, want)
+
+
+# ------------------------------------------------------------------------------------- Winograd's matrices
+MATRICES = {
+    "F(2, 3)": (winograd.BT2, winograd.G2, winograd.AT2),
+    "F(4, 3)": (winograd.BT4, winograd.G4, winograd.AT4),
+}
+
+
+def is_a_filtering_algorithm(bt, g, at) -> bool:
+    """Whether at [ (g w) * (bt d) ] is the correlation of any d with any w: the sum over points is 1 if i = o + k."""
+    products = np.einsum("so,sk,si->oki", at.T, g, bt)
+    outputs, taps, inputs = np.indices(products.shape)
+    return np.allclose(products, inputs == outputs + taps, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_winograds_matrices_compute_a_correlation(name):
+    bt, g, at = MATRICES[name]
+    assert g.shape[1] == 3
+    assert bt.shape == (at.shape[1],) * 2 == (at.shape[0] + 2,) * 2
+    assert is_a_filtering_algorithm(bt, g, at)
+    for matrix in (bt, g, at):  # and no entry is idle: with any one changed it is another operation
+        for index in np.ndindex(matrix.shape):
+            changed = matrix.copy()
+            changed[index] += 0.5
+            assert not is_a_filtering_algorithm(*(changed if m is matrix else m for m in (bt, g, at)))
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_formulas_of_a_tile_in_two_dimensions(name):
+    """y and gw of one tile as derivation.md has them, beside SciPy."""
+    bt, g, at = MATRICES[name]
+    rng = np.random.default_rng(8)
+    d, w, gy = (rng.standard_normal((k, k)) for k in (len(bt), 3, len(at)))
+    y = at @ ((g @ w @ g.T) * (bt @ d @ bt.T)) @ at.T
+    np.testing.assert_allclose(y, correlate(d, w, mode="valid"), rtol=0, atol=1e-13)
+    gw = g.T @ ((bt @ d @ bt.T) * (at.T @ gy @ at)) @ g
+    np.testing.assert_allclose(gw, correlate(d, gy, mode="valid"), rtol=0, atol=1e-13)
+
+
 # ------------------------------------------------------------------------------------- special values
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("implementation", [blocked, naive])
-def test_what_is_not_finite_reaches_exactly_the_outputs_that_read_it(bad, implementation):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [(5, 18), (17, 33)], ids=["few channels", "as many as Winograd takes"])
+@pytest.mark.parametrize("implementation", LADDER)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_what_is_not_finite_reaches_what_reads_it_and_nothing_else(implementation, channels, bad):
     rng = np.random.default_rng(2)
-    x, w = rng.standard_normal((2, 7, 21, 5)), rng.standard_normal((3, 3, 5, 18))
-    x[1, 6, 20, 4] = x[0, 2, 3, 0] = bad
-    wants = np.isfinite(reference.forward(x, w, padding=(1, 1)))
-    assert np.count_nonzero(~wants) == (9 + 4) * 18
-    np.testing.assert_array_equal(np.isfinite(implementation.forward(x, w, padding=(1, 1))), wants)
-    gy = rng.standard_normal((2, 7, 21, 18))
-    gy[1, 0, 0, 7] = bad
-    wants = np.isfinite(reference.backward_input(gy, w, input_size=(7, 21), padding=(1, 1)))
-    np.testing.assert_array_equal(np.isfinite(cpu.backward_input(gy, w, input_size=(7, 21), padding=(1, 1))), wants)
+    c_in, c_out = channels
+    shapes = (2, 7, 21, c_in), (3, 3, c_in, c_out), (c_out,), (2, 7, 21, c_out)
+    x, w, b, gy = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    for poisoned in ([(x, (1, 6, 20, 4)), (x, (0, 2, 3, 0))], [(gy, (1, 0, 0, 7))], [(w, (0, 2, 1, 3))]):
+        kept = [array[index] for array, index in poisoned]
+        for array, index in poisoned:
+            array[index] = bad
+        for name, inputs, options in calls_of(x, w, b, gy, {"padding": (1, 1)}):
+            want = getattr(reference, name)(*inputs, **options)
+            got = run(implementation, name, inputs, options, want.shape)
+            finite = np.isfinite(want)
+            assert finite.any()  # a border is left: not everything reads what was poisoned
+            np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=name)
+            np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=1e-3, err_msg=name)
+        for (array, index), value in zip(poisoned, kept):
+            array[index] = value
 
 
 # ------------------------------------------------------------------------------------- bands, threads, buffers
-def assert_all_cases_agree(dtype, what):
+def assert_all_cases_agree(dtype, what, ladder=(LADDER[0],)):
     for case in cases_of("conv2d"):
         for name, (arrays, parameters) in case.calls.items():
             want = getattr(reference, name)(*arrays, **parameters)
-            got = getattr(cpu, name)(*(a.astype(dtype) for a in arrays), **parameters)
-            assert_close(got, want, dtype, case.terms, f"{name}, {case.label}, {what}")
+            for implementation in ladder:
+                kernel = implementation_kernel("conv2d", name, "cpu", implementation)
+                got = kernel(*(a.astype(dtype) for a in arrays), **parameters)
+                assert_close(got, want, dtype, case.terms, f"{implementation}, {name}, {case.label}, {what}")
 
 
 @pytest.mark.parametrize("band_bytes", [1, 3000])
@@ -147,10 +298,10 @@ def test_any_number_of_threads_gives_the_same(monkeypatch, threads):
 def test_no_memory_is_read_before_it_is_written(monkeypatch):
     """Every buffer starts as NaN instead of whatever was there."""
     for dtype in (np.float32, np.float64):
-        assert_all_cases_agree(dtype, "to have all compiled")
+        assert_all_cases_agree(dtype, "to have all compiled", LADDER)
     monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
     for dtype in (np.float32, np.float64):
-        assert_all_cases_agree(dtype, "poisoned buffers")
+        assert_all_cases_agree(dtype, "poisoned buffers", LADDER)
 
 
 def test_the_sum_over_many_pixels_for_the_bias():
