@@ -27,7 +27,7 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
             raise ValueError(
                 f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
             )
-    is_joined = axis == first.ndim - 1 and isinstance(first, Tensor) and is_large(first)
+    is_joined = axis == first.ndim - 1 and isinstance(first, Tensor) and is_large(first.data)
     return Joined(Concat, tuple(arrays)) if is_joined else Concat.apply(*arrays, axis=axis)
 
 

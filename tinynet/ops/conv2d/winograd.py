@@ -244,8 +244,8 @@ def _correlate_into(
     finite = np.ones(plan.threads, np.bool_)
     _correlate(
         m, _flat(first), first.shape, _flat(second), second.shape, u, start, y.reshape(-1), y.shape, padding,
-        plan.tiles, group, blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded), plan.scratch(group, blocks.width),
-        finite, activation,
+        plan.tiles, group, blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded),
+        plan.scratch(group, blocks.width), finite, activation,
     )  # fmt: skip
     return bool(finite.all())
 
