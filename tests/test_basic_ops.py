@@ -380,6 +380,29 @@ def test_repeated_indices_add_up():
     np.testing.assert_array_equal(g, [2, 0, 1])
 
 
+def test_a_slice_of_everything_passes_the_gradient_on_without_a_copy():
+    x = Tensor(np.ones((2, 3, 4)), requires_grad=True)
+    g = np.arange(24.0).reshape(2, 3, 4)
+    for index in (np.s_[:, :3, :4], np.s_[...], np.s_[:], np.s_[0:2, ..., -4:9], np.s_[::1]):
+        assert x[index].creator.backward(g) is g
+    # The same shape, and of equal values even the same strides, but not the same places.
+    equal = np.broadcast_to(np.float64(3), (2, 3, 4))
+    for index in (np.s_[::-1], np.s_[:, ::-1], np.s_[..., [3, 2, 1, 0]], np.s_[[1, 0]], np.s_[..., np.arange(4) < 4]):
+        for array in (x.data, equal):
+            gx = Tensor(array, requires_grad=True)[index].creator.backward(g)
+            expected = np.zeros((2, 3, 4))
+            expected[index] = g
+            np.testing.assert_array_equal(gx, expected)
+
+
+def test_no_padding_is_no_operation():
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    assert tn.pad(x, ((0, 0), (0, 0))) is x
+    assert tn.pad(x, ((0, 0), (0, 1)), 5.0).numpy().tolist() == [[1, 1, 1, 5]] * 2
+    number = Tensor(np.array(1.0))
+    assert tn.pad(number, ()) is number
+
+
 def test_an_index_array_changed_after_the_forward_pass_does_no_harm():
     x = Tensor(np.arange(3.0), requires_grad=True)
     index = np.array([0, 0])
