@@ -1,11 +1,16 @@
-"""The register block by itself: its sum, its lanes, and the arrays it refuses. conv2d's tests use all its shapes."""
+"""The explicit vectors by themselves: the register block, the tile transform, and the widths of other machines."""
+
+import os
+import subprocess
+import sys
 
 import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from tinynet.ops.simd import block_4x2, lanes_of
+from tinynet.ops.conv2d.winograd import AT2, BT2, BT4, G4
+from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform
 
 
 @numba.njit
@@ -14,14 +19,15 @@ def call(a, b, start, c, lanes, accumulate):
     block_4x2(a, 0, 1, 4, 12, b, 0, 2 * lanes, 6 * lanes, 3, 2, start, 0, c, 0, 2 * lanes, accumulate)
 
 
-@pytest.mark.parametrize(("dtype", "lanes"), [(np.float32, 16), (np.float64, 8)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("accumulate", [0, 1])
-def test_a_block_is_the_sum_it_says(dtype, lanes, accumulate):
+def test_a_block_is_the_sum_it_says(dtype, accumulate):
     rng = np.random.default_rng(0)
+    lanes = lanes_of(dtype)
+    assert lanes == VECTOR_BYTES // np.dtype(dtype).itemsize
     shapes = (2, 3, 4), (2, 3, 2 * lanes), (2 * lanes,), (4, 2 * lanes)
     a, b, start, c = (rng.integers(-5, 6, shape).astype(dtype) for shape in shapes)  # sums of these are exact
     want = start + np.einsum("okr,okj->rj", a, b) + accumulate * c
-    assert lanes_of(dtype) == lanes
     call(a.reshape(-1), b.reshape(-1), start, c.reshape(-1), lanes, accumulate)
     np.testing.assert_array_equal(c, want)
 
@@ -31,3 +37,61 @@ def test_arrays_of_different_dtypes_are_refused(odd):
     arrays = [np.zeros(200, np.float64 if i == odd else np.float32) for i in range(4)]
     with pytest.raises(TypingError, match="a, b, start and c must have one float dtype"):
         call(*arrays, 16, 0)
+
+
+@pytest.mark.parametrize("matrix", [BT2, AT2, AT2.T, BT4, G4], ids=["BT2", "AT2", "A2", "BT4", "G4"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tile_transform_is_the_two_matrix_products(matrix, dtype):
+    transform = tile_transform(matrix)
+
+    @numba.njit
+    def transformed(d, d_row, d_column, t, t_row, t_column):
+        transform(d, 3, d_row, d_column, t, 5, t_row, t_column)
+
+    k, n = matrix.shape
+    lanes = lanes_of(dtype)
+    d = np.random.default_rng(1).standard_normal((n, n + 2, 2, lanes)).astype(dtype)  # gaps between the vectors
+    t = np.full(5 + (k + 1) * (k + 3) * lanes, np.nan, dtype)
+    flat = np.concatenate([np.zeros(3, dtype), d.reshape(-1)])
+    transformed(flat, (n + 2) * 2 * lanes, 2 * lanes, t, (k + 3) * lanes, lanes)
+    got = t[5:].reshape(k + 1, k + 3, lanes)
+    want = np.einsum("ai,bj,ijl->abl", matrix, matrix, d[:, :n, 0].astype(np.float64))
+    np.testing.assert_allclose(got[:k, :k], want, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(want).max())
+    assert np.isnan(got[k]).all() and np.isnan(got[:, k:]).all()
+
+
+def python(code: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+# What Numba is told of another machine. Without the features it would take those of this one.
+MACHINES = {
+    "AVX-512": {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""},
+    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
+    "neither": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},
+}
+
+
+@pytest.mark.parametrize(("machine", "register_bytes", "default"), [
+    ("AVX-512", 64, "winograd2"), ("AVX2", 32, "winograd2"), ("neither", 0, "rows"),
+])  # fmt: skip
+def test_the_width_and_the_default_are_chosen_by_the_machine(machine, register_bytes, default):
+    code = """
+from tinynet.kernels import implementations
+from tinynet.ops.simd import REGISTER_BYTES
+print(REGISTER_BYTES, implementations("conv2d", "cpu")[0])
+"""
+    assert python(code, **MACHINES[machine]) == f"{register_bytes} {default}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["AVX2", "neither"])
+def test_all_rooms_are_right_on_another_machine(machine):
+    """The table of all kernels, and a step of the U-Net, compiled for a machine that this one can stand in for."""
+    tests = ["tests/test_ops.py", "tests/test_fusion.py", "-k", "agrees_with_the_reference or fusion", "-q", "-x"]
+    code = f"import pytest, sys; sys.exit(pytest.main({[*tests, '-p', 'no:cacheprovider']}))"
+    assert " passed" in python(code, **MACHINES[machine])
