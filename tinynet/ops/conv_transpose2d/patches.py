@@ -26,6 +26,7 @@ from ..jit import jit
 from ..layout import rows_of
 from ..out import contiguous_result, delivered
 from ..simd import (
+    REGISTER_BYTES,
     ROWS_OF_1,
     ROWS_OF_2,
     TALL_OF_1,
@@ -49,10 +50,11 @@ def covers(large: Pair, small: Pair, lanes_of_result: int, dtype: np.dtype, kern
     """Whether these functions can compute it: patches that neither overlap nor leave gaps, and one full vector.
 
     large, small: the sizes (height, width) of y and x. lanes_of_result: how many neighbouring numbers there are in a
-    row of the matrix that is computed.
+    row of the matrix that is computed. Where the processor has no vectors to cut blocks for, the general way is faster.
     """
-    return (
-        kernel_size == geometry["stride"]
+    return bool(
+        REGISTER_BYTES
+        and kernel_size == geometry["stride"]
         and geometry["padding"] == (0, 0)
         and geometry["dilation"] == (1, 1)
         and geometry["groups"] == 1
