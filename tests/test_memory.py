@@ -296,6 +296,8 @@ def test_the_error_names_the_operation(monkeypatch):
         tn.conv2d(x, w)
     with pytest.raises(MemoryError, match=r"^conv2d: no memory for a result of shape \(1, 4, 4, 2\) float32: 12.3 GB$"):
         loss.backward()
+    with pytest.raises(MemoryError, match=r"^max_pool2d: no memory for a result of shape \(1, 2, 2, 2\)"):
+        tn.max_pool2d(x)
     monkeypatch.undo()
     with pytest.raises(MemoryError, match=r"^mul: .*\(1048576, 4096, 1024\)"):
         tn.tensor(huge(1 << 20, 1 << 12, 1 << 10)) * 2

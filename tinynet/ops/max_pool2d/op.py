@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...kernels import kernel
+from ...memory import named_error
 from ...tensor import Function, Tensor
 from ..checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair, output_size
@@ -40,7 +41,10 @@ def max_pool2d(
         raise ValueError(f"max_pool2d: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
 
     array = x.data if isinstance(x, Tensor) else x
-    maxima, indices = kernel("max_pool2d", "forward")(array, size=size, stride=stride, padding=padding)
+    try:
+        maxima, indices = kernel("max_pool2d", "forward")(array, size=size, stride=stride, padding=padding)
+    except MemoryError as error:  # outside of a Function, which would name the operation
+        raise named_error("max_pool2d", error) from None
     # Windows that do not overlap, the first in the corner: each maximum lies in a cell of its own.
     apart = padding == (0, 0) and size[0] <= stride[0] and size[1] <= stride[1]
     y = MaxPool2d.apply(x, maxima=maxima, indices=indices, cell=stride if apart else None)
