@@ -21,8 +21,9 @@ lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/core.stamp  ## a training step of the U-Net beside a textbook one (and PyTorch, where it is installed)
-	$(BIN)/python -m tests.bench_unet_step
+bench: .venv/bench.stamp  ## a training step of the U-Net beside PyTorch, Keras and textbook NumPy (installs them)
+	$(BIN)/python -m tinynet bench unet --against torch,torch-tuned,keras,textbook --json out/bench.json \
+		--chart out/bench.png
 
 clean:
 	rm -rf .venv out build dist *.egg-info
@@ -34,4 +35,8 @@ clean:
 
 .venv/test.stamp: .venv/core.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+.venv/bench.stamp: .venv/core.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	touch $@

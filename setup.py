@@ -1,8 +1,10 @@
 """Metadata of the package; the build system and tool settings are in pyproject.toml."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 VERSION = "0.1.0"
 
@@ -24,8 +26,28 @@ EXTRAS = {
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
     "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
     # Outside implementations to compare with; large, so never pulled in by the tests.
-    "bench": ["torch", "scikit-learn"],
+    "bench": [
+        "torch",
+        "keras>=3",
+        "tensorflow-cpu; sys_platform != 'darwin'",
+        "tensorflow; sys_platform == 'darwin'",
+        "scikit-learn",
+    ],
 }
+
+
+class BuildWithExamples(build_py):
+    """Puts a copy of examples/ into the package: the benchmark runs the U-Net that stands there.
+
+    An editable installation needs none, it finds the folder beside `tinynet/`.
+    """
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree("examples", Path(self.build_lib, "tinynet", "examples"), ignore=ignored, dirs_exist_ok=True)
+
 
 setup(
     name="tinynet",
@@ -34,6 +56,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tinynet", "tinynet.*"]),
     package_data={"tinynet": ["**/*.cu", "**/*.cuh", "**/*.md", "**/*.csv", "weights/*"]},
     python_requires=">=3.10",

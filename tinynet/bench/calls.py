@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from .. import kernels, nn
 from .peers.tinynet_unet import new_net, train_step
-from .processes import serve, timed
+from .processes import timed
 from .profile import shapes_of
 from .work import flops
 
@@ -121,17 +120,13 @@ def layer_by_layer() -> Iterator[None]:
         yield
 
 
-def case_calls(op: str) -> Calls:
-    """The kernel calls of a room's largest case, with the images repeated until there are many."""
+def case_call(op: str, kernel: str) -> Call:
+    """A kernel at its room's largest case, with the images repeated until there are many."""
     cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(0))
-    calls: Calls = {}
-    for name in kernels.kernel_names(op):
-        arrays, parameters = max((case.calls[name] for case in cases if name in case.calls), key=_size)
-        arrays = _each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
-        arrays = more_images(arrays)
-        key = (op, name, shapes_of(arrays))
-        calls[key] = Call(op, name, arrays, parameters, key[2])
-    return calls
+    arrays, parameters = max((case.calls[kernel] for case in cases if kernel in case.calls), key=_size)
+    arrays = _each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
+    arrays = more_images(arrays)
+    return Call(op, kernel, arrays, parameters, shapes_of(arrays))
 
 
 def _size(call: tuple[tuple, dict]) -> int:
@@ -154,37 +149,30 @@ def more_images(arrays: tuple) -> tuple:
 
 def all_calls(batch: int, size: int, ops: tuple[str, ...]) -> list[Call]:
     """The calls of these ops, by op and kernel."""
-    calls = unet_calls(batch, size)
-    seen = {call.op for call in calls.values()}
-    for op in ops:
-        if op not in seen:
-            calls |= case_calls(op)
-    return sorted((call for call in calls.values() if call.op in ops), key=lambda call: (call.op, call.kernel))
+    calls = [call for call in unet_calls(batch, size).values() if call.op in ops]
+    seen = {(call.op, call.kernel) for call in calls}
+    calls += [case_call(op, name) for op in ops for name in kernels.kernel_names(op) if (op, name) not in seen]
+    return sorted(calls, key=lambda call: (call.op, call.kernel))
 
 
-# ---------------------------------------------------------------------------------------- the process that times them
-def main(batch: str, size: str, *ops: str) -> None:
-    """Times calls on request: {"call": its number, "implementation": its name}."""
+# ---------------------------------------------------------------------------------------- in the child process
+def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
+    """Find the calls; asked for {"call": its number, "implementation": its name}, time it."""
+    calls = all_calls(int(batch), int(size), ops)
+    rng = np.random.default_rng(0)
 
-    def start() -> tuple[dict[str, Any], Callable[[Any], dict[str, Any]]]:
-        calls = all_calls(int(batch), int(size), ops)
-        rng = np.random.default_rng(0)
+    def respond(request: dict[str, Any]) -> dict[str, Any]:
+        call = calls[request["call"]]
+        function = kernels.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
+        arrays = call.arguments(rng)
+        result = function(*arrays, **call.parameters)  # compiles
+        return {
+            "ms": timed(lambda: function(*arrays, **call.parameters)),
+            "flops": flops(call.op, call.kernel, arrays, result),
+            "bytes": sum(array.nbytes for array in _arrays((arrays, result))),
+        }
 
-        def respond(request: dict[str, Any]) -> dict[str, Any]:
-            call = calls[request["call"]]
-            function = kernels.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
-            arrays = call.arguments(rng)
-            result = function(*arrays, **call.parameters)  # compiles
-            moved = sum(array.nbytes for array in _arrays((arrays, result)))
-            return {
-                "ms": timed(lambda: function(*arrays, **call.parameters)),
-                "flops": flops(call.op, call.kernel, arrays, result),
-                "bytes": moved,
-            }
-
-        return {"calls": [_described(call) for call in calls]}, respond
-
-    serve(start)
+    return {"calls": [_described(call) for call in calls]}, respond
 
 
 def _arrays(values: Any) -> Iterator[np.ndarray]:
@@ -214,7 +202,3 @@ def implementations_of(op: str, kernel: str) -> list[str]:
     names = kernels.implementations(op, "cpu")
     functions = {name: kernels.implementation_kernel(op, kernel, "cpu", name) for name in names}
     return list({function: name for name, function in reversed(functions.items())}.values())[::-1]
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

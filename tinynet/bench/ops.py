@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..cli import option
@@ -19,6 +17,7 @@ from ..kernels import ops as all_ops
 from . import machine
 from .peak import measured_peak
 from .processes import LOUD, Child, ChildError, quiet_answer
+from .report import write_json
 
 
 @dataclass
@@ -108,7 +107,7 @@ def ops(config: OpsConfig) -> dict[str, Any]:
         "left_out": left_out,
     }
     if config.json:
-        Path(config.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(config.json, report)
         print(f"all rows: {config.json}")
     return report
 

@@ -6,14 +6,13 @@ comes to that bound (the roofline: Williams, Waterman, Patterson, CACM 2009).
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .processes import Child, ChildError, quiet_answer, serve
+from .processes import Child, ChildError, quiet_answer
 
 # OpenBLAS may know a new processor badly and take kernels for an older one, at half the speed: the best of these
 # counts. A processor that lacks what the kernels need ends the process, which does no harm.
@@ -73,6 +72,7 @@ def _least_seconds(function: Callable[[], Any]) -> float:
     return min(times)
 
 
-if __name__ == "__main__":
-    measure = {"sgemm": sgemm, "triad": triad}[sys.argv[1]]
-    serve(lambda: ({}, lambda request: {"rate": measure()}))
+def start(what: str) -> tuple[dict, Callable]:
+    """Asked for anything, it measures "sgemm" or "triad"."""
+    measure = {"sgemm": sgemm, "triad": triad}[what]
+    return {}, lambda request: {"rate": measure()}

@@ -7,6 +7,7 @@ the parent is done or because it is no more, the child ends.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -30,7 +31,7 @@ class ChildError(RuntimeError):
 
 
 class Child:
-    """The parent's end: starts `python -m module *arguments` and asks it for measurements.
+    """The parent's end: starts a process for a module's `start(*arguments)` and asks it for measurements.
 
     threads: for whatever library it uses. environment: further variables.
     started: what the child answers when it is ready.
@@ -42,7 +43,7 @@ class Child:
     ) -> None:
         self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the child)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [sys.executable, "-m", __name__, module, *map(str, arguments)],
             env={**os.environ, **machine.thread_variables(threads), **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,10 +97,11 @@ class Child:
         return f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")
 
 
-def serve(start: Callable[[], tuple[dict[str, Any], Callable[[Any], dict[str, Any]]]]) -> None:
-    """The child's end. start() returns what to say when ready, and the function that answers requests.
+def serve(module: str, *arguments: str) -> None:
+    """The child's end. module: the name of one with a function `start`, which gets the arguments as strings.
 
-    An exception is answered by its message, and ends the child.
+    start() returns what to say when ready, and the function that answers requests. An exception is answered by its
+    message, and ends the child.
     """
     # Frameworks print what they like; only answers may go to the parent.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -109,7 +111,7 @@ def serve(start: Callable[[], tuple[dict[str, Any], Callable[[Any], dict[str, An
         print(json.dumps(facts), file=answers, flush=True)
 
     try:
-        ready, respond = start()
+        ready, respond = importlib.import_module(module).start(*arguments)
         answer(ready)
         for line in sys.stdin:
             cpu = time.process_time()
@@ -159,3 +161,7 @@ def progress(items: Iterable[Any], label: str) -> Iterator[Any]:
         for item in items:
             print(f"{label} {item}", file=sys.stderr, flush=True)
             yield item
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

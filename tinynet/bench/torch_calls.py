@@ -1,6 +1,6 @@
 """The same kernel calls in PyTorch, as far as it has them: channels last, forward passes and parts of backward passes.
 
-Run by `bench ops` as a process: a request is a call as JSON, the answer its times, or none if there is no counterpart.
+Runs in a process of its own: PyTorch and Numba each bring their own thread pool.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .processes import serve, timed
+from .processes import timed
 
 aten = torch.ops.aten
 
@@ -133,5 +133,6 @@ def respond(call: dict[str, Any]) -> dict[str, Any]:
         return {"ms": timed(run)}
 
 
-if __name__ == "__main__":
-    serve(lambda: ({"versions": {"torch": torch.__version__}}, respond))
+def start() -> tuple[dict[str, Any], Callable]:
+    """Asked for a call of tinynet's, as JSON, it times the counterpart; no times if there is none."""
+    return {"versions": {"torch": torch.__version__}}, respond

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import platform
 import statistics
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..cli import option
 from . import machine
 from .peers import PEERS
 from .processes import LOUD, Child, ChildError, progress, wait_until_idle
+from .report import write_json
 
 OURS = "tinynet"
 SECONDS_PER_TURN = 0.5  # steps that take less are done several at a time: switching processes costs a cold cache
@@ -112,7 +111,7 @@ def unet(config: UnetConfig) -> dict[str, Any]:
         print(f"left out: {name}: {reason}")
     report = as_report(config, results, left_out)
     if config.json:
-        Path(config.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(config.json, report)
         print(f"all times: {config.json}")
     if config.chart:
         from .chart import draw_chart
@@ -161,7 +160,7 @@ def start(name: str, config: UnetConfig) -> Child:
     if peer.machine and platform.machine() not in peer.machine:
         raise ChildError(f"it is for {peer.machine[0]} processors")
     settings = (name, config.mode, config.batch, config.size, config.threads)
-    return Child("tinynet.bench.peers", *settings, threads=config.threads, environment=peer.environment)
+    return Child("tinynet.bench.peers.child", *settings, threads=config.threads, environment=peer.environment)
 
 
 def leave_out(name: str, error: ChildError, results: dict[str, Result], left_out: dict[str, str]) -> None:

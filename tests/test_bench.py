@@ -1,0 +1,362 @@
+"""The benchmark: what it measures, writes and says. How fast anything is, no test can know."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinynet as tn
+from tinynet import optim
+from tinynet.__main__ import COMMANDS
+from tinynet.__main__ import main as tinynet_main
+from tinynet.bench import calls, examples, machine, ops, peak, processes, profile, unet, work
+from tinynet.bench.main import main
+from tinynet.bench.peers import PEERS
+from tinynet.bench.processes import Child, ChildError
+from tinynet.cli import UsageError
+from tinynet.kernels import implementation_kernel, kernel_names, use_kernels
+from tinynet.kernels import ops as all_ops
+
+TINY = ["--batch", "1", "--size", "16", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    monkeypatch.setattr(unet, "SECONDS_PER_TURN", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def tinynet_in_other_processes(monkeypatch):
+    """Wherever the tests run from, the processes of the benchmark find this tinynet."""
+    root = str(Path(tn.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+
+
+@pytest.fixture
+def without_frameworks(tmp_path, monkeypatch):
+    """PyTorch and Keras are not installed, even if they are."""
+    for name in ("torch", "keras"):
+        (tmp_path / "missing" / name).mkdir(parents=True)
+        text = f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n"
+        (tmp_path / "missing" / name / "__init__.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'missing'}{os.pathsep}{os.environ['PYTHONPATH']}")
+
+
+# ---------------------------------------------------------------------------------------- bench unet
+def test_unet_prints_a_table_and_writes_json_and_chart(tmp_path, capsys, without_frameworks):
+    files = ["--json", str(tmp_path / "new" / "b.json"), "--chart", str(tmp_path / "b.png")]
+    main(["unet", *TINY, "--turns", "2", "--against", "torch,textbook,keras", *files])
+
+    printed = capsys.readouterr().out
+    for word in ("1 x 16 x 16 x 3", "textbook NumPy (im2col)", "median ms", "ratio", "peak MB", "1,941,105"):
+        assert word in printed, word
+    for name in ("torch", "keras"):
+        assert f"left out: {name}: {name} is not installed (pip install tinynet[bench])" in printed
+
+    report = json.loads((tmp_path / "new" / "b.json").read_text())
+    assert report["command"] == "unet"
+    assert report["settings"]["batch"] == 1 and report["settings"]["mode"] == "train"
+    assert report["machine"]["cores"] >= 1 and report["machine"]["numpy"] == np.__version__
+    assert set(report["peers"]) == {"tinynet", "textbook"} and set(report["left_out"]) == {"torch", "keras"}
+    ours = report["peers"]["tinynet"]
+    assert ours["ratio"] == 1 and ours["parameters"] == 1_941_105 and ours["peak_mb"] > 0
+    for peer in report["peers"].values():
+        times = [ms for turn in peer["turns"] for ms in turn["times_ms"]]
+        assert len(peer["turns"]) >= 2 and min(times) > 0
+        assert min(times) <= peer["min_ms"] <= peer["median_ms"] <= max(times)
+        assert peer["ratio"] == pytest.approx(ours["median_ms"] / peer["median_ms"])
+        assert 0 < peer["value"] < 1, "the soft Dice loss"
+
+    with Image.open(tmp_path / "b.png") as chart:
+        assert chart.size[0] > 500 and np.asarray(chart.convert("L")).std() > 10
+
+
+def test_unet_predicts_too_and_all_compute_the_same(capsys):
+    found = main(["unet", "--mode", "infer", *TINY, "--turns", "1", "--against", "textbook"])
+    values = [peer["value"] for peer in found["peers"].values()]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    assert "one prediction" in capsys.readouterr().out
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["torch", "keras"])
+def test_peers_predict_the_same_as_tinynet_and_learn_alike(name):
+    pytest.importorskip(name)
+    for mode, steps, tolerance in (("infer", 1, 1e-5), ("train", 4, 0.02)):  # dropout's masks differ
+        values = {}
+        for peer in ("tinynet", name):
+            child = Child("tinynet.bench.peers.child", peer, mode, 2, 32, 1, threads=1)
+            values[peer] = child.ask(steps)["value"]
+            assert child.started["parameters"] == 1_941_105
+            child.close()
+        assert values[name] == pytest.approx(values["tinynet"], abs=tolerance)
+
+
+def test_only_quiet_turns_count_if_there_are_any():
+    result = unet.Result("x", 0.0, 0.0, 1, {})
+    result.turns = [unet.Turn([9.0], others_busy=0.5), unet.Turn([1.0, 2.0], others_busy=0.0)]
+    assert result.times_ms == [1.0, 2.0]
+    result.turns.pop()
+    assert result.times_ms == [9.0]
+    assert unet.Turn([1.0], others_busy=float("nan")).is_quiet, "where the system does not tell, all turns count"
+
+
+def test_peers_that_do_not_fit_the_machine_are_left_out(monkeypatch):
+    config = unet.UnetConfig(against="torch-tuned")
+    monkeypatch.setattr(unet.sys, "platform", "win32")
+    with pytest.raises(ChildError, match="runs on linux only"):
+        unet.start("torch-tuned", config)
+    monkeypatch.setattr(unet.platform, "machine", lambda: "arm64")
+    with pytest.raises(ChildError, match="for x86_64 processors"):
+        unet.start("tinynet-avx2", config)
+
+
+def test_without_tinynet_there_is_no_benchmark():
+    with pytest.raises(ChildError, match="no room"):
+        unet.leave_out("tinynet", ChildError("no room"), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("unet --size 20", "--size is 20"),
+        ("unet --turns 0", "--turns is 0"),
+        ("unet --batch 0", "--batch is 0"),
+        ("unet --against torch,tensorfow", "no tensorfow; the peers are tinynet, "),
+        ("ops conv3d", "there is no op conv3d; the ops are "),
+        ("ops --size 8", "--size 8"),
+    ],
+)
+def test_senseless_command_lines(line, message):
+    with pytest.raises(UsageError, match=message):
+        main(line.split())
+
+
+def test_commands_are_listed(capsys):
+    tinynet_main([])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in COMMANDS)
+    with pytest.raises(UsageError, match="no command 'bnech'; the commands are: bench"):
+        tinynet_main(["bnech"])
+
+
+def test_every_peer_has_its_module_and_tuned_ones_only_other_settings():
+    folder = Path(unet.__file__).with_name("peers")
+    assert all((folder / f"{peer.module}.py").is_file() for peer in PEERS.values())
+    assert PEERS["torch-tuned"].module == PEERS["torch"].module
+
+
+# ---------------------------------------------------------------------------------------- processes
+def test_an_exception_in_a_child_is_a_sentence():
+    with pytest.raises(ChildError, match=r"ValueError: invalid literal .*'many'"):
+        Child("tinynet.bench.peers.child", "textbook", "train", "many", 16, 1, threads=1)
+
+
+def test_a_child_that_dies_leaves_its_last_words(tmp_path, monkeypatch):
+    (tmp_path / "tests_say_goodbye.py").write_text(
+        "import os, sys\nprint('goodbye', file=sys.stderr, flush=True)\nos._exit(3)"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    with pytest.raises(ChildError, match=r"ended with 3: goodbye"):
+        Child("tests_say_goodbye", threads=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_child_that_is_killed_is_noticed():
+    child = Child("tinynet.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    os.kill(child._process.pid, signal.SIGKILL)
+    with pytest.raises(ChildError, match="ended with -9"):
+        child.ask(1)
+    child.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+def test_ctrl_c_ends_all_processes():
+    command = [sys.executable, "-m", "tinynet", "bench", "unet", *TINY, "--turns", "1000", "--against", "textbook"]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    for line in parent.stderr:
+        if line.startswith("round"):
+            break
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.send_signal(signal.SIGINT)
+    _, messages = parent.communicate(timeout=60)
+    assert parent.returncode == 130 and messages.splitlines()[-1] == "interrupted"
+    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/stat")
+def test_the_work_of_others_is_seen():
+    """The machine was busy for as long as a process computed, and no longer than it has cores."""
+    before, start = machine.busy_seconds(), time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    busy, seconds = machine.busy_seconds() - before, time.perf_counter() - start
+    assert 0.4 <= busy <= seconds * (os.cpu_count() or 1) + 0.1
+
+
+def test_timed_calls_often_enough(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clock) / 1000)  # each call takes a millisecond
+    assert processes.timed(lambda: None) == pytest.approx([1.0] * processes.MAX_CALLS)
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: 10.0 * next(clock))
+    assert len(processes.timed(lambda: None)) == processes.MIN_CALLS
+
+
+# ---------------------------------------------------------------------------------------- bench profile
+def test_each_moment_is_booked_on_the_innermost_call(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: next(clock))
+    found = profile.Profile()
+    with found._clocked("outer"), found._clocked("middle"):  # times 0 and 1
+        with found._clocked("inner", "3x4"):  # 2 .. 3
+            pass
+        with found._clocked("inner", "5x6"):  # 4 .. 5
+            pass
+    rows = {row.name: (row.calls, row.seconds) for row in found.rows()}
+    assert rows == {"outer": (1, 2), "middle": (1, 3), "inner": (2, 2)}
+    assert {(row.name, row.shapes) for row in found.rows(by_shape=True)} >= {("inner", "3x4"), ("inner", "5x6")}
+
+
+def test_a_step_is_profiled_and_nothing_stays_behind(capsys):
+    def replaced():
+        return (
+            tn.Function.apply.__func__,
+            tn.Function._gradients,
+            optim.Optimizer.step,
+            tn.kernels.implementation_kernel,
+        )
+
+    before = replaced()
+    found = main(["profile", "--batch", "1", "--size", "16", "--steps", "1"])
+    assert replaced() == before
+    rows = {row.name: row for row in found.rows()}
+    assert rows["conv2d.backward_weight"].calls == 19, "one for each 3x3 convolution, and the head's"
+    assert rows["optimizer"].calls == 1
+    printed = capsys.readouterr().out
+    assert "conv2d.backward_weight" in printed and "1x16x16x16" in printed
+
+
+# ---------------------------------------------------------------------------------------- bench ops
+@pytest.fixture(scope="module")
+def tiny_calls():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "LARGE", 2**12)
+        return calls.all_calls(1, 16, all_ops())
+
+
+def test_every_kernel_of_every_room_is_timed(tiny_calls):
+    assert {(c.op, c.kernel) for c in tiny_calls} == {(op, name) for op in all_ops() for name in kernel_names(op)}
+
+
+def test_calls_are_those_of_the_net_and_can_be_made(tiny_calls):
+    first = [c for c in tiny_calls if c.per_step and c.op.startswith("conv") and "1x16x16x3, 3x3x3x16" in c.shapes]
+    assert len(first) == 1 and first[0].per_step == 1
+    rng = np.random.default_rng(0)
+    for c in tiny_calls:
+        for name in calls.implementations_of(c.op, c.kernel):
+            implementation_kernel(c.op, c.kernel, "cpu", name)(*c.arguments(rng), **c.parameters)
+
+
+def test_plain_layers_are_timed_although_the_step_runs_fused_ones(tiny_calls):
+    shapes = {c.shapes for c in tiny_calls if (c.op, c.kernel) == ("conv2d", "forward")}
+    assert "1x16x16x16, 3x3x16x16, 16" in shapes
+
+
+def test_implementations_that_do_not_differ_in_a_kernel_are_timed_once(monkeypatch):
+    def one():
+        pass
+
+    def two():
+        pass
+
+    table = {"fast": {"forward": one}, "same": {"forward": one}, "slow": {"forward": two}}
+    monkeypatch.setattr(calls.kernels, "implementations", lambda op, tier: list(table))
+    monkeypatch.setattr(calls.kernels, "implementation_kernel", lambda op, kernel, tier, name: table[name][kernel])
+    assert calls.implementations_of("conv2d", "forward") == ["fast", "slow"]
+
+
+def multiply_adds(x, w, groups, size):
+    """Counted by hand: each output number sums over taps and the channels of its group."""
+    return len(x) * size[0] * size[1] * w.shape[0] * w.shape[1] * (x.shape[3] // groups) * w.shape[3]
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv_transpose2d"])
+def test_operations_of_a_convolution(op):
+    """All three kernels do the same work, in any geometry; that of a transposed convolution is its mirror image's."""
+    from importlib import import_module
+
+    for case in import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(0), large=False):
+        (x, w, _), parameters = case.calls["forward"]
+        gy = case.calls["backward_input"][0][0]
+        image, pixels = (x, gy) if op == "conv2d" else (gy, x)
+        want = 2 * multiply_adds(image, w, parameters["groups"], pixels.shape[1:3])
+        for name in ("forward", "backward_input", "backward_weight"):
+            arrays, parameters = case.calls[name]
+            result = implementation_kernel(op, name, "reference")(*arrays, **parameters)
+            assert work.flops(op, name, arrays, result) == want, f"{name}, {case.label}"
+
+
+def test_ops_prints_rows_and_writes_json(tmp_path, capsys, monkeypatch, without_frameworks):
+    monkeypatch.setattr(ops, "measured_peak", lambda threads: (100.0, 10.0))
+    main(["ops", "elu", "concat", "--batch", "1", "--size", "16", "--threads", "1", "--json", str(tmp_path / "o.json")])
+    printed = capsys.readouterr().out
+    for word in ("elu.forward", "concat.forward", "GFLOP/s", "100 GFLOP/s (sgemm), 10 GB/s (triad)"):
+        assert word in printed, word
+    assert "left out: torch: torch is not installed" in printed
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert report["command"] == "ops" and report["machine"]["triad_gbytes"] == 10
+    rows = {(row["op"], row["kernel"], row["shapes"]): row for row in report["rows"]}
+    row = rows["elu", "forward", "1x16x16x16"]
+    moved, numbers = 2 * 4 * 16**3, 16**3  # bytes: each number read once and written once
+    assert row["gbytes"] == pytest.approx(moved / row["ms"] / 1e6)
+    assert row["gflops"] == pytest.approx(numbers / row["ms"] / 1e6)
+    assert row["share"] == pytest.approx(moved / 10 / row["ms"] / 1e6), "memory is what bounds it"
+    assert row["torch_ms"] is None and row["ratio"] is None
+
+
+@pytest.mark.bench
+def test_torch_has_counterparts_that_run(tiny_calls):
+    """Each kernel of the net that PyTorch has too runs there with the shapes of the net."""
+    pytest.importorskip("torch")
+    child = Child("tinynet.bench.torch_calls", threads=1)
+    for c in tiny_calls:
+        child.ask(calls._described(c))
+    forward = next(c for c in tiny_calls if (c.op, c.kernel) == ("conv2d", "forward"))
+    assert child.ask(calls._described(forward))["ms"]
+    child.close()
+
+
+@pytest.mark.slow
+def test_peak_is_measured():
+    gflops, gbytes = peak.measured_peak(1)
+    assert gflops > 0 and gbytes > 0
+
+
+# ---------------------------------------------------------------------------------------- the examples
+def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
+    script = examples.load_example("segmentation/unet_nuclei.py")
+    assert script is examples.load_example("segmentation/unet_nuclei.py")
+    with pytest.raises(FileNotFoundError, match=r"examples/segmentation/none\.py is neither in"):
+        examples.load_example("segmentation/none.py")
+
+
+def test_another_implementation_is_used_for_the_whole_step():
+    """`tinynet-fast` is the same peer with an option; here the option names an implementation that every room has."""
+    from tinynet.bench.peers import tinynet_unet
+
+    plain = tinynet_unet.contestant("infer", 1, 16, 1).step()
+    assert tinynet_unet.contestant("infer", 1, 16, 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
+    wrong = tinynet_unet.contestant("infer", 1, 16, 1, implementation="none")
+    with pytest.raises(ValueError, match="no implementation 'none'"):
+        wrong.step()
+    with use_kernels("conv2d", "naive"):
+        assert tinynet_unet.contestant("infer", 1, 16, 1).step() == pytest.approx(plain, abs=1e-6)

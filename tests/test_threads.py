@@ -1,0 +1,84 @@
+"""How many threads compute, and that their number and the seed fix every bit of a training step."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinynet as tn
+
+ROOT = Path(tn.__file__).parents[1]
+
+
+def python(code: str, **variables: str) -> str:
+    """What a new process prints; of the variables for threads it has only those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"NUMBA_NUM_THREADS": "1"}, 1),
+        ({"NUMBA_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3,1"}, 3),  # one number for each level of nesting
+        ({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "1"}, 1),  # Numba's own variable has the last word
+    ],
+)
+def test_the_environment_sets_the_number_of_threads(variables, threads):
+    code = """
+import numpy as np, tinynet as tn
+tn.elu(tn.tensor(np.ones(5, np.float32)))
+import numba
+print(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+"""
+    assert python(code, **variables) == f"{threads} {threads}"
+
+
+TRAINING = """
+import hashlib, sys
+import numpy as np, tinynet as tn
+from tinynet.bench.examples import load_example
+from tinynet.optim import Adam
+
+tn.seed(int(sys.argv[1]))
+model = load_example("segmentation/unet_nuclei.py").UNet()
+optimizer = Adam(model.parameters())
+rng = np.random.default_rng(0)
+images = rng.random((2, 64, 80, 3), dtype=np.float32)
+masks = (rng.random((2, 64, 80, 1)) < 0.3).astype(np.float32)
+digest = hashlib.sha256()
+for _ in range(2):
+    optimizer.zero_grad()
+    loss = tn.dice_loss(model(tn.tensor(images)), masks)
+    loss.backward()
+    optimizer.step()
+    digest.update(loss.numpy().tobytes())
+for parameter in model.parameters():
+    digest.update(parameter.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_same_seed_and_threads_same_bits():
+    def train(seed: int) -> str:
+        return python(f"import sys; sys.argv = ['', '{seed}']\n{TRAINING}", NUMBA_NUM_THREADS="2")
+
+    first = train(0)
+    assert train(0) == first
+    assert train(1) != first, "or the digest would see nothing"
