@@ -159,9 +159,9 @@ def test_the_backend_decides_for_every_op():
             ["conv2d has no kernel backward", "forward, backward_input, backward_weight, backward_bias"],
         ),
         (
-            lambda: tn.use_kernels("conv2d", "fast"),
+            lambda: tn.use_kernels("conv2d", "fastest"),
             ValueError,
-            ["conv2d has no implementation 'fast' in tier 'cpu'", "naive"],
+            ["conv2d has no implementation 'fastest' in tier 'cpu'", "naive"],
         ),
         (lambda: tn.use_backend("gpu"), ValueError, ["no backend 'gpu'", "cpu", "reference"]),
         (lambda: to_device(X, "tpu"), ValueError, ["no device 'tpu'", "'cpu'", "'cuda'"]),
