@@ -25,6 +25,7 @@ from ..conv2d.geometry import Pair
 from ..jit import jit
 from ..layout import rows_of
 from ..out import contiguous_result, delivered
+from ..prefetch import prefetch
 from ..simd import (
     REGISTER_BYTES,
     ROWS_OF_1,
@@ -42,6 +43,7 @@ from ..simd import (
     tall_of_2,
 )
 
+LINE = 16  # numbers per prefetch: a cache line of float32
 BAND_BYTES = 300_000  # of x and gy per task: they are read again for each block, so they should stay in the L2 cache
 
 
@@ -156,10 +158,23 @@ def _multiply(
             for k in range(starts.size):
                 w0 = (part * starts.size + k) * terms * block_width
                 for line in range(n * height + first, n * height + min(first + band, height)):
+                    if part == 0 and k == 0 and line + 1 < n_images * height:  # later turns find it in the cache
+                        _prefetch_line(a, (line + 1) * a_line, a_pixel, summed, a_steps, width)
                     _multiply_line(
                         a, line * a_line, a_pixel, summed, a_steps, width, weights, w0, block_width, lanes,
                         bias, starts[k], c, (line * parts + part) * width * columns + starts[k], columns,
                     )  # fmt: skip
+
+
+@jit
+def _prefetch_line(a, a0, a_pixel, summed, a_steps, pixels):
+    """Ask for a line of `a` while the one before is multiplied: gaps between pixels hide the order of reading."""
+    inner, middle, outer = summed
+    for p in range(pixels):
+        for s in range(outer):
+            for m in range(middle):
+                for i in range(0, inner, LINE):
+                    prefetch(a, a0 + p * a_pixel + s * a_steps[1] + m * a_steps[0] + i)
 
 
 @jit
