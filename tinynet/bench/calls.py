@@ -185,13 +185,13 @@ def _arrays(values: Any) -> Iterator[np.ndarray]:
 
 
 def _described(call: Call) -> dict[str, Any]:
-    """A call as JSON; of its arrays only the shapes, None for what is no array."""
+    """A call as JSON; of its arrays only the shapes, lists of them for lists of arrays, None for what is no array."""
     return {
         "op": call.op,
         "kernel": call.kernel,
         "shapes": call.shapes,
         "per_step": call.per_step,
-        "arrays": [list(a.shape) if isinstance(a, (Floats, np.ndarray)) else None for a in call.arrays],
+        "arrays": _each(list(call.arrays), lambda a: list(a.shape) if isinstance(a, (Floats, np.ndarray)) else None),
         "parameters": {name: v for name, v in call.parameters.items() if isinstance(v, (int, float, tuple, list))},
         "implementations": implementations_of(call.op, call.kernel),
     }

@@ -123,7 +123,9 @@ def shapes_of(arrays: tuple) -> str:
     def label(argument: Any) -> str:
         if isinstance(argument, np.ndarray):
             return "x".join(map(str, argument.shape)) or "scalar"
-        return f"{len(argument)} arrays" if isinstance(argument, (list, tuple)) else ""
+        if isinstance(argument, (list, tuple)):
+            return " + ".join(map(label, argument)) if len(argument) < 4 else f"{len(argument)} arrays"
+        return ""
 
     return ", ".join(filter(None, map(label, arrays)))
 

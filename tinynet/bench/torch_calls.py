@@ -36,7 +36,11 @@ def convolution(transposed: bool) -> Callable:
             return lambda: gy.sum((0, 2, 3))
         geometry = (p["stride"], p["padding"], p["dilation"])
         if kernel == "forward":
-            x, w, b = image(arrays[0]), weights(arrays[1]), torch.rand(arrays[2]) if arrays[2] else None
+            w, b = weights(arrays[1]), torch.rand(arrays[2]) if arrays[2] else None
+            if isinstance(arrays[0][0], list):  # channels of several arrays, which PyTorch must put together first
+                parts = [image(shape) for shape in arrays[0]]
+                return lambda: aten.convolution(torch.cat(parts, 1), w, b, *geometry, False, [0, 0], p["groups"])
+            x = image(arrays[0])
             if transposed:
                 left_over = [
                     n - ((m - 1) * s - 2 * pad + d * (k - 1) + 1)
