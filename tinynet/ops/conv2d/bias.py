@@ -8,11 +8,14 @@ from numba import prange
 
 from ..jit import jit
 from ..layout import rows_of
-from ..simd import block_1x1, lanes_of
+from ..out import delivered
+from ..simd import REGISTER_BYTES, block_1x1, lanes_of
 
 
 def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
+    if not REGISTER_BYTES:  # no multiply-add in hardware, which the register block would call for
+        return delivered(np.sum(gy, axis=(0, 1, 2), dtype=np.float64).astype(gy.dtype), out)
     channels = gy.shape[3]
     threads = numba.get_num_threads()
     sums = np.zeros((threads, channels), gy.dtype)

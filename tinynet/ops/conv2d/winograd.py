@@ -272,27 +272,29 @@ def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u
     w (9, C_in, C_out); with `turned` the correlation is that of backward_input: taps in reverse order, and the roles of
     the channels exchanged. c_in and c_out are those of the correlation.
     """
-    for ci in prange(ci_padded):
-        _transform_weights_of(ci, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u)
+    for block in prange(ci_padded // LANES):
+        _transform_weights_of(block * LANES, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u)
 
 
 @jit
-def _transform_weights_of(ci, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
+def _transform_weights_of(first, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
+    """U of the input channels first .. first + LANES - 1: so many share the cache lines that `turned` jumps through."""
     n = m + 2
     position = ci_padded * co_padded
     window = np.empty(9 * LANES, w.dtype)
     for co in range(0, co_padded, LANES):
-        valid = min(LANES, c_out - co) if ci < c_in else 0
-        for k in range(9):
-            for i in range(valid):
-                window[k * LANES + i] = w[8 - k, co + i, ci] if turned else w[k, ci, co + i]
-            for i in range(valid, LANES):
-                window[k * LANES + i] = 0
-        u0 = (co // width * ci_padded + ci) * width + co % width
-        if m == 2:
-            _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
-        else:
-            _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+        for ci in range(first, first + LANES):
+            valid = min(LANES, c_out - co) if ci < c_in else 0
+            for k in range(9):
+                for i in range(valid):
+                    window[k * LANES + i] = w[8 - k, co + i, ci] if turned else w[k, ci, co + i]
+                for i in range(valid, LANES):
+                    window[k * LANES + i] = 0
+            u0 = (co // width * ci_padded + ci) * width + co % width
+            if m == 2:
+                _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+            else:
+                _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
 
 
 @jit
