@@ -13,13 +13,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numba
-import numpy as np
 import pytest
-from numba.core.codegen import CPUCodeLibrary
 
 from tinynet import cache
-from tinynet.ops import announce, jit, parallel_bodies
+from tinynet.ops import announce, jit
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
@@ -46,7 +43,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, announce, parallel_bodies, cache):
+    for module in (jit, announce, cache):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
@@ -307,37 +304,3 @@ def test_compiling_is_announced_once_and_counted(compilations, capsys, tmp_path)
         ["compiling elu.cpu", 2, 3, True],
         ["compiling tanh.cpu", 3, 4, True],
     ]
-
-
-# ------------------------------------------------------------------------------------- parallel loops
-def increment(x):
-    for i in numba.prange(x.size):
-        x[i] += 1
-
-
-def test_the_body_of_a_parallel_loop_is_optimised_in_the_kernel_only(monkeypatch):
-    levels = []
-    optimise = CPUCodeLibrary._optimize_final_module
-
-    def watched(library):
-        levels.append((int(numba.config.OPT), "increment" in library.name))
-        optimise(library)
-
-    monkeypatch.setattr(CPUCodeLibrary, "_optimize_final_module", watched)
-    before = int(numba.config.OPT)
-    x = np.zeros(1000)
-    numba.njit(parallel=True)(increment)(x)
-    assert (x == 1).all()
-    assert sum(level == 0 for level, _ in levels) >= 2, "the body and its wrapper: Numba has renamed its functions?"
-    assert levels[-1] == (before, True), "the kernel itself"
-    assert before == int(numba.config.OPT) > 0
-
-
-def test_the_level_is_put_back_after_an_error():
-    def failing():
-        raise KeyError(int(numba.config.OPT))
-
-    before = int(numba.config.OPT)
-    with pytest.raises(KeyError, match="0"):
-        parallel_bodies._without_optimising(failing)()
-    assert int(numba.config.OPT) == before

@@ -1,3 +1,3 @@
 """One room per operation that has a hand-written kernel; see docs/design.md for the files in a room."""
 
-from . import threads  # noqa: F401 (here, because it must come before any room imports Numba)
+from . import settings  # noqa: F401 (here, because it must come before any room imports Numba)

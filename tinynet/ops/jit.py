@@ -26,7 +26,6 @@ from numba.core import event
 
 from ..cache import cache_folder
 from .announce import Announcer
-from .parallel_bodies import optimise_once
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
 
@@ -54,7 +53,6 @@ def load_openmp() -> None:
 
 
 load_openmp()
-optimise_once()
 
 announcer = Announcer(cache_folder())
 event.register("numba:compile", announcer)

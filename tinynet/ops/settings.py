@@ -1,4 +1,4 @@
-"""The number of threads, which must be set before Numba is imported. What the user has set has the last word."""
+"""Settings that must be made before Numba is imported. What the user has set has the last word."""
 
 import os
 
