@@ -35,6 +35,7 @@ from ... import memory
 from ..concat import cpu as concat
 from ..jit import jit
 from ..out import contiguous_result, delivered
+from ..prefetch import prefetch
 from ..simd import (
     ROWS_OF_1,
     ROWS_OF_2,
@@ -298,14 +299,17 @@ def _transform_weights_of(first, m, w, turned, c_in, c_out, ci_padded, co_padded
 
 
 @jit
-def _next_tile(image, ty, tx, tiles):
-    """The tile after this one: cheaper than dividing its number again."""
-    tx += 1
-    if tx == tiles[1]:
-        tx, ty = 0, ty + 1
-        if ty == tiles[0]:
-            ty, image = 0, image + 1
-    return image, ty, tx
+def _segment(tile, last, tiles, inner_first, inner_end):
+    """Tiles from number `tile` on that lie in one row of tiles: where, how many, and which of them need no care.
+
+    Returns (image, ty, tx, count, a, b): tiles tx .. tx + count - 1 of row ty; those from column a to b - 1 are inner
+    ones, where no index can leave the image. `last` ends the group, inner_first and inner_end bound the columns.
+    """
+    strip, tx = divmod(tile, tiles[1])
+    image, ty = divmod(strip, tiles[0])
+    end = min(tiles[1], tx + last - tile)
+    a = min(max(inner_first, tx), end)
+    return image, ty, tx, end - tx, a, min(max(inner_end, a), end)
 
 
 @jit
@@ -324,6 +328,35 @@ def _copy_window(x, size, image, top, left, n, channel, valid, window):
 
 
 @jit
+def _ask_for(x, size, first, count, tiles, m, top, left):
+    """Prefetch m x m pixels for each of the tiles first .. in one row of tiles, the first at (m ty + top, m tx + left).
+
+    A thread that multiplies for a microsecond would wait for main memory when it goes on to the next tiles. Of what a
+    tile reads, the rows above and the columns to the left were read for the tiles before it.
+    """
+    _, height, width, channels = size
+    if first >= size[0] * tiles[0] * tiles[1]:
+        return
+    image, ty, tx, length, _, _ = _segment(first, first + count, tiles, 0, 0)
+    start, end = max(0, tx * m + left), min(width, (tx + length) * m + left)
+    for y in range(max(0, ty * m + top), min(height, (ty + 1) * m + top)):
+        row = (image * height + y) * width
+        for i in range((row + start) * channels, (row + end) * channels, 16):
+            prefetch(x, i)
+
+
+@jit
+def _inputs(m, x, x0, x_step, row, column, v, v0, position, count):
+    """B^t x B of `count` neighbouring tiles, for one vector of channels."""
+    if m == 2:
+        for t in range(count):
+            _bt2(x, x0 + t * x_step, row, column, v, v0 + t * LANES, 4 * position, position)
+    else:
+        for t in range(count):
+            _bt4(x, x0 + t * x_step, row, column, v, v0 + t * LANES, 6 * position, position)
+
+
+@jit
 def _transform_inputs(m, x, size, first, count, tiles, padding, v, first_block, position, group, window):
     """V = B^t x B of tiles first .. first + count - 1, as v[position, block of input channels, tile, lane].
 
@@ -331,87 +364,92 @@ def _transform_inputs(m, x, size, first, count, tiles, padding, v, first_block, 
     """
     n = m + 2
     _, height, width, channels = size
-    blocks = (channels + LANES - 1) // LANES
-    for c in range(blocks):
-        valid = min(LANES, channels - c * LANES)
-        strip, tx = divmod(first, tiles[1])
-        image, ty = divmod(strip, tiles[0])
+    inner_first, inner_end = (padding[1] + m - 1) // m, (width - n + padding[1]) // m + 1
+    for c in range(0, channels, LANES):
+        valid = min(LANES, channels - c)
+        v0 = (first_block + c // LANES) * group * LANES
+        tile = first
+        while tile < first + count:
+            image, ty, tx, length, a, b = _segment(tile, first + count, tiles, inner_first, inner_end)
+            iy = ty * m - padding[0]
+            if iy < 0 or iy + n > height or valid < LANES:
+                a = b = tx + length
+            x0 = ((image * height + iy) * width + a * m - padding[1]) * channels + c
+            _inputs(m, x, x0, m * channels, width * channels, channels, v, v0 + (a - tx) * LANES, position, b - a)
+            for q in range(tx, tx + length):
+                if q < a or q >= b:
+                    _copy_window(x, size, image, iy, q * m - padding[1], n, c, valid, window)
+                    _inputs(m, window, 0, 0, n * LANES, LANES, v, v0 + (q - tx) * LANES, position, 1)
+            tile += length
+            v0 += length * LANES
+
+
+@jit
+def _outputs(m, products, p0, p_step, position, y, y0, y_step, row, column, count):
+    """A^t M A of `count` neighbouring tiles, for one vector of channels."""
+    if m == 2:
         for t in range(count):
-            iy, ix = ty * m - padding[0], tx * m - padding[1]
-            v0 = ((first_block + c) * group + t) * LANES
-            if iy >= 0 and ix >= 0 and iy + n <= height and ix + n <= width and valid == LANES:
-                x0 = ((image * height + iy) * width + ix) * channels + c * LANES
-                if m == 2:
-                    _bt2(x, x0, width * channels, channels, v, v0, n * position, position)
-                else:
-                    _bt4(x, x0, width * channels, channels, v, v0, n * position, position)
-            else:
-                _copy_window(x, size, image, iy, ix, n, c * LANES, valid, window)
-                if m == 2:
-                    _bt2(window, 0, n * LANES, LANES, v, v0, n * position, position)
-                else:
-                    _bt4(window, 0, n * LANES, LANES, v, v0, n * position, position)
-            image, ty, tx = _next_tile(image, ty, tx, tiles)
+            _at2(products, p0 + t * p_step, 4 * position, position, y, y0 + t * y_step, row, column)
+    else:
+        for t in range(count):
+            _at4(products, p0 + t * p_step, 6 * position, position, y, y0 + t * y_step, row, column)
 
 
 @jit
-def _transform_outputs(m, products, group, block, first, count, tiles, y, size, channel, window):
+def _transform_outputs(m, products, position, block, first, count, tiles, y, size, channel, window):
     """y = A^t M A for tiles first .. and the channels channel .. of one block, M as products[position, tile, lane]."""
-    n = m + 2
     _, height, width, channels = size
-    position = group * block + LANES
-    strip, tx = divmod(first, tiles[1])
-    image, ty = divmod(strip, tiles[0])
-    for t in range(count):
-        oy, ox = ty * m, tx * m
-        y0 = ((image * height + oy) * width + ox) * channels + channel
-        rows, columns = min(m, height - oy), min(m, width - ox)
-        for c in range(0, min(block, channels - channel), LANES):
-            valid = min(LANES, channels - channel - c)
-            if rows == m and columns == m and valid == LANES:
-                if m == 2:
-                    _at2(products, t * block + c, n * position, position, y, y0 + c, width * channels, channels)
-                else:
-                    _at4(products, t * block + c, n * position, position, y, y0 + c, width * channels, channels)
-            else:
-                if m == 2:
-                    _at2(products, t * block + c, n * position, position, window, 0, m * LANES, LANES)
-                else:
-                    _at4(products, t * block + c, n * position, position, window, 0, m * LANES, LANES)
+    for c in range(channel, min(channel + block, channels), LANES):
+        valid = min(LANES, channels - c)
+        tile, p0 = first, c - channel
+        while tile < first + count:
+            image, ty, tx, length, _, b = _segment(tile, first + count, tiles, 0, width // m)
+            rows = min(m, height - ty * m)
+            if rows < m or valid < LANES:
+                b = tx
+            y0 = ((image * height + ty * m) * width + tx * m) * channels + c
+            _outputs(m, products, p0, block, position, y, y0, m * channels, width * channels, channels, b - tx)
+            for q in range(b, tx + length):
+                _outputs(m, products, p0 + (q - tx) * block, 0, position, window, 0, 0, m * LANES, LANES, 1)
                 for r in range(rows):
-                    for q in range(columns):
+                    for column in range(min(m, width - q * m)):
+                        target = y0 + (r * width + (q - tx) * m + column) * channels
                         for i in range(valid):
-                            y[y0 + (r * width + q) * channels + c + i] = window[(r * m + q) * LANES + i]
-        image, ty, tx = _next_tile(image, ty, tx, tiles)
+                            y[target + i] = window[(r * m + column) * LANES + i]
+            tile += length
+            p0 += length * block
 
 
 @jit
-def _transform_gradients(m, gy, size, first, count, tiles, z, group, block, window):
+def _gradients(m, gy, gy0, gy_step, row, column, z, z0, z_step, position, count):
+    """A gy A^t of `count` neighbouring tiles, for one vector of channels."""
+    if m == 2:
+        for t in range(count):
+            _a2(gy, gy0 + t * gy_step, row, column, z, z0 + t * z_step, 4 * position, position)
+    else:
+        for t in range(count):
+            _a4(gy, gy0 + t * gy_step, row, column, z, z0 + t * z_step, 6 * position, position)
+
+
+@jit
+def _transform_gradients(m, gy, size, first, count, tiles, z, position, group, block, window):
     """Z = A gy A^t of tiles first .., as z[position, block of output channels, tile, lane]."""
-    n = m + 2
     _, height, width, channels = size
     padded = (channels + block - 1) // block * block
-    position = padded * group + LANES
     for c in range(0, padded, LANES):
         valid = max(0, min(LANES, channels - c))
-        strip, tx = divmod(first, tiles[1])
-        image, ty = divmod(strip, tiles[0])
-        for t in range(count):
-            oy, ox = ty * m, tx * m
-            z0 = (c // block * group + t) * block + c % block
-            if oy + m <= height and ox + m <= width and valid == LANES:
-                gy0 = ((image * height + oy) * width + ox) * channels + c
-                if m == 2:
-                    _a2(gy, gy0, width * channels, channels, z, z0, n * position, position)
-                else:
-                    _a4(gy, gy0, width * channels, channels, z, z0, n * position, position)
-            else:
-                _copy_window(gy, size, image, oy, ox, m, c, valid, window)
-                if m == 2:
-                    _a2(window, 0, m * LANES, LANES, z, z0, n * position, position)
-                else:
-                    _a4(window, 0, m * LANES, LANES, z, z0, n * position, position)
-            image, ty, tx = _next_tile(image, ty, tx, tiles)
+        tile, z0 = first, c // block * group * block + c % block
+        while tile < first + count:
+            image, ty, tx, length, _, b = _segment(tile, first + count, tiles, 0, width // m)
+            if (ty + 1) * m > height or valid < LANES:
+                b = tx
+            gy0 = ((image * height + ty * m) * width + tx * m) * channels + c
+            _gradients(m, gy, gy0, m * channels, width * channels, channels, z, z0, block, position, b - tx)
+            for q in range(b, tx + length):
+                _copy_window(gy, size, image, ty * m, q * m, m, c, valid, window)
+                _gradients(m, window, 0, 0, m * LANES, LANES, z, z0 + (q - tx) * block, 0, position, 1)
+            tile += length
+            z0 += length * block
 
 
 @jit(parallel=True)
@@ -492,6 +530,8 @@ def _correlate_strips(
             _transform_inputs(m, x, x_size, first, count, tiles, padding, v, 0, v_position, group, window)
             blocks = (x_size[3] + LANES - 1) // LANES
             _transform_inputs(m, x2, x2_size, first, count, tiles, padding, v, blocks, v_position, group, window)
+            _ask_for(x, x_size, first + count, group, tiles, m, 2 - padding[0], 2 - padding[1])
+            _ask_for(x2, x2_size, first + count, group, tiles, m, 2 - padding[0], 2 - padding[1])
             for channel in range(0, c_out, block):
                 for s in range(n * n):
                     u0 = s * u_position + channel * channel_blocks * LANES
@@ -501,7 +541,7 @@ def _correlate_strips(
                         v, s * v_position, u, u0, start, start0, products, s * m_position, count, group,
                         channel_blocks, block,
                     )  # fmt: skip
-                _transform_outputs(m, products, group, block, first, count, tiles, y, y_size, channel, window)
+                _transform_outputs(m, products, m_position, block, first, count, tiles, y, y_size, channel, window)
         row = strip // tiles[0] * oh + strip % tiles[0] * m
         row_end = end // tiles[0] * oh + end % tiles[0] * m
         finite &= is_finite(y, row * ow * c_out, row_end * ow * c_out)
@@ -554,7 +594,9 @@ def _accumulate_tiles(
     for first in range(first_tile, last_tile, group):
         count = min(group, last_tile - first)
         _transform_inputs(m, x, x_size, first, count, tiles, padding, v, 0, v_position, group, window)
-        _transform_gradients(m, gy, gy_size, first, count, tiles, z, group, block, window)
+        _transform_gradients(m, gy, gy_size, first, count, tiles, z, z_position, group, block, window)
+        _ask_for(x, x_size, first + count, group, tiles, m, 2 - padding[0], 2 - padding[1])
+        _ask_for(gy, gy_size, first + count, group, tiles, m, 0, 0)
         for s in range(n * n):
             for c in range(channel_blocks):
                 v0 = s * v_position + c * group * LANES
