@@ -56,6 +56,9 @@ from .geometry import Pair, output_size
 LANES = VECTOR_BYTES // 4  # float32 in a vector
 # Of transformed inputs in a group of tiles, so that they stay in the first- or second-level cache.
 GROUP_BYTES = 64_000
+# Numbers between the matrices of two positions. Without them the distance would often be a power of two, and all
+# positions of a tile would meet in the same few lines of a cache.
+GAP = LANES
 GRADIENT_GROUP = 64  # tiles per group in backward_weight: each update of gU adds the products of so many
 
 # F(2x2, 3x3): interpolation at the points 0, 1, -1 and infinity.
@@ -209,10 +212,9 @@ class _Plan:
         self.ci_padded = -(-c_in // LANES) * LANES
         self.threads = numba.get_num_threads()
 
-    def scratch(self, group: int, channels: int) -> np.ndarray:
-        """For each thread all positions of a group of tiles. One more vector between two positions: their distance
-        would be a power of two else, and powers of two meet in the same few lines of a cache."""
-        return memory.empty((self.threads, self.positions * (group * channels + LANES)), np.float32)
+    def scratch(self, rows: int, columns: int) -> np.ndarray:
+        """For each thread a matrix of that size at each position."""
+        return memory.empty((self.threads, self.positions * (rows * columns + GAP)), np.float32)
 
 
 def _correlate_into(
@@ -233,7 +235,7 @@ def _correlate_into(
     c_in, c_out = first.shape[3] + second.shape[3], y.shape[3]
     plan = _Plan(m, y.shape, c_in, c_out)
     blocks = plan.blocks
-    u = memory.empty(plan.positions * plan.ci_padded * blocks.padded, np.float32)
+    u = memory.empty(plan.positions * (plan.ci_padded * blocks.padded + GAP), np.float32)
     taps = np.ascontiguousarray(w).reshape(9, *w.shape[2:])
     _transform_weights(m, taps, turned, c_in, c_out, plan.ci_padded, blocks.padded, blocks.width, u)
     start = np.zeros(blocks.padded, np.float32)
@@ -255,7 +257,7 @@ def _weight_gradient(m: int, x: np.ndarray, gy: np.ndarray, padding: Pair) -> np
     """gw with its channels filled up to whole vectors."""
     plan = _Plan(m, gy.shape, x.shape[3], gy.shape[3])
     ci_padded, co_padded, group = plan.ci_padded, plan.blocks.padded, GRADIENT_GROUP
-    gu = memory.empty((plan.threads, plan.positions * ci_padded * co_padded), np.float32)
+    gu = plan.scratch(ci_padded, co_padded)
     _accumulate(
         m, _flat(x), x.shape, _flat(gy), gy.shape, padding,
         plan.tiles, group, plan.blocks.width, plan.scratch(group, ci_padded), plan.scratch(group, co_padded), gu,
@@ -281,7 +283,7 @@ def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u
 def _transform_weights_of(first, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
     """U of the input channels first .. first + LANES - 1: so many share the cache lines that `turned` jumps through."""
     n = m + 2
-    position = ci_padded * co_padded
+    position = ci_padded * co_padded + GAP
     window = np.empty(9 * LANES, w.dtype)
     for co in range(0, co_padded, LANES):
         for ci in range(first, first + LANES):
@@ -462,7 +464,8 @@ def _transform_back(m, gus, ci_padded, co_padded, gw):
 @jit
 def _transform_back_of(ci, m, gus, ci_padded, co_padded, gw):
     n = m + 2
-    position = ci_padded * co_padded
+    tap = ci_padded * co_padded
+    position = tap + GAP
     gu = gus[0]
     for s in range(n * n):
         row = s * position + ci * co_padded
@@ -471,9 +474,9 @@ def _transform_back_of(ci, m, gus, ci_padded, co_padded, gw):
                 gu[i] += gus[thread, i]
     for co in range(ci * co_padded, (ci + 1) * co_padded, LANES):
         if m == 2:
-            _gt2(gu, co, n * position, position, gw, co, 3 * position, position)
+            _gt2(gu, co, n * position, position, gw, co, 3 * tap, tap)
         else:
-            _gt4(gu, co, n * position, position, gw, co, 3 * position, position)
+            _gt4(gu, co, n * position, position, gw, co, 3 * tap, tap)
 
 
 # ------------------------------------------------------------------------------------- the products
@@ -517,9 +520,9 @@ def _correlate_strips(
     n = m + 2
     _, oh, ow, c_out = y_size
     strips_at_once = max(1, group // tiles[1])
-    v_position = (channel_blocks * group + 1) * LANES
-    u_position = channel_blocks * LANES * bias.size
-    m_position = group * block + LANES
+    v_position = channel_blocks * LANES * group + GAP
+    u_position = channel_blocks * LANES * bias.size + GAP
+    m_position = group * block + GAP
     zeros = np.zeros(block, x.dtype)
     window = np.empty(n * n * LANES, x.dtype)
     finite = True
@@ -586,8 +589,9 @@ def _accumulate_tiles(
     channel_blocks = (x_size[3] + LANES - 1) // LANES
     out_blocks = (gy_size[3] + block - 1) // block
     co_padded = out_blocks * block
-    v_position = (channel_blocks * group + 1) * LANES
-    z_position = co_padded * group + LANES
+    v_position = channel_blocks * LANES * group + GAP
+    z_position = co_padded * group + GAP
+    g_position = channel_blocks * LANES * co_padded + GAP
     zeros = np.zeros(block, x.dtype)
     window = np.empty(n * n * LANES, x.dtype)
     gu[:] = 0
@@ -600,7 +604,7 @@ def _accumulate_tiles(
         for s in range(n * n):
             for c in range(channel_blocks):
                 v0 = s * v_position + c * group * LANES
-                gu0 = (s * channel_blocks + c) * LANES * co_padded
+                gu0 = s * g_position + c * LANES * co_padded
                 for o in range(out_blocks):
                     z0 = s * z_position + o * group * block
                     _add_products(v, v0, z, z0, count, block, gu, gu0 + o * block, co_padded, zeros)
