@@ -14,8 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from numba import types
 
-from tinynet import cache
+from tinynet import cache, optim
 from tinynet.ops import announce, jit
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
@@ -97,10 +98,7 @@ def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path, monk
 
 
 def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tmp_path):
-    """Both read the empty index, write their own, and the second to write the index is the first to write its code.
-
-    One entry may be lost, but none may lead to the other's code.
-    """
+    """Both look what is there before either has written, and write in either order: each code has its own file."""
     (package / "ops" / "toy" / "cpu.py").write_text(
         "from ..jit import jit\n"
         "@jit\ndef half(x):\n    return x / 2\n"
@@ -112,7 +110,16 @@ def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tm
         "again = jit(half.py_func)\n"
         "print(int([again(3.5), again(3)] == [1.75, 1.5]), sum(again.stats.cache_hits.values()))\n"
     )
-    assert run(package, tmp_path / "cache") == (1, 1)
+    assert run(package, tmp_path / "cache") == (1, 2)
+
+
+def test_a_damaged_file_is_compiled_anew(package, tmp_path):
+    for broken in (b"", b"no pickle"):
+        assert run(package, tmp_path / "cache") == (20, 0)
+        (file,) = (tmp_path / "cache").rglob("*.nbc")
+        file.write_bytes(broken)
+    assert run(package, tmp_path / "cache") == (20, 0)
+    assert run(package, tmp_path / "cache") == (20, 1)
 
 
 def test_compiling_is_announced_by_a_line_and_a_new_date_is_no_reason_to_compile_again(package, tmp_path):
@@ -276,9 +283,9 @@ def compilations(tmp_path, monkeypatch):
     announcer = announce.Announcer(tmp_path)
     announcer.kernels = [FakeDispatcher(f"tinynet.ops.{name}.cpu") for name in ("elu", "elu", "elu", "tanh")]
 
-    def compile(kernel, *calls):
+    def compile(kernel, *calls, arguments=()):
         """One compilation, and inside of it those of what it calls."""
-        data = SimpleNamespace(data={"dispatcher": kernel})
+        data = SimpleNamespace(data={"dispatcher": kernel, "args": arguments})
         announcer.on_start(data)
         for callee in calls:
             compile(callee)
@@ -304,3 +311,76 @@ def test_compiling_is_announced_once_and_counted(compilations, capsys, tmp_path)
         ["compiling elu.cpu", 2, 3, True],
         ["compiling tanh.cpu", 3, 4, True],
     ]
+
+
+# ------------------------------------------------------------------------------------- the second process
+FLOATS = (types.Array(types.float32, 1, "C"), types.int64)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The commands and environments of the processes that were to be started; on a machine of several cores."""
+    found = []
+    monkeypatch.setattr(announce.subprocess, "Popen", lambda command, env, **_: found.append((command, env)) or found)
+    monkeypatch.setattr(announce.os, "cpu_count", lambda: 2)
+    monkeypatch.delenv(announce.HELPER, raising=False)
+    monkeypatch.setitem(sys.modules, "tinynet.optim", optim)
+    return found
+
+
+def test_a_second_process_helps_where_a_convolution_is_compiled_to_train(compilations, started):
+    announcer, compile, _ = compilations
+    announcer.kernels += [FakeDispatcher("tinynet.ops.conv2d.blocked") for _ in range(3)]
+    *others, float64, first, second = announcer.kernels
+    for kernel in others:
+        compile(kernel, arguments=FLOATS)
+    compile(float64, arguments=(types.Array(types.float64, 1, "C"), types.int64))
+    assert not started
+    compile(first, arguments=FLOATS)
+    compile(second, arguments=FLOATS)
+    ((command, environment),) = started
+    assert command == [sys.executable, "-m", "tinynet.compile_ahead"]
+    assert environment[announce.HELPER] == "1", "or it would start a third"
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(jit.PACKAGE.parent)
+
+
+@pytest.mark.parametrize("reason", ["one core", "is the second itself", "frozen program", "does not train"])
+def test_no_second_process(compilations, started, monkeypatch, reason):
+    if reason == "one core":
+        monkeypatch.setattr(announce.os, "cpu_count", lambda: 1)
+    elif reason == "is the second itself":
+        monkeypatch.setenv(announce.HELPER, "1")
+    elif reason == "frozen program":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+        monkeypatch.delitem(sys.modules, "tinynet.optim")
+    announcer, compile, _ = compilations
+    announcer.kernels = [FakeDispatcher("tinynet.ops.conv2d.blocked")]
+    compile(announcer.kernels[0], arguments=FLOATS)
+    assert not started
+
+
+def test_what_is_compiled_ahead_is_what_training_needs():
+    """After the forward pass of the U-Net and the second process's step, one small kernel is left to compile."""
+    code = """
+import numpy as np, tinynet as tn
+from tinynet import compile_ahead, optim
+from tinynet.bench.examples import load_example
+from tinynet.ops.jit import announcer
+
+def signatures():
+    return {(kernel.__module__, kernel.__name__, s) for kernel in announcer.kernels for s in kernel.overloads}
+
+model = load_example("segmentation/unet_nuclei.py").UNet()
+loss = tn.dice_loss(model(tn.tensor(np.ones((1, 32, 32, 3), np.float32))), np.ones((1, 32, 32, 1), np.float32))
+compile_ahead.main()
+known = signatures()
+loss.backward()
+optim.Adam(model.parameters()).step()
+print(len(known), *(".".join(kernel[:2]) for kernel in signatures() - known))
+"""
+    environment = {**os.environ, announce.HELPER: "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, *left = done.stdout.split()
+    assert int(count) > 10 and left == ["tinynet.ops.conv2d.pointwise._backward_input"]

@@ -3,7 +3,8 @@
 Numba can keep compiled code on disk, but it looks only at the file a function stands in: edit a helper in
 another file, and the stale machine code is served. Here the cache folder is named by the *content* of the
 function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
-name, and the function is compiled anew. The options are part of the name: one function may be compiled in two ways.
+name, and the function is compiled anew. Part of the name, too, are Numba's version and the options: one function may be
+compiled in two ways.
 
 The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
 kernels are compiled in memory, every time.
@@ -17,6 +18,7 @@ import functools
 import hashlib
 import inspect
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +71,8 @@ def jit(function: Callable | None = None, **options: Any) -> Callable:
     options = {"error_model": "numpy", **options}
     # A set in an order of its own: that of its elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
-    key = f"{content_key(Path(inspect.getsourcefile(function)))}-{_digest(repr(described).encode())}"
-    folder = cache_folder() / "numba" / key
+    how = _digest(repr([numba.__version__, *described]).encode())
+    folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
     kernel = _cached_in(folder, function, options) if _writable(folder) else numba.njit(**options)(function)
     announcer.kernels.append(kernel)
     return kernel
@@ -85,23 +87,30 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
     finally:
         numba.config.CACHE_DIR = previous
     files = kernel._cache._cache_file
-    files._source_stamp = folder.name  # Numba's is the source's date: the name of the folder says more
-    files.save = functools.partial(_save, files)
+    files.load, files.save = functools.partial(_load, files), functools.partial(_save, files)
     return kernel
 
 
-def _save(files: Any, key: tuple, code: tuple) -> None:
-    """Keep machine code on disk, in a file named after what it is for (signature and processor).
+# Numba keeps an index for each function and numbers the files of its machine code. Two processes that compile one
+# function for different signatures at the same time would choose the same number, and later one signature would be
+# answered by the code of the other. Here the name of a file says what is in it, and there is no index.
 
-    Numba would number the files. Two processes that compile one kernel for different signatures at the same time
-    would give both the same number, and later one signature would be answered by the machine code of the other. So
-    the worst is that one of two entries is missing in the index, and compiled again. Where the disk is full, the
-    kernel runs all the same: it is compiled by then.
-    """
+
+def _load(files: Any, key: tuple) -> tuple | None:
+    """The machine code for a signature and processor, or None; a file that is damaged will be written again."""
+    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        return files._load_data(_file_name(files, key))
+    return None
+
+
+def _save(files: Any, key: tuple, code: tuple) -> None:
+    """Keep machine code on disk. Where the disk is full, the kernel runs all the same: it is compiled by then."""
     with contextlib.suppress(OSError):
-        name = f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc"
-        files._save_data(name, code)
-        files._save_index({**files._load_index(), key: name})
+        files._save_data(_file_name(files, key), code)
+
+
+def _file_name(files: Any, key: tuple) -> str:
+    return f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc"
 
 
 @functools.cache
