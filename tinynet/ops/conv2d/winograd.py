@@ -281,23 +281,35 @@ def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u
 
 @jit
 def _transform_weights_of(first, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u):
-    """U of the input channels first .. first + LANES - 1: so many share the cache lines that `turned` jumps through."""
+    """U of the input channels first .. first + LANES - 1."""
     n = m + 2
     position = ci_padded * co_padded + GAP
-    window = np.empty(9 * LANES, w.dtype)
+    taps = np.empty((9, LANES, LANES), w.dtype)  # [tap, input channel, output channel]
     for co in range(0, co_padded, LANES):
-        for ci in range(first, first + LANES):
-            valid = min(LANES, c_out - co) if ci < c_in else 0
-            for k in range(9):
-                for i in range(valid):
-                    window[k * LANES + i] = w[8 - k, co + i, ci] if turned else w[k, ci, co + i]
-                for i in range(valid, LANES):
-                    window[k * LANES + i] = 0
-            u0 = (co // width * ci_padded + ci) * width + co % width
+        _copy_taps(w, turned, first, min(LANES, c_in - first), co, min(LANES, c_out - co), taps)
+        u0 = (co // width * ci_padded + first) * width + co % width
+        for ci in range(LANES):
+            ci0 = ci * LANES
             if m == 2:
-                _g2(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+                _g2(taps.reshape(-1), ci0, 3 * LANES * LANES, LANES * LANES, u, u0 + ci * width, n * position, position)
             else:
-                _g4(window, 0, 3 * LANES, LANES, u, u0, n * position, position)
+                _g4(taps.reshape(-1), ci0, 3 * LANES * LANES, LANES * LANES, u, u0 + ci * width, n * position, position)
+
+
+@jit
+def _copy_taps(w, turned, ci, c_in, co, c_out, taps):
+    """The taps between c_in input channels from ci on and c_out output channels from co on, zeros beyond."""
+    if c_in < LANES or c_out < LANES:
+        taps[:] = 0
+    for k in range(9):
+        if turned:
+            for o in range(c_out):
+                for i in range(c_in):
+                    taps[k, i, o] = w[8 - k, co + o, ci + i]
+        else:
+            for i in range(c_in):
+                for o in range(c_out):
+                    taps[k, i, o] = w[k, ci + i, co + o]
 
 
 @jit
