@@ -245,7 +245,7 @@ with contextlib.suppress(ImportError):
 
 
 def test_threads_spin_a_little_and_the_environment_is_left_as_it_was():
-    assert openmp_settings() == ("PASSIVE", "500", "[]")
+    assert openmp_settings() == ("PASSIVE", "2000", "[]")
 
 
 def test_what_the_user_says_about_threads_holds():

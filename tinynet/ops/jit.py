@@ -31,12 +31,12 @@ from .announce import Announcer
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
 
-# What OpenMP's threads do between two kernels. Spinning on their cores, they would be ready at once, but where anything
-# else runs (the loader's threads, another program), they keep the core from the thread that everybody waits for:
-# measured, a training step then takes 3 to 8 times as long. Asleep, they have to be woken for every kernel, which makes
-# a step on an idle machine a quarter longer. So: spin for some microseconds, then sleep. The count is for GNU's OpenMP;
-# others understand the first setting only.
-BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "500"}
+# What OpenMP's threads do between two kernels. Spinning on their cores, they are ready at once, but where other
+# programs want the cores, they keep them from the thread that everybody waits for: measured, a training step then takes
+# 3 to 8 times as long. Asleep, they have to be woken for every kernel: a step takes a fifth longer. So: spin for some
+# 20 microseconds, then sleep; docs/performance.md has the figures. The count is for GNU's OpenMP; others understand the
+# first setting only.
+BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
 
 
 def load_openmp() -> None:
