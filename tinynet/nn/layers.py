@@ -302,10 +302,12 @@ class Sequential(Module):
 
     def _fusible_at(self, i: int) -> list[Module]:
         """The layers from number i on that one fused operation can replace: two, three or none."""
-        kinds = [type(layer) for layer in self.layers[i : i + 3]]  # the very classes: a subclass may do anything
+        layers = self.layers[i : i + 3]
+        # The very classes, and their own forward: anything else may do anything.
+        kinds = [None if "forward" in vars(layer) else type(layer) for layer in layers]
         if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
             return []
-        return self.layers[i : i + (3 if kinds[2:] == [Dropout] else 2)]
+        return layers if kinds[2:] == [Dropout] else layers[:2]
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .jit import jit
+
+U = np.uint64
+RUN = U(16384)  # elements that a thread moves at a time
+
 
 def rows_of(x: np.ndarray, width: int) -> tuple[np.ndarray, int]:
     """(flat, pitch): element j of row i of x, taken as rows of `width` elements, is flat[i * pitch + j].
@@ -24,3 +29,13 @@ def rows_of(x: np.ndarray, width: int) -> tuple[np.ndarray, int]:
     pitch = distance // x.itemsize
     flat = np.lib.stride_tricks.as_strided(rows, ((len(rows) - 1) * pitch + width,), (x.itemsize,))
     return flat, pitch
+
+
+@jit
+def rows_per_run(width):
+    """How many rows of `width` elements a thread takes at a time; uint64, as is width.
+
+    Kernels on rows have unsigned indices: a signed one might be negative and count from the end, and the compiler,
+    which has to allow for that, would not vectorise.
+    """
+    return max(RUN // width, U(1))

@@ -12,6 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+LINE = 16  # float32 in a cache line of 64 bytes: one prefetch fetches so many
+
 
 @intrinsic
 def prefetch(typing_context, x, index):

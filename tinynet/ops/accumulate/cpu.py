@@ -6,11 +6,10 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
-from ..layout import rows_of
+from ..layout import rows_of, rows_per_run
 from ..out import contiguous_result, delivered
 
 U = np.uint64
-RUN = U(16384)  # elements that a thread adds at a time
 
 
 def add(x: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
@@ -33,10 +32,8 @@ def _sum(x, y, z):
 
 @jit(parallel=True)
 def _sum_rows(x, x_pitch, y, y_pitch, channels, z):
-    # All indices are unsigned: a signed one might be negative and count from the end, and the compiler, which has to
-    # allow for that, would not vectorise.
     pixels = U(z.size) // channels
-    pixels_in_run = max(RUN // channels, U(1))
+    pixels_in_run = rows_per_run(channels)
     for run in prange((pixels + pixels_in_run - U(1)) // pixels_in_run):
         first = U(run) * pixels_in_run
         for p in range(first, min(first + pixels_in_run, pixels)):

@@ -8,11 +8,10 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
-from ..layout import rows_of
+from ..layout import rows_of, rows_per_run
 from ..out import contiguous_result, delivered
 
 U = np.uint64
-RUN = U(16384)  # elements that a thread copies at a time
 
 
 def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -32,9 +31,7 @@ def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np
 
 @jit(parallel=True)
 def _copy_rows(x, x_pitch, width, rows, y, y_pitch):
-    # All indices are unsigned: a signed one might be negative and count from the end, and the compiler, which has to
-    # allow for that, would not vectorise.
-    rows_in_run = max(RUN // width, U(1))
+    rows_in_run = rows_per_run(width)
     for run in prange((rows + rows_in_run - U(1)) // rows_in_run):
         first = U(run) * rows_in_run
         for r in range(first, min(first + rows_in_run, rows)):

@@ -3,11 +3,11 @@
 A U-Net joins the channels that come up with those of the shortcut, only for a convolution to read them. The
 convolution can as well read them where they are. So `concat` of large arrays returns a `Joined`: a Tensor like any
 other, whose data are put together when they are first asked for. The fused convolution does not ask.
+
+Until then the parts must stay what they are. In-place changes through the Tensor API are noticed.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -22,16 +22,16 @@ class Joined(Tensor):
 
     __slots__ = ("_function", "_parts", "_recording", "_versions", "_whole")
 
-    def __init__(self, function: type[Function], parts: tuple[Any, ...]) -> None:
+    def __init__(self, function: type[Function], parts: tuple[Tensor, ...]) -> None:
         self._function, self._parts, self._whole = function, parts, None
         self._recording = is_grad_enabled()
-        self._versions = [(p._version, p._version.count) for p in parts if isinstance(p, Tensor)]
+        self._versions = [(p._version, p._version.count) for p in parts]
 
     @property
-    def parts(self) -> tuple[Any, ...] | None:
-        """The tensors and arrays joined; None once they have been copied together."""
+    def parts(self) -> tuple[Tensor, ...] | None:
+        """The tensors joined; None where they have been copied together, or must be: history ends at a `no_grad`."""
         self._check_unchanged()
-        return self._parts
+        return None if is_grad_enabled() and not self._recording else self._parts
 
     @property
     def shape(self) -> tuple[int, ...]:

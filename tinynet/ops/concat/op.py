@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...basic_ops import _axes, _kept, _one, expand_dims
-from ...kernels import array_module, kernel
+from ...kernels import array_module, has_overrides, kernel
 from ...tensor import Function, Tensor
 from ..out import is_large
 from .joined import Joined
@@ -27,8 +27,15 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
             raise ValueError(
                 f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
             )
-    is_joined = axis == first.ndim - 1 and isinstance(first, Tensor) and is_large(first.data)
-    return Joined(Concat, tuple(arrays)) if is_joined else Concat.apply(*arrays, axis=axis)
+    if axis == first.ndim - 1 and _can_wait(arrays):
+        return Joined(Concat, tuple(arrays))
+    return Concat.apply(*arrays, axis=axis)
+
+
+def _can_wait(arrays: Sequence[Any]) -> bool:
+    """Whether joining is worth putting off, and nobody else can change the arrays or wants to see the kernel run."""
+    are_tensors = all(isinstance(a, Tensor) for a in arrays)
+    return are_tensors and any(is_large(a.data) for a in arrays) and not has_overrides("concat")
 
 
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
@@ -59,7 +66,7 @@ class Concat(Function):
     def forward(self, *arrays, axis):
         self.axis = axis
         self.sizes = [a.shape[axis] for a in arrays]
-        if is_large(arrays[0]):
+        if any(map(is_large, arrays)):
             return kernel("concat", "forward")(*arrays, axis=axis)
         return array_module(arrays[0]).concatenate(arrays, axis=axis)
 

@@ -27,20 +27,13 @@ from numba import prange
 from ..concat import cpu as concat
 from ..jit import jit
 from ..out import contiguous_result, delivered
+from ..register_rows import add_rows
 from ..simd import (
     ROWS_OF_1,
     ROWS_OF_2,
-    TALL_OF_1,
-    TALL_OF_2,
-    block_1x1,
-    block_1x2,
-    block_4x1,
-    block_4x2,
     block_of_1,
     block_of_2,
     lanes_of,
-    tall_of_1,
-    tall_of_2,
 )
 from . import rows as by_rows
 from .epilogue import Activation, activate
@@ -49,7 +42,7 @@ from .geometry import Pair, output_size, phase
 BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
 
 
-# ------------------------------------------------------------------------------------- blocked: the kernels
+# ------------------------------------------------------------------------------------- the kernels
 def forward(
     x: np.ndarray,
     w: np.ndarray,
@@ -158,7 +151,7 @@ def backward_weight(
     sums = np.zeros((threads, kh * kw * i_group, groups, blocks.padded), x.dtype)
     if gy.size and x.size:
         _backward_weight(
-            _flat(x), (n, height, width, c_in), _flat(gy_padded), (oh, ow), sums.reshape(threads, -1), kernel_size,
+            flat(x), (n, height, width, c_in), flat(gy_padded), (oh, ow), sums.reshape(threads, -1), kernel_size,
             stride, padding, dilation, (groups, i_group, blocks.padded), blocks.width, lanes, band,
             np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
         )  # fmt: skip
@@ -169,7 +162,7 @@ def backward_weight(
     return delivered(np.ascontiguousarray(total), out)
 
 
-# ------------------------------------------------------------------------------------- blocked: the plan
+# ------------------------------------------------------------------------------------- the plan
 class Blocks:
     """How the output channels of a group are cut into vectors: `width` channels per block, zero-padded."""
 
@@ -217,7 +210,7 @@ def _correlate_into(
     scratch_width = (-(-ow // pixels) * pixels - 1) * stride[1] + (kw - 1) * dilation[1] + 1
     band, scratch_rows = _band(oh, kh, stride[0], dilation[0], scratch_width * c_in * x.itemsize)
     _correlate(
-        _flat(x), (n, height, width, c_in), w_padded.reshape(-1), b_padded.reshape(-1), y.reshape(-1), y.shape,
+        flat(x), (n, height, width, c_in), w_padded.reshape(-1), b_padded.reshape(-1), y.reshape(-1), y.shape,
         (oh, ow), first, step, (kh, kw), stride, padding, dilation, (groups, i_group, o_group), blocks.width, lanes,
         band, scratch_width, np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
         np.empty((threads, pixels * blocks.width), x.dtype), activation,
@@ -227,15 +220,15 @@ def _correlate_into(
 def _band(rows: int, kernel: int, stride: int, dilation: int, row_bytes: int) -> Pair:
     """(output rows per band, input rows they need) such that the input of a band stays in the cache."""
     extra = (kernel - 1) * dilation + 1 - stride  # input rows beyond `stride` for each output row
-    band = max(1, min(rows, (BAND_BYTES // row_bytes - extra) // stride))
+    band = max(1, min(rows, (BAND_BYTES // max(1, row_bytes) - extra) // stride))
     return band, band * stride + extra
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
+def flat(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-# ------------------------------------------------------------------------------------- blocked: the loops
+# ------------------------------------------------------------------------------------- the loops
 @jit
 def _fill_scratch(scratch, x, size, n, iy0, rows, ix0, columns):
     """Copy the input window of one band, rows iy0.. and columns ix0.., with zeros where it leaves the image."""
@@ -258,13 +251,13 @@ def _fill_scratch(scratch, x, size, n, iy0, rows, ix0, columns):
 
 @jit(parallel=True)
 def _correlate(
-    x, x_size, w, b, y, y_size, out_size, first, step, kernel, stride, padding, dilation, groups_, block_width, lanes,
-    band, scratch_width, scratches, tiles, activation,
+    x, x_size, w, b, y, y_size, out_size, first, step, kernel, stride, padding, dilation, group_sizes, block_width,
+    lanes, band, scratch_width, scratches, tiles, activation,
 ):  # fmt: skip
     n_images, _, _, c_in = x_size
     oh, ow = out_size
     kh, kw = kernel
-    groups, i_group, o_group = groups_
+    groups, i_group, o_group = group_sizes
     c_out = y_size[3]
     bands = (oh + band - 1) // band
     tasks = n_images * bands
@@ -279,7 +272,8 @@ def _correlate(
     b_outer = kw * i_group * block_width
     blocks = (o_group + block_width - 1) // block_width
     zeros = np.zeros(block_width, x.dtype)
-    for thread in prange(threads):
+    for i in prange(threads):
+        thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
         scratch, tile = scratches[thread], tiles[thread]
         for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
             n, oy0 = task // bands, task % bands * band
@@ -327,12 +321,12 @@ def _correlate(
 
 @jit(parallel=True)
 def _backward_weight(
-    x, x_size, gy, out_size, sums, kernel, stride, padding, dilation, groups_, block_width, lanes, band, scratches
+    x, x_size, gy, out_size, sums, kernel, stride, padding, dilation, group_sizes, block_width, lanes, band, scratches
 ):
     n_images, _, _, c_in = x_size
     oh, ow = out_size
     kh, kw = kernel
-    groups, i_group, o_padded = groups_
+    groups, i_group, o_padded = group_sizes
     c_out = groups * o_padded
     bands = (oh + band - 1) // band
     tasks = n_images * bands
@@ -343,7 +337,8 @@ def _backward_weight(
     rows_of_block = kw * c_in if merged else i_group  # (kx, ci) pairs that lie next to each other in x
     a_inner, a_outer = stride[1] * c_in, stride[0] * scratch_width * c_in
     zeros = np.zeros(block_width, x.dtype)
-    for thread in prange(threads):
+    for i in prange(threads):
+        thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
         scratch, total = scratches[thread], sums[thread]
         for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
             n, oy0 = task // bands, task % bands * band
@@ -358,30 +353,7 @@ def _backward_weight(
                         for s in range(segments):
                             a_tap = (ky * dilation[0] * scratch_width + s * dilation[1]) * c_in + g * i_group
                             c_tap = (ky * kw + s) * i_group * c_out + g * o_padded + channel
-                            row = 0
-                            # As many rows at a time as fit into registers, then what is left over.
-                            while row < rows_of_block:
-                                left, a0, c0 = rows_of_block - row, a_tap + row, c_tap + row * c_out
-                                block = (
-                                    scratch, a0, 1, a_inner, a_outer, gy, b0, c_out, ow * c_out, ow, rows,
-                                    zeros, 0, total, c0, c_out, 1,
-                                )  # fmt: skip
-                                if block_width > lanes:
-                                    if left >= TALL_OF_2:
-                                        tall_of_2(*block)
-                                        row += TALL_OF_2
-                                    elif left >= 4:
-                                        block_4x2(*block)
-                                        row += 4
-                                    else:
-                                        block_1x2(*block)
-                                        row += 1
-                                elif left >= TALL_OF_1:
-                                    tall_of_1(*block)
-                                    row += TALL_OF_1
-                                elif left >= 4:
-                                    block_4x1(*block)
-                                    row += 4
-                                else:
-                                    block_1x1(*block)
-                                    row += 1
+                            add_rows(
+                                rows_of_block, block_width // lanes, scratch, a_tap, a_inner, a_outer, gy, b0, c_out,
+                                ow * c_out, ow, rows, zeros, total, c_tap, c_out,
+                            )  # fmt: skip

@@ -42,6 +42,8 @@ def check(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, g
     check_float("conv2d", x=x, weight=w, bias=b)
     check_ndim("conv2d", "x", x, 4, "(N, H, W, C)")
     check_ndim("conv2d", "weight", w, 4, "(KH, KW, C_in / groups, C_out)")
+    if 0 in w.shape:
+        raise ValueError(f"conv2d: weight {w.shape} has an axis of length 0; no tap or no channel is left")
     if groups < 1 or x.shape[3] % groups or w.shape[3] % groups:
         raise ValueError(f"conv2d: groups {groups} must divide the channels of x {x.shape} and of weight {w.shape}")
     if w.shape[2] * groups != x.shape[3]:

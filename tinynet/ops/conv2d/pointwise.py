@@ -14,6 +14,7 @@ from ..fastmath import ELEMENTWISE
 from ..jit import jit
 from ..out import contiguous_result, delivered
 from ..reduction import REDUCTION
+from .epilogue import Activation, activate
 from .geometry import Pair
 
 FEW = 4  # output channels, at most
@@ -25,13 +26,16 @@ def covers(kernel: tuple[int, ...], c_out: int, *, stride: Pair, padding: Pair, 
     return kernel == stride == (1, 1) and padding == (0, 0) and groups == 1 and c_out <= FEW
 
 
-def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray | None) -> np.ndarray:
-    """y[n, y, x, co] = b[co] + sum over ci of x[n, y, x, ci] w[ci, co]."""
+def convolve(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: Activation, out: np.ndarray | None
+) -> np.ndarray:
+    """y[n, y, x, co] = b[co] + sum over ci of x[n, y, x, ci] w[ci, co], and then the activation."""
     c_in, c_out = w.shape[2:]
     y = contiguous_result((*x.shape[:3], c_out), x.dtype, out)
     start = np.zeros(c_out, x.dtype) if b is None else np.ascontiguousarray(b)
     by_output = np.ascontiguousarray(w.reshape(c_in, c_out).T)
     _forward(np.ascontiguousarray(x).reshape(-1, c_in), by_output, start, y.reshape(-1, c_out))
+    activate(y.reshape(-1), 0, y.size, activation)
     return delivered(y, out)
 
 

@@ -35,21 +35,18 @@ from ... import memory
 from ..concat import cpu as concat
 from ..jit import jit
 from ..out import contiguous_result, delivered
-from ..prefetch import prefetch
+from ..prefetch import LINE, prefetch
 from ..simd import (
     ROWS_OF_1,
     ROWS_OF_2,
     VECTOR_BYTES,
-    block_4x2,
-    block_8x1,
-    block_8x2,
-    block_16x1,
     block_of_1,
     block_of_2,
+    register_block,
     tile_transform,
 )
 from . import blocked, pointwise
-from .blocked import Blocks
+from .blocked import Blocks, flat
 from .epilogue import Activation, activate, is_finite
 from .geometry import Pair, output_size
 
@@ -93,6 +90,11 @@ AT4 = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0
 _bt2, _g2, _at2, _a2, _gt2 = (tile_transform(t) for t in (BT2, G2, AT2, AT2.T, G2.T))
 _bt4, _g4, _at4, _a4, _gt4 = (tile_transform(t) for t in (BT4, G4, AT4, AT4.T, G4.T))
 
+# For gU, whose rows are the LANES input channels of a vector: blocks whose rows divide them.
+HALF_LANES = LANES // 2
+half_lanes_of_2 = register_block(HALF_LANES, 2)
+all_lanes_of_1 = register_block(LANES, 1)
+
 
 # ------------------------------------------------------------------------------------- the kernels
 def kernels(m: int) -> dict[str, Callable]:
@@ -111,8 +113,6 @@ def kernels(m: int) -> dict[str, Callable]:
     ) -> np.ndarray:
         """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
         geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        if pointwise.covers(w.shape[:2], w.shape[3], **geometry):
-            return pointwise.forward(x, w, b, out)
         return convolve(m, x, w, b, Activation.none(x.dtype), **geometry, out=out)
 
     def backward_input(
@@ -179,8 +179,11 @@ def convolve(
     x: an array, or a tuple of arrays whose channels follow each other. Two of them are read in place, if the
     channels of the first fill whole vectors.
     """
-    if isinstance(x, tuple) and (len(x) != 2 or x[0].shape[3] % LANES):
+    is_pointwise = pointwise.covers(w.shape[:2], w.shape[3], padding=padding, **geometry)
+    if isinstance(x, tuple) and (len(x) != 2 or x[0].shape[3] % LANES or is_pointwise):
         x = concat.forward(*x, axis=3)
+    if is_pointwise:
+        return pointwise.convolve(x, w, b, activation, out)
     parts = x if isinstance(x, tuple) else (x,)
     if _covers(parts[0], w.shape, **geometry):
         size = output_size(parts[0].shape[1:3], (3, 3), (1, 1), padding, (1, 1))
@@ -194,10 +197,6 @@ def _covers(x: np.ndarray, w_shape: tuple[int, ...], *, stride: Pair, dilation: 
     """Whether Winograd can compute this, and is the faster way: with few channels the transforms cost too much."""
     is_plain_3x3 = w_shape[:2] == (3, 3) and stride == dilation == (1, 1) and groups == 1
     return is_plain_3x3 and x.dtype == np.float32 and min(w_shape[2:]) >= LANES and x.size > 0
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1)
 
 
 class _Plan:
@@ -246,7 +245,7 @@ def _correlate_into(
     group = -(-group // rows) * rows
     finite = np.ones(plan.threads, np.bool_)
     _correlate(
-        m, _flat(first), first.shape, _flat(second), second.shape, u, start, y.reshape(-1), y.shape, padding,
+        m, flat(first), first.shape, flat(second), second.shape, u, start, y.reshape(-1), y.shape, padding,
         plan.tiles, group, blocks.width, plan.ci_padded // LANES, plan.scratch(group, plan.ci_padded),
         plan.scratch(group, blocks.width), finite, activation,
     )  # fmt: skip
@@ -259,7 +258,7 @@ def _weight_gradient(m: int, x: np.ndarray, gy: np.ndarray, padding: Pair) -> np
     ci_padded, co_padded, group = plan.ci_padded, plan.blocks.padded, GRADIENT_GROUP
     gu = plan.scratch(ci_padded, co_padded)
     _accumulate(
-        m, _flat(x), x.shape, _flat(gy), gy.shape, padding,
+        m, flat(x), x.shape, flat(gy), gy.shape, padding,
         plan.tiles, group, plan.blocks.width, plan.scratch(group, ci_padded), plan.scratch(group, co_padded), gu,
     )  # fmt: skip
     gw = memory.empty((3, 3, ci_padded, co_padded), np.float32)
@@ -276,7 +275,9 @@ def _transform_weights(m, w, turned, c_in, c_out, ci_padded, co_padded, width, u
     the channels exchanged. c_in and c_out are those of the correlation.
     """
     for block in prange(ci_padded // LANES):
-        _transform_weights_of(block * LANES, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u)
+        # Numba compiles the body of a parallel loop twice, with a signed and with an unsigned index. Without int64 the
+        # function that the index is passed to would be compiled for both.
+        _transform_weights_of(np.int64(block) * LANES, m, w, turned, c_in, c_out, ci_padded, co_padded, width, u)
 
 
 @jit
@@ -355,7 +356,7 @@ def _ask_for(x, size, first, count, tiles, m, top, left):
     start, end = max(0, tx * m + left), min(width, (tx + length) * m + left)
     for y in range(max(0, ty * m + top), min(height, (ty + 1) * m + top)):
         row = (image * height + y) * width
-        for i in range((row + start) * channels, (row + end) * channels, 16):
+        for i in range((row + start) * channels, (row + end) * channels, LINE):
             prefetch(x, i)
 
 
@@ -470,7 +471,7 @@ def _transform_gradients(m, gy, size, first, count, tiles, z, position, group, b
 def _transform_back(m, gus, ci_padded, co_padded, gw):
     """gw = G^t gU G, gU the sum of the threads' shares in a fixed order."""
     for ci in prange(ci_padded):
-        _transform_back_of(ci, m, gus, ci_padded, co_padded, gw)
+        _transform_back_of(np.int64(ci), m, gus, ci_padded, co_padded, gw)
 
 
 @jit
@@ -516,7 +517,8 @@ def _correlate(
 ):  # fmt: skip
     threads = len(vs)
     strips = y_size[0] * tiles[0]  # rows of tiles, of all images: what a strip writes lies together in memory
-    for thread in prange(threads):
+    for i in prange(threads):
+        thread = np.int64(i)  # as above
         finite[thread] = _correlate_strips(
             thread * strips // threads, (thread + 1) * strips // threads, m, x, x_size, x2, x2_size, u, bias, y, y_size,
             padding, tiles, group, block, channel_blocks, vs[thread], products[thread], activation,
@@ -568,24 +570,19 @@ def _correlate_strips(
 def _add_products(v, v0, z, z0, count, block, gu, gu0, co_padded, zeros):
     """gU += V^t Z at one position, for one vector of input channels and one block of output channels."""
     if block > LANES:
-        rows = 8 if LANES == 16 else 4
-        for r in range(0, LANES, rows):
+        for r in range(0, LANES, HALF_LANES):
             c0 = gu0 + r * co_padded
-            if LANES == 16:
-                block_8x2(v, v0 + r, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, c0, co_padded, 1)
-            else:
-                block_4x2(v, v0 + r, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, c0, co_padded, 1)
-    elif LANES == 16:
-        block_16x1(v, v0, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, gu0, co_padded, 1)
+            half_lanes_of_2(v, v0 + r, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, c0, co_padded, 1)
     else:
-        block_8x1(v, v0, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, gu0, co_padded, 1)
+        all_lanes_of_1(v, v0, 1, LANES, 0, z, z0, block, 0, count, 1, zeros, 0, gu, gu0, co_padded, 1)
 
 
 @jit(parallel=True)
 def _accumulate(m, x, x_size, gy, gy_size, padding, tiles, group, block, vs, zs, gus):
     threads = len(vs)
     count = gy_size[0] * tiles[0] * tiles[1]
-    for thread in prange(threads):
+    for i in prange(threads):
+        thread = np.int64(i)  # as above
         _accumulate_tiles(
             thread * count // threads, (thread + 1) * count // threads, m, x, x_size, gy, gy_size, padding, tiles,
             group, block, vs[thread], zs[thread], gus[thread],

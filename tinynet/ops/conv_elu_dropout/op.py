@@ -10,7 +10,8 @@ from ...tensor import Function, Tensor
 from ..concat.joined import Joined
 from ..concat.op import concat
 from ..conv2d.op import BackwardBias, BackwardInput, BackwardWeight, check
-from ..dropout.op import Dropout
+from ..dropout.op import Dropout, checked_mask
+from ..elu.op import checked_alpha
 
 CONSTITUENTS = ("conv2d", "elu", "dropout")
 
@@ -48,9 +49,9 @@ def conv_elu_dropout(
     """
     check(x, w, b, stride, padding, dilation, groups)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    mask = {"p": p, "seed": seed, "stream": stream, "step": step}
-    parts = (x.parts if groups == 1 else None) or (x,) if isinstance(x, Joined) else (x,)
-    return ConvEluDropout.apply(w, b, *parts, geometry=geometry, alpha=alpha, mask=mask)
+    parameters = {"alpha": checked_alpha(alpha), "mask": checked_mask(p, seed, stream, step)}
+    parts = x.parts if isinstance(x, Joined) and groups == 1 else None  # groups would cut across the parts
+    return ConvEluDropout.apply(w, b, *(parts or (x,)), geometry=geometry, **parameters)
 
 
 class ConvEluDropout(Function):
@@ -83,8 +84,9 @@ class ConvEluDropout(Function):
 
     def gradient_of_convolution(self, gy, y):
         """gz of gy and y, back through dropout and ELU."""
-        if not isinstance(gy, Tensor):
-            return kernel("conv_elu_dropout", "backward")(gy, y, alpha=self.alpha, **self.mask)
-        # A graph of the gradient is wanted: the same formula by operations that have a gradient.
-        g = Dropout.apply(gy, **self.mask)
-        return g * where(y > 0, 1.0, y * (1 - self.mask["p"]) + self.alpha)
+        keep = 1 - self.mask["p"]
+        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the formula by operations that have a gradient
+            return Dropout.apply(gy, **self.mask) * where(y > 0, 1.0, y * keep + self.alpha)
+        if has_overrides("elu") or has_overrides("dropout"):  # set after the forward pass: they are what must run
+            return kernel("elu", "backward")(kernel("dropout", "forward")(gy, **self.mask), y * keep, alpha=self.alpha)
+        return kernel("conv_elu_dropout", "backward")(gy, y, alpha=self.alpha, **self.mask)

@@ -50,6 +50,8 @@ def _checked_output_size(
     check_float(name, x=x, weight=w, bias=b)
     check_ndim(name, "x", x, 4, "(N, H, W, C)")
     check_ndim(name, "weight", w, 4, "(KH, KW, C_out / groups, C_in)")
+    if 0 in w.shape:
+        raise ValueError(f"{name}: weight {w.shape} has an axis of length 0; no tap or no channel is left")
     if w.shape[3] != x.shape[3]:
         raise ValueError(f"{name}: weight {w.shape} expects {w.shape[3]} input channels, x {x.shape} has {x.shape[3]}")
     if groups < 1 or x.shape[3] % groups:

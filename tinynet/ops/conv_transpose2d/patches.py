@@ -25,25 +25,19 @@ from ..conv2d.geometry import Pair
 from ..jit import jit
 from ..layout import rows_of
 from ..out import contiguous_result, delivered
-from ..prefetch import prefetch
+from ..prefetch import LINE, prefetch
+from ..register_rows import add_rows
 from ..simd import (
     REGISTER_BYTES,
     ROWS_OF_1,
     ROWS_OF_2,
-    TALL_OF_1,
-    TALL_OF_2,
     block_1x1,
     block_1x2,
-    block_4x1,
-    block_4x2,
     block_of_1,
     block_of_2,
     lanes_of,
-    tall_of_1,
-    tall_of_2,
 )
 
-LINE = 16  # numbers per prefetch: a cache line of float32
 BAND_BYTES = 300_000  # of x and gy per task: they are read again for each block, so they should stay in the L2 cache
 
 
@@ -232,30 +226,7 @@ def _backward_weight(gy, gy_pitch, x, x_pitch, x_size, kernel, starts, block_wid
                     c0 = (ky * taps + kx) * channels * c_row
                     for k in range(starts.size):
                         b0 = iy * width * x_pitch + starts[k]
-                        r = 0
-                        # As many rows at a time as fit into registers, then what is left over.
-                        while r < channels:
-                            left = channels - r
-                            block = (
-                                gy, a0 + r, 1, kw * gy_pitch, kh * row, x, b0, x_pitch, width * x_pitch, width, count,
-                                zeros, 0, total, c0 + r * c_row + k * block_width, c_row, 1,
-                            )  # fmt: skip
-                            if block_width > lanes:
-                                if left >= TALL_OF_2:
-                                    tall_of_2(*block)
-                                    r += TALL_OF_2
-                                elif left >= 4:
-                                    block_4x2(*block)
-                                    r += 4
-                                else:
-                                    block_1x2(*block)
-                                    r += 1
-                            elif left >= TALL_OF_1:
-                                tall_of_1(*block)
-                                r += TALL_OF_1
-                            elif left >= 4:
-                                block_4x1(*block)
-                                r += 4
-                            else:
-                                block_1x1(*block)
-                                r += 1
+                        add_rows(
+                            channels, block_width // lanes, gy, a0, kw * gy_pitch, kh * row, x, b0, x_pitch,
+                            width * x_pitch, width, count, zeros, total, c0 + k * block_width, c_row,
+                        )  # fmt: skip

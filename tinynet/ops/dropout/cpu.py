@@ -8,11 +8,10 @@ from numba import prange
 from ..elementwise import RANGE, range_count, run
 from ..jit import jit
 from ..philox import draw_words
-from ..prefetch import prefetch
+from ..prefetch import LINE, prefetch
 
 U = np.uint64
 CHUNK = 1024  # elements whose words are drawn before they are used: few enough to stay in the fastest cache
-LINE = 16  # elements per prefetch: a cache line of float32
 
 
 def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: np.ndarray | None = None) -> np.ndarray:

@@ -20,14 +20,19 @@ def dropout(x: Tensor, p: float, *, seed: int, stream: int, step: int) -> Tensor
     Source: Srivastava et al., Dropout, JMLR 15, 2014, section 10 (the scaling at training time).
     """
     check_float("dropout", x=x)
+    return Dropout.apply(x, **checked_mask(p, seed, stream, step))
+
+
+def checked_mask(p: float, seed: int, stream: int, step: int) -> dict[str, float]:
+    """The parameters of the kernel. Raises ValueError or TypeError for a number out of its range."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p is {p}; the probability of dropping must satisfy 0 <= p < 1")
-    mask = {
+    return {
+        "p": float(p),
         "seed": _counter("seed", seed, bits=32),
         "stream": _counter("stream", stream, bits=32),
         "step": _counter("step", step, bits=64),
     }
-    return Dropout.apply(x, p=float(p), **mask)
 
 
 def _counter(name: str, value: int, bits: int) -> int:

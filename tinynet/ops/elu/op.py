@@ -15,9 +15,14 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     ValueError for alpha <= 0. Source: Clevert et al., ICLR 2016, section 3.
     """
     check_float("elu", x=x)
+    return Elu.apply(x, alpha=checked_alpha(alpha))
+
+
+def checked_alpha(alpha: float) -> float:
+    """alpha as a float. Raises ValueError unless it is positive."""
     if not alpha > 0:
         raise ValueError(f"elu: alpha is {alpha}; it must be positive")
-    return Elu.apply(x, alpha=float(alpha))
+    return float(alpha)
 
 
 class Elu(Function):
