@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,7 +24,7 @@ from tinynet.bench import calls, examples, machine, ops, peak, processes, profil
 from tinynet.bench.main import main
 from tinynet.bench.peers import PEERS
 from tinynet.bench.processes import Child, ChildError
-from tinynet.cli import UsageError
+from tinynet.cli import UsageError, run
 from tinynet.kernels import implementation_kernel, kernel_names, use_kernels
 from tinynet.kernels import ops as all_ops
 
@@ -111,6 +112,20 @@ def test_only_quiet_turns_count_if_there_are_any():
     assert unet.Turn([1.0], others_busy=float("nan")).is_quiet, "where the system does not tell, all turns count"
 
 
+def test_how_many_turns_were_quiet_is_said_and_written():
+    def result(name, quiet, loud):
+        turns = [unet.Turn([1.0], 0.0)] * quiet + [unet.Turn([9.0], 0.5)] * loud
+        return unet.Result(name, 0.0, 0.0, 1, {}, turns)
+
+    results = {"tinynet": result("ours", 7, 2), "torch": result("theirs", 1, 20), "keras": result("third", 0, 21)}
+    lines = unet.format_results(results, turns=7).splitlines()
+    assert "only 1 of 21 turns of theirs were quiet: its figures stand on these" in lines
+    assert "other processes were busy in every turn of third: do not trust its figures" in lines
+    assert not any("of ours" in line for line in lines)
+    report = unet.as_report(unet.UnetConfig(), results, {})
+    assert [peer["quiet_turns"] for peer in report["peers"].values()] == [7, 1, 0]
+
+
 def test_peers_that_do_not_fit_the_machine_are_left_out(monkeypatch):
     config = unet.UnetConfig(against="torch-tuned")
     monkeypatch.setattr(unet.sys, "platform", "win32")
@@ -126,6 +141,19 @@ def test_without_tinynet_there_is_no_benchmark():
         unet.leave_out("tinynet", ChildError("no room"), {}, {})
 
 
+def test_that_tinynet_cannot_run_is_a_sentence_for_the_user(monkeypatch, capsys):
+    """A batch that does not fit into memory, say: the program ends with one line, without a traceback."""
+
+    def start(name, config):
+        raise ChildError("MemoryError: conv2d: no memory for its result")
+
+    monkeypatch.setattr(unet, "start", start)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: main(["unet", *TINY]))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: MemoryError: conv2d: no memory for its result"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -134,7 +162,12 @@ def test_without_tinynet_there_is_no_benchmark():
         ("unet --batch 0", "--batch is 0"),
         ("unet --against torch,tensorfow", "no tensorfow; the peers are tinynet, "),
         ("ops conv3d", "there is no op conv3d; the ops are "),
-        ("ops --size 8", "--size 8"),
+        ("ops --size 8", "--size is 8"),
+        ("ops --threads 0", "--threads is 0"),
+        ("profile --size 20", "--size is 20"),
+        ("profile --steps 0", "--steps is 0"),
+        ("profile --batch 0", "--batch is 0"),
+        ("profile --threads 0", "--threads is 0"),
     ],
 )
 def test_senseless_command_lines(line, message):
@@ -203,6 +236,25 @@ def test_the_work_of_others_is_seen():
     assert 0.4 <= busy <= seconds * (os.cpu_count() or 1) + 0.1
 
 
+@pytest.mark.parametrize(("busy", "others"), [(0.03, 0.0), (0.07, 2.0), (float("nan"), float("nan"))])
+def test_a_tick_more_or_less_is_no_other_process(monkeypatch, busy, others):
+    """A request of 20 ms, in which its child computed for 10 ms, on two cores with ticks of 10 ms."""
+    child = Child("tinynet.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    clocks = {"perf_counter": iter([5.0, 5.02]), "busy_seconds": iter([0.0, busy])}
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clocks["perf_counter"]))
+    monkeypatch.setattr(machine, "busy_seconds", lambda: next(clocks["busy_seconds"]))
+    monkeypatch.setattr(machine, "busy_resolution", lambda: 0.02)
+    monkeypatch.setattr(child, "_answer", lambda: {"cpu_seconds": 0.01})
+    assert child.ask(1)["others_busy"] == pytest.approx(others, nan_ok=True)
+    child.close()
+
+
+def test_the_resolution_is_a_tick_for_each_core(monkeypatch):
+    monkeypatch.setattr(machine, "TICKS_PER_SECOND", 100)
+    monkeypatch.setattr(machine, "cores", lambda: [0, 1, 5])
+    assert machine.busy_resolution() == pytest.approx(0.03)
+
+
 def test_timed_calls_often_enough(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clock) / 1000)  # each call takes a millisecond
@@ -245,6 +297,17 @@ def test_a_step_is_profiled_and_nothing_stays_behind(capsys):
     assert "conv2d.backward_weight" in printed and "1x16x16x16" in printed
 
 
+def test_profile_runs_in_the_threads_asked_for():
+    before, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    with profile.numba_threads(1) as threads:
+        assert threads == numba.get_num_threads() == 1
+    with profile.numba_threads(None) as threads:
+        assert threads == before
+    with pytest.raises(ValueError, match=f"--threads is {most + 1}; Numba has {most}"), profile.numba_threads(most + 1):
+        pass
+    assert numba.get_num_threads() == before
+
+
 # ---------------------------------------------------------------------------------------- bench ops
 @pytest.fixture(scope="module")
 def tiny_calls():
@@ -278,10 +341,19 @@ def test_implementations_that_do_not_differ_in_a_kernel_are_timed_once(monkeypat
     def two():
         pass
 
-    table = {"fast": {"forward": one}, "same": {"forward": one}, "slow": {"forward": two}}
+    table = {"fast": one, "slow": two, "fast too": one}
     monkeypatch.setattr(calls.kernels, "implementations", lambda op, tier: list(table))
-    monkeypatch.setattr(calls.kernels, "implementation_kernel", lambda op, kernel, tier, name: table[name][kernel])
+    monkeypatch.setattr(calls.kernels, "implementation_kernel", lambda op, kernel, tier, name: table[name])
     assert calls.implementations_of("conv2d", "forward") == ["fast", "slow"]
+
+
+def test_arrays_in_lists_are_repeated_too(monkeypatch):
+    """As many numbers as LARGE in the largest array; what has as many images follows, the rest stays."""
+    monkeypatch.setattr(calls, "LARGE", 60)
+    parts, weights = (np.ones((2, 5)), np.ones((2, 1))), np.ones((3, 1))
+    repeated, same = calls.more_images((parts, weights))
+    assert [a.shape for a in repeated] == [(12, 5), (12, 1)] and same is weights
+    assert calls._size(((parts, weights), {})) == 15
 
 
 def multiply_adds(x, w, groups, size):
@@ -323,6 +395,31 @@ def test_ops_prints_rows_and_writes_json(tmp_path, capsys, monkeypatch, without_
     assert row["torch_ms"] is None and row["ratio"] is None
 
 
+def test_rows_go_on_without_torch_where_it_fails(tmp_path, capsys, monkeypatch):
+    """Its second call: the first row has its time, all others do not, and the report says why."""
+    (tmp_path / "half_torch.py").write_text("""
+def start():
+    asked = []
+    def respond(call):
+        asked.append(call)
+        if len(asked) > 1:
+            raise MemoryError("too large")
+        return {"ms": [2.0]}
+    return {}, respond
+""")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.setattr(ops, "measured_peak", lambda threads: (100.0, 10.0))
+    monkeypatch.setattr(ops, "TORCH", "half_torch")
+    report = main(["ops", "elu", "relu", "--batch", "1", "--size", "16", "--threads", "1"])
+    times = [row["torch_ms"] for row in report["rows"]]
+    assert times[0] == 2.0 and len(times) > 2 and not any(times[1:])
+    said = report["left_out"]["torch"]
+    assert said.startswith("from elu.") and said.endswith(" on: MemoryError: too large")
+    printed = capsys.readouterr()
+    assert f"left out: torch: {said}" in printed.out
+    assert "watching which kernels a step calls" in printed.err
+
+
 @pytest.mark.bench
 def test_torch_has_counterparts_that_run(tiny_calls):
     """Each kernel of the net that PyTorch has too runs there with the shapes of the net."""
@@ -345,6 +442,7 @@ def test_peak_is_measured():
 def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
     script = examples.load_example("segmentation/unet_nuclei.py")
     assert script is examples.load_example("segmentation/unet_nuclei.py")
+    assert script.__name__ == "example_segmentation_unet_nuclei", "two topics may have a script of the same name"
     with pytest.raises(FileNotFoundError, match=r"examples/segmentation/none\.py is neither in"):
         examples.load_example("segmentation/none.py")
 

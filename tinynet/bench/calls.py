@@ -130,12 +130,12 @@ def case_call(op: str, kernel: str) -> Call:
 
 
 def _size(call: tuple[tuple, dict]) -> int:
-    return sum(np.size(a) for a in call[0] if isinstance(a, np.ndarray))
+    return sum(a.size for a in _arrays(call[0]))
 
 
 def more_images(arrays: tuple) -> tuple:
     """Arrays with as many images as the largest one are repeated along that axis, until it has LARGE numbers."""
-    largest = max((a for a in arrays if isinstance(a, np.ndarray)), key=np.size)
+    largest = max(_arrays(arrays), key=np.size)
     if largest.ndim == 0 or not 0 < largest.size < LARGE:
         return arrays
     copies = LARGE // largest.size
@@ -201,4 +201,7 @@ def implementations_of(op: str, kernel: str) -> list[str]:
     """The implementations of a kernel that differ, the default first: some have only one of an op's kernels."""
     names = kernels.implementations(op, "cpu")
     functions = {name: kernels.implementation_kernel(op, kernel, "cpu", name) for name in names}
-    return list({function: name for name, function in reversed(functions.items())}.values())[::-1]
+    first: dict[Callable, str] = {}  # the name under which each function comes first
+    for name, function in functions.items():
+        first.setdefault(function, name)
+    return list(first.values())

@@ -20,7 +20,7 @@ def load_example(path: str) -> ModuleType:
 
     Raises FileNotFoundError where the examples are in neither place.
     """
-    name = "example_" + Path(path).stem
+    name = "_".join(("example", *Path(path).with_suffix("").parts))
     if name not in sys.modules:
         file = next((folder / path for folder in FOLDERS if (folder / path).is_file()), None)
         if file is None:

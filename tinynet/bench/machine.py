@@ -9,6 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# /proc/stat counts time in whole ticks.
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
 # Every library asks for its threads in its own way, when it is loaded.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -65,8 +68,13 @@ def busy_seconds() -> float:
             if name in mine:
                 user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
                 total += user + nice + system + irq + softirq + steal
-        return total / os.sysconf("SC_CLK_TCK")
+        return total / TICKS_PER_SECOND
     return float("nan")
+
+
+def busy_resolution() -> float:
+    """By how many seconds the difference of two `busy_seconds()` may be too large: a tick for each core."""
+    return len(cores()) / TICKS_PER_SECOND
 
 
 def peak_memory() -> float:

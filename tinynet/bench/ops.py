@@ -16,8 +16,11 @@ from ..cli import option
 from ..kernels import ops as all_ops
 from . import machine
 from .peak import measured_peak
+from .problem import check_sizes
 from .processes import LOUD, Child, ChildError, quiet_answer
 from .report import write_json
+
+TORCH = "tinynet.bench.torch_calls"  # the module that times PyTorch
 
 
 @dataclass
@@ -35,11 +38,7 @@ class OpsConfig:
         unknown = set(self.ops) - set(all_ops())
         if unknown:
             raise ValueError(f"there is no op {', '.join(sorted(unknown))}; the ops are {', '.join(all_ops())}")
-        if min(self.batch, self.threads) < 1 or self.size < 16 or self.size % 16:
-            raise ValueError(
-                f"--batch {self.batch}, --threads {self.threads} and --size {self.size} must be "
-                "positive, and the size a multiple of 16"
-            )
+        check_sizes(self.size, batch=self.batch, threads=self.threads)
 
 
 @dataclass
@@ -68,7 +67,7 @@ def ops(config: OpsConfig) -> dict[str, Any]:
 
     Returns what goes into the JSON file.
     """
-    print("measuring the machine", file=sys.stderr, flush=True)
+    announce("measuring the machine")
     peak = measured_peak(config.threads)
     print(
         f"the kernels of one training step of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n"
@@ -79,19 +78,21 @@ def ops(config: OpsConfig) -> dict[str, Any]:
     )
     rows = []
     with contextlib.ExitStack() as stack:
+        announce("watching which kernels a step calls")
         ours = Child(
             "tinynet.bench.calls", config.batch, config.size, *(config.ops or all_ops()), threads=config.threads
         )
         stack.callback(ours.close)
         theirs, left_out = None, {}
         if config.against == "torch":
+            announce("starting PyTorch")
             try:
-                theirs = Child("tinynet.bench.torch_calls", threads=config.threads)
+                theirs = Child(TORCH, threads=config.threads)
                 stack.callback(theirs.close)
             except ChildError as error:
                 left_out["torch"] = str(error)
         heading = None
-        for row in measure(ours, theirs, peak):
+        for row in measure(ours, theirs, peak, left_out):
             if heading != (row.op, row.kernel):
                 heading = (row.op, row.kernel)
                 print(f"\n{row.op}.{row.kernel}\n{HEAD}")
@@ -112,14 +113,26 @@ def ops(config: OpsConfig) -> dict[str, Any]:
     return report
 
 
-def measure(ours: Child, theirs: Child | None, peak: tuple[float, float]) -> Iterator[Row]:
-    """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s)."""
+def announce(what: str) -> None:
+    """Say on stderr what takes some seconds now."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_out: dict[str, str]) -> Iterator[Row]:
+    """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s).
+
+    Where PyTorch fails, the rows that follow are without it, and left_out["torch"] says why.
+    """
     for number, call in enumerate(ours.started["calls"]):
         torch_ms, torch_quiet = None, True
         if theirs is not None:
-            answer = quiet_answer(theirs, call, ours)
-            torch_quiet = not answer["others_busy"] > LOUD
-            torch_ms = min(answer["ms"]) if answer["ms"] else None
+            try:
+                answer = quiet_answer(theirs, call, ours)
+                torch_quiet = not answer["others_busy"] > LOUD
+                torch_ms = min(answer["ms"]) if answer["ms"] else None
+            except ChildError as error:
+                left_out["torch"] = f"from {call['op']}.{call['kernel']} {call['shapes']} on: {error}"
+                theirs = None
         for implementation in call["implementations"]:
             answer = quiet_answer(ours, {"call": number, "implementation": implementation}, theirs)
             ms = min(answer["ms"])

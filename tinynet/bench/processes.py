@@ -26,7 +26,7 @@ ATTEMPTS = 3  # at measuring while other processes are quiet
 LOUD = 0.1  # cores that others keep busy, from which on a measurement is not quiet
 
 
-class ChildError(RuntimeError):
+class ChildError(ChildProcessError):
     """What was to be measured cannot run; the message says why."""
 
 
@@ -58,14 +58,19 @@ class Child:
             raise
 
     def ask(self, request: Any) -> dict[str, Any]:
-        """The child's answer, with "others_busy": how many cores other processes used meanwhile (NaN: not known)."""
+        """The child's answer, with "others_busy": how many cores other processes used meanwhile, at least.
+
+        NaN where the system does not tell.
+        """
         busy, start = machine.busy_seconds(), time.perf_counter()
         with contextlib.suppress(OSError):  # it has ended; its last words say why
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         answer = self._answer()
         busy, seconds = machine.busy_seconds() - busy, time.perf_counter() - start
-        answer["others_busy"] = max(0.0, busy - answer.pop("cpu_seconds")) / seconds
+        # In a request of 20 ms, a single tick more or less would read as half a core.
+        by_others = busy - answer.pop("cpu_seconds") - machine.busy_resolution()
+        answer["others_busy"] = max(by_others, 0.0) / seconds  # in this order NaN stays NaN
         return answer
 
     def cpu_ticks(self) -> int:

@@ -4,8 +4,9 @@ A stopwatch runs for the innermost of the calls under way, so that the times of 
 
     conv2d.forward             the kernel alone
     Conv2d                     its Function, forward and backward: shape checks, `save`; for an op without
-                               hand-written kernels (concat, pad) the NumPy call, too
-    optimizer, other           Adam; the engine, the layers' Python and the loss's `item()`
+                               hand-written kernels (pad), or with small arrays (concat), the NumPy call, too
+    adam.step                  the kernel of the optimizer
+    optimizer, other           the Python around that kernel; the engine, the layers' Python and the loss's `item()`
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..cli import option
 from ..optim import Optimizer
 from ..tensor import Function
 from .peers.tinynet_unet import infer_step, new_net, train_step
+from .problem import check_sizes
 
 
 @dataclass
@@ -164,16 +166,44 @@ class ProfileConfig:
     """The flags of `bench profile`."""
 
     batch: int = option(16, "images per step")
-    size: int = option(256, "their height and width")
+    size: int = option(256, "their height and width, a multiple of 16")
+    threads: int | None = option(None, "threads (default: all that Numba has)")
     steps: int = option(5, "steps measured; the one with the median time is shown")
     mode: str = option("train", "what a step is", choices=("train", "infer"))
 
+    def __post_init__(self) -> None:
+        counts = {} if self.threads is None else {"threads": self.threads}
+        check_sizes(self.size, batch=self.batch, steps=self.steps, **counts)
+
 
 def profile(config: ProfileConfig) -> Profile:
-    """Where the time of one step of the U-Net goes, by kernel. NUMBA_NUM_THREADS sets the threads."""
-    model = new_net()
+    """Where the time of one step of the U-Net goes, by kernel."""
     make_step = train_step if config.mode == "train" else infer_step
-    found = profiled_step(make_step(model, config.batch, config.size), config.steps)
-    print(f"one step ({config.mode}) of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n")
+    with numba_threads(config.threads) as threads:
+        found = profiled_step(make_step(new_net(), config.batch, config.size), config.steps)
+    print(
+        f"one step ({config.mode}) of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32, "
+        f"{threads} threads\n"
+    )
     print(format_profile(found))
     return found
+
+
+@contextlib.contextmanager
+def numba_threads(threads: int | None) -> Iterator[int]:
+    """Inside `with`, kernels run in so many threads; None: in as many as before. Yields their number.
+
+    Raises ValueError for more than Numba has: their number is fixed when it is imported.
+    """
+    import numba
+
+    from ..ops import jit  # noqa: F401 (loads OpenMP with tinynet's settings before threads are started)
+
+    before, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    if threads is not None and threads > most:
+        raise ValueError(f"--threads is {threads}; Numba has {most}: set NUMBA_NUM_THREADS={threads}")
+    numba.set_num_threads(threads or before)
+    try:
+        yield numba.get_num_threads()
+    finally:
+        numba.set_num_threads(before)

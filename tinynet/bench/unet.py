@@ -20,6 +20,7 @@ from typing import Any
 from ..cli import option
 from . import machine
 from .peers import PEERS
+from .problem import check_sizes
 from .processes import LOUD, Child, ChildError, progress, wait_until_idle
 from .report import write_json
 
@@ -45,11 +46,7 @@ class UnetConfig:
     def __post_init__(self) -> None:
         if self.batch is None:
             self.batch = 16 if self.mode == "train" else 1
-        for name in ("batch", "threads", "turns"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; at least 1 is needed")
-        if self.size < 16 or self.size % 16:
-            raise ValueError(f"--size is {self.size}; the U-Net halves it four times: a multiple of 16 is needed")
+        check_sizes(self.size, batch=self.batch, threads=self.threads, turns=self.turns)
         unknown = set(self.peers()) - set(PEERS)
         if unknown:
             raise ValueError(f"--against: there is no {', '.join(sorted(unknown))}; the peers are {', '.join(PEERS)}")
@@ -106,7 +103,7 @@ def unet(config: UnetConfig) -> dict[str, Any]:
     """
     print(headline(config))
     results, left_out = measure(config)
-    print(format_results(results))
+    print(format_results(results, config.turns))
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
     report = as_report(config, results, left_out)
@@ -201,8 +198,11 @@ def headline(config: UnetConfig) -> str:
     )
 
 
-def format_results(results: dict[str, Result]) -> str:
-    """The table. `ratio` is tinynet's median over the peer's: below 1 tinynet is faster."""
+def format_results(results: dict[str, Result], turns: int) -> str:
+    """The table, and which of its lines stand on fewer quiet turns than were asked for.
+
+    `ratio` is tinynet's median over the peer's: below 1 tinynet is faster.
+    """
     width = max(len(result.title) for result in results.values())
     lines = [
         f"\n{'':{width}} {'median ms':>9} {'least':>8} {'ratio':>6} {'first ms':>8} {'start s':>7} "
@@ -217,9 +217,12 @@ def format_results(results: dict[str, Result]) -> str:
         )
     versions = {name: number for result in results.values() for name, number in result.versions.items()}
     lines += ["", ", ".join(f"{name} {number}" for name, number in versions.items())]
-    loud = [result.title for result in results.values() if not result.quiet_turns]
-    if loud:
-        lines.append(f"other processes were busy in every turn of {', '.join(loud)}: do not trust these figures")
+    for result in results.values():
+        quiet, all_turns = len(result.quiet_turns), len(result.turns)
+        if not quiet:
+            lines.append(f"other processes were busy in every turn of {result.title}: do not trust its figures")
+        elif quiet < turns:
+            lines.append(f"only {quiet} of {all_turns} turns of {result.title} were quiet: its figures stand on these")
     return "\n".join(lines)
 
 
@@ -233,6 +236,7 @@ def as_report(config: UnetConfig, results: dict[str, Result], left_out: dict[str
         "peers": {
             name: {
                 **dataclasses.asdict(result),
+                "quiet_turns": len(result.quiet_turns),
                 "median_ms": result.median_ms,
                 "min_ms": min(result.times_ms),
                 "ratio": ours / result.median_ms,

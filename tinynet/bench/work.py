@@ -4,6 +4,10 @@ A convolution counts two operations (multiply, add) for each tap that meets a ch
 and none fell into the padding. Winograd's trick needs fewer multiplications; it is counted the same, so that its
 GFLOP/s can be compared, and may exceed what the machine can do. All other kernels count one operation for each
 number of their result: for them memory is what matters.
+
+What is not counted: the ELU and dropout of a fused convolution, and all of a kernel that works in place and returns
+nothing (a step of Adam has 0 GFLOP/s). The bytes of `bench ops` are those of the arguments and the result, each once:
+what Adam writes back into its arguments, and what any kernel keeps for itself on the way, is not among them.
 """
 
 from __future__ import annotations
@@ -35,4 +39,4 @@ def flops(op: str, kernel: str, arrays: tuple, result: Any) -> int:
         image, weights = CONVOLUTIONS[op, kernel]
         values = (*arrays, first)
         return 2 * values[image].size * prod(values[weights].shape[:3])
-    return first.size if isinstance(first, np.ndarray) else 0  # 0 for what works in place
+    return first.size if isinstance(first, np.ndarray) else 0  # 0 where nothing is returned
