@@ -7,7 +7,6 @@ import tinynet as tn
 from tinynet import nn
 from tinynet.bench.examples import load_example
 from tinynet.kernels import implementation_kernel
-from tinynet.nn import layers
 from tinynet.ops.elu import reference as elu_reference
 
 
@@ -37,15 +36,6 @@ def result_and_gradients(run, model, x):
     y = run(model, x)
     y.backward(np.random.default_rng(4).standard_normal(y.shape).astype(x.dtype))
     return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]
-
-
-@pytest.fixture
-def fused_calls(monkeypatch):
-    """How many times the fused operation ran."""
-    calls = []
-    fused = layers.conv_elu_dropout
-    monkeypatch.setattr(layers, "conv_elu_dropout", lambda *a, **k: calls.append(1) or fused(*a, **k))
-    return calls
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

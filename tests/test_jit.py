@@ -17,7 +17,7 @@ import pytest
 from numba import types
 
 from tinynet import cache, optim
-from tinynet.ops import announce, jit
+from tinynet.ops import announce, jit, second_process, settings
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
@@ -44,7 +44,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, announce, cache):
+    for module in (jit, announce, second_process, settings, cache):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
@@ -100,13 +100,15 @@ def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path, monk
 def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tmp_path):
     """Both look what is there before either has written, and write in either order: each code has its own file."""
     (package / "ops" / "toy" / "cpu.py").write_text(
-        "from ..jit import jit\n"
+        "import contextlib, io, pathlib\nfrom ..jit import jit\n"
         "@jit\ndef half(x):\n    return x / 2\n"
-        "files, code = half._cache._cache_file, []\n"
-        "files._load_index, files._save_data = dict, lambda *file: code.append(file)\n"
+        "files, written = half._cache._cache_file, []\n"
+        "@contextlib.contextmanager\ndef write_later(path):\n"
+        "    content = io.BytesIO()\n    yield content\n    written.append((path, content.getvalue()))\n"
+        "files._load_index, files._open_for_write = dict, write_later\n"
         "half(3), half(3.5)\n"
-        "del files._load_index, files._save_data\n"
-        "for file in reversed(code):\n    files._save_data(*file)\n"
+        "del files._load_index, files._open_for_write\n"
+        "for path, content in reversed(written):\n    pathlib.Path(path).write_bytes(content)\n"
         "again = jit(half.py_func)\n"
         "print(int([again(3.5), again(3)] == [1.75, 1.5]), sum(again.stats.cache_hits.values()))\n"
     )
@@ -114,11 +116,36 @@ def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tm
 
 
 def test_a_damaged_file_is_compiled_anew(package, tmp_path):
-    for broken in (b"", b"no pickle"):
-        assert run(package, tmp_path / "cache") == (20, 0)
-        (file,) = (tmp_path / "cache").rglob("*.nbc")
+    """Nothing, half of it, another byte anywhere: in the pickle or in the machine code that it holds."""
+    cache = tmp_path / "cache"
+    assert run(package, cache) == (20, 0)
+    (file,) = cache.rglob("*.nbc")
+    whole = file.read_bytes()
+    another_byte = [
+        whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in (0, 20, len(whole) // 2, len(whole) - 9)
+    ]
+    for broken in (b"", whole[: len(whole) // 2], *another_byte):
         file.write_bytes(broken)
-    assert run(package, tmp_path / "cache") == (20, 0)
+        assert run(package, cache) == (20, 0)
+        assert len(file.read_bytes()) == len(whole)
+    assert run(package, cache) == (20, 1)
+
+
+def test_a_file_that_python_cannot_read_is_compiled_anew(package, tmp_path):
+    """Whole, but made with a module that is gone: any exception may come of that."""
+    cache = tmp_path / "cache"
+    assert run(package, cache) == (20, 0)
+    (file,) = cache.rglob("*.nbc")
+    for pickled in (b"cno_such_module\nname\n.", b"ctinynet\nno_such_name\n.", b"I1\nN\x85R.", b"no pickle"):
+        file.write_bytes(jit._digest(pickled).encode() + pickled)
+        assert run(package, cache) == (20, 0)
+    assert run(package, cache) == (20, 1)
+
+
+def test_what_numba_compiles_at_another_level_is_kept_apart(package, tmp_path, monkeypatch):
+    for level in "13":
+        monkeypatch.setenv("NUMBA_OPT", level)
+        assert run(package, tmp_path / "cache") == (20, 0)
     assert run(package, tmp_path / "cache") == (20, 1)
 
 
@@ -126,6 +153,7 @@ def test_compiling_is_announced_by_a_line_and_a_new_date_is_no_reason_to_compile
     first = run_process(package, tmp_path / "cache")
     assert first.stdout == "20 0\n"
     assert first.stderr.count("\n") == 1 and "compiling kernels" in first.stderr, "no bar: this is no terminal"
+    assert first.stderr.endswith(f"they are kept in {tmp_path / 'cache'}\n")
     os.utime(package / "ops" / "toy" / "cpu.py", (1e9, 1e9))
     second = run_process(package, tmp_path / "cache")
     assert (second.stdout, second.stderr) == ("20 1\n", "")
@@ -133,7 +161,9 @@ def test_compiling_is_announced_by_a_line_and_a_new_date_is_no_reason_to_compile
 
 def test_a_cache_folder_that_cannot_be_written_does_no_harm(package, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    assert run(package, tmp_path / "file" / "cache") == (20, 0)
+    done = run_process(package, tmp_path / "file" / "cache")
+    assert done.stdout == "20 0\n"
+    assert done.stderr.endswith(f"{tmp_path / 'file' / 'cache'} cannot be written: they are not kept\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -283,9 +313,9 @@ def compilations(tmp_path, monkeypatch):
     announcer = announce.Announcer(tmp_path)
     announcer.kernels = [FakeDispatcher(f"tinynet.ops.{name}.cpu") for name in ("elu", "elu", "elu", "tanh")]
 
-    def compile(kernel, *calls, arguments=()):
+    def compile(kernel, *calls):
         """One compilation, and inside of it those of what it calls."""
-        data = SimpleNamespace(data={"dispatcher": kernel, "args": arguments})
+        data = SimpleNamespace(data={"dispatcher": kernel})
         announcer.on_start(data)
         for callee in calls:
             compile(callee)
@@ -321,43 +351,63 @@ FLOATS = (types.Array(types.float32, 1, "C"), types.int64)
 def started(monkeypatch):
     """The commands and environments of the processes that were to be started; on a machine of several cores."""
     found = []
-    monkeypatch.setattr(announce.subprocess, "Popen", lambda command, env, **_: found.append((command, env)) or found)
-    monkeypatch.setattr(announce.os, "cpu_count", lambda: 2)
-    monkeypatch.delenv(announce.HELPER, raising=False)
+    popen = lambda command, env, **_: found.append((command, env))  # noqa: E731
+    monkeypatch.setattr(second_process.subprocess, "Popen", popen)
+    monkeypatch.setattr(second_process.os, "cpu_count", lambda: 2)
+    monkeypatch.delenv(second_process.IS_SECOND_PROCESS, raising=False)
     monkeypatch.setitem(sys.modules, "tinynet.optim", optim)
-    return found
+    second_process._start.cache_clear()
+    yield found
+    second_process._start.cache_clear()
 
 
-def test_a_second_process_helps_where_a_convolution_is_compiled_to_train(compilations, started):
-    announcer, compile, _ = compilations
-    announcer.kernels += [FakeDispatcher("tinynet.ops.conv2d.blocked") for _ in range(3)]
-    *others, float64, first, second = announcer.kernels
-    for kernel in others:
-        compile(kernel, arguments=FLOATS)
-    compile(float64, arguments=(types.Array(types.float64, 1, "C"), types.int64))
+def test_a_second_process_helps_where_a_convolution_is_compiled_to_train(started, monkeypatch):
+    monkeypatch.delenv("NUMBA_OPT", raising=False)
+    second_process.start_if_it_helps("tinynet.ops.elu.cpu", FLOATS)
+    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", (types.Array(types.float64, 1, "C"), types.int64))
     assert not started
-    compile(first, arguments=FLOATS)
-    compile(second, arguments=FLOATS)
+    for _ in range(2):
+        second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
     ((command, environment),) = started
     assert command == [sys.executable, "-m", "tinynet.compile_ahead"]
-    assert environment[announce.HELPER] == "1", "or it would start a third"
+    assert environment[second_process.IS_SECOND_PROCESS] == "1", "or it would start a third"
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(jit.PACKAGE.parent)
+    assert environment["NUMBA_OPT"] == str(int(jit.numba.config.OPT)), "or its files would have other names"
 
 
 @pytest.mark.parametrize("reason", ["one core", "is the second itself", "frozen program", "does not train"])
-def test_no_second_process(compilations, started, monkeypatch, reason):
+def test_no_second_process(started, monkeypatch, reason):
     if reason == "one core":
-        monkeypatch.setattr(announce.os, "cpu_count", lambda: 1)
+        monkeypatch.setattr(second_process.os, "cpu_count", lambda: 1)
     elif reason == "is the second itself":
-        monkeypatch.setenv(announce.HELPER, "1")
+        monkeypatch.setenv(second_process.IS_SECOND_PROCESS, "1")
     elif reason == "frozen program":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     else:
         monkeypatch.delitem(sys.modules, "tinynet.optim")
-    announcer, compile, _ = compilations
-    announcer.kernels = [FakeDispatcher("tinynet.ops.conv2d.blocked")]
-    compile(announcer.kernels[0], arguments=FLOATS)
+    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
     assert not started
+
+
+@pytest.mark.parametrize("folder", ["empty", "full", "cannot be written"])
+def test_no_second_process_where_nothing_is_left_to_compile_or_cannot_be_kept(package, tmp_path, monkeypatch, folder):
+    monkeypatch.delenv(second_process.IS_SECOND_PROCESS, raising=False)
+    (package / "optim.py").write_text("")
+    (package / "ops" / "conv2d").mkdir()
+    (package / "ops" / "conv2d" / "cpu.py").write_text("from ..jit import jit\n@jit\ndef kernel(x):\n    return x[0]\n")
+    (package / "ops" / "toy" / "cpu.py").write_text(
+        "import numpy, tinynet.optim\nfrom .. import second_process\n"
+        "second_process.os.cpu_count, started = lambda: 2, []\n"
+        "second_process.subprocess.Popen = lambda command, **options: started.append(command)\n"
+        "from ..conv2d.cpu import kernel\n"
+        "print(int(kernel(numpy.ones(3, 'float32'))), len(started))\n"
+    )
+    cache = tmp_path / "cache"
+    if folder == "full":
+        run(package, cache)
+    elif folder == "cannot be written":
+        cache.write_text("not a folder")
+    assert run(package, cache) == (1, int(folder == "empty"))
 
 
 def test_what_is_compiled_ahead_is_what_training_needs():
@@ -379,7 +429,7 @@ loss.backward()
 optim.Adam(model.parameters()).step()
 print(len(known), *(".".join(kernel[:2]) for kernel in signatures() - known))
 """
-    environment = {**os.environ, announce.HELPER: "1"}
+    environment = {**os.environ, second_process.IS_SECOND_PROCESS: "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     count, *left = done.stdout.split()

@@ -50,6 +50,45 @@ print(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     assert python(code, **variables) == f"{threads} {threads}"
 
 
+@pytest.mark.parametrize("threads_run", [False, True])
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "99"}, 2),  # Numba cannot have more than it began with
+        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2),
+        ({}, 2),
+    ],
+)
+def test_the_environment_holds_where_the_program_has_imported_numba_first(variables, threads, threads_run):
+    """Without a change to the environment: Numba would set back what the program has chosen, or refuse to compile."""
+    code = f"""
+import os, numba
+if "NUMBA_NUM_THREADS" not in os.environ:
+    numba.config.NUMBA_NUM_THREADS = 2  # as on a machine of two cores
+numba.config.DISABLE_PERFORMANCE_WARNINGS = 7  # of no consequence
+{threads_run} and numba.get_num_threads()
+before = dict(os.environ)
+import numpy as np, tinynet as tn
+tn.elu(tn.tensor(np.ones(5, np.float32)))
+assert numba.njit(lambda x: x + 1)(1) == 2, "compiles"
+assert dict(os.environ) == before and numba.config.DISABLE_PERFORMANCE_WARNINGS == 7
+print(numba.get_num_threads())
+"""
+    assert python(code, **variables) == f"{threads}"
+
+
+def test_fewer_threads_than_the_environment_says_are_the_choice_of_the_program():
+    code = """
+import numba
+numba.set_num_threads(1)
+import numpy as np, tinynet as tn
+tn.elu(tn.tensor(np.ones(5, np.float32)))
+print(numba.get_num_threads())
+"""
+    assert python(code, OMP_NUM_THREADS="2") == "1"
+
+
 TRAINING = """
 import hashlib, sys
 import numpy as np, tinynet as tn

@@ -3,7 +3,7 @@
     python -m tinynet.compile_ahead
 
 Numba compiles one function at a time: its compiler has one lock, and LLVM another. A second core helps through a
-second process only. `ops/announce.py` starts this one when a process that is going to train begins to compile a
+second process only. `ops/second_process.py` starts this one when a process that is going to train begins to compile a
 convolution; the cache on disk is how the results get across. Together they take as long as the longer half.
 
 The net is the smallest that needs all the kernels of a U-Net. Its forward pass runs by the definitions, where there is

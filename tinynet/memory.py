@@ -66,12 +66,12 @@ def _from_system(nbytes: int) -> np.ndarray:
     through 20 MB keeps looking up where its memory is; with pages of 2 MB it does not. Linux uses them where it is
     told to, from a multiple of their size on.
     """
-    if nbytes < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return _aligned(np.empty(nbytes + ALIGNMENT, np.uint8), nbytes, ALIGNMENT)
     size = -(-nbytes // HUGE_PAGE) * HUGE_PAGE
     try:
+        if nbytes < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return _aligned(np.empty(nbytes + ALIGNMENT, np.uint8), nbytes, ALIGNMENT)
         region = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):  # the last two: more bytes than there are addresses
         raise MemoryError from None
     with contextlib.suppress(OSError):  # a system without them
         region.madvise(mmap.MADV_HUGEPAGE)
@@ -107,7 +107,7 @@ class Pool:
         try:
             block = self._take(nbytes)
         except MemoryError:
-            raise MemoryError(f"no memory for a result of shape {shape} {dtype}: {nbytes / 1e9:.1f} GB") from None
+            raise MemoryError(f"no memory for a result of shape {shape} {dtype}: {nbytes:,} bytes") from None
         return np.asarray(_Lease(block, shape, dtype, self._returned.append))
 
     def _take(self, nbytes: int) -> np.ndarray:
@@ -169,10 +169,13 @@ class Pool:
             return Usage(self._in_use, self._idle, self._peak)
 
 
-def named_error(op: str, error: MemoryError) -> MemoryError:
-    """The error with the name of the operation in front, unless an operation inside that one has put it there."""
-    text = str(error)
-    return MemoryError(text if text.startswith(f"{op}: ") else f"{op}: {text or 'no memory'}")
+class NamedMemoryError(MemoryError):
+    """One that says which operation had no memory."""
+
+
+def named_error(op: str, error: MemoryError) -> NamedMemoryError:
+    """The error with the name of the operation in front; unchanged if an operation inside that one has named itself."""
+    return error if isinstance(error, NamedMemoryError) else NamedMemoryError(f"{op}: {str(error) or 'no memory'}")
 
 
 _pool = Pool()

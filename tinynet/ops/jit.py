@@ -3,11 +3,14 @@
 Numba can keep compiled code on disk, but it looks only at the file a function stands in: edit a helper in
 another file, and the stale machine code is served. Here the cache folder is named by the *content* of the
 function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
-name, and the function is compiled anew. Part of the name, too, are Numba's version and the options: one function may be
-compiled in two ways.
+name, and the function is compiled anew. Part of the name, too, are Numba's version, LLVM's level of optimisation and
+the options: one function may be compiled in two ways.
 
 The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
 kernels are compiled in memory, every time.
+
+What Numba keeps is a pickle, and reading one may run anything; but so does calling the machine code that is in it. The
+folder is the user's own, written by processes of this user: it is to be trusted as much as the program itself.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ import numba
 from numba.core import event
 
 from ..cache import cache_folder
+from . import second_process, settings
 from .announce import Announcer
 
 PACKAGE = Path(__file__).resolve().parents[1]  # tinynet/
+DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
 # What OpenMP's threads do between two kernels. Spinning on their cores, they are ready at once, but where other
 # programs want the cores, they keep them from the thread that everybody waits for: measured, a training step then takes
@@ -55,6 +60,7 @@ def load_openmp() -> None:
 
 
 load_openmp()
+settings.limit_threads()  # not earlier: it starts the threads
 
 announcer = Announcer(cache_folder())
 event.register("numba:compile", announcer)
@@ -71,10 +77,12 @@ def jit(function: Callable | None = None, **options: Any) -> Callable:
     options = {"error_model": "numpy", **options}
     # A set in an order of its own: that of its elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
-    how = _digest(repr([numba.__version__, *described]).encode())
+    how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())
     folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
-    kernel = _cached_in(folder, function, options) if _writable(folder) else numba.njit(**options)(function)
+    is_kept = _writable(folder)
+    kernel = _cached_in(folder, function, options) if is_kept else numba.njit(**options)(function)
     announcer.kernels.append(kernel)
+    announcer.is_kept &= is_kept
     return kernel
 
 
@@ -87,30 +95,39 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
     finally:
         numba.config.CACHE_DIR = previous
     files = kernel._cache._cache_file
-    files.load, files.save = functools.partial(_load, files), functools.partial(_save, files)
+    files.load, files.save = functools.partial(_load, files, function.__module__), functools.partial(_save, files)
     return kernel
 
 
 # Numba keeps an index for each function and numbers the files of its machine code. Two processes that compile one
 # function for different signatures at the same time would choose the same number, and later one signature would be
 # answered by the code of the other. Here the name of a file says what is in it, and there is no index.
+#
+# A file may be damaged: LLVM ends the process when it is given half a program, and wrong machine code may do anything.
+# So each file begins with a digest of the rest.
 
 
-def _load(files: Any, key: tuple) -> tuple | None:
+def _load(files: Any, module: str, key: tuple) -> tuple | None:
     """The machine code for a signature and processor, or None; a file that is damaged will be written again."""
-    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-        return files._load_data(_file_name(files, key))
+    with contextlib.suppress(Exception):  # a pickle may raise any, and none is a reason not to compile anew
+        content = Path(_file(files, key)).read_bytes()
+        digest, code = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
+        if digest == _digest(code).encode():
+            return pickle.loads(code)
+    signature, *_ = key
+    second_process.start_if_it_helps(module, signature)
     return None
 
 
 def _save(files: Any, key: tuple, code: tuple) -> None:
     """Keep machine code on disk. Where the disk is full, the kernel runs all the same: it is compiled by then."""
-    with contextlib.suppress(OSError):
-        files._save_data(_file_name(files, key), code)
+    pickled = files._dump(code)
+    with contextlib.suppress(OSError), files._open_for_write(_file(files, key)) as file:
+        file.write(_digest(pickled).encode() + pickled)
 
 
-def _file_name(files: Any, key: tuple) -> str:
-    return f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc"
+def _file(files: Any, key: tuple) -> str:
+    return files._data_path(f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc")
 
 
 @functools.cache
@@ -120,7 +137,7 @@ def content_key(source: Path) -> str:
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
 
 
 def _sources(source: Path) -> set[Path]:

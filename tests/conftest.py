@@ -1,0 +1,16 @@
+"""What the tests of several files use."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinynet.nn import layers
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """An entry for each time the fused conv_elu_dropout ran."""
+    calls = []
+    fused = layers.conv_elu_dropout
+    monkeypatch.setattr(layers, "conv_elu_dropout", lambda *a, **k: calls.append(1) or fused(*a, **k))
+    return calls
