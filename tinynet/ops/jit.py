@@ -103,8 +103,8 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
 # function for different signatures at the same time would choose the same number, and later one signature would be
 # answered by the code of the other. Here the name of a file says what is in it, and there is no index.
 #
-# A file may be damaged: LLVM ends the process when it is given half a program, and wrong machine code may do anything.
-# So each file begins with a digest of the rest.
+# A damaged file may be readable all the same, and wrong machine code may do anything: each file begins with a digest of
+# the rest.
 
 
 def _load(files: Any, module: str, key: tuple) -> tuple | None:
