@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rooms import assert_close, cast, poisoned
 
 import tinynet as tn
 from tinynet import nn
 from tinynet.bench.examples import load_example
-from tinynet.kernels import implementation_kernel
+from tinynet.kernels import implementation_kernel, implementations
+from tinynet.ops.conv_elu_dropout import reference as fused_reference
 from tinynet.ops.elu import reference as elu_reference
 
 
@@ -119,6 +123,114 @@ def test_a_subclass_is_left_alone(fused_calls):
     loud = model(x).numpy()
     assert len(fused_calls) == 1  # the first three layers
     np.testing.assert_allclose(loud, 2 * level().eval()(x).numpy(), rtol=1e-6)
+
+
+def test_a_layer_whose_forward_was_replaced_is_left_alone(fused_calls):
+    """As one traces a single layer: by an attribute of that instance."""
+    model, x, seen = level().eval(), tn.tensor(images()), []
+    wanted = model(x).numpy()
+    elu = model[1]
+
+    def traced(x):
+        seen.append(x.shape)
+        return type(elu).forward(elu, x)
+
+    fused_calls.clear()
+    elu.forward = traced
+    np.testing.assert_array_equal(model(x).numpy(), wanted)
+    assert seen == [(2, 13, 18, 32)] and len(fused_calls) == 1, "the other two are fused still"
+
+
+@pytest.mark.parametrize("op", ["elu", "dropout"])
+def test_a_kernel_swapped_for_the_backward_pass_only_is_honoured(op):
+    """The block surrounds backward() alone: forward ran fused, the gradient must come from the student's kernel."""
+    calls = []
+    name = "backward" if op == "elu" else "forward"
+    right = implementation_kernel(op, name, "reference")
+
+    def doubled(*arrays, **parameters):
+        calls.append(1)
+        return 2 * right(*arrays, **parameters)
+
+    gradients = []
+    for swapped in ({}, {name: doubled}):
+        tn.seed(1)
+        model, x = nn.Sequential(*level()[:3]), tn.tensor(images(), requires_grad=True)
+        y = model(x)
+        with tn.use_kernels(op, **swapped):
+            y.sum().backward()
+        gradients.append(x.grad.numpy())
+    assert len(calls) == 1
+    np.testing.assert_allclose(gradients[1], 2 * gradients[0], rtol=0, atol=1e-5 * np.abs(gradients[0]).max())
+
+
+@pytest.mark.parametrize(
+    ("layer", "attribute", "value", "message"),
+    [
+        (1, "alpha", 0.0, "elu: alpha is 0.0; it must be positive"),
+        (1, "alpha", float("nan"), "elu: alpha is nan; it must be positive"),
+        (2, "p", 1.5, "dropout: p is 1.5; the probability of dropping must satisfy 0 <= p < 1"),
+        (2, "p", 1.0, "dropout: p is 1.0; the probability"),
+    ],
+)
+def test_what_elu_and_dropout_refuse_is_refused(layer, attribute, value, message):
+    """Set after the layer was made, which checks what it is given."""
+    model = level()
+    setattr(model[layer], attribute, value)
+    for run in (nn.Module.__call__, one_by_one):
+        with pytest.raises(ValueError, match=message):
+            run(model, tn.tensor(images()))
+
+
+@pytest.mark.parametrize("c_out", [1, 2, 4, 5])
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_a_1x1_convolution_to_few_channels_has_the_same_bits(fused_calls, c_out, p):
+    """It has loops of its own, with input channels in the lanes."""
+    tn.seed(1)
+    model = nn.Sequential(nn.Conv2d(16, c_out, 1), nn.ELU(0.6), nn.Dropout(p))
+    x = tn.tensor(images())
+    with tn.random.frozen():
+        np.testing.assert_array_equal(model(x).numpy(), one_by_one(model, x).numpy())
+    assert len(fused_calls) == 1
+
+
+SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 19))  # images, height, width
+PARTS = st.lists(st.sampled_from([1, 2, 7, 8, 15, 16, 17, 32]), min_size=1, max_size=3)  # channels
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    size=SHAPES,
+    channels=PARTS,
+    c_out=st.sampled_from([1, 2, 4, 5, 16, 17, 33]),
+    kernel=st.sampled_from([1, 3]),
+    padding=st.integers(0, 1),
+    p=st.sampled_from([0.0, 0.3]),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_kernels_agree_with_the_reference_in_odd_shapes(size, channels, c_out, kernel, padding, p, bias, seed):
+    """All implementations, x in one or more parts, into poisoned memory."""
+    rng = np.random.default_rng(seed)
+    if min(size[1:]) < kernel:
+        padding = 1  # or there would be no result
+    geometry = {"padding": (padding, padding)}
+    after = {"alpha": 0.7, "p": p, "seed": seed, "stream": 3, "step": 5}
+    parts = tuple(rng.standard_normal((*size, c)) for c in channels)
+    x = parts if len(parts) > 1 else parts[0]
+    w = rng.standard_normal((kernel, kernel, sum(channels), c_out))
+    b = rng.standard_normal(c_out) if bias else None
+    y = fused_reference.forward(x, w, b, **geometry, **after)
+    gy = rng.standard_normal(y.shape)
+    gz = fused_reference.backward(gy, y, **after)
+    for name in implementations("conv_elu_dropout", "cpu"):
+        forward, backward = (implementation_kernel("conv_elu_dropout", k, "cpu", name) for k in ("forward", "backward"))
+        out = poisoned(cast(y, np.float32))
+        assert forward(*cast((x, w, b), np.float32), **geometry, **after, out=out) is out
+        assert_close(out, y, np.float32, kernel * kernel * sum(channels), f"forward by {name}")
+        out = poisoned(cast(gz, np.float32))
+        assert backward(*cast((gy, y), np.float32), **after, out=out) is out
+        assert_close(out, gz, np.float32, 1, f"backward by {name}")
 
 
 def test_second_derivatives_go_through_it():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from processes import python
 
 import tinynet as tn
 from tinynet.kernels import implementations, kernel, kernel_names, ops, to_device
@@ -183,12 +181,6 @@ def test_the_names_of_an_op_are_the_public_functions_of_its_reference():
 
 
 # ------------------------------------------------------------------------------------- in a process of its own
-def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_importing_the_package_and_choosing_a_backend_loads_nothing_heavy():
     heavy = "{'numba', 'scipy', 'skimage', 'matplotlib', 'cupy', 'torch', 'pooch', 'tqdm'}"
     code = f"import sys, tinynet as tn; tn.use_backend('reference'); print(sorted({heavy} & set(sys.modules)))"

@@ -1,13 +1,10 @@
 """The explicit vectors by themselves: the register block, the tile transform, and the widths of other machines."""
 
-import os
-import subprocess
-import sys
-
 import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
+from processes import needs_x86, python
 
 from tinynet.ops.conv2d.winograd import AT2, BT2, BT4, G4
 from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform
@@ -60,14 +57,6 @@ def test_a_tile_transform_is_the_two_matrix_products(matrix, dtype):
     assert np.isnan(got[k]).all() and np.isnan(got[:, k:]).all()
 
 
-def python(code: str, **environment: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
 # What Numba is told of another machine. Without the features it would take those of this one.
 MACHINES = {
     "AVX-512": {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""},
@@ -76,6 +65,7 @@ MACHINES = {
 }
 
 
+@needs_x86
 @pytest.mark.parametrize(("machine", "register_bytes", "default"), [
     ("AVX-512", 64, "winograd2"), ("AVX2", 32, "winograd2"), ("neither", 0, "rows"),
 ])  # fmt: skip
@@ -88,6 +78,7 @@ print(REGISTER_BYTES, implementations("conv2d", "cpu")[0])
     assert python(code, **MACHINES[machine]) == f"{register_bytes} {default}"
 
 
+@needs_x86
 @pytest.mark.slow
 @pytest.mark.parametrize(("machine", "tests"), [
     ("AVX2", ["tests/test_ops.py", "tests/test_fusion.py", "-k", "agrees_with_the_reference or fusion"]),

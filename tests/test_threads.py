@@ -2,31 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-import tinynet as tn
-
-ROOT = Path(tn.__file__).parents[1]
-
-
-def python(code: str, **variables: str) -> str:
-    """What a new process prints; of the variables for threads it has only those given."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**kept, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+from processes import python
 
 
 @pytest.mark.parametrize(
