@@ -33,7 +33,8 @@ def draw_chart(results: dict[str, Result], title: str, path: str | os.PathLike) 
         axes.plot(result.times_ms, [row] * len(result.times_ms), "k.", markersize=3, alpha=0.4)
         ratio = "" if row == 0 else f"  (tinynet / this: {medians[0] / median:.2f})"
         right = max(result.times_ms) + 0.01 * longest
-        axes.text(right, row, f"{median:.3g} ms{ratio}", va="center", fontsize=8)
+        milliseconds = f"{median:,.0f}" if median >= 100 else f"{median:.3g}"
+        axes.text(right, row, f"{milliseconds} ms{ratio}", va="center", fontsize=8)
     axes.set_yticks(range(len(results)), [result.title for result in results.values()])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.4 * longest)
