@@ -515,16 +515,6 @@ def test_a_loss_with_unlucky_batches_goes_on(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------- odds and ends
-def test_a_slow_first_step_is_explained_and_a_quick_one_not(tmp_path, capsys, monkeypatch):
-    Run(tmp_path).fit(1)
-    assert "compiled" not in capsys.readouterr().out
-    monkeypatch.setattr("tinynet.train.SECONDS_BEFORE_NOTICE", 0.01)
-    run = Run(tmp_path)
-    run.on_call[1] = run.on_call[2] = lambda: time.sleep(0.2)
-    run.fit(1)
-    assert capsys.readouterr().out.count("compiled on first use") == 1
-
-
 def test_fit_says_what_is_wrong_with_its_arguments(tmp_path):
     with pytest.raises(ValueError, match="epochs is 0"):
         Run(tmp_path).fit(0)

@@ -52,7 +52,6 @@ from .tensor import Tensor, no_grad
 DIVERGED = 1e6
 # Drawing the curve takes a fraction of a second: at most so often, or it would slow down runs with short epochs.
 SECONDS_BETWEEN_CURVES = 3.0
-SECONDS_BEFORE_NOTICE = 4.0  # that the first step compiles kernels
 FILES = ("config.json", "metrics.csv", "curve.png", "best.npz", "last.npz")
 
 
@@ -180,8 +179,7 @@ class Trainer:
             ) as bar,
         ):
             for batch in bar:
-                with _notice_when_slow(first=progress.step == 0):
-                    loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
+                loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
                 progress.batch += 1
                 progress.loss_sum += loss * len(batch[0])
                 progress.examples += len(batch[0])
@@ -502,20 +500,6 @@ def _ctrl_c() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextlib.contextmanager
-def _notice_when_slow(first: bool) -> Iterator[None]:
-    """Say why, if the very first step takes longer than a user may expect."""
-    text = "the first step takes longer: kernels are compiled on first use, and kept for the next time"
-    timer = threading.Timer(SECONDS_BEFORE_NOTICE, print, [text], {"flush": True})
-    timer.daemon = True
-    if first:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 @contextlib.contextmanager
