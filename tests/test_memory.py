@@ -497,6 +497,7 @@ def test_gradients_are_added_as_numpy_adds_them(dtype):
     wide = rng.standard_normal((2, 37, 41, 21)).astype(dtype)
     wide[0, 0, 0, :4] = np.nan, np.inf, -np.inf, -0.0
     slices = [(wide[..., :5], wide[..., 3:8]), (wide[..., :5].copy(), wide[:, ::-1, :, 2:7])]
+    slices += [(wide[..., :5].copy(), wide[..., 3:8]), (wide[..., :5], wide[..., 3:8].copy())]  # one in place each
     for x, y in [(wide, wide[::-1].copy()), (wide, wide[::-1]), *slices]:
         expected = x + y
         np.testing.assert_array_equal(accumulate.add(x, y), expected)
