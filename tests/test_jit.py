@@ -5,6 +5,7 @@ A small package with the real jit.py is written to a temporary folder and run in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 from numba import types
 
+import tinynet as tn
 from tinynet import cache, optim
 from tinynet.ops import announce, jit, second_process, settings
 
@@ -375,7 +377,7 @@ def test_a_second_process_helps_where_a_convolution_is_compiled_to_train(started
     assert environment["NUMBA_OPT"] == str(int(jit.numba.config.OPT)), "or its files would have other names"
 
 
-@pytest.mark.parametrize("reason", ["one core", "is the second itself", "frozen program", "does not train"])
+@pytest.mark.parametrize("reason", ["one core", "is the second itself", "frozen program", "does not train", "predicts"])
 def test_no_second_process(started, monkeypatch, reason):
     if reason == "one core":
         monkeypatch.setattr(second_process.os, "cpu_count", lambda: 1)
@@ -383,10 +385,19 @@ def test_no_second_process(started, monkeypatch, reason):
         monkeypatch.setenv(second_process.IS_SECOND_PROCESS, "1")
     elif reason == "frozen program":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-    else:
+    elif reason == "does not train":
         monkeypatch.delitem(sys.modules, "tinynet.optim")
-    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
+    with tn.no_grad() if reason == "predicts" else contextlib.nullcontext():
+        second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
     assert not started
+
+
+def test_where_no_process_can_be_started_nothing_is_said(started, monkeypatch):
+    def fail(*args, **options):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(second_process.subprocess, "Popen", fail)
+    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
 
 
 @pytest.mark.parametrize("folder", ["empty", "full", "cannot be written"])

@@ -13,8 +13,9 @@ in `_Lease.__del__`, does the block return to the pool.
 How much is kept. The sizes that lie free seldom fit exactly, so two rules balance memory against fresh pages. A free
 block may serve an array of half its size; the smallest that fits is taken. And before memory is taken from the system,
 blocks idle longest go back to it, until no more is held than 1.25 times what was ever in use at once. A training step
-of the U-Net (16 images of 256 x 256, 0.97 GB in use) then holds 1.14 GB, and from the second step on asks for nothing.
-With blocks of the exact size it would hold 1.3 GB; allowed only those 0.97, ask for 1.2 GB of fresh pages each step.
+of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and from the second step on asks for nothing.
+With blocks of the exact size it would hold a seventh more; allowed no more than is in use, ask for 1.2 GB of fresh
+pages each step.
 """
 
 from __future__ import annotations
