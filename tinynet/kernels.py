@@ -5,6 +5,7 @@ Each *tier* is a module of the op's folder that defines them under the same name
 
     tinynet/ops/conv2d/reference.py    obvious loops, the definition of truth
     tinynet/ops/conv2d/cpu.py          Numba
+    tinynet/ops/conv2d/cuda.py         launches the CUDA kernels of conv2d.cu: on a GPU, or on the emulator `cusim`
 
 A tier may hold several *implementations*: its module lists them in a dict `IMPLEMENTATIONS`, from name to
 the kernels it defines, the default first. A kernel an implementation lacks is taken from the module.
@@ -32,8 +33,9 @@ from typing import Any
 
 import numpy as np
 
-# Backend -> the module of an op's folder that holds its kernels. More tiers are more rows.
-TIERS = {"reference": "reference", "cpu": "cpu"}
+# Backend -> the module of an op's folder that holds its kernels. `cuda-sim` runs the CUDA kernels on the CPU.
+TIERS = {"reference": "reference", "cpu": "cpu", "cuda": "cuda", "cuda-sim": "cuda"}
+PRECISIONS = ("float32", "tf32")
 
 _backend: ContextVar[str] = ContextVar("backend", default="cpu")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
