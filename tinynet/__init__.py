@@ -21,7 +21,7 @@ _HOME = {
         *("pad", "getitem"),
         *("softmax", "log_softmax", "logsumexp"),
     ],
-    "kernels": ["use_kernels", "use_backend", "backend"],
+    "kernels": ["use_kernels", "use_backend", "backend", "device"],
     "random": ["seed"],
     "ops.concat.op": ["concat", "stack"],
     "ops.conv2d.op": ["conv2d"],
@@ -52,6 +52,7 @@ _MODULES = {
     "train",
     "viz",
     "kernels",
+    "cusim",
     "basic_ops",
     "random",
     "tensor",  # a module that can be called, like gradcheck: tinynet.tensor(data)

@@ -17,6 +17,9 @@ holds for what happens inside the `with` block, the backward pass included:
         loss(model(x), masks).backward()
     with use_kernels("conv2d", "naive"): ...              # another implementation by name
     with use_backend("reference"): ...                    # every op by its definition
+
+Arrays in the memory of a GPU always run there, whatever the backend: `model.to("cuda")` is enough. The backend
+`cuda` says in addition that everything is meant to, and refuses arrays that were left on the CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import functools
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -35,9 +38,11 @@ import numpy as np
 
 # Backend -> the module of an op's folder that holds its kernels. `cuda-sim` runs the CUDA kernels on the CPU.
 TIERS = {"reference": "reference", "cpu": "cpu", "cuda": "cuda", "cuda-sim": "cuda"}
+# How the dense CUDA kernels multiply: `tf32` on tensor cores, with 10 bits of mantissa where float32 has 23.
 PRECISIONS = ("float32", "tf32")
 
 _backend: ContextVar[str] = ContextVar("backend", default="cpu")
+_precision: ContextVar[str] = ContextVar("precision", default="float32")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
 
@@ -81,13 +86,37 @@ def kernel_names(op: str) -> list[str]:
 
 
 def kernel(op: str, name: str) -> Callable:
-    """The function to call now for kernel `name` of `op`: an override, or the current backend's."""
-    overrides = _overrides.get()
-    if overrides:
-        chosen = overrides.get((op, name))
-        if chosen is not None:
-            return chosen
-    return implementation_kernel(op, name, backend(), overrides.get((op, None)))
+    """The function to call now for kernel `name` of `op`: an override, or the current backend's.
+
+    Once CuPy is in use, only the call itself tells whether its arrays lie on a GPU: see `run_where_arrays_are`.
+    """
+    chosen = _overrides.get().get((op, name))
+    if chosen is not None:
+        return chosen
+    if "cupy" in sys.modules:
+        return functools.partial(run_where_arrays_are, op, name)
+    return implementation_kernel(op, name, backend(), _implementation(op, backend()))
+
+
+def run_where_arrays_are(op: str, name: str, *arguments: Any, **parameters: Any) -> Any:
+    """Run kernel `name` of `op` on the GPU if the first array among the arguments lies there, else on the backend."""
+    first = next((a for a in _flat(arguments) if hasattr(a, "dtype")), None)
+    tier = tier_of(first)
+    return implementation_kernel(op, name, tier, _implementation(op, tier))(*arguments, **parameters)
+
+
+def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
+    """The arguments, and what is in the lists and tuples among them."""
+    for argument in arguments:
+        if isinstance(argument, (list, tuple)):
+            yield from argument
+        else:
+            yield argument
+
+
+def tier_of(array: Any) -> str:
+    """The tier that works on this array now: `cuda` for one on a GPU, otherwise the backend in use."""
+    return "cuda" if device_of(array) == "cuda" else backend()
 
 
 def has_overrides(op: str) -> bool:
@@ -95,9 +124,17 @@ def has_overrides(op: str) -> bool:
     return any(name == op and kernel_name is not None for name, kernel_name in _overrides.get())
 
 
-def implementation_in_use(op: str) -> str:
-    """The name of the implementation of `op` that runs now: the one chosen by name, or the backend's default."""
-    return _overrides.get().get((op, None)) or implementations(op, backend())[0]
+def implementation_in_use(op: str, tier: str) -> str:
+    """The name of the implementation of `op` that runs now in a tier."""
+    return _implementation(op, tier) or implementations(op, tier)[0]
+
+
+def _implementation(op: str, tier: str) -> str | None:
+    """The implementation chosen by name or by the precision; None for the tier's default."""
+    chosen = _overrides.get().get((op, None))
+    if chosen is None and _precision.get() == "tf32" and "tf32" in implementations(op, tier):
+        return "tf32"
+    return chosen
 
 
 @functools.cache
@@ -126,7 +163,10 @@ def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callab
     Raises ValueError for an op, implementation or kernel that does not exist, with the list of those that do.
     """
     if implementation is not None:
-        implementation_kernel(op, kernel_names(op)[0], backend(), implementation)
+        # Arrays may lie on a GPU whatever the backend, and then its implementations count too.
+        tiers = [backend(), *(["cuda"] if "cupy" in sys.modules else [])]
+        if not any(implementation in implementations(op, tier) for tier in tiers):
+            implementation_kernel(op, kernel_names(op)[0], backend(), implementation)  # raises with the names there are
     unknown = set(kernels) - set(kernel_names(op))
     if unknown:
         raise ValueError(f"{op} has no kernel {', '.join(sorted(unknown))}; it has: {', '.join(kernel_names(op))}")
@@ -146,15 +186,42 @@ def backend() -> str:
 
 
 @contextlib.contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Inside `with`, run every op in this tier: 'cpu' (Numba, the default) or 'reference' (plain loops)."""
+def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
+    """Inside `with`, run every op in this tier.
+
+    name: 'cpu' (Numba, the default), 'reference' (plain loops), 'cuda' (a GPU, through CuPy: models and data are moved
+        there by `.to(device())`) or 'cuda-sim' (the CUDA kernels on the CPU: slow, for learning and checking).
+    precision: 'tf32' lets the CUDA kernels multiply on tensor cores (compute capability 8.0 and later): several
+        times as fast, with three decimal digits in each factor. Sums are float32 all the same.
+
+    Raises ValueError for a name that does not exist, RuntimeError with what to install where a GPU is asked for and
+    something is missing, or no C++ compiler is there for 'cuda-sim'.
+    """
     if name not in TIERS:
         raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(TIERS)}")
-    token = _backend.set(name)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if precision != "float32" and TIERS[name] != "cuda":
+        raise ValueError(f"precision {precision!r} is for the backends cuda and cuda-sim, not for {name!r}")
+    if name == "cuda":
+        from .cuda.detect import require_gpu
+
+        require_gpu()
+    if name == "cuda-sim":
+        from .cusim import compiler
+
+        compiler()
+    tokens = _backend.set(name), _precision.set(precision)
     try:
         yield
     finally:
-        _backend.reset(token)
+        _backend.reset(tokens[0])
+        _precision.reset(tokens[1])
+
+
+def device() -> str:
+    """Where arrays belong that the current backend works on: 'cuda' for the backend of that name, otherwise 'cpu'."""
+    return "cuda" if backend() == "cuda" else "cpu"
 
 
 # ---------------------------------------------------------------------------------------- devices

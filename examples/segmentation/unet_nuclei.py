@@ -136,13 +136,14 @@ def train(config: TrainConfig) -> dict[str, float]:
     diameter = None if config.native else tn.segment.DIAMETER
     crops = NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
     loader = DataLoader(crops, config.batch_size, seed=config.seed)
+    with tn.use_backend(config.backend):
+        model.to(tn.device())
+        print_settings(config, model, data=source, training_images=len(samples), held_out_images=len(held_out))
+
     optimizer = AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     steps = config.epochs * len(loader)
     schedule = CosineDecay(optimizer, steps, warmup=min(200, steps // 10), floor=0.01)
     average = WeightAverage(model, config.average)
-
-    with tn.use_backend(config.backend):
-        print_settings(config, model, data=source, training_images=len(samples), held_out_images=len(held_out))
 
     def loss(images: tn.Tensor, targets: tn.Tensor) -> tn.Tensor:
         logits = model.logits(images)
@@ -212,7 +213,7 @@ class ValidationCrops:
 
         rows, self.found = [], []
         for (image, labels), target in zip(self.views, self.targets):
-            x, t = tn.tensor(image[None]), tn.tensor(target[None])
+            x, t = (tn.tensor(array[None]).to(tn.device()) for array in (image, target))
             maps = model(x).numpy()[0]
             found = tn.segment.labels_from_maps(maps)
             self.found.append(found)
@@ -275,7 +276,7 @@ def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
 
     def net(images: np.ndarray) -> np.ndarray:
         with tn.no_grad():
-            return model(tn.tensor(images)).numpy()
+            return model(tn.tensor(images).to(model.head.weight.device)).numpy()
 
     return net, model, 1.0 if settings.get("native") else None
 
@@ -294,6 +295,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     names, all_labels, measurements = [], [], []
     try:
         with tn.use_backend(config.backend):
+            model.to(tn.device())
             for name, image in tqdm(read_images(config.images), "images", disable=not sys.stderr.isatty()):
                 labels = tn.segment.segment(net, image, config.flips, scale)
                 if labels.max() > np.iinfo(np.uint16).max:
@@ -334,9 +336,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
 
     training, validation, source = load_data(config.data, config.seed, config.quick)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
-    net, _, scale = load_net(config.weights)
+    net, model, scale = load_net(config.weights)
     print(f"data: {source}: {len(samples)} images ({config.split}); weights: {config.weights or SHIPPED_WEIGHTS}")
     with tn.use_backend(config.backend):
+        model.to(tn.device())
         found = [
             tn.segment.segment(net, sample.image, config.flips, scale)
             for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..cli import option
 from . import machine
-from .peers import PEERS
+from .peers import EVERYWHERE, PEERS
 from .problem import check_sizes
 from .processes import LOUD, Child, ChildError, progress, wait_until_idle
 from .report import write_json
@@ -37,15 +37,22 @@ class UnetConfig:
     mode: str = option("train", "what a step is", choices=("train", "infer"))
     batch: int | None = option(None, "images per step (default: 16 to train, 1 to infer)")
     size: int = option(256, "their height and width, a multiple of 16")
+    backend: str = option("cpu", "where the step runs", choices=EVERYWHERE)
     threads: int = option(len(machine.cores()), "threads for each contestant")
     turns: int = option(7, "of each contestant; a turn is one step, or as many as take half a second")
-    against: str = option("torch,keras", f"peers, separated by commas, of: {', '.join(p for p in PEERS if p != OURS)}")
+    against: str | None = option(
+        None,
+        f"peers, separated by commas, of: {', '.join(p for p in PEERS if p != OURS)} (default: torch,keras; with "
+        "--backend cuda torch, which there stands for torch, torch-tf32 and torch-compile beside tinynet-tf32)",
+    )
     json: str | None = option(None, "file to write settings, machine and all times to")
     chart: str | None = option(None, "file to draw a bar chart to, e.g. bench.png")
 
     def __post_init__(self) -> None:
         if self.batch is None:
             self.batch = 16 if self.mode == "train" else 1
+        if self.against is None:
+            self.against = "torch,keras" if self.backend == "cpu" else "torch"
         check_sizes(self.size, batch=self.batch, threads=self.threads, turns=self.turns)
         unknown = set(self.peers()) - set(PEERS)
         if unknown:
@@ -54,6 +61,8 @@ class UnetConfig:
     def peers(self) -> list[str]:
         """tinynet, and those it is compared with."""
         others = [name.strip() for name in self.against.split(",") if name.strip()]
+        if self.backend == "cuda" and "torch" in others:
+            others = ["tinynet-tf32", "torch", "torch-tf32", "torch-compile", *others]
         return list(dict.fromkeys([OURS, *others]))
 
 
@@ -152,11 +161,13 @@ def measure(config: UnetConfig) -> tuple[dict[str, Result], dict[str, str]]:
 def start(name: str, config: UnetConfig) -> Child:
     """The process of a peer. Raises ChildError where the machine is not what it is for, or lacks what it needs."""
     peer = PEERS[name]
+    if config.backend not in peer.backends:
+        raise ChildError(f"it is for --backend {' or '.join(peer.backends)}")
     if peer.system and sys.platform != peer.system:
         raise ChildError(f"it runs on {peer.system} only")
     if peer.machine and platform.machine() not in peer.machine:
         raise ChildError(f"it is for {peer.machine[0]} processors")
-    settings = (name, config.mode, config.batch, config.size, config.threads)
+    settings = (name, config.mode, config.batch, config.size, config.threads, config.backend)
     return Child("tinynet.bench.peers.child", *settings, threads=config.threads, environment=peer.environment)
 
 
@@ -192,10 +203,14 @@ def take_turn(child: Child, result: Result, count: int) -> None:
 def headline(config: UnetConfig) -> str:
     """What was measured, in two lines."""
     what = "training step (dropout, soft Dice, Adam)" if config.mode == "train" else "prediction"
-    return (
-        f"one {what} of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n"
-        f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores"
-    )
+    where = f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores"
+    if config.backend == "cuda":
+        from ..cuda.detect import gpu_name
+
+        where = f"{gpu_name()}; milliseconds by its events, memory on the GPU"
+    if config.backend == "cuda-sim":
+        where += "; CUDA kernels in the emulator, which tells nothing about a GPU's speed"
+    return f"one {what} of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n{where}"
 
 
 def format_results(results: dict[str, Result], turns: int) -> str:

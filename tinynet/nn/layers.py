@@ -305,7 +305,7 @@ class Sequential(Module):
         layers = self.layers[i : i + 3]
         # The very classes, and their own forward: anything else may do anything.
         kinds = [None if "forward" in vars(layer) else type(layer) for layer in layers]
-        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
+        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse(layers[0].weight):
             return []
         return layers if kinds[2:] == [Dropout] else layers[:2]
 

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from .. import memory
+from ..kernels import device_of
 
 
 def is_large(x: Any) -> bool:
-    """Whether a NumPy array is worth threads and memory from the pool; NumPy itself is as quick with the others."""
-    return isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.nbytes >= memory.SMALLEST
+    """Whether an array is worth a kernel of ours; NumPy itself is as quick with small ones. On a GPU all are."""
+    if not isinstance(x, np.ndarray):
+        return getattr(x, "dtype", None) is not None and device_of(x) == "cuda" and x.dtype.kind == "f"
+    return x.dtype.kind == "f" and x.nbytes >= memory.SMALLEST
 
 
 def contiguous_result(shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None) -> np.ndarray:

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..machine import peak_memory
 from . import PEERS
 
 
-def start(name: str, mode: str, batch: str, size: str, threads: str) -> tuple[dict[str, Any], Callable]:
+def start(name: str, mode: str, batch: str, size: str, threads: str, backend: str) -> tuple[dict[str, Any], Callable]:
     """Build a peer's contestant; asked for a number of steps, it does them and says how long each took."""
     begin = time.perf_counter()
     module = importlib.import_module(f"{__package__}.{PEERS[name].module}")
-    contestant = module.contestant(mode, int(batch), int(size), int(threads), **PEERS[name].options)
+    options = {**PEERS[name].options, **({"backend": backend} if backend != "cpu" else {})}
+    contestant = module.contestant(mode, int(batch), int(size), int(threads), **options)
     ready = {
         "parameters": contestant.parameters,
         "versions": contestant.versions,
@@ -25,9 +25,8 @@ def start(name: str, mode: str, batch: str, size: str, threads: str) -> tuple[di
     def respond(count: int) -> dict[str, Any]:
         times = []
         for _ in range(count):
-            begin = time.perf_counter()
-            value = contestant.step()
-            times.append(1000 * (time.perf_counter() - begin))
-        return {"ms": times, "value": value, "peak_mb": peak_memory()}
+            value, milliseconds = contestant.timed(contestant.step)
+            times.append(milliseconds)
+        return {"ms": times, "value": value, "peak_mb": contestant.peak_mb()}
 
     return ready, respond

@@ -14,18 +14,39 @@ from ..problem import LEARNING_RATE, SEED, SMOOTH, images_and_masks
 from . import Contestant
 
 
-def contestant(mode: str, batch: int, size: int, threads: int, implementation: str | None = None) -> Contestant:
+def contestant(
+    mode: str,
+    batch: int,
+    size: int,
+    threads: int,
+    backend: str = "cpu",
+    implementation: str | None = None,
+    precision: str = "float32",
+) -> Contestant:
     """The U-Net by the default kernels, or with an implementation of conv2d by name; Numba knows the threads."""
-    model = new_net()
-    step = train_step(model, batch, size) if mode == "train" else infer_step(model, batch, size)
+
+    def as_asked() -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        stack.enter_context(tn.use_backend(backend, precision))
+        if implementation:
+            stack.enter_context(tn.use_kernels("conv2d", implementation))
+        return stack
+
+    with as_asked():
+        model = new_net().to(tn.device())
+        step = train_step(model, batch, size) if mode == "train" else infer_step(model, batch, size)
 
     def step_as_asked() -> float:
-        chosen = tn.use_kernels("conv2d", implementation) if implementation else contextlib.nullcontext()
-        with chosen:
+        with as_asked():
             return step()
 
     parameters = sum(p.size for p in model.parameters())
-    return Contestant(step_as_asked, parameters, {name: version(name) for name in ("numpy", "numba")})
+    if backend == "cuda":
+        from tinynet.cuda import gpu
+
+        return Contestant(step_as_asked, parameters, {"cupy": gpu.version()}, gpu.timed, gpu.peak_mb)
+    numba = ("numba",) if backend == "cpu" else ()
+    return Contestant(step_as_asked, parameters, {name: version(name) for name in ("numpy", *numba)})
 
 
 def new_net() -> tn.nn.Module:
@@ -41,7 +62,7 @@ def train_step(model: tn.nn.Module, batch: int, size: int) -> Callable[[], float
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = tn.dice_loss(model(tn.tensor(images)), masks, smooth=SMOOTH)
+        loss = tn.dice_loss(model(tn.tensor(images).to(tn.device())), masks, smooth=SMOOTH)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -56,6 +77,6 @@ def infer_step(model: tn.nn.Module, batch: int, size: int) -> Callable[[], float
 
     def step() -> float:
         with tn.no_grad():
-            return float(model(tn.tensor(images)).numpy().mean())
+            return float(model(tn.tensor(images).to(tn.device())).numpy().mean())
 
     return step

@@ -5,7 +5,7 @@ Its parameters have the names they have in tinynet, so that both can start from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -78,29 +78,49 @@ def net_with(weights: Mapping[str, np.ndarray]) -> UNet:
     return model
 
 
-def contestant(mode: str, batch: int, size: int, threads: int, compiled: bool = False) -> Contestant:
-    """Eager PyTorch, or `torch.compile` of the net."""
+def contestant(
+    mode: str, batch: int, size: int, threads: int, backend: str = "cpu", compiled: bool = False, tf32: bool = False
+) -> Contestant:
+    """Eager PyTorch, or `torch.compile` of the net; on a GPU with products in strict float32, or in TF32."""
     from .tinynet_unet import new_net
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True  # cuDNN tries its algorithms and keeps the fastest
+    device = "cuda" if backend == "cuda" else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("this PyTorch has no CUDA, or finds no GPU")
     weights = {name: p.numpy() for name, p in new_net().named_parameters()}
-    model = net_with(weights).to(memory_format=torch.channels_last)
+    model = net_with(weights).to(device, memory_format=torch.channels_last)
     run = torch.compile(model) if compiled else model
     images, masks = (images_to_torch(array) for array in images_and_masks(batch, size))
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
 
     def train() -> float:
         optimizer.zero_grad()
-        loss = dice_loss(run(images), masks)
+        loss = dice_loss(run(images.to(device)), masks.to(device))
         loss.backward()
         optimizer.step()
         return loss.item()
 
     def infer() -> float:
         with torch.inference_mode():
-            return run(images).mean().item()
+            return run(images.to(device)).cpu().mean().item()
 
     model.train(mode == "train")
     parameters = sum(p.numel() for p in model.parameters())
-    return Contestant(train if mode == "train" else infer, parameters, {"torch": torch.__version__})
+    step, versions = train if mode == "train" else infer, {"torch": torch.__version__}
+    if device == "cpu":
+        return Contestant(step, parameters, versions)
+    return Contestant(step, parameters, versions, timed_by_events, lambda: torch.cuda.max_memory_reserved() / 1e6)
+
+
+def timed_by_events(step: Callable[[], float]) -> tuple[float, float]:
+    """What a step returns, and its milliseconds by the GPU's clock."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    value = step()
+    end.record()
+    end.synchronize()
+    return value, begin.elapsed_time(end)

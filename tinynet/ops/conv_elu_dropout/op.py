@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from ...basic_ops import where
-from ...kernels import backend, has_overrides, implementation_in_use, implementations, kernel, use_kernels
+from ...kernels import has_overrides, implementation_in_use, implementations, kernel, tier_of, use_kernels
 from ...tensor import Function, Tensor
 from ..concat.joined import Joined
 from ..concat.op import concat
@@ -16,15 +16,16 @@ from ..elu.op import checked_alpha
 CONSTITUENTS = ("conv2d", "elu", "dropout")
 
 
-def can_fuse() -> bool:
-    """Whether the fused kernel computes what the three operations would compute now.
+def can_fuse(w: Tensor) -> bool:
+    """Whether the fused kernel computes what the three operations would compute now, with a weight w.
 
     It does not where somebody put a kernel of his own into one of them, or chose an implementation of conv2d that
     has no epilogue: then the three run one by one.
     """
     if any(has_overrides(op) for op in CONSTITUENTS):
         return False
-    return implementation_in_use("conv2d") in implementations("conv_elu_dropout", backend())
+    tier = tier_of(w.data)
+    return implementation_in_use("conv2d", tier) in implementations("conv_elu_dropout", tier)
 
 
 def conv_elu_dropout(
@@ -60,7 +61,7 @@ class ConvEluDropout(Function):
     def forward(self, w, b, *parts, geometry, alpha, mask):
         self.geometry, self.alpha, self.mask = geometry, alpha, mask
         x = parts[0] if len(parts) == 1 else parts
-        with use_kernels("conv_elu_dropout", implementation_in_use("conv2d")):
+        with use_kernels("conv_elu_dropout", implementation_in_use("conv2d", tier_of(w))):
             y = kernel("conv_elu_dropout", "forward")(x, w, b, **geometry, alpha=alpha, **mask)
         self.save(w, y, *parts)
         return y
