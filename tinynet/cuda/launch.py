@@ -28,7 +28,6 @@ Size = int | tuple[int, ...]
 
 SCALARS = {
     "int": np.int32,
-    "unsigned": np.uint32,
     "unsigned int": np.uint32,
     "u32": np.uint32,
     "u64": np.uint64,
@@ -130,14 +129,10 @@ def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype 
 
 
 def _scalar(what: str, value: Any, dtype: np.dtype) -> np.generic:
-    if (
-        isinstance(value, (str, bytes))
-        or getattr(value, "ndim", 0) != 0
-        or hasattr(value, "__array_interface__") != (isinstance(value, (np.generic, np.ndarray)))
-    ):
+    if not isinstance(value, (bool, int, float, np.generic)):
         raise TypeError(f"{what} is a {type(value).__name__}; a number is needed")
     if dtype.kind in "iu":
-        if int(value) != value:
+        if not math.isfinite(value) or int(value) != value:
             raise TypeError(f"{what} is {value}; a whole number is needed")
         limits = np.iinfo(dtype)
         if not limits.min <= value <= limits.max:
