@@ -238,14 +238,17 @@ def device_of(array: Any) -> str:
 def to_device(array: Any, device: str) -> Any:
     """The array on `device`; the same array where it is there already.
 
-    Raises ValueError for an unknown device and RuntimeError where a GPU is asked for and CuPy is missing.
+    Raises ValueError for an unknown device, RuntimeError where a GPU is asked for and something is missing, with what
+    to install, and MemoryError where it is full.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"there is no device {device!r}; the devices are 'cpu' and 'cuda'")
     if device_of(array) == device:
         return array
-    try:
-        import cupy
-    except ImportError as error:
-        raise RuntimeError("device 'cuda' needs CuPy: `pip install tinynet[cuda12]`") from error
-    return cupy.asarray(array) if device == "cuda" else cupy.asnumpy(array)
+    if device == "cuda":
+        from .cuda.detect import require_gpu
+
+        require_gpu()  # before CuPy is imported, which without a driver fails with the name of an error
+    from .cuda import gpu
+
+    return gpu.from_cpu(array) if device == "cuda" else gpu.to_cpu(array)
