@@ -169,10 +169,11 @@ def contiguous(array: Any) -> Any:
 
 def is_aligned(*arrays: Any, nbytes: int = 16) -> bool:
     """Whether each array starts at a multiple of `nbytes`, as a kernel that reads float4 needs it."""
-    return all(_address(array) % nbytes == 0 for array in arrays)
+    return all(address(array) % nbytes == 0 for array in arrays)
 
 
-def _address(array: Any) -> int:
+def address(array: Any) -> int:
+    """Where the array begins, in the memory of its device."""
     return array.data.ptr if device_of(array) == "cuda" else array.__array_interface__["data"][0]
 
 
@@ -190,4 +191,4 @@ def result_array(shape: tuple[int, ...], dtype: Any, out: Any, like: Any) -> Any
     return out if out is not None and out.flags.c_contiguous else empty(shape, dtype, like)
 
 
-__all__ = ["blocks", "contiguous", "delivered", "empty", "is_aligned", "launch", "result_array"]
+__all__ = ["address", "blocks", "contiguous", "delivered", "empty", "is_aligned", "launch", "result_array"]
