@@ -1,6 +1,7 @@
 """What all element-wise Numba kernels share: they see flat, contiguous arrays, whatever the caller has.
 
-Some do their work range by range: a thread's task is RANGE neighbouring elements.
+Some do their work range by range: a thread's task is RANGE neighbouring elements. Those that see rows (`layout.py`)
+take a run of whole rows instead, about as many elements.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from .jit import jit
 from .out import contiguous_result, delivered
 
+U = np.uint64
 RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's cache, large enough to be worth a task
 
 
@@ -19,6 +21,16 @@ RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's ca
 def range_count(size):
     """How many ranges `size` elements make; the last may be shorter."""
     return (size + RANGE - 1) // RANGE
+
+
+@jit
+def rows_per_run(width):
+    """How many rows of `width` elements a thread takes at a time; uint64, as is width.
+
+    Kernels on rows have unsigned indices: a signed one might be negative and count from the end, and the compiler,
+    which has to allow for that, would not vectorise.
+    """
+    return max(U(RANGE) // width, U(1))
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Arrays as rows for Numba kernels, read in place where that is easy.
+"""Arrays as rows for kernels, read in place where that is easy.
 
 A channel slice `x[..., a:b]` of a contiguous array is not contiguous itself, yet nearly: its pixels lie at a fixed
 distance, the *pitch*, and the channels of a pixel side by side. The gradients of concat are such slices.
@@ -6,36 +6,24 @@ distance, the *pitch*, and the channels of a pixel side by side. The gradients o
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from .jit import jit
-
-U = np.uint64
-RUN = U(16384)  # elements that a thread moves at a time
+from ..kernels import array_module
 
 
-def rows_of(x: np.ndarray, width: int) -> tuple[np.ndarray, int]:
+def rows_of(x: Any, width: int) -> tuple[Any, int]:
     """(flat, pitch): element j of row i of x, taken as rows of `width` elements, is flat[i * pitch + j].
 
     A view where x is contiguous or a channel slice of a contiguous array; otherwise of a copy. `flat` is 1-D and
-    contiguous, so that a kernel compiled for it reads vectors; only the rows in it belong to x.
+    contiguous, so that a kernel compiled for it reads vectors; only the rows in it belong to x. x: NumPy or CuPy.
     """
+    xp = array_module(x)
     if x.flags.c_contiguous or x.size == 0:
         return x.reshape(-1), width
     rows = x.reshape(-1, width)
     distance, step = rows.strides
     if (width > 1 and step != x.itemsize) or distance < 0 or distance % x.itemsize:
-        return np.ascontiguousarray(rows).reshape(-1), width
+        return xp.ascontiguousarray(rows).reshape(-1), width
     pitch = distance // x.itemsize
-    flat = np.lib.stride_tricks.as_strided(rows, ((len(rows) - 1) * pitch + width,), (x.itemsize,))
+    flat = xp.lib.stride_tricks.as_strided(rows, ((len(rows) - 1) * pitch + width,), (x.itemsize,))
     return flat, pitch
-
-
-@jit
-def rows_per_run(width):
-    """How many rows of `width` elements a thread takes at a time; uint64, as is width.
-
-    Kernels on rows have unsigned indices: a signed one might be negative and count from the end, and the compiler,
-    which has to allow for that, would not vectorise.
-    """
-    return max(RUN // width, U(1))

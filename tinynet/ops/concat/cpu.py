@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numba import prange
 
+from ..elementwise import rows_per_run
 from ..jit import jit
-from ..layout import rows_of, rows_per_run
+from ..layout import rows_of
 from ..out import contiguous_result, delivered
 
 U = np.uint64

@@ -1,0 +1,16 @@
+"""Dropout on a GPU: dropout.cu, a thread for each element or for the four of a counter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...cuda.source import Source
+from ..elementwise_cuda import VARIANTS, run
+
+SOURCE = Source(Path(__file__).with_name("dropout.cu"), VARIANTS)
+
+
+def forward(x: Any, *, p: float, seed: int, stream: int, step: int, out: Any = None) -> Any:
+    """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape."""
+    return run(SOURCE, "dropout_forward", (x,), (1 / (1 - p), round(p * 2**32), seed, stream, step), out)

@@ -1,0 +1,19 @@
+"""max_unpool2d on a GPU: max_pool2d's two kernels with their roles exchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..max_pool2d import cuda as max_pool2d
+
+Pair = tuple[int, int]
+
+
+def forward(y: Any, indices: Any, *, size: Pair, out: Any = None) -> Any:
+    """x (N, H, W, C): each y[n, oy, ox, c] added to the pixel of its index; zeros elsewhere. size: (H, W)."""
+    return max_pool2d.scatter(y, indices, size=size, out=out)
+
+
+def backward(gx: Any, indices: Any, *, out: Any = None) -> Any:
+    """gy[n, oy, ox, c] = gx at the pixel of its index."""
+    return max_pool2d.gather(gx, indices, out=out)
