@@ -24,7 +24,13 @@ EXTRAS = {
     # A GPU: CuPy and the two small CUDA wheels it needs to compile kernels.
     "cuda12": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
-    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
+    "test": [
+        "pytest>=8",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        # 90 MB: compiles every CUDA kernel for every kind of GPU, on machines without one too.
+        "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
+    ],
     # Outside implementations to compare with; large, so never pulled in by the tests.
     "bench": [
         "torch",

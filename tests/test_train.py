@@ -491,6 +491,25 @@ def test_a_loss_that_diverges_stops_before_it_is_infinite(tmp_path):
     assert not (tmp_path / "last.npz").exists()
 
 
+@pytest.mark.parametrize(
+    "batch_size, advice",
+    [(4, "a batch has 4 examples: start again with half of that, --batch-size 2"), (1, "one example alone")],
+)
+def test_full_memory_names_the_batch_size_to_try_and_keeps_the_checkpoint(tmp_path, batch_size, advice):
+    def no_memory():
+        raise MemoryError("conv2d: no memory for a result of shape (4, 8): 128 bytes")
+
+    run = Run(tmp_path, batch_size=batch_size)
+    run.fit(1, validate=None)
+    before = (tmp_path / "last.npz").read_bytes()
+    run.on_call[run.calls + 2] = no_memory
+    with pytest.raises(TrainingError, match=advice) as caught:
+        run.fit(2, validate=None, resume=True)
+    assert "epoch 2" in str(caught.value) and "out of memory: conv2d: no memory for a result" in str(caught.value)
+    assert str(tmp_path / "last.npz") in str(caught.value) and "--lr" not in str(caught.value)
+    assert (tmp_path / "last.npz").read_bytes() == before
+
+
 def test_a_bad_last_step_of_an_epoch_is_not_saved(tmp_path):
     class Faulty(SGD):
         def step(self):

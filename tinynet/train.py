@@ -56,7 +56,7 @@ FILES = ("config.json", "metrics.csv", "curve.png", "best.npz", "last.npz")
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss, a gradient or a weight is not finite, or the loss has diverged."""
+    """Training cannot go on: a loss, gradient or weight is not finite, the loss has diverged, or memory is full."""
 
 
 @dataclass
@@ -132,7 +132,8 @@ class Trainer:
         once everything is saved. resume: go on from `out/last.npz`.
 
         Ctrl-C finishes the batch, saves, prints how to go on and raises SystemExit(130); a second one stops at once.
-        Raises TrainingError where the loss is not finite or has diverged, with the last good checkpoint kept;
+        Raises TrainingError where the loss is not finite or has diverged, and where memory (of CPU or GPU) is full,
+        then with the batch size to try; the last good checkpoint is kept;
         CheckpointError where a file cannot be written, or where `last.npz` is missing, damaged or of another model.
         """
         if epochs < 1:
@@ -179,7 +180,10 @@ class Trainer:
             ) as bar,
         ):
             for batch in bar:
-                loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
+                try:
+                    loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
+                except MemoryError as error:
+                    raise self._out_of_memory(len(batch[0]), error) from error
                 progress.batch += 1
                 progress.loss_sum += loss * len(batch[0])
                 progress.examples += len(batch[0])
@@ -407,6 +411,13 @@ class Trainer:
         if (self.out / "last.npz").exists():
             parts.append(f"the last good state is kept in {self.out / 'last.npz'}")
         return TrainingError("\n  ".join(parts))
+
+    def _out_of_memory(self, examples: int, error: MemoryError) -> TrainingError:
+        if examples > 1:
+            advice = f"a batch has {examples} examples: start again with half of that, --batch-size {examples // 2}"
+        else:
+            advice = "one example alone is too much: smaller images or a smaller model are needed"
+        return self._failure(f"out of memory: {error}", advice, by_learning_rate=False)
 
     def _check_batch(self, loss: float, batch: list[Tensor]) -> None:
         for i, part in enumerate(batch):

@@ -63,12 +63,12 @@ def launch(
     try:
         function(grid, block, tuple(NULL if a is None else a for a in arguments), shared_mem=shared_bytes)
     except cupy.cuda.driver.CUDADriverError as error:
-        if "OUT_OF_RESOURCES" not in str(error):
+        threads, most = math.prod(block), function.max_threads_per_block
+        if threads <= most:
             raise _failure(error) from error
         raise RuntimeError(
-            f"{kernel}: a block of {math.prod(block)} threads is too large: each thread takes {function.num_regs} "
-            f"registers, so at most {function.max_threads_per_block} are possible; or promise the compiler smaller "
-            f"blocks by __launch_bounds__({math.prod(block)}) in its signature"
+            f"{kernel}: a block of {threads} threads is too large: with the {function.num_regs} registers that each "
+            f"takes, or by the __launch_bounds__ of its signature, {most} are the most"
         ) from error
 
 
