@@ -97,16 +97,6 @@ def test_the_kernel_of_adam_can_be_swapped():
     assert (p.data == 7).all()
 
 
-def test_adam_takes_the_definition_for_arrays_that_are_not_numpys(monkeypatch):
-    """Numba knows no others. A GPU is pretended."""
-    parameters, gradients = problem()
-    expected = run(optim.Adam(parameters, **SETTINGS), gradients)
-    monkeypatch.setattr(optim, "device_of", lambda array: "cuda")
-    monkeypatch.setattr(optim, "kernel", lambda *name: pytest.fail("a kernel for NumPy was asked for"))
-    for p, e in zip(run(optim.Adam(problem()[0], **SETTINGS), gradients), expected):
-        np.testing.assert_allclose(p, e, rtol=1e-12)
-
-
 def test_adam_on_memory_in_another_order():
     """A transposed parameter, its means in the same order, a gradient in a third: each element meets its own."""
     rng = np.random.default_rng(1)

@@ -15,8 +15,8 @@ All of them have `state_dict()` and `load_state_dict()`; a run that is resumed w
 bit for bit as if it had not been interrupted.
 
 In the formulas p is a parameter, g its gradient, t counts the steps from 1. The updates work in place, because a
-step over millions of weights takes as long as its passes over memory. Adam's formula has many, so it has a kernel
-that makes one pass (`ops/adam`); for what takes NumPy a few passes, NumPy is quick enough.
+step over millions of weights takes as long as its passes over memory. So each formula has a kernel that makes one pass
+over all parameters (`ops/sgd`, `ops/adam`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, device_of, implementation_kernel, kernel, to_device
+from .kernels import array_module, kernel, to_device
 from .nn.module import Module
 from .tensor import Tensor, no_grad
 
@@ -156,36 +156,11 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs momentum > 0")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.slots = ("velocity",) if momentum else ()
-        self._scratch: dict[tuple, Any] = {}
         super().__init__(parameters, lr)
 
     def _update(self, parameters: list[Any], gradients: list[Any], velocities: list[Any] | None = None) -> None:
-        for i, (p, g) in enumerate(zip(parameters, gradients)):
-            d = self._scratch_like(p)
-            if self.weight_decay:
-                array_module(p).multiply(p, self.weight_decay, out=d)
-                d += g
-            else:
-                d[...] = g
-            if self.momentum:
-                v = velocities[i]
-                v *= self.momentum
-                v += d
-                if self.nesterov:
-                    d += self.momentum * v
-                else:
-                    d[...] = v
-            d *= self.lr
-            p -= d
-
-    def _scratch_like(self, p: Any) -> Any:
-        """An array like p to compute in, shared by all parameters of its dtype and device."""
-        key = (p.dtype.str, device_of(p))
-        buffer = self._scratch.get(key)
-        if buffer is None or buffer.size < p.size:
-            largest = max(q.size for q in self.parameters)
-            buffer = self._scratch[key] = array_module(p).empty(largest, dtype=p.dtype)
-        return buffer[: p.size].reshape(p.shape)
+        settings = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+        kernel("sgd", "step")(parameters, velocities, gradients, lr=self.lr, **settings)
 
 
 class Adam(Optimizer):
@@ -223,10 +198,8 @@ class Adam(Optimizer):
         self._adam(parameters, means, squares, gradients, weight_decay=self.weight_decay)
 
     def _adam(self, parameters: Sequence[Any], *arrays: Sequence[Any], **decay: float) -> None:
-        # Numba knows NumPy's arrays only; the definition works on those of the GPU as well.
-        on_cpu = all(device_of(p) == "cpu" for p in parameters)
-        step = kernel("adam", "step") if on_cpu else implementation_kernel("adam", "step", "reference")
-        step(parameters, *arrays, lr=self.lr, betas=self.betas, eps=self.eps, t=self.steps, **decay)
+        settings = {"lr": self.lr, "betas": self.betas, "eps": self.eps, "t": self.steps}
+        kernel("adam", "step")(parameters, *arrays, **settings, **decay)
 
 
 class AdamW(Adam):
@@ -272,8 +245,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; it must be positive")
     gradients = [p.grad.data for p in parameters if p.grad is not None]
-    squares = (array_module(g).square(g).sum(dtype=np.float64) for g in gradients)
-    norm = math.sqrt(sum(float(square) for square in squares))
+    # The sum stays where the gradients are until it is complete: a GPU is waited for once, not for each of them.
+    norm = math.sqrt(float(sum(array_module(g).square(g).sum(dtype=np.float64) for g in gradients)))
     if max_norm < norm < math.inf:
         for g in gradients:
             g *= max_norm / norm

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from ..jit import jit
+from .formula import constants
 
 # Elements from which on several threads are quicker than one, although they have to be woken first.
 LARGE = 65536
@@ -28,14 +29,11 @@ def step(
     shrink: float = 0.0,
 ) -> None:
     """Step t = 1, 2, ... of Adam. Changes parameters, means and squares in place; gradients stay as they are."""
-    beta1, beta2 = betas
-    correction = math.sqrt(1 - beta2**t)
-    rate = lr * correction / (1 - beta1**t)
-    constants = (1 - shrink, weight_decay, 1 - beta1, 1 - beta2, rate, eps * correction)
+    settings = constants(lr, betas, eps, t, weight_decay, shrink)
     for arrays in zip(parameters, means, squares, gradients):
         flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
         kernel = _step_parallel if flat[0].size >= LARGE else _step
-        kernel(*flat, *(flat[0].dtype.type(c) for c in constants))
+        kernel(*flat, *(flat[0].dtype.type(c) for c in settings))
         for array, changed in zip(arrays[:3], flat):
             if not array.flags.c_contiguous:  # then `changed` is a copy
                 array[...] = changed.reshape(array.shape)

@@ -8,7 +8,7 @@ from ...kernels import array_module, kernel
 from ...tensor import Function, Tensor
 from ..checks import check_float
 from ..sigmoid.op import sigmoid
-from ..targets import check_not_empty, constant, soft_target
+from ..targets import beside, check_not_empty, constant, soft_target
 
 
 def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: float = 1.0) -> Tensor:
@@ -16,6 +16,7 @@ def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: f
 
     x: logits (before any sigmoid), float, any shape.
     target: array or Tensor of the same shape with values in 0..1: the dtype of x, booleans or integers.
+        (One that lies on a GPU is not looked at.)
     weight: None, or factors for the elements, such as a weight map (N, H, W, 1); any shape that broadcasts to
         that of x. The weighted sum is divided by the number of elements, not by the sum of the weights.
     pos_weight: positive factor for the part of the target that is 1, for positives that are rare.
@@ -37,6 +38,7 @@ def _weight_like(x: Any, weight: Any) -> Any:
     """The weight as an array of the shape and dtype of x."""
     weight = constant("bce_with_logits", "weight", weight)
     check_float("bce_with_logits", x=x, weight=weight)
+    weight = beside("bce_with_logits", "weight", weight, x)
     try:
         return array_module(weight).broadcast_to(weight, x.shape)
     except ValueError:

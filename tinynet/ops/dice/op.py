@@ -15,7 +15,7 @@ def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float 
 
     p: probabilities in 0..1 (after a sigmoid), float, any shape; per_image takes the first axis for the images.
     target: array or Tensor of the same shape with values in 0..1: the dtype of p, booleans or integers. It is
-        a constant: no gradient goes there.
+        a constant: no gradient goes there. (One that lies on a GPU is not looked at.)
     per_image: the mean of one loss for each image instead of one ratio over the whole batch. For a loss for
         each channel, call it on slices.
     smooth: positive; what counts as equal when nothing is there and nothing is predicted.

@@ -21,7 +21,7 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.nda
     weights = np.ones(classes, x.dtype) if w is None else np.ascontiguousarray(w)
     partial = np.empty(chunk_count(len(rows)))
     _sums(rows, np.ascontiguousarray(t).reshape(-1), weights, partial)
-    return np.asarray(partial.sum() / total_weight(t, w, classes)).astype(x.dtype)
+    return np.asarray(partial.sum() / total_weight(t, w)).astype(x.dtype)
 
 
 def backward(
@@ -29,7 +29,7 @@ def backward(
 ) -> np.ndarray:
     """gx = gy (w_t / W) (p_c - [c = t]), of the shape and dtype of x."""
     classes = x.shape[-1]
-    factor = np.broadcast_to(gy / total_weight(t, w, classes) * (1 if w is None else w), (classes,))
+    factor = np.broadcast_to(gy / total_weight(t, w) * (1 if w is None else w), (classes,))
     return run(_backward, (x, t, factor.astype(x.dtype)), (), out)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from ...kernels import array_module
 
-def total_weight(t: np.ndarray, w: np.ndarray | None, classes: int) -> float:
-    """W, the sum over rows of the weight of the row's class; without weights the number of rows."""
-    return float(t.size) if w is None else float(np.bincount(t.reshape(-1), minlength=classes) @ w)
+
+def total_weight(t: Any, w: Any) -> Any:
+    """W, the sum over rows of the weight of the row's class, shape (), float64; without weights the number of rows."""
+    return array_module(t).asarray(t.size, np.float64) if w is None else w[t].sum(dtype=np.float64)

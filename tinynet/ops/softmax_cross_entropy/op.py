@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ...basic_ops import softmax
-from ...kernels import array_module, kernel
+from ...kernels import array_module, device_of, kernel
 from ...tensor import Function, Tensor
 from ..checks import check_float
-from ..targets import check_not_empty, constant
+from ..targets import beside, check_not_empty, constant
 from .formula import total_weight
 
 
@@ -16,7 +16,8 @@ def softmax_cross_entropy(x: Tensor, target: Any, weight: Any = None) -> Tensor:
     """Mean cross-entropy between the softmax of x over its last axis and classes given as indices.
 
     x: logits (before any softmax), float, (..., C): (N, C) for images, (N, H, W, C) for pixels.
-    target: integers in 0 .. C - 1, of the shape of x without its last axis.
+    target: integers in 0 .. C - 1, of the shape of x without its last axis. A class that does not exist is refused in
+        a NumPy array; one that lies on a GPU is not looked at, and the loss is then NaN.
     weight: None, or a factor for each class, (C,), dtype of x. The mean is weighted: the sum is divided by the
         sum of the weights of the targets (it is NaN if only classes of weight 0 occur).
     Target and weight are constants: no gradient goes there.
@@ -29,11 +30,13 @@ def softmax_cross_entropy(x: Tensor, target: Any, weight: Any = None) -> Tensor:
     check_not_empty(op, "x", x)
     target = constant(op, "target", target)
     _check_target(op, target, x)
+    target = beside(op, "target", target, x)
     if weight is not None:
         weight = constant(op, "weight", weight)
         check_float(op, x=x, weight=weight)
         if weight.shape != x.shape[-1:]:
             raise ValueError(f"{op}: weight has shape {tuple(weight.shape)}; one for each of {x.shape[-1]} classes")
+        weight = beside(op, "weight", weight, x)
     return SoftmaxCrossEntropy.apply(x, target, weight)
 
 
@@ -47,7 +50,11 @@ def _check_target(op: str, target: Any, x: Any) -> None:
             f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
             f"{tuple(x.shape[:-1])}"
         )
-    classes = x.shape[-1]
+    if device_of(target) == "cpu":
+        _check_range(op, target, classes=x.shape[-1])
+
+
+def _check_range(op: str, target: Any, classes: int) -> None:
     for value in (int(target.min()), int(target.max())):
         if not 0 <= value < classes:
             raise ValueError(f"{op}: target holds class {value}; x has {classes} classes, 0 to {classes - 1}")
@@ -65,7 +72,7 @@ class SoftmaxCrossEntropy(Function):
         else:  # a graph of the gradient is wanted: the same formula in basic ops
             classes = x.shape[-1]
             is_target = (array_module(target).arange(classes) == target[..., None]).astype(x.dtype)
-            factor = gy / total_weight(target, weight, classes)
+            factor = gy / total_weight(target, weight).astype(x.dtype)
             gx = (softmax(x, axis=-1) - is_target) * factor
             if weight is not None:
                 gx = gx * weight[target][..., None]

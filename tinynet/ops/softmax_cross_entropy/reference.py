@@ -18,7 +18,7 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.nda
     if w is not None:
         losses = w[t] * losses
     total = np.sum(losses, dtype=np.result_type(x, np.float64))
-    return np.asarray(total / total_weight(t, w, x.shape[-1])).astype(x.dtype)
+    return np.asarray(total / total_weight(t, w)).astype(x.dtype)
 
 
 def backward(
@@ -29,6 +29,6 @@ def backward(
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     p = e / e.sum(axis=-1, keepdims=True)
     is_target = np.arange(x.shape[-1]) == t[..., None]
-    factor = gy / total_weight(t, w, x.shape[-1]) * (1 if w is None else w[t][..., None])
+    factor = gy / total_weight(t, w) * (1 if w is None else w[t][..., None])
     gx[...] = factor * (p - is_target)
     return gx

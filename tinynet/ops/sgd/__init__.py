@@ -1,0 +1,1 @@
+"""A step of stochastic gradient descent; start with derivation.md."""

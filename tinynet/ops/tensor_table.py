@@ -1,0 +1,75 @@
+"""One launch over all tensors of an optimiser: the table through which a kernel finds them; see tensor_table.cuh.
+
+A model has dozens of small parameters, and on a GPU a launch for each takes longer than the work. So every block gets
+a chunk of one of them, and a table says of which. Only addresses travel to the GPU at each step, 8 bytes an array,
+because gradients are new arrays each time. The chunks stay there: they depend on the sizes alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..cuda.launch import REAL, address, blocks, contiguous, launch
+from ..cuda.source import Source
+from ..kernels import device_of, to_device
+
+THREADS = 256
+CHUNK = 2048  # elements of a block: small, so that a model of a million weights still fills a large GPU
+
+
+def launch_over_tensors(source: Source, kernel: str, arrays: dict[str, Sequence[Any]], changed: int, *scalars) -> None:
+    """Run a kernel over all elements of all tensors, in one launch for each dtype among them.
+
+    kernel: its parameters are `addresses`, `chunks` (tensor_table.cuh) and the scalars. arrays: for each role, in the
+    kernel's order, one array for each tensor. changed: the kernel writes to the first so many roles; arrays that are
+    not contiguous are copied, and those written to copied back.
+
+    Raises ValueError for arrays that differ in shape or lie in different places, TypeError where dtypes differ.
+    """
+    tensors = list(zip(*arrays.values()))
+    _check(kernel, list(arrays), tensors)
+    for dtype in dict.fromkeys(of_tensor[0].dtype for of_tensor in tensors):
+        group = [of_tensor for of_tensor in tensors if of_tensor[0].dtype == dtype]
+        flat = [[contiguous(a) for a in of_tensor] for of_tensor in group]
+        device = device_of(flat[0][0])
+        addresses = to_device(np.array([[address(a) for a in of_tensor] for of_tensor in flat], np.uint64), device)
+        chunks = _chunks(tuple(of_tensor[0].size for of_tensor in flat), device)
+        reachable = [a for of_tensor in flat for a in of_tensor]
+        launch(source, kernel, len(chunks), THREADS, addresses, chunks, *scalars, reachable=reachable, real=REAL[dtype])
+        for of_tensor, copies in zip(group, flat):
+            for array, copy in zip(of_tensor[:changed], copies):
+                if not array.flags.c_contiguous:
+                    array[...] = copy
+
+
+@functools.lru_cache(maxsize=16)
+def _chunks(sizes: tuple[int, ...], device: str) -> Any:
+    """(tensor, first element, number of elements) of each block, (blocks, 3), uint64, on the device."""
+    table = [
+        (tensor, CHUNK * i, min(CHUNK, size - CHUNK * i))
+        for tensor, size in enumerate(sizes)
+        for i in range(blocks(size, CHUNK))
+    ]
+    return to_device(np.array(table, np.uint64).reshape(-1, 3), device)
+
+
+def _check(kernel: str, roles: Sequence[str], tensors: Sequence[Sequence[Any]]) -> None:
+    """A kernel that follows addresses would take whatever lies there."""
+    places = {}  # an array for each device that occurs
+    for i, (first, *others) in enumerate(tensors):
+        places |= {device_of(array): f"{role}[{i}]" for role, array in zip(roles, (first, *others))}
+        if first.dtype not in REAL:
+            raise TypeError(f"{kernel}: {roles[0]}[{i}] is {first.dtype}; float32 or float64 is needed")
+        for role, other in zip(roles[1:], others):
+            if other.dtype != first.dtype:
+                raise TypeError(f"{kernel}: {role}[{i}] is {other.dtype}, {roles[0]}[{i}] is {first.dtype}")
+            if other.shape != first.shape:
+                raise ValueError(f"{kernel}: {role}[{i}] is {other.shape}, {roles[0]}[{i}] is {first.shape}")
+    if len(places) > 1:
+        raise ValueError(
+            f"{kernel}: {places['cpu']} is on the CPU, {places['cuda']} on the GPU; all arrays must be in one place"
+        )
