@@ -1,0 +1,57 @@
+#include "findings.h"
+
+#include <string.h>
+
+#include <vector>
+
+extern "C" char __ehdr_start __attribute__((visibility("hidden")));  // where the library was loaded
+
+namespace cusim {
+
+namespace {
+
+const size_t MOST_FINDINGS = 20;
+std::vector<Finding> findings;
+
+Spot of_thread(const Thread& thread) {
+  Spot spot;
+  const uint3 block = launch.block, index = thread.index;
+  const unsigned blocks[3] = {block.x, block.y, block.z}, threads[3] = {index.x, index.y, index.z};
+  memcpy(spot.block, blocks, sizeof blocks);
+  memcpy(spot.thread, threads, sizeof threads);
+  return spot;
+}
+
+}  // namespace
+
+Spot spot(const Thread& thread, Place place) {
+  Spot spot = of_thread(thread);
+  spot.file = place.file;
+  spot.line = place.line;
+  return spot;
+}
+
+Spot spot(const Thread& thread, const void* caller) {
+  Spot spot = of_thread(thread);
+  // A return address is that of the next instruction: one byte less lies in the call.
+  spot.code_offset = (uintptr_t)caller - (uintptr_t)&__ehdr_start - 1;
+  return spot;
+}
+
+void add_finding(const Finding& finding) {
+  if (findings.size() >= MOST_FINDINGS) return;
+  for (const Finding& known : findings)
+    if (!strcmp(known.kind, finding.kind) && known.spot.line == finding.spot.line &&
+        known.spot.code_offset == finding.spot.code_offset)
+      return;
+  findings.push_back(finding);
+}
+
+void forget_findings() { findings.clear(); }
+
+}  // namespace cusim
+
+extern "C" __attribute__((visibility("default"))) int cusim_findings(const cusim::Finding** first) {
+  *first = cusim::findings.data();
+  return (int)cusim::findings.size();
+}

@@ -1,0 +1,367 @@
+// Runs the blocks of a grid one after the other, and the threads of a block in turns: each until it ends or has to
+// wait for others. Nothing happens at the same time, so that a run can be repeated; what would go wrong on a GPU, where
+// it does, is found by the checks (shadow.cpp) and by running in other orders.
+#include "state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "findings.h"
+#include "shadow.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+// The linker knows where a section begins and ends. Weak: a kernel may have no shared memory, and so no section.
+extern "C" char __start_cusim_shared __attribute__((weak, visibility("hidden")));
+extern "C" char __stop_cusim_shared __attribute__((weak, visibility("hidden")));
+
+namespace cusim {
+
+Launch launch;
+
+namespace {
+
+std::vector<Fiber> fibers;  // one for each thread that waits; the others need none
+std::vector<Fiber*> spare_fibers;
+void* scheduler_stack;
+std::vector<unsigned> thread_order;
+size_t started;  // how many threads of the block have been, in that order
+
+uint64_t random_bits() {  // splitmix64
+  uint64_t z = launch.random_state += 0x9E3779B97F4A7C15ull;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+  return z ^ z >> 31;
+}
+
+void put_in_order(std::vector<unsigned>& numbers) {
+  std::iota(numbers.begin(), numbers.end(), 0u);
+  if (launch.request.order == reversed) std::iota(numbers.rbegin(), numbers.rend(), 0u);
+  if (launch.request.order == shuffled)
+    for (size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[random_bits() % i]);
+}
+
+Spot spot_of(const Thread& thread) { return spot(thread, thread.place); }
+
+// ---- from one thread to the next
+void become(Thread& thread) {
+  launch.current = &thread;
+  threadIdx = thread.index;
+}
+
+void leave() {  // to the scheduler; returns when it chooses this thread again
+  Fiber* fiber = launch.current->fiber;
+  if (has_overflowed(*fiber)) {
+    Finding finding("stack overflow", spot_of(*launch.current));
+    add_finding(finding);
+    launch.is_aborted = true;
+  }
+  switch_stacks(&fiber->stack_pointer, scheduler_stack);
+}
+
+// What every fiber does: it runs the kernel for one thread after the other. Only when one has to wait, another fiber
+// takes the rest: threads that never wait need no switching at all.
+void run_threads() {
+  for (;;) {
+    launch.request.kernel(launch.request.arguments);
+    Thread& finished = *launch.current;
+    finished.state = State::finished;
+    Fiber* fiber = finished.fiber;
+    if (started < thread_order.size() && !has_overflowed(*fiber)) {
+      Thread& next = launch.threads[thread_order[started++]];
+      next.fiber = fiber;
+      next.state = State::ready;
+      become(next);
+    } else {
+      spare_fibers.push_back(fiber);
+      leave();
+    }
+  }
+}
+
+void resume(Thread& thread) {
+  become(thread);
+  switch_stacks(&scheduler_stack, thread.fiber->stack_pointer);
+}
+
+void start(Thread& thread) {
+  thread.fiber = spare_fibers.back();
+  spare_fibers.pop_back();
+  thread.state = State::ready;
+  resume(thread);
+}
+
+// ---- barriers
+// All threads wait or have ended. Lets them pass the barrier; false when they wait for what never comes.
+bool release_barrier() {
+  const Thread *first = nullptr, *elsewhere = nullptr, *in_warp = nullptr, *ended = nullptr;
+  unsigned waiting = 0, votes = 0;
+  for (Thread& thread : launch.threads) {
+    if (thread.state == State::in_warp && !in_warp) in_warp = &thread;
+    if (thread.state == State::finished) ended = &thread;
+    if (thread.state != State::at_barrier) continue;
+    if (!first) first = &thread;
+    if (thread.place.line != first->place.line || strcmp(thread.place.file, first->place.file)) elsewhere = &thread;
+    ++waiting;
+    votes += thread.vote;
+  }
+  if (in_warp) {
+    Finding finding("absent lanes", spot_of(*in_warp));
+    unsigned absent = 0;
+    for (const Thread& thread : launch.threads)
+      if (thread.number / WARP == in_warp->number / WARP && thread.state != State::in_warp)
+        absent |= in_warp->mask & 1u << thread.number % WARP;
+    finding.number = absent;
+    if (first) finding.other = spot_of(*first), finding.has_other = true;
+    add_finding(finding);
+    return false;
+  }
+  if (elsewhere) {
+    Finding finding("different barriers", spot_of(*first));
+    finding.other = spot_of(*elsewhere);
+    finding.has_other = true;
+    add_finding(finding);
+  }
+  if (ended) {
+    Finding finding("barrier not reached", spot_of(*first));
+    finding.other = spot_of(*ended);
+    finding.number = launch.threads.size() - waiting;
+    add_finding(finding);
+  }
+  ++launch.epoch;
+  if (launch.request.is_checked) shadow::barrier_passed();
+  for (Thread& thread : launch.threads)
+    if (thread.state == State::at_barrier) {
+      thread.result = votes;
+      thread.state = State::ready;
+    }
+  return true;
+}
+
+// ---- warps
+// D += A B. Which elements a lane holds is in NVIDIA's PTX manual, under mma.m16n8k8 for .tf32: with group = lane / 4
+// and member = lane % 4, A[group (+ 8)][member (+ 4)], B[member (+ 4)][group] and D[group (+ 8)][2 member (+ 1)].
+void multiply(Thread* lanes) {
+  float a[16][8], b[8][8];
+  const uint32_t tf32_bits = 0xffffe000u;  // the unit reads no others
+  auto value = [&](unsigned bits) {
+    float x;
+    bits &= tf32_bits;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+  };
+  auto fragments = [&](int lane) { return (const Fragments*)(uintptr_t)lanes[lane].value; };
+  for (int lane = 0; lane < 32; ++lane) {
+    const int group = lane / 4, member = lane % 4;
+    for (int i = 0; i < 4; ++i) a[group + 8 * (i % 2)][member + 4 * (i / 2)] = value(fragments(lane)->a[i]);
+    for (int i = 0; i < 2; ++i) b[member + 4 * i][group] = value(fragments(lane)->b[i]);
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+      float sum = fragments(lane)->d[i];
+      for (int k = 0; k < 8; ++k) sum += a[row][k] * b[k][column];
+      fragments(lane)->d[i] = sum;
+    }
+  }
+}
+
+// All lanes of the mask are here; `lanes` is lane 0 of the warp.
+void exchange(Thread* lanes, unsigned present, WarpOperation operation) {
+  auto is_present = [&](int lane) { return lane >= 0 && lane < (int)WARP && (present >> lane & 1); };
+  uint64_t votes = 0;
+  for (int lane = 0; lane < (int)WARP; ++lane)
+    if (is_present(lane)) votes |= (lanes[lane].value & 1) << lane;
+  if (operation == WarpOperation::multiply) multiply(lanes);
+  for (int lane = 0; lane < (int)WARP; ++lane) {
+    if (!is_present(lane)) continue;
+    Thread& thread = lanes[lane];
+    if (operation == WarpOperation::vote) thread.result = votes;
+    if (operation == WarpOperation::synchronize) ++thread.warp_epoch;
+    if (operation != WarpOperation::shuffle) continue;
+    if (is_present(thread.source)) {
+      thread.result = lanes[thread.source].value;
+    } else {
+      thread.result = thread.value;
+      Finding finding("lane not there", spot_of(thread));
+      finding.number = thread.source;
+      add_finding(finding);
+    }
+  }
+}
+
+// Whether all lanes that `thread` waits for are here, with the same mask.
+bool is_complete(const Thread* lanes, unsigned awaited, const Thread& thread) {
+  for (unsigned lane = 0; lane < WARP; ++lane) {
+    if (!(awaited >> lane & 1)) continue;
+    if (lanes[lane].state != State::in_warp) return false;
+  }
+  for (unsigned lane = 0; lane < WARP; ++lane) {
+    if (!(awaited >> lane & 1) || (lanes[lane].mask == thread.mask && lanes[lane].operation == thread.operation))
+      continue;
+    Finding finding("lanes disagree", spot_of(thread));
+    finding.other = spot_of(lanes[lane]);
+    finding.has_other = true;
+    finding.number = (int64_t)thread.mask << 32 | lanes[lane].mask;
+    add_finding(finding);
+    abort_launch();
+  }
+  return true;
+}
+
+// ---- blocks and grids
+void forget_shared_memory() {  // 0xff..: NaN as a float, -1 as an int; what the last block left must not look right
+  for (const Range& range : {launch.static_shared, launch.dynamic_shared})
+    if (range.bytes) memset(range.start, 0xff, range.bytes);
+}
+
+void begin_block(unsigned number) {
+  const dim3 grid = gridDim, block = blockDim;
+  launch.block_number = number;
+  blockIdx = launch.block = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+  launch.epoch = 0;
+  started = 0;
+  forget_shared_memory();
+  for (unsigned i = 0; i < launch.threads.size(); ++i) {
+    launch.threads[i] = Thread{};
+    launch.threads[i].number = i;
+    launch.threads[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+  }
+}
+
+bool run_block(unsigned number) {
+  begin_block(number);
+  put_in_order(thread_order);
+  while (started < thread_order.size()) {
+    start(launch.threads[thread_order[started++]]);
+    if (launch.is_aborted) return false;
+  }
+  for (;;) {
+    bool any_ran = false, all_ended = true;
+    if (launch.request.order == shuffled) put_in_order(thread_order);
+    for (unsigned i : thread_order) {
+      Thread& thread = launch.threads[i];
+      if (thread.state == State::ready) {
+        any_ran = true;
+        resume(thread);
+        if (launch.is_aborted) return false;
+      }
+      all_ended = all_ended && thread.state == State::finished;
+    }
+    if (all_ended) return true;
+    if (!any_ran && !release_barrier()) return false;
+  }
+}
+
+void prepare_fibers(size_t count) {
+  static char* stacks = nullptr;
+  static size_t capacity = 0;
+  if (count > capacity) {  // at most twice: the largest block has 1024 threads
+    capacity = count > 256 ? 1024 : 256;
+    stacks = allocate_stacks(capacity);
+    if (!stacks) abort();
+  }
+  fibers.resize(count);
+  spare_fibers.clear();
+  for (size_t i = count; i-- > 0;) {
+    prepare(fibers[i], stacks + i * STACK_BYTES, run_threads);
+    spare_fibers.push_back(&fibers[i]);
+  }
+}
+
+Range dynamic_memory(size_t bytes) {
+  static std::unique_ptr<char, decltype(&free)> memory(nullptr, free);
+  static size_t capacity = 0;
+  if (bytes > capacity) {
+    capacity = (bytes + 127) / 128 * 128;
+    memory.reset((char*)aligned_alloc(128, capacity));
+  }
+  return {memory.get(), bytes};
+}
+
+}  // namespace
+
+void abort_launch() {
+  launch.is_aborted = true;
+  leave();
+  abort();  // not reached: an aborted launch is not gone on with
+}
+
+unsigned lane() { return launch.current->number % WARP; }
+
+unsigned meet_block(bool vote, Place at) {
+  Thread& thread = *launch.current;
+  thread.vote = vote;
+  thread.place = at;
+  thread.state = State::at_barrier;
+  leave();
+  return (unsigned)thread.result;
+}
+
+uint64_t meet_warp(WarpOperation operation, unsigned mask, uint64_t value, int source, Place at) {
+  Thread& thread = *launch.current;
+  const unsigned first = thread.number / WARP * WARP;  // the number of lane 0
+  Thread* lanes = &launch.threads[first];
+  thread.operation = operation;
+  thread.mask = mask;
+  thread.value = value;
+  thread.source = source;
+  thread.place = at;
+  thread.state = State::in_warp;
+  if (!(mask >> lane() & 1)) {
+    Finding finding("not in mask", spot_of(thread));
+    finding.number = mask;
+    add_finding(finding);
+    abort_launch();
+  }
+  const unsigned count = launch.threads.size() - first;  // the last warp may have fewer than 32 lanes
+  const unsigned existing = count >= WARP ? FULL_MASK : (1u << count) - 1;
+  const unsigned awaited = operation == WarpOperation::multiply ? mask : mask & existing;
+  if ((awaited & ~existing) == 0 && is_complete(lanes, awaited, thread)) {
+    exchange(lanes, awaited, operation);
+    for (unsigned i = 0; i < WARP; ++i)
+      if (awaited >> i & 1) lanes[i].state = State::ready;
+  } else {
+    leave();
+  }
+  return thread.result;
+}
+
+char* dynamic_shared_memory() { return launch.dynamic_shared.start; }
+
+}  // namespace cusim
+
+// ---- called from Python. Returns 0 when the kernel ran to its end.
+extern "C" __attribute__((visibility("default"))) int cusim_launch(const cusim::Request* request) {
+  using namespace cusim;
+  launch.request = *request;
+  gridDim = {request->grid[0], request->grid[1], request->grid[2]};
+  blockDim = {request->block[0], request->block[1], request->block[2]};
+  const size_t thread_count = (size_t)blockDim.x * blockDim.y * blockDim.z;
+  const size_t block_count = (size_t)gridDim.x * gridDim.y * gridDim.z;
+  launch.threads.resize(thread_count);
+  launch.random_state = request->seed;
+  launch.is_aborted = false;
+  forget_findings();
+  launch.static_shared = {&__start_cusim_shared, (size_t)(&__stop_cusim_shared - &__start_cusim_shared)};
+  launch.dynamic_shared = dynamic_memory(request->shared_bytes);
+  thread_order.resize(thread_count);
+  prepare_fibers(thread_count);
+  std::vector<unsigned> block_order(block_count);
+  put_in_order(block_order);
+  if (request->is_checked) shadow::begin();
+  launch.is_running = true;
+  bool is_done = true;
+  for (size_t i = 0; i < block_count && is_done; ++i) {
+    is_done = run_block(block_order[i]);
+    if (is_done && request->is_checked) shadow::block_done();
+  }
+  launch.is_running = false;
+  launch.current = nullptr;
+  return is_done ? 0 : 1;
+}
