@@ -107,7 +107,9 @@ def translation_unit(source: Source, macros: Mapping[str, str | int]) -> str:
     if not _is_clang():
         kernels = re.sub(r"^(\s*)#\s*pragma unroll[ \t]*$", r"\1#pragma GCC unroll 64", kernels, flags=re.MULTILINE)
     calls = "".join(_call(source, kernel) for kernel in source.kernels)
-    return f'#include "language.h"\n{defined}{kernels}\n#line 1 "calls"\n{calls}'
+    # Everything is local to the file: then compilers agree to put all shared arrays, those of inline functions too,
+    # into one section.
+    return f'#include "language.h"\n{defined}namespace {{\n{kernels}\n}}\n#line 1 "calls"\n{calls}'
 
 
 def _call(source: Source, kernel: str) -> str:
