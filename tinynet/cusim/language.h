@@ -86,12 +86,12 @@ inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 
 // ---- mathematics beyond math.h. max and min are fmax and fmin for floats: of a number and NaN, they give the number.
 template <class A, class B>
-inline auto max(A a, B b) -> decltype(true ? a : b) {
-  return (decltype(true ? a : b))a > (decltype(true ? a : b))b ? a : b;
+inline auto max(A a, B b) -> decltype(A() + B()) {
+  return a > b ? a : b;
 }
 template <class A, class B>
-inline auto min(A a, B b) -> decltype(true ? a : b) {
-  return (decltype(true ? a : b))a < (decltype(true ? a : b))b ? a : b;
+inline auto min(A a, B b) -> decltype(A() + B()) {
+  return a < b ? a : b;
 }
 inline float max(float a, float b) { return fmaxf(a, b); }
 inline float min(float a, float b) { return fminf(a, b); }
