@@ -13,7 +13,7 @@ _HOME = {
     "saved": ["check_saved_arrays"],
     "basic_ops": [
         *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "sign", "clip", "astype"),
-        *("maximum", "minimum", "where", "matmul"),
+        *("maximum", "minimum", "where"),
         *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
         *("logical_not", "logical_and", "logical_or", "any", "all"),
         *("sum", "mean", "var", "max", "min", "argmax"),
@@ -24,6 +24,7 @@ _HOME = {
     "kernels": ["use_kernels", "use_backend", "backend", "device"],
     "random": ["seed"],
     "ops.concat.op": ["concat", "stack"],
+    "ops.matmul.op": ["matmul"],
     "ops.conv2d.op": ["conv2d"],
     "ops.elu.op": ["elu"],
     "ops.relu.op": ["relu"],

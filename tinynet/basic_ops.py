@@ -882,55 +882,6 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     self.data[index] = _data(value)
 
 
-# ------------------------------------------------------------------------------------ matrix product
-class _MatMul(Function):
-    """z[..., i, k] = sum_j x[..., i, j] y[..., j, k] for operands with at least two axes."""
-
-    def forward(self, x, y):
-        self.shapes = x.shape, y.shape
-        self.save(x if self.needs_grad[1] else None, y if self.needs_grad[0] else None)
-        return x @ y
-
-    def backward(self, gz):
-        x, y = self.saved
-        gx = sum_to(gz @ swapaxes(y, -1, -2), self.shapes[0]) if self.needs_grad[0] else None
-        gy = sum_to(swapaxes(x, -1, -2) @ gz, self.shapes[1]) if self.needs_grad[1] else None
-        return gx, gy
-
-
-def matmul(x: Any, y: Any) -> Any:
-    """The matrix product x @ y: (..., n, m) @ (..., m, k) -> (..., n, k); leading axes broadcast.
-
-    An operand with one axis is a row (x) or a column (y) whose axis of length 1 is dropped again from the result;
-    two of them give the dot product. Raises ValueError for shapes that do not fit.
-    """
-    if not (_is_array(x) and _is_array(y)) or x.ndim == 0 or y.ndim == 0:
-        shapes = ", ".join(f"{name} {np.shape(_data(a))}" for name, a in (("x", x), ("y", y)))
-        raise ValueError(f"matmul: {shapes}; both operands need at least one axis, use * for numbers")
-    _check_real("matmul", x, "x")
-    _check_real("matmul", y, "y")
-    inner = y.shape[0] if y.ndim == 1 else y.shape[-2]
-    if x.shape[-1] != inner:
-        raise ValueError(
-            f"matmul: x {x.shape} has {x.shape[-1]} columns, y {y.shape} has {inner} rows; they must be the same number"
-        )
-    # Only the leading axes broadcast, and their rows and columns are checked above: hide those from the check.
-    _check_broadcast("matmul", (*x.shape[:-2], 1, 1), (*y.shape[:-2], 1, 1), ("x", "y"))
-    if x.dtype != y.dtype:
-        one, other = _two("matmul", reshape(x, (x.size, 1)), reshape(y, (1, y.size)))
-        x, y = reshape(one, x.shape), reshape(other, y.shape)
-    if x.ndim == 1:
-        return squeeze(matmul(expand_dims(x, 0), y), -1 if y.ndim == 1 else -2)
-    if y.ndim == 1:
-        return squeeze(matmul(x, expand_dims(y, 1)), -1)
-    if x.ndim > 2 and y.ndim == 2:
-        # One product with many rows instead of many small ones; above all, y's gradient is then one product too,
-        # not a stack of matrices to be summed.
-        rows = reshape(x, (math.prod(x.shape[:-1]), inner))
-        return reshape(_MatMul.apply(rows, y), (*x.shape[:-1], y.shape[1]))
-    return _MatMul.apply(x, y)
-
-
 # ------------------------------------------------------------------------------------ softmax and relatives
 class _Softmax(Function):
     """y_i = exp(x_i) / sum_j exp(x_j), with dy_i/dx_j = y_i (delta_ij - y_j)."""
@@ -1017,7 +968,14 @@ def _operator(function: Callable, reflected: bool = False) -> Callable:
     return method
 
 
-for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow, "matmul": matmul}.items():
+def _matmul(x: Any, y: Any) -> Any:
+    """x @ y. Imported here, since the op is built on this file."""
+    from .ops.matmul.op import matmul
+
+    return matmul(x, y)
+
+
+for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow, "matmul": _matmul}.items():
     setattr(Tensor, f"__{_name}__", _operator(_function))
     setattr(Tensor, f"__r{_name}__", _operator(_function, reflected=True))
 # There is no __iadd__: Python then reads `x += y` as `x = x + y`, a new tensor, which is right in every graph.

@@ -49,11 +49,7 @@
 // The order of every sum is fixed by the sizes alone: results are the same in each run.
 
 constexpr int GEMM_THREADS = 128;
-#ifdef TF32
-constexpr int GEMM_TILE_K = 16;
-#else
 constexpr int GEMM_TILE_K = 8;
-#endif
 
 // ---------------------------------------------------------------------------------------- four neighbours in memory
 // Four neighbours p[0] .. p[3], of which the first `count` exist (none if it is not positive); the others are 0.

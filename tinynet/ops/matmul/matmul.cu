@@ -117,9 +117,9 @@ KERNEL __launch_bounds__(GEMM_THREADS)
 }
 
 // z[i] = sum over c of chunks[c, i]
-KERNEL matmul_add_chunks(const float* __restrict__ chunks, float* __restrict__ z, size_t n, int count) {
+KERNEL matmul_add_chunks(const real* __restrict__ chunks, real* __restrict__ z, size_t n, int count) {
   for (size_t i = thread_number(); i < n; i += thread_count()) {
-    float sum = 0;
+    real sum = 0;
     for (int c = 0; c < count; ++c) sum += chunks[c * n + i];
     z[i] = sum;
   }

@@ -1,0 +1,51 @@
+"""Configurations of matmul worth checking."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..case import Case
+from .op import MatMul
+
+TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
+
+
+def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
+    """All cases: one size and all ways to lie in memory, stacks that broadcast, rows, columns, long sums, nothing."""
+    small = [
+        *(_case(rng, "plain", (3, 4), (4, 5), *transposed) for transposed in TRANSPOSED),
+        _case(rng, "stack", (2, 3, 4), (2, 4, 2)),
+        _case(rng, "stacks broadcast", (2, 1, 3, 2), (3, 2, 4)),
+        _case(rng, "stack transposed, one matrix", (2, 3, 2), (2, 4), True, False),
+        _case(rng, "a row", (1, 5), (5, 3)),
+        _case(rng, "a column of results", (5, 3), (3, 1)),
+        _case(rng, "one term", (3, 1), (1, 4)),
+        _case(rng, "no terms: zeros", (2, 0), (0, 3)),
+        _case(rng, "no rows", (0, 2), (2, 3)),
+        _case(rng, "no matrices", (0, 2, 3), (0, 3, 2)),
+    ]
+    many = [
+        *(_case(rng, "several tiles", (2, 131, 27), (27, 69), *transposed) for transposed in TRANSPOSED),
+        *(_case(rng, "four at a time", (132, 24), (24, 68), *transposed) for transposed in TRANSPOSED),
+        _case(rng, "broadcast in three runs of axes", (2, 1, 2, 3, 9), (1, 3, 1, 9, 5)),
+        _case(rng, "long sum", (5, 3001), (3001, 7)),
+        _case(rng, "long sums, transposed", (2, 3, 2048), (2048, 4), True, False),
+        _case(rng, "vector times matrix", (1, 300), (300, 200), False, True),
+    ]
+    return small + (many if large else [])
+
+
+def _case(rng, label, x_shape, y_shape, transpose_x=False, transpose_y=False) -> Case:
+    """The shapes are those of the product; a transposed operand is handed over with its last two axes swapped."""
+    x, y = rng.standard_normal(x_shape), rng.standard_normal(y_shape)
+    x = np.ascontiguousarray(x.swapaxes(-1, -2)) if transpose_x else x
+    y = np.ascontiguousarray(y.swapaxes(-1, -2)) if transpose_y else y
+    parameters = {"transpose_x": transpose_x, "transpose_y": transpose_y}
+    flags = "".join(f", {name}" for name, value in parameters.items() if value)
+    return Case(
+        label=f"{label}: x {x.shape}, y {y.shape}{flags}",
+        calls={"forward": ((x, y), parameters)},
+        function=lambda x, y: MatMul.apply(x, y, **parameters),
+        inputs=(x, y),
+        terms=x_shape[-1],
+    )
