@@ -2,6 +2,7 @@
 
     numeric.py   numerical derivatives with an error bar, and the complex step
     check.py     gradcheck, gradgradcheck, check_reference and the result they return
+    explain.py   what is wrong with an array, in words: where, by how much, and which mistake gives exactly that
 
 The module itself can be called: `tinynet.gradcheck(fn, inputs)` is `tinynet.gradcheck.gradcheck(fn, inputs)`.
 """
@@ -10,18 +11,22 @@ import sys
 from types import ModuleType
 
 from .check import CheckResult, GradientError, InputCheck, check_reference, gradcheck, gradgradcheck
+from .explain import Explanation, explain, jacobian_of
 from .numeric import Derivative, central_differences, complex_step
 
 __all__ = [
     "CheckResult",
     "Derivative",
+    "Explanation",
     "GradientError",
     "InputCheck",
     "central_differences",
     "check_reference",
     "complex_step",
+    "explain",
     "gradcheck",
     "gradgradcheck",
+    "jacobian_of",
 ]
 
 
