@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rooms import on
 from scipy import special
 
 import tinynet as tn
+from tinynet import cusim
 from tinynet.gradcheck import GradientError, check_reference, gradcheck
 from tinynet.kernels import implementation_kernel, use_backend, use_kernels
+from tinynet.ops import targets
+from tinynet.ops.softmax_cross_entropy import op as softmax_op
 
-TIERS = ["reference", "cpu"]
+ON_EMULATOR = on("cuda-sim", "cuda-sim")
+TIERS = ["reference", "cpu", ON_EMULATOR]
 
 
 def rng():
@@ -248,6 +253,49 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert losses() == alone
 
 
+@pytest.mark.parametrize("tier", [ON_EMULATOR])
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "uint8", "int16"])
+def test_cuda_reads_nothing_for_a_target_that_is_no_class(tier, dtype):
+    """On a GPU nobody looks at the targets before. Converted to fewer bits, 2**32 would be class 0."""
+    forward = implementation_kernel("softmax_cross_entropy", "forward", tier)
+    backward = implementation_kernel("softmax_cross_entropy", "backward", tier)
+    x, gy = rng().normal(size=(70, 4)).astype(np.float32), np.ones((), np.float32)
+    for wrong in {"int64": (-1, 4, 2**32, -(2**63)), "uint64": (2**64 - 1, 2**32), "uint8": (255,), "int16": (-1,)}[
+        dtype
+    ]:
+        t = np.zeros(70, dtype)
+        t[37] = wrong
+        for w in (None, np.ones(4, np.float32)):
+            with cusim.checked():
+                assert np.isnan(forward(x, t, w))
+                gx = backward(gy, x, t, w)
+            assert np.isnan(gx[37]).all()
+            if w is None:  # with weights, their sum is NaN, and so is all
+                assert np.isfinite(np.delete(gx, 37, axis=0)).all()
+
+
+@pytest.mark.parametrize("tier", [ON_EMULATOR])
+def test_the_order_of_blocks_and_threads_does_not_change_a_bit(tier):
+    """On a GPU they run in whatever order. Large enough for chunks of more than one round."""
+    x = rng().normal(size=(3, 173, 611, 1)).astype(np.float32)
+    p, t = special.expit(x), (rng().random(x.shape) < 0.3).astype(np.float32)
+    classes = rng().integers(0, 4, (3, 173, 611))
+    logits, w = np.concatenate([x, -x, p, x + 1], axis=-1), np.array([1, 0.1, 2, 1], np.float32)
+
+    def losses():
+        loss, sums = implementation_kernel("dice", "forward", tier)(p, t, per_image=True)
+        bce = implementation_kernel("bce_with_logits", "forward", tier)(x, t, t)
+        cross_entropy = implementation_kernel("softmax_cross_entropy", "forward", tier)(logits, classes, w)
+        gy = np.ones((), np.float32)
+        gradient = implementation_kernel("softmax_cross_entropy", "backward", tier)(gy, logits, classes, w)
+        return [a.tobytes() for a in (loss, sums, bce, cross_entropy, gradient)]
+
+    with cusim.ordered("forward"):
+        straight = losses()
+    with cusim.ordered("shuffled", seed=3):
+        assert losses() == straight
+
+
 def x44(dtype="float32"):
     return tn.tensor(np.full((4, 4), 0.5, dtype), requires_grad=True)
 
@@ -286,6 +334,29 @@ def test_wrong_arguments_are_named(i):
     call, error, message = BAD[i]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_target_on_a_gpu_is_not_looked_at(monkeypatch):
+    """A GPU is pretended. The range is not checked; what is known without reading is."""
+    monkeypatch.setattr(targets, "device_of", lambda array: "cuda")
+    monkeypatch.setattr(softmax_op, "device_of", lambda array: "cuda")
+    moved = []
+    monkeypatch.setattr(targets, "to_device", lambda array, device: moved.append(device) or array)
+    tn.dice_loss(x44(), ONES * 255)
+    tn.bce_with_logits(x44(), -ONES, ONES)
+    assert moved == ["cuda"] * 3
+    with pytest.raises(ValueError, match="target has shape"):
+        tn.dice_loss(x44(), ONES[:3])
+    softmax_op._check_target("softmax_cross_entropy", T + 100, x44())
+    with pytest.raises(ValueError, match="target has shape"):
+        softmax_op._check_target("softmax_cross_entropy", T[:3] + 100, x44())
+
+
+def test_a_target_is_not_fetched_from_a_gpu_in_silence(monkeypatch):
+    target = ONES.copy()
+    monkeypatch.setattr(targets, "device_of", lambda array: "cuda" if array is target else "cpu")
+    with pytest.raises(ValueError, match="dice_loss: target is on the GPU, the prediction on the CPU"):
+        tn.dice_loss(x44(), target)
 
 
 # ------------------------------------------------------------------------------------------------ outside frameworks

@@ -4,10 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from rooms import on
 
 import tinynet as tn
-from tinynet import io, nn, optim
+from tinynet import cusim, io, nn, optim
+from tinynet.kernels import implementation_kernel
+from tinynet.ops import tensor_table
 from tinynet.ops.adam import cpu as adam_cpu
+from tinynet.ops.sgd import cpu as sgd_cpu
+from tinynet.ops.tensor_table import CHUNK
 
 STEPS = 6
 SHAPES = ((3, 4), (5,), ())
@@ -90,35 +95,120 @@ def test_the_first_step_of_adam_is_lr_whatever_the_gradient():
         np.testing.assert_allclose(p.data, [-0.01, 0.01, -0.01], rtol=1e-3)
 
 
-def test_the_kernel_of_adam_can_be_swapped():
+@pytest.mark.parametrize(("op", "make"), [("adam", optim.Adam), ("sgd", lambda p: optim.SGD(p, 0.1))])
+def test_the_kernel_can_be_swapped(op, make):
     p = nn.Parameter(np.ones(3))
-    with tn.use_kernels("adam", step=lambda parameters, means, squares, gradients, **settings: parameters[0].fill(7)):
-        run(optim.Adam([p]), [[np.ones(3)]])
+    with tn.use_kernels(op, step=lambda parameters, *arrays, **settings: parameters[0].fill(7)):
+        run(make([p]), [[np.ones(3)]])
     assert (p.data == 7).all()
 
 
-def test_adam_on_memory_in_another_order():
+OPTIMIZERS = [  # each with a kernel of its own
+    lambda p: optim.SGD(p, 0.1, weight_decay=0.1),
+    lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True),
+    lambda p: optim.Adam(p, **SETTINGS),
+]
+BACKENDS = ["cpu", on("cuda-sim", "cuda-sim")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_memory_in_another_order(make, backend):
     """A transposed parameter, its means in the same order, a gradient in a third: each element meets its own."""
     rng = np.random.default_rng(1)
     p, g = rng.standard_normal((2, 4, 3))
-    plain = run(optim.Adam([nn.Parameter(p.copy())], **SETTINGS), [[g]] * 2)
-    parameter = nn.Parameter(p.copy())
-    parameter.data = np.asfortranarray(p)
-    memory = parameter.data
-    np.testing.assert_array_equal(run(optim.Adam([parameter], **SETTINGS), [[np.repeat(g, 2, 1)[:, ::2]]] * 2), plain)
+    with tn.use_backend(backend):
+        plain = run(make([nn.Parameter(p.copy())]), [[g]] * 2)
+        parameter = nn.Parameter(p.copy())
+        parameter.data = np.asfortranarray(p)
+        memory = parameter.data
+        np.testing.assert_array_equal(run(make([parameter]), [[np.repeat(g, 2, 1)[:, ::2]]] * 2), plain)
     assert parameter.data is memory and not memory.flags.c_contiguous
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_float32_and_float64_in_one_model(make, backend):
+    parameters, gradients = problem()
+    expected = run(make(parameters), gradients)
+    dtypes = np.float64, np.float32, np.float64
+    parameters = [nn.Parameter(p.data.astype(dtype)) for p, dtype in zip(problem()[0], dtypes)]
+    with tn.use_backend(backend):
+        got = run(make(parameters), [[g.astype(dtype) for g, dtype in zip(step, dtypes)] for step in gradients])
+    for p, e, dtype in zip(got, expected, dtypes):
+        assert p.dtype == dtype
+        np.testing.assert_allclose(p, e, rtol=1e-12 if dtype == np.float64 else 1e-4)
+
+
 def test_adam_has_the_same_bits_on_one_thread_and_on_several():
-    rng = np.random.default_rng(1)
-    arrays = rng.random((4, adam_cpu.LARGE + 13)).astype(np.float32)
     settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-3, "t": 3, "weight_decay": 0.1, "shrink": 0.1}
+    assert_same_bits_on_threads(adam_cpu, 4, settings)
+
+
+def test_sgd_has_the_same_bits_on_one_thread_and_on_several():
+    assert_same_bits_on_threads(sgd_cpu, 3, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1})
+
+
+def assert_same_bits_on_threads(room, roles, settings):
+    rng = np.random.default_rng(1)
+    arrays = rng.random((roles, room.LARGE + 13)).astype(np.float32)
     whole, parts = arrays.copy(), arrays.copy()
-    adam_cpu.step(*([a] for a in whole), **settings)  # large: several threads
+    room.step(*([a] for a in whole), **settings)  # large: several threads
     for start in range(0, parts.shape[1], 1000):  # small: one
-        adam_cpu.step(*([a] for a in parts[:, start : start + 1000]), **settings)
+        room.step(*([a] for a in parts[:, start : start + 1000]), **settings)
     np.testing.assert_array_equal(whole, parts)
-    assert not np.array_equal(whole[:3], arrays[:3])
+    assert not np.array_equal(whole[:-1], arrays[:-1])
+
+
+# ---------------------------------------------------------------------------------------- one launch for all
+def arrays_of(sizes, dtype=np.float32):
+    rng = np.random.default_rng(2)
+    return [rng.standard_normal(size).astype(dtype) for size in sizes]
+
+
+@pytest.mark.parametrize("tier", [on("cuda-sim", "cuda-sim")])
+def test_chunks_cover_every_element_once(tier):
+    """Sizes around the length of a chunk, and none: what is left out or done twice is not p - lr g."""
+    sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 0, 31]
+    parameters, gradients = arrays_of(sizes), arrays_of(sizes)
+    want = [p - np.float32(0.5) * g for p, g in zip(parameters, gradients)]
+    with cusim.checked(order="shuffled", seed=2):
+        implementation_kernel("sgd", "step", tier)(parameters, None, gradients, lr=0.5)
+    for p, e in zip(parameters, want):
+        np.testing.assert_allclose(p, e, rtol=1e-6, atol=1e-6)  # a GPU rounds product and difference together
+
+
+def test_one_launch_for_each_dtype(monkeypatch):
+    launches = []
+    monkeypatch.setattr(
+        tensor_table, "launch", lambda source, kernel, *rest, real, **_: launches.append((kernel, real))
+    )
+    parameters = [*arrays_of([3, 5000]), *arrays_of([4], np.float64), *arrays_of([6])]
+    implementation_kernel("adam", "step", "cuda")(*[parameters] * 4, **SETTINGS, t=1)
+    implementation_kernel("sgd", "step", "cuda")(parameters[:2], parameters[:2], parameters[:2], lr=1, momentum=0.9)
+    assert launches == [("adam_step", "float"), ("adam_step", "double"), ("sgd_momentum_step", "float")]
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "message"),
+    [
+        (np.zeros(3), TypeError, r"sgd_step: gradients\[1\] is float64, parameters\[1\] is float32"),
+        (np.zeros(4, np.float32), ValueError, r"sgd_step: gradients\[1\] is \(4,\), parameters\[1\] is \(3,\)"),
+    ],
+)
+def test_what_addresses_do_not_show_is_checked_before(gradient, error, message):
+    parameters = arrays_of([3, 3])
+    with pytest.raises(error, match=message):
+        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], gradient], lr=1)
+    with pytest.raises(TypeError, match=r"parameters\[0\] is float16"):
+        implementation_kernel("sgd", "step", "cuda")(arrays_of([3], np.float16), None, arrays_of([3]), lr=1)
+
+
+def test_a_model_half_on_the_gpu_is_refused(monkeypatch):
+    parameters = arrays_of([3, 3])
+    monkeypatch.setattr(tensor_table, "device_of", lambda a: "cuda" if a is parameters[1] else "cpu")
+    with pytest.raises(ValueError, match=r"gradients\[0\] is on the CPU, gradients\[1\] on the GPU"):
+        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], parameters[1]], lr=1)
 
 
 @pytest.mark.bench

@@ -30,6 +30,7 @@ def backward(gy: Any, t: Any, sums: Any, *, smooth: float = 1.0, out: Any = None
     length = t.size // groups
     chunk, chunks = chunking(length)
     gp = result_array(t.shape, t.dtype, out, like=t)
-    arrays = contiguous(gy), contiguous(t), contiguous(sums), gp
+    sums = contiguous(sums.astype("float64", copy=False))
+    arrays = contiguous(gy), contiguous(t), sums, gp
     launch(SOURCE, "dice_backward", groups * chunks, THREADS, *arrays, groups, length, chunk, chunks, smooth)
     return delivered(gp, out)
