@@ -7,7 +7,7 @@
 //                so what counts is how many bytes are under way: four times as many for each instruction, and the
 //                addresses are computed once for four. float32 at addresses that are multiples of 16 bytes.
 //
-// Layout: flat arrays of n elements; how that is shared out to the threads: elementwise.cuh. The grid is one-dimensional.
+// Layout: flat arrays of n elements on a one-dimensional grid; which thread has which elements: elementwise.cuh.
 //
 // NaN comes out as NaN: every comparison with it is false, and the branch taken then computes with it or hands it on.
 

@@ -6,9 +6,9 @@
 //   2 (WIDTH 4)  four neighbours at a time, in one instruction each (pack.cuh). float32, where the starts of all rows
 //                are multiples of 16 bytes: width, offset and pitches multiples of 4.
 //
-// Layout: rows of `width` elements whose starts lie x_pitch (more than width in a channel slice) and y_pitch elements apart;
-// y points to o_k. A block is as wide as a row, as far as threads go, and has as many rows as fit: threads along x move
-// neighbouring elements, those along y different rows. So no thread has to divide its number to find its row.
+// Layout: rows of `width` elements whose starts lie x_pitch (more than width in a channel slice) and y_pitch elements
+// apart; y points to o_k. A block is as wide as a row, as far as threads go, and has as many rows as fit: threads along
+// x move neighbouring elements, those along y different rows. So no thread has to divide its number to find its row.
 
 // with pack.cuh
 

@@ -4,9 +4,9 @@
 //
 // Versions, both from this text:
 //   1 (WIDTH 1)  a thread for each element. It draws four words, of which it needs one. Any dtype, any address.
-//   2 (WIDTH 4)  a thread for the four elements of one counter: Philox, ten rounds of two 64-bit products each, runs once
-//                for the four, and they are read and written in one instruction (pack.cuh). float32 at addresses that
-//                are multiples of 16 bytes.
+//   2 (WIDTH 4)  a thread for the four elements of one counter: Philox, ten rounds of two 64-bit products each, runs
+//                once for the four, and they are read and written in one instruction (pack.cuh). float32 at addresses
+//                that are multiples of 16 bytes.
 //
 // Layout: flat arrays of n elements, i is the index in C order. The grid is one-dimensional; thread t has the elements
 // WIDTH t .. WIDTH t + WIDTH - 1.
@@ -17,7 +17,6 @@
 // x and y may be the same array, so they are not __restrict__: an element is read before it is written, by one thread.
 KERNEL dropout_forward(const real* x, real* y, size_t n, real scale, u64 threshold, u32 seed, u32 stream, u64 step) {
   const size_t first = WIDTH * thread_number();
-  if (first >= n) return;
   const uint4 words = mask_words(first / 4, step, seed, stream);
   const auto dropped_or_scaled = [=](real value, size_t i) {
     return word_of(words, i % 4) >= threshold ? value * scale : real(0);

@@ -1,18 +1,18 @@
 // Max-pooling by windows of size_y x size_x pixels, derivation.md:
 //
-//     max_pool   y[n, oy, ox, c] = max over ky, kx of x[n, iy, ix, c]      iy = oy stride_y + ky - padding_y, ix likewise
-//                indices[n, oy, ox, c] = iy W + ix of that pixel
+//     max_pool   y[n, oy, ox, c] = max over ky, kx of x[n, iy, ix, c]         iy = oy stride_y + ky - padding_y
+//                indices[n, oy, ox, c] = iy W + ix of that pixel              ix = ox stride_x + kx - padding_x
 //     gather     y[n, oy, ox, c] = x[n, indices[n, oy, ox, c], c]
 //     scatter    gx[n, i, c] = sum over all (oy, ox) with indices[n, oy, ox, c] = i  of g[n, oy, ox, c]
 //
 // Versions of max_pool, gather and scatter_cells, both from this text:
 //   1 (WIDTH 1)  a thread for one channel of a pixel.
-//   2 (WIDTH 4)  a thread for four neighbouring channels, read and written in one instruction each (pack.cuh). float32 at
-//                addresses that are multiples of 16 bytes, with C a multiple of 4.
+//   2 (WIDTH 4)  a thread for four neighbouring channels, read and written in one instruction each (pack.cuh).
+//                float32 at addresses that are multiples of 16 bytes, with C a multiple of 4.
 // Versions of scatter, all without atomic additions, whose order and so whose last bits would change from run to run:
 //   1 scatter_planes  a thread for each plane, (n, c), adds all of it in order. Obvious, but N C threads are few.
-//   2 scatter_rows    a thread for a row of a plane, (n, iy, c), adds what reaches that row. Pooling's windows are small:
-//                     only the few rows oy whose window lies over iy matter, and scatter_reach finds them first.
+//   2 scatter_rows    a thread for a row of a plane, (n, iy, c), adds what reaches that row. Pooling's windows are
+//                     small: only the few rows oy whose window lies over iy matter; scatter_reach finds them first.
 //   3 scatter_cells   a thread for each pixel, where windows do not overlap: one window only could have sent anything.
 //
 // Layout: channels last, so neighbouring threads have neighbouring channels, then neighbouring pixels of a row. Kernels
@@ -76,8 +76,8 @@ KERNEL gather(const real* __restrict__ x, const int* __restrict__ indices, real*
   }
 }
 
-// A block for each row (n, iy) of gx. Pixel (iy, ix) lies in the cell of window (iy div cell_y, ix div cell_x) and asks it,
-// "was it me?". Rows and columns that did not fill a cell belong to no window.
+// A block for each row (n, iy) of gx. Pixel (iy, ix) lies in the cell of window (iy div cell_y, ix div cell_x) and asks
+// it, "was it me?". Rows and columns that did not fill a cell belong to no window.
 KERNEL scatter_cells(const real* __restrict__ g, const int* __restrict__ indices, real* __restrict__ gx, int items,
                      int channels, int height, int width, int out_height, int out_width, int cell_y, int cell_x) {
   const u32 packs = channels / WIDTH;
@@ -116,8 +116,8 @@ KERNEL scatter_planes(const real* __restrict__ g, const int* __restrict__ indice
 }
 
 // reach[2 line], reach[2 line + 1] = the first and last row iy that any number in row `line` = (n, oy) of g is sent to;
-// a block for each line, which holds `row` numbers. The smallest and the largest do not depend on the order: atomics may
-// find them.
+// a block for each line, which holds `row` numbers. The smallest and the largest do not depend on the order: here
+// atomics do no harm.
 KERNEL scatter_reach(const int* __restrict__ indices, int* __restrict__ reach, size_t row, int width) {
   __shared__ int smallest, largest;
   if (threadIdx.x == 0) {

@@ -1,0 +1,192 @@
+"""The element-wise and pooling kernels in CUDA: what the table of cases in test_ops.py does not reach.
+
+Arrays that start between two multiples of 16 bytes, sizes around a multiple of four, rows longer than the grid is wide,
+masks and sums that must agree to the last bit, special values in every version of a kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rooms import checks, fetch, on, place
+
+from tinynet.cuda.launch import is_aligned
+from tinynet.kernels import implementation_kernel, implementations
+from tinynet.ops import elementwise_cuda
+from tinynet.ops.elementwise_cuda import pack_width, row_grid
+from tinynet.ops.max_pool2d import cuda as max_pool2d
+
+TIERS = pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("cuda-sim", "cuda")])
+ACTIVATIONS = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, -1e-42, 80.0, -80.0], np.float32)
+
+
+def run(op, name, tier, *arrays, implementation=None, **parameters):
+    """What a kernel returns for NumPy arrays, or those of another tier, in NumPy; the emulator shuffles the threads."""
+    function = implementation_kernel(op, name, tier, implementation)
+    with checks(tier, "shuffled"):
+        return fetch(function(*arrays, **parameters))
+
+
+def misaligned(x, tier):
+    """The same numbers, contiguous, 4 bytes behind a multiple of 16, where the tier wants them."""
+    room = place(np.zeros(x.size + 4, x.dtype), tier)
+    start = next(i for i in range(4) if not is_aligned(room[i:]))
+    view = room[start : start + x.size].reshape(x.shape)
+    view[...] = place(x, tier)
+    return view
+
+
+def random(*shape):
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------ element by element
+@TIERS
+@pytest.mark.parametrize("op", ACTIVATIONS)
+def test_misaligned_arrays_give_the_same_bits(op, tier):
+    x = np.concatenate([random(1030), SPECIAL])
+    gy, y = np.cos(np.arange(x.size)).astype(np.float32), run(op, "forward", "reference", x)
+    for name, arrays in {"forward": (x,), "backward": (gy, y)}.items():
+        aligned = run(op, name, tier, *(place(a, tier) for a in arrays))
+        np.testing.assert_array_equal(run(op, name, tier, *(misaligned(a, tier) for a in arrays)), aligned)
+        one_of_both = (misaligned(arrays[0], tier), *(place(a, tier) for a in arrays[1:]))
+        np.testing.assert_array_equal(run(op, name, tier, *one_of_both), aligned)
+
+
+@TIERS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", ACTIVATIONS)
+def test_special_values_come_out_as_in_the_reference(op, tier, dtype):
+    with np.errstate(all="ignore"):
+        x = SPECIAL.astype(dtype)
+        y = run(op, "forward", "reference", x)
+        np.testing.assert_allclose(run(op, "forward", tier, place(x, tier)), y, rtol=4 * np.finfo(dtype).eps)
+        gy = np.full_like(x, 2)
+        want = run(op, "backward", "reference", gy, y)
+        np.testing.assert_allclose(run(op, "backward", tier, place(gy, tier), place(y, tier)), want, rtol=1e-6)
+
+
+@TIERS
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 1023, 1024, 1025])
+def test_the_end_of_an_array_and_nothing_behind_it(size, tier):
+    """`out` is the middle of an array whose other elements must stay."""
+    room = place(np.full(size + 8, 7, np.float32), tier)
+    x = random(size)
+    with checks(tier, "reversed"):
+        implementation_kernel("relu", "forward", tier)(place(x, tier), out=room[4 : size + 4])
+    np.testing.assert_array_equal(fetch(room), np.concatenate([[7] * 4, np.maximum(x, 0), [7] * 4]))
+
+
+@TIERS
+def test_a_result_may_take_the_place_of_an_argument(tier):
+    x, y = random(37), random(37)[::-1].copy()
+    here = place(x.copy(), tier)
+    assert implementation_kernel("accumulate", "add", tier)(here, place(y, tier), out=here) is here
+    np.testing.assert_array_equal(fetch(here), x + y)
+
+
+# ------------------------------------------------------------------------------------ dropout
+@TIERS
+@pytest.mark.parametrize("p", [0.0, 1e-12, 0.1, 0.5, 0.999, 1 - 2**-34])
+def test_the_mask_is_that_of_the_reference_to_the_last_bit(p, tier):
+    """For the last one p 2^32 is rounded to 2^32, which no 32-bit number reaches: every element is dropped."""
+    mask = {"p": p, "seed": 2**32 - 5, "stream": 3, "step": 2**40 + 1}
+    x = random(4 * 300 + 3)
+    want = run("dropout", "forward", "reference", x, **mask)
+    np.testing.assert_array_equal(run("dropout", "forward", tier, place(x, tier), **mask), want)
+    np.testing.assert_array_equal(run("dropout", "forward", tier, misaligned(x, tier), **mask), want)
+    in_double = run("dropout", "forward", tier, place(x.astype(np.float64), tier), **mask)
+    np.testing.assert_array_equal(in_double == 0, want == 0)
+
+
+@TIERS
+def test_a_word_equal_to_the_threshold_is_kept(tier):
+    mask = {"seed": 0, "stream": 0, "step": 0}
+    p = 0x6627E8D5 / 2**32  # the first word for a key and counter of zeros; kept, as word >= p 2^32
+    x = np.ones(5, np.float32)
+    for dtype in (np.float32, np.float64):
+        assert run("dropout", "forward", tier, place(x.astype(dtype), tier), p=p, **mask)[0] > 0
+        assert run("dropout", "forward", tier, place(x.astype(dtype), tier), p=p + 2**-32, **mask)[0] == 0
+
+
+# ------------------------------------------------------------------------------------ rows
+@TIERS
+@pytest.mark.parametrize("channels", [4, 6, 40])
+def test_rows_longer_than_the_grid_is_wide(channels, tier, monkeypatch):
+    """With a limit of one small block across, threads take the rest of a row in turns."""
+    for module in (elementwise_cuda, max_pool2d):
+        monkeypatch.setattr(module, "THREADS", 4)
+        monkeypatch.setattr(module, "MOST_BLOCKS_ACROSS", 1)
+    wide = random(5, 3, 2 * channels)
+    left, right = place(wide, tier)[..., :channels], place(wide, tier)[..., channels:]
+    np.testing.assert_array_equal(run("concat", "forward", tier, right, left, axis=2), np.roll(wide, channels, axis=2))
+    total = wide[..., :channels] + wide[..., channels:]
+    np.testing.assert_array_equal(run("accumulate", "add", tier, left, right), total)
+    x = random(2, 6, 14, channels)
+    y, indices = run("max_pool2d", "forward", tier, place(x, tier), size=(2, 2), stride=(2, 2))
+    np.testing.assert_array_equal(y, x.reshape(2, 3, 2, 7, 2, channels).max(axis=(2, 4)))
+    np.testing.assert_array_equal(run("max_pool2d", "gather", tier, place(x, tier), place(indices, tier)), y)
+    plane = {"size": (6, 14), "cell": (2, 2)}
+    scattered = run("max_pool2d", "scatter", tier, place(y, tier), place(indices, tier), **plane)
+    np.testing.assert_array_equal(scattered, np.where(x == y.repeat(2, axis=1).repeat(2, axis=2), x, 0))
+
+
+def test_threads_of_a_block_share_rows():
+    assert row_grid(rows=1000, items=4) == ((16, 1), (4, 64))
+    assert row_grid(rows=10, items=5) == ((1, 1), (5, 51))
+    assert row_grid(rows=3, items=1000) == ((3, 4), (256, 1))
+    assert row_grid(rows=1, items=10**9) == ((1, 65535), (256, 1))
+
+
+def test_packs_of_four_only_where_all_of_them_are_aligned():
+    x = np.zeros(64, np.float32)
+    x = x[-(x.__array_interface__["data"][0] // 4) % 4 :]
+    assert pack_width(x, x[4:]) == 4
+    assert pack_width(x, x[1:]) == 1
+    assert pack_width(x, multiples=(16, 8)) == 4
+    assert pack_width(x, multiples=(16, 6)) == 1
+    assert pack_width(x.astype(np.float64)) == 1
+
+
+# ------------------------------------------------------------------------------------ the largest of several
+@TIERS
+def test_the_first_nan_of_a_maxout_unit_wins(tier):
+    x = np.array([[1, np.nan, np.nan], [np.nan, 3, np.nan], [2, 1, np.nan], [1, 2, 2]], np.float32)
+    y, winner = run("maxout", "forward", tier, place(x, tier), pieces=3)
+    np.testing.assert_array_equal(y[:, 0], [np.nan, np.nan, np.nan, 2])
+    np.testing.assert_array_equal(winner[:, 0], [1, 0, 2, 1])
+
+
+@TIERS
+@pytest.mark.parametrize("channels", [4, 5])
+def test_ties_and_nan_in_every_version(channels, tier):
+    """With four channels the version for packs runs, with five the one for single numbers."""
+    x = np.random.default_rng(1).integers(0, 3, (2, 7, 9, channels)).astype(np.float32)
+    x[x == 2] = np.nan
+    x[0, :3, :3] = -np.inf
+    geometry = {"size": (3, 2), "stride": (2, 2), "padding": (1, 1)}
+    for got, want in zip(
+        run("max_pool2d", "forward", tier, place(x, tier), **geometry),
+        run("max_pool2d", "forward", "reference", x, **geometry),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+@TIERS
+@pytest.mark.parametrize("implementation", implementations("max_pool2d", "cuda"))
+@pytest.mark.parametrize("kind", ["windows overlap", "anywhere"])
+def test_sums_are_added_in_the_order_of_the_reference(kind, implementation, tier):
+    """To the last bit, in a shuffled order of threads: numbers of very different size would show any other order."""
+    rng = np.random.default_rng(2)
+    if kind == "windows overlap":
+        x = rng.standard_normal((2, 9, 11, 3)).astype(np.float32)
+        _, indices = run("max_pool2d", "forward", "reference", x, size=(4, 4), stride=(1, 1))
+    else:
+        indices = rng.integers(0, 9 * 11, (2, 6, 8, 3), np.int32)
+    g = (rng.standard_normal(indices.shape) * 10.0 ** rng.integers(-4, 5, indices.shape)).astype(np.float32)
+    want = run("max_pool2d", "scatter", "reference", g, indices, size=(9, 11))
+    placed = place(g, tier), place(indices, tier)
+    got = run("max_pool2d", "scatter", tier, *placed, size=(9, 11), implementation=implementation)
+    np.testing.assert_array_equal(got, want)
