@@ -245,11 +245,11 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; it must be positive")
     gradients = [p.grad.data for p in parameters if p.grad is not None]
-    # The sum stays where the gradients are until it is complete: a GPU is waited for once, not for each of them.
-    norm = math.sqrt(float(sum(array_module(g).square(g).sum(dtype=np.float64) for g in gradients)))
+    if not gradients:
+        return 0.0
+    norm = math.sqrt(float(kernel("gradient_norm", "sum_of_squares")(gradients)))  # on a GPU, this waits for it
     if max_norm < norm < math.inf:
-        for g in gradients:
-            g *= max_norm / norm
+        kernel("gradient_norm", "scale")(gradients, factor=max_norm / norm)
     return norm
 
 

@@ -1,4 +1,4 @@
-"""One launch over all tensors of an optimiser: the table through which a kernel finds them; see tensor_table.cuh.
+"""One launch over all tensors of a model: the table through which a kernel finds them; see tensor_table.cuh.
 
 A model has dozens of small parameters, and on a GPU a launch for each takes longer than the work. So every block gets
 a chunk of one of them, and a table says of which. Only addresses travel to the GPU at each step, 8 bytes an array,
@@ -8,7 +8,8 @@ because gradients are new arrays each time. The chunks stay there: they depend o
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,32 @@ THREADS = 256
 CHUNK = 2048  # elements of a block: small, so that a model of a million weights still fills a large GPU
 
 
-def launch_over_tensors(source: Source, kernel: str, arrays: dict[str, Sequence[Any]], changed: int, *scalars) -> None:
-    """Run a kernel over all elements of all tensors, in one launch for each dtype among them.
+@dataclass
+class Table:
+    """The tensors of one dtype, as a kernel reaches them.
 
-    kernel: its parameters are `addresses`, `chunks` (tensor_table.cuh) and the scalars. arrays: for each role, in the
-    kernel's order, one array for each tensor. changed: the kernel writes to the first so many roles; arrays that are
-    not contiguous are copied, and those written to copied back.
+    tensors: for each the arrays in the roles that the kernel knows, as given. flat: the same arrays, or contiguous
+    copies. addresses: (tensors, roles), uint64, where those begin. chunks: (blocks, 3), uint64. real: the C type.
+    """
 
-    Raises ValueError for arrays that differ in shape or lie in different places, TypeError where dtypes differ.
+    tensors: list[tuple[Any, ...]]
+    flat: list[list[Any]]
+    addresses: Any
+    chunks: Any
+    real: str
+
+    def launch(self, source: Source, kernel: str, *arguments: Any) -> None:
+        """Run a kernel whose first parameters are `addresses` and `chunks`, with a block for each chunk."""
+        reachable = [array for arrays in self.flat for array in arrays]
+        table = self.addresses, self.chunks
+        launch(source, kernel, len(self.chunks), THREADS, *table, *arguments, reachable=reachable, real=self.real)
+
+
+def tables(kernel: str, arrays: dict[str, Sequence[Any]]) -> Iterator[Table]:
+    """A table for each dtype among the tensors. arrays: for each role, in the kernel's order, one for each tensor.
+
+    Raises ValueError for arrays that differ in shape or lie in different places, TypeError where dtypes differ; the
+    message begins with the kernel's name.
     """
     tensors = list(zip(*arrays.values()))
     _check(kernel, list(arrays), tensors)
@@ -38,10 +57,21 @@ def launch_over_tensors(source: Source, kernel: str, arrays: dict[str, Sequence[
         device = device_of(flat[0][0])
         addresses = to_device(np.array([[address(a) for a in of_tensor] for of_tensor in flat], np.uint64), device)
         chunks = _chunks(tuple(of_tensor[0].size for of_tensor in flat), device)
-        reachable = [a for of_tensor in flat for a in of_tensor]
-        launch(source, kernel, len(chunks), THREADS, addresses, chunks, *scalars, reachable=reachable, real=REAL[dtype])
-        for of_tensor, copies in zip(group, flat):
-            for array, copy in zip(of_tensor[:changed], copies):
+        yield Table(group, flat, addresses, chunks, REAL[dtype])
+
+
+def launch_over_tensors(
+    source: Source, kernel: str, arrays: dict[str, Sequence[Any]], changed: int, *scalars: float
+) -> None:
+    """Run a kernel over all elements of all tensors, in one launch for each dtype among them.
+
+    kernel: its parameters are `addresses`, `chunks` and the scalars. arrays: as in `tables`, which says what is raised.
+    changed: the kernel writes to the first so many roles; of those, arrays that are not contiguous are copied back.
+    """
+    for table in tables(kernel, arrays):
+        table.launch(source, kernel, *scalars)
+        for of_tensor, flat in zip(table.tensors, table.flat):
+            for array, copy in zip(of_tensor[:changed], flat):
                 if not array.flags.c_contiguous:
                     array[...] = copy
 

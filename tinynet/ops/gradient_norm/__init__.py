@@ -1,0 +1,1 @@
+"""The common norm of all gradients, for clipping; start with derivation.md."""

@@ -1,0 +1,18 @@
+"""The norm of all gradients by its definition. The other tiers must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def sum_of_squares(gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of the squares of all elements of all gradients (float, any shapes), shape (), float64."""
+    return np.asarray(sum(np.square(g).sum(dtype=np.float64) for g in gradients), np.float64)
+
+
+def scale(gradients: Sequence[np.ndarray], *, factor: float) -> None:
+    """Multiply all gradients by a factor, in place."""
+    for g in gradients:
+        g *= factor
