@@ -14,3 +14,11 @@ def fused_calls(monkeypatch):
     fused = layers.conv_elu_dropout
     monkeypatch.setattr(layers, "conv_elu_dropout", lambda *a, **k: calls.append(1) or fused(*a, **k))
     return calls
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """A GPU that is not there: see fake_cupy.py. What happens on it is counted in what this gives."""
+    import fake_cupy
+
+    return fake_cupy.install(monkeypatch)

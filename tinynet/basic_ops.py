@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, device_of, to_device
+from .kernels import array_module, check_one_place, device_of, to_device
 from .tensor import Function, Tensor, is_grad_enabled
 
 Axis = int | tuple[int, ...] | None
@@ -97,6 +97,8 @@ def _two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[
         if isinstance(y, float) and x_dtype.kind != "f":
             x = astype(x, np.float32)
         return x, y
+    if type(_data(x)) is not type(_data(y)):
+        check_one_place(op, {names[0]: _data(x), names[1]: _data(y)})
     if x_dtype != y_dtype:
         x_is_float, y_is_float = x_dtype.kind == "f", y_dtype.kind == "f"
         if x_is_float and y_is_float:
@@ -568,6 +570,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     x, y = _two("where", x, y)
     for name, a in (("x", x), ("y", y)):
         _check_broadcast("where", condition.shape, np.shape(_data(a)), ("condition", name))
+        if _is_array(a):
+            check_one_place("where", {"condition": _data(condition), name: _data(a)})
     return _Where.apply(condition, x, y)
 
 
@@ -853,11 +857,11 @@ class _PutItem(Function):
         return getitem(gy, self.index)
 
 
-def _array_index(part: Any) -> Any:
+def _array_index(part: Any, device: str) -> Any:
     """One part of an index, with Tensors, arrays and lists as arrays of our own: backward needs them unchanged."""
     if isinstance(part, list):
-        return np.array(part, dtype=None if part else np.intp)
-    return _data(part).copy() if _is_array(part) else part
+        return to_device(np.array(part, dtype=None if part else np.intp), device)
+    return to_device(_data(part).copy(), device) if _is_array(part) else part
 
 
 def getitem(x: Any, index: Any) -> Any:
@@ -866,7 +870,9 @@ def getitem(x: Any, index: Any) -> Any:
     An element named several times gets the sum of its gradients. Raises IndexError.
     """
     x = _one("getitem", x)
-    index = tuple(_array_index(part) for part in index) if isinstance(index, tuple) else _array_index(index)
+    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(_array_index(part, device_of(_data(x))) for part in parts)
+    index = parts if isinstance(index, tuple) else parts[0]
     try:
         return _GetItem.apply(x, index=index)
     except IndexError as error:

@@ -29,7 +29,7 @@ import functools
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -233,6 +233,14 @@ def array_module(array: Any) -> ModuleType:
 def device_of(array: Any) -> str:
     """'cpu' or 'cuda'."""
     return "cpu" if array_module(array) is np else "cuda"
+
+
+def check_one_place(op: str, arrays: Mapping[str, Any]) -> None:
+    """Raise ValueError, with their names, where some of the arrays are on the CPU and some on a GPU."""
+    places = {name: device_of(array) for name, array in arrays.items()}
+    if len(set(places.values())) > 1:
+        listed = ", ".join(f"{name} is on the {'GPU' if place == 'cuda' else 'CPU'}" for name, place in places.items())
+        raise ValueError(f"{op}: {listed}; all must be in one place: move the others with .to('cuda')")
 
 
 def to_device(array: Any, device: str) -> Any:

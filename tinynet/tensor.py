@@ -158,7 +158,7 @@ class Tensor:
         """The value of a tensor with one element, as a Python number. Raises ValueError for any other size."""
         if self.size != 1:
             raise ValueError(f"item: the tensor has shape {self.shape}; exactly one element is needed")
-        return self.data.reshape(()).item()
+        return self.numpy().reshape(()).item()
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array: the tensor's own memory on the CPU, a copy from a GPU."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import memory
-from ..kernels import array_module, backend, device_of
+from ..kernels import array_module, backend, check_one_place, device_of
 from ..ops.out import delivered
 from .source import Parameter, Source
 
@@ -143,17 +143,15 @@ def _scalar(what: str, value: Any, dtype: np.dtype) -> np.generic:
 
 def _engine(kernel: str, arrays: Sequence[tuple[str, Any]]) -> ModuleType:
     """What runs the kernel: the GPU, or the emulator. Raises ValueError where the arrays do not agree."""
-    places = {name: device_of(array) for name, array in arrays}
-    if len(set(places.values())) > 1:
-        listed = ", ".join(f"{name} is on {'the GPU' if d == 'cuda' else 'the CPU'}" for name, d in places.items())
-        raise ValueError(f"{kernel}: {listed}; all arrays must be in one place: move them with .to('cuda')")
-    if "cuda" in places.values():
+    check_one_place(kernel, dict(arrays))
+    if any(device_of(array) == "cuda" for _, array in arrays):
         from . import gpu
 
         return gpu
     if backend() == "cuda":
+        names = ", ".join(name for name, _ in arrays)
         raise ValueError(
-            f"{kernel}: {', '.join(places)} are NumPy arrays on the CPU; backend 'cuda' needs them on the GPU: "
+            f"{kernel}: {names} are NumPy arrays on the CPU; backend 'cuda' needs them on the GPU: "
             "move model and data with .to('cuda')"
         )
     from .. import cusim
