@@ -55,6 +55,17 @@ def test_misaligned_arrays_give_the_same_bits(op, tier):
 
 
 @TIERS
+@pytest.mark.parametrize("op", ACTIVATIONS)
+def test_few_units_in_the_last_place_over_the_whole_range(op, tier):
+    tiny = np.geomspace(1e-30, 1, 1001)
+    x = np.concatenate([np.linspace(-87, 87, 4001), tiny, -tiny]).astype(np.float32)
+    want = run(op, "forward", "reference", x.astype(np.float64))
+    got = run(op, "forward", tier, place(x, tier))
+    assert got.dtype == np.float32
+    assert np.max(np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))) < 4
+
+
+@TIERS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("op", ACTIVATIONS)
 def test_special_values_come_out_as_in_the_reference(op, tier, dtype):
