@@ -64,7 +64,7 @@ setup(
     license="MIT",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tinynet", "tinynet.*"]),
-    package_data={"tinynet": ["**/*.cu", "**/*.cuh", "**/*.md", "**/*.csv", "weights/*"]},
+    package_data={"tinynet": ["**/*.cu", "**/*.cuh", "cusim/*.h", "cusim/*.cpp", "**/*.md", "**/*.csv", "weights/*"]},
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,

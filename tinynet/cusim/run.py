@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..cuda.source import Source
 from . import build
-from .findings import Finding, KernelError, describe
+from .findings import Finding, KernelError, Launched, describe
 
 ORDERS = ("forward", "reversed", "shuffled")
 
@@ -30,7 +30,9 @@ class Mode:
     seed: int = 0
 
 
-_mode: ContextVar[Mode] = ContextVar("cusim_mode", default=Mode())
+_mode: ContextVar[Mode] = ContextVar("cusim_mode", default=Mode())  # noqa: B039 (it is frozen)
+# Elements smaller than the 4 bytes that are otherwise the smallest piece of shared memory of which a shadow is kept.
+_SMALL_SHARED = re.compile(r"__shared__\s+(?:u8|bool|char|short|(?:un)?signed\s+(?:char|short))\b")
 _one_at_a_time = threading.Lock()  # a library has one state
 
 
@@ -82,10 +84,9 @@ def launch(
     """
     mode = _mode.get()
     loaded = _load(source, tuple(sorted(macros.items())), mode.is_checked)
-    names = [p.name for p, a in zip(source.signature(kernel), arguments) if isinstance(a, np.ndarray)]
-    arrays = [a for a in arguments if isinstance(a, np.ndarray)]
-    names += [f"reachable[{i}]" for i in range(len(reachable))]
-    arrays += reachable
+    named = [(p.name, a) for p, a in zip(source.signature(kernel), arguments) if isinstance(a, np.ndarray)]
+    named += [(f"reachable[{i}]", array) for i, array in enumerate(reachable)]
+    buffers = [Buffer(array.ctypes.data, array.nbytes, min(array.itemsize, 4)) for _, array in named]
     values = [_in_memory(argument) for argument in arguments]
     request = Request(
         kernel=ctypes.cast(getattr(loaded.functions, f"cusim_call_{kernel}"), ctypes.c_void_p),
@@ -97,15 +98,15 @@ def launch(
         seed=mode.seed,
         is_checked=mode.is_checked,
         with_statistics=False,
-        shared_cell_bytes=4,
-        buffer_count=len(arrays),
-        buffers=(Buffer * len(arrays))(*map(_buffer, arrays)),
+        shared_cell_bytes=1 if _SMALL_SHARED.search(source.code) else 4,
+        buffer_count=len(buffers),
+        buffers=(Buffer * len(buffers))(*buffers),
     )
     with _one_at_a_time:
         loaded.functions.cusim_launch(ctypes.byref(request))
         found = _findings(loaded)
     if found:
-        raise KernelError(describe(found, source, kernel, names, loaded.path))
+        raise KernelError(describe(found, Launched(source, kernel, named, loaded.path)))
 
 
 def _in_memory(argument: np.ndarray | np.generic | None) -> np.ndarray:
@@ -159,7 +160,3 @@ class Request(ctypes.Structure):
         ("buffer_count", ctypes.c_int),
         ("buffers", ctypes.POINTER(Buffer)),
     )
-
-
-def _buffer(array: np.ndarray) -> Buffer:
-    return Buffer(array.ctypes.data, array.nbytes, min(array.itemsize, 4))

@@ -178,6 +178,7 @@ void exchange(Thread* lanes, unsigned present, WarpOperation operation) {
   for (int lane = 0; lane < (int)WARP; ++lane)
     if (is_present(lane)) votes |= (lanes[lane].value & 1) << lane;
   if (operation == WarpOperation::multiply) multiply(lanes);
+  if (operation == WarpOperation::synchronize) shadow::warp_synchronized(lanes, present);
   for (int lane = 0; lane < (int)WARP; ++lane) {
     if (!is_present(lane)) continue;
     Thread& thread = lanes[lane];
