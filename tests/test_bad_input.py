@@ -69,7 +69,7 @@ BASIC = {
 }
 NOT_OPERATIONS = {
     *("Tensor", "Function", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays", "seed"),
-    *("use_kernels", "use_backend", "backend", "gradgradcheck"),
+    *("use_kernels", "use_backend", "backend", "device", "gradgradcheck"),
 }
 
 
@@ -97,8 +97,9 @@ def refused(name, argument, wrong):
 
 def test_every_operation_has_a_row():
     assert set(ROWS) == set(tn.__all__) - NOT_OPERATIONS
-    # concat takes integers too, so its row stands among the basic ones; what nn.Sequential fuses has no public name.
-    in_rooms = {*ROOMS, "concat", "conv_elu_dropout"}
+    # concat and matmul take integers too, so their rows stand among the basic ones; what nn.Sequential fuses has no
+    # public name.
+    in_rooms = {*ROOMS, "concat", "matmul", "conv_elu_dropout"}
     assert {"dice" if name == "dice_loss" else name for name in in_rooms} == set(DIFFERENTIABLE)
 
 
