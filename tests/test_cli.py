@@ -12,6 +12,7 @@ import tinynet as tn
 from tinynet import cli, nn
 from tinynet.cli import TrainingOptions, UsageError, option, parse, run, run_commands
 from tinynet.io import CheckpointError
+from tinynet.kernels import BackendError
 from tinynet.train import TrainingError
 
 
@@ -163,6 +164,7 @@ def failing(error):
         (UsageError("unrecognized arguments: --x"), "unrecognized arguments: --x"),
         (CheckpointError("last.npz is damaged"), "last.npz is damaged"),
         (TrainingError("the loss is nan"), "the loss is nan"),
+        (BackendError("CuPy is not installed"), "CuPy is not installed"),
         (FileNotFoundError(2, "No such file or directory", "a.zip"), "a.zip: No such file or directory"),
         (ValueError("Adam: lr is -1"), "Adam: lr is -1"),
         (MemoryError("Unable to allocate 9 GiB"), "out of memory: Unable to allocate 9 GiB"),

@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, NoReturn, TypeVar
 
-from .kernels import TIERS, backend
+from .kernels import TIERS, BackendError, backend
 from .nn.module import Module
 from .train import TrainingError
 
@@ -118,16 +118,16 @@ def run_commands(
 def run(main: Callable[[], Any]) -> NoReturn:
     """Call `main()` as a program: what the user can mend is one sentence on stderr and exit code 2.
 
-    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints), TrainingError and MemoryError.
-    Everything else is a mistake in the program and keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so
-    do those. Ctrl-C exits with 130. Never returns.
+    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints), TrainingError, MemoryError and
+    BackendError (no GPU, no compiler, a kernel that does not compile). Everything else is a mistake in the program and
+    keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so do those. Ctrl-C exits with 130. Never returns.
     """
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, TrainingError, MemoryError) as error:
+    except (ValueError, OSError, TrainingError, BackendError, MemoryError) as error:
         if os.environ.get("TINYNET_TRACEBACK"):
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr)

@@ -47,6 +47,10 @@ _precision: ContextVar[str] = ContextVar("precision", default="float32")
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
 
 
+class BackendError(RuntimeError):
+    """A backend cannot run: something is not installed, or a kernel is wrong. The message is for the user."""
+
+
 # ---------------------------------------------------------------------------------------- the registry
 @functools.cache
 def ops() -> tuple[str, ...]:
@@ -64,7 +68,7 @@ def tier_module(op: str, tier: str) -> ModuleType:
         return importlib.import_module(f"tinynet.ops.{op}.{TIERS[tier]}")
     except ModuleNotFoundError as error:
         if error.name == "numba":
-            raise RuntimeError(
+            raise BackendError(
                 f"backend {tier!r} needs Numba: `pip install numba`, or use_backend('reference')"
             ) from error
         raise
@@ -194,7 +198,7 @@ def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
     precision: 'tf32' lets the CUDA kernels multiply on tensor cores (compute capability 8.0 and later): several
         times as fast, with three decimal digits in each factor. Sums are float32 all the same.
 
-    Raises ValueError for a name that does not exist, RuntimeError with what to install where a GPU is asked for and
+    Raises ValueError for a name that does not exist, BackendError with what to install where a GPU is asked for and
     something is missing, or no C++ compiler is there for 'cuda-sim'.
     """
     if name not in TIERS:
@@ -246,7 +250,7 @@ def check_one_place(op: str, arrays: Mapping[str, Any]) -> None:
 def to_device(array: Any, device: str) -> Any:
     """The array on `device`; the same array where it is there already.
 
-    Raises ValueError for an unknown device, RuntimeError where a GPU is asked for and something is missing, with what
+    Raises ValueError for an unknown device, BackendError where a GPU is asked for and something is missing, with what
     to install, and MemoryError where it is full.
     """
     if device not in ("cpu", "cuda"):

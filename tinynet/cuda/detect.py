@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from ..kernels import BackendError
 from . import nvrtc
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -27,7 +28,7 @@ NO_DEVICE, STUB_LIBRARY, VERSION_MISMATCH = 100, 34, 803
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 
 
-class GpuMissing(RuntimeError):
+class GpuMissing(BackendError):
     """There is no GPU to compute on; the message says what is missing and what to do about it."""
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..cache import cache_folder
 from ..io import atomic_path
+from ..kernels import BackendError
 from . import detect, nvrtc
 from .source import TENSOR_CORES, Source, compiler_options
 
@@ -54,7 +55,7 @@ def launch(
 
     reachable: not needed here. The pool hands memory on in the order of the stream: an array that dies now is not
     overwritten before the kernels that are queued already have run.
-    Raises CompileError for a kernel with mistakes, RuntimeError for one that this GPU cannot run.
+    Raises CompileError for a kernel with mistakes, BackendError for one that this GPU cannot run.
     """
     function = _function(source, kernel, tuple(sorted(macros.items())))
     if shared_bytes > STATIC_SHARED and function.max_dynamic_shared_size_bytes < shared_bytes:
@@ -66,7 +67,7 @@ def launch(
         threads, most = math.prod(block), function.max_threads_per_block
         if threads <= most:
             raise _failure(error) from error
-        raise RuntimeError(
+        raise BackendError(
             f"{kernel}: a block of {threads} threads is too large: with the {function.num_regs} registers that each "
             f"takes, or by the __launch_bounds__ of its signature, {most} are the most"
         ) from error
@@ -83,7 +84,7 @@ def _module(source: Source, macros: tuple[tuple[str, str | int], ...]) -> Any:
     """A `.cu` file in one variant, compiled and loaded. Nothing is compiled before a kernel of it is launched."""
     architecture = detect.require_gpu().architecture
     if TENSOR_CORES in dict(macros) and architecture < TENSOR_CORE_ARCHITECTURE:
-        raise RuntimeError(
+        raise BackendError(
             f"precision 'tf32' needs a GPU of compute capability 8.0 or later (Ampere, 2020); "
             f"{detect.require_gpu().name} is of {architecture / 10}: leave it at 'float32'"
         )
@@ -127,10 +128,10 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
 
 
 def _allow_shared_memory(function: Any, kernel: str, nbytes: int) -> None:
-    """Let a kernel have more than 48 kB of dynamic shared memory. Raises RuntimeError where the GPU has not so much."""
+    """Let a kernel have more than 48 kB of dynamic shared memory. Raises BackendError where the GPU has not so much."""
     most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     if nbytes > most:
-        raise RuntimeError(f"{kernel} needs {nbytes:,} bytes of shared memory in each block; this GPU has {most:,}")
+        raise BackendError(f"{kernel} needs {nbytes:,} bytes of shared memory in each block; this GPU has {most:,}")
     function.max_dynamic_shared_size_bytes = nbytes
 
 
@@ -167,7 +168,7 @@ def from_cpu(array: np.ndarray) -> Any:
 def to_cpu(array: Any) -> np.ndarray:
     """A copy on the CPU. It waits for the kernels in the queue.
 
-    Raises RuntimeError where one of them failed. The GPU does not say which; those that may have are named.
+    Raises BackendError where one of them failed. The GPU does not say which; those that may have are named.
     """
     try:
         result = cupy.asnumpy(array)
@@ -177,9 +178,9 @@ def to_cpu(array: Any) -> np.ndarray:
     return result
 
 
-def _failure(error: Exception) -> RuntimeError:
+def _failure(error: Exception) -> BackendError:
     """An error of a kernel comes to light at a later call. It says what happened, but not where."""
-    return RuntimeError(
+    return BackendError(
         f"the GPU stopped: {error}\n"
         f"  kernels that ran since a result was last read: {', '.join(dict.fromkeys(_in_queue)) or 'none of tinynet'}\n"
         "  To see which line of which kernel it is, run the same on the emulator: backend 'cuda-sim', inside of\n"

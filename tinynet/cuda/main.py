@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..cli import UsageError, option, parse
+from ..kernels import BackendError
 from . import detect, nvrtc, registers
 
 
@@ -45,7 +46,7 @@ def status() -> None:
 def _line(name: str, find: Callable[[], str]) -> None:
     try:
         print(f"  {name:10} {find()}")
-    except RuntimeError as error:
+    except BackendError as error:
         print(f"  {name:10} missing: {error}")
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..kernels import BackendError
 from .source import compiler_options
 
 # No --use_fast_math: it turns numbers below 1.2e-38 into zeros, and rounds divisions, square roots and exponentials
@@ -44,11 +45,11 @@ _NUMBERS = {
 }
 
 
-class NvrtcMissing(RuntimeError):
+class NvrtcMissing(BackendError):
     """NVRTC is not installed; the message says how to install it."""
 
 
-class CompileError(RuntimeError):
+class CompileError(BackendError):
     """The compiler refused a kernel; the message is the compiler's, with file and line."""
 
 

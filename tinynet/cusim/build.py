@@ -25,6 +25,7 @@ from pathlib import Path
 
 from ..cache import cache_folder
 from ..cuda.source import Source
+from ..kernels import BackendError
 from .findings import KernelError
 
 HERE = Path(__file__).parent
@@ -41,7 +42,7 @@ DAYS_KEPT = 7  # a build that nobody has used for so long is deleted when the sa
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
-class CompilerMissing(RuntimeError):
+class CompilerMissing(BackendError):
     """There is no C++ compiler; the message says what to install."""
 
 

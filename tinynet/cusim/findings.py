@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ..cuda.source import PACKAGE, Source
+from ..kernels import BackendError
 
 NOWHERE, STATIC_SHARED, DYNAMIC_SHARED = -1, -2, -3
 WARP = 32
 
 
-class KernelError(RuntimeError):
+class KernelError(BackendError):
     """A kernel does what a GPU does not promise to do right, or cannot be compiled.
 
     The message names the line of the `.cu` file, the threads and the array.
