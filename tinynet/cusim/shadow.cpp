@@ -267,7 +267,10 @@ void access(const void* pointer, size_t bytes, Kind kind, const void* caller) {
     abort_launch();  // the access itself would come next
   }
   const bool is_vector = bytes <= 16 && (bytes & (bytes - 1)) == 0;
-  if (is_vector && address % bytes) add_finding(finding_of("misaligned", address, bytes, kind, caller));
+  if (is_vector && address % bytes) {
+    add_finding(finding_of("misaligned", address, bytes, kind, caller));
+    abort_launch();  // a CPU, too, has instructions that take aligned addresses only
+  }
   const Thread& thread = *launch.current;
   Access now;
   now.block = launch.block_number + 1;
