@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import on
+from rooms import missing, on
 from scipy import special
 
 import tinynet as tn
 from tinynet import cusim
 from tinynet.gradcheck import GradientError, check_reference, gradcheck
-from tinynet.kernels import implementation_kernel, use_backend, use_kernels
-from tinynet.ops import targets
-from tinynet.ops.softmax_cross_entropy import op as softmax_op
+from tinynet.kernels import implementation_kernel, to_device, use_backend, use_kernels
 
 ON_EMULATOR = on("cuda-sim", "cuda-sim")
+ON_MACHINES_WITH_AN_EMULATOR = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 TIERS = ["reference", "cpu", ON_EMULATOR]
 
 
@@ -277,13 +276,13 @@ def test_cuda_reads_nothing_for_a_target_that_is_no_class(tier, dtype):
 @pytest.mark.parametrize("tier", [ON_EMULATOR])
 def test_the_order_of_blocks_and_threads_does_not_change_a_bit(tier):
     """On a GPU they run in whatever order. Large enough for chunks of more than one round."""
-    x = rng().normal(size=(3, 173, 611, 1)).astype(np.float32)
+    x = rng().normal(size=270_000).astype(np.float32)
     p, t = special.expit(x), (rng().random(x.shape) < 0.3).astype(np.float32)
-    classes = rng().integers(0, 4, (3, 173, 611))
-    logits, w = np.concatenate([x, -x, p, x + 1], axis=-1), np.array([1, 0.1, 2, 1], np.float32)
+    logits, classes = x[:268_000].reshape(-1, 4), rng().integers(0, 4, 67_000)
+    w = np.array([1, 0.1, 2, 1], np.float32)
 
     def losses():
-        loss, sums = implementation_kernel("dice", "forward", tier)(p, t, per_image=True)
+        loss, sums = implementation_kernel("dice", "forward", tier)(p, t)
         bce = implementation_kernel("bce_with_logits", "forward", tier)(x, t, t)
         cross_entropy = implementation_kernel("softmax_cross_entropy", "forward", tier)(logits, classes, w)
         gy = np.ones((), np.float32)
@@ -336,27 +335,48 @@ def test_wrong_arguments_are_named(i):
         call()
 
 
-def test_a_target_on_a_gpu_is_not_looked_at(monkeypatch):
-    """A GPU is pretended. The range is not checked; what is known without reading is."""
-    monkeypatch.setattr(targets, "device_of", lambda array: "cuda")
-    monkeypatch.setattr(softmax_op, "device_of", lambda array: "cuda")
-    moved = []
-    monkeypatch.setattr(targets, "to_device", lambda array, device: moved.append(device) or array)
-    tn.dice_loss(x44(), ONES * 255)
-    tn.bce_with_logits(x44(), -ONES, ONES)
-    assert moved == ["cuda"] * 3
-    with pytest.raises(ValueError, match="target has shape"):
-        tn.dice_loss(x44(), ONES[:3])
-    softmax_op._check_target("softmax_cross_entropy", T + 100, x44())
-    with pytest.raises(ValueError, match="target has shape"):
-        softmax_op._check_target("softmax_cross_entropy", T[:3] + 100, x44())
+GPU_LOSSES = {
+    "dice": (lambda x, t, w: tn.dice_loss(x, t, per_image=True), ONES.astype(np.uint8), 1),
+    "bce": (lambda x, t, w: tn.bce_with_logits(x, t, w), ONES == 1, 2),
+    "cross-entropy": (lambda x, t, w: tn.softmax_cross_entropy(x, t, w), T, 2),
+}
 
 
-def test_a_target_is_not_fetched_from_a_gpu_in_silence(monkeypatch):
-    target = ONES.copy()
-    monkeypatch.setattr(targets, "device_of", lambda array: "cuda" if array is target else "cpu")
-    with pytest.raises(ValueError, match="dice_loss: target is on the GPU, the prediction on the CPU"):
-        tn.dice_loss(x44(), target)
+def x44_on_gpu():
+    return tn.Tensor(to_device(x44().numpy(), "cuda"), requires_grad=True)
+
+
+@ON_MACHINES_WITH_AN_EMULATOR
+@pytest.mark.parametrize("name", GPU_LOSSES)
+def test_a_target_in_numpy_is_checked_and_moved_to_the_gpu(name, fake_gpu):
+    loss, target, constants = GPU_LOSSES[name]
+    x, w = x44_on_gpu(), np.array([1, 2, 3, 4], np.float32)
+    with pytest.raises(ValueError, match="target h"):
+        loss(x, 255 + target.astype(np.int64), w)
+    fake_gpu.forget()
+    y = loss(x, target, w)
+    y.backward()
+    assert y.device == "cuda" and fake_gpu.to_cpu == []
+    assert fake_gpu.to_gpu[:constants] == [target.nbytes, w.nbytes][:constants], "bytes travel, not floats"
+    with tn.use_backend("cuda-sim"):
+        assert y.item() == loss(x44(), target, w).item()
+
+
+@ON_MACHINES_WITH_AN_EMULATOR
+@pytest.mark.parametrize("name", GPU_LOSSES)
+def test_a_target_on_the_gpu_is_not_looked_at(name, fake_gpu):
+    loss, target, _ = GPU_LOSSES[name]
+    x, w = x44_on_gpu(), to_device(np.ones(4, np.float32), "cuda")
+    wrong = to_device(255 + target.astype(np.int64), "cuda")
+    fake_gpu.forget()
+    y = loss(x, wrong, w)
+    y.backward()
+    assert fake_gpu.to_cpu == []
+    assert np.isnan(y.item()) == (name == "cross-entropy")
+    with pytest.raises(ValueError, match="target has shape"):
+        loss(x, wrong[:3], w)
+    with pytest.raises(ValueError, match="target is on the GPU, the prediction on the CPU"):
+        loss(x44(), wrong, None)
 
 
 # ------------------------------------------------------------------------------------------------ outside frameworks
