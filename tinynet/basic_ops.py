@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, check_one_place, device_of, to_device
+from .kernels import array_module, common_device, device_of, to_device
 from .tensor import Function, Tensor, is_grad_enabled
 
 Axis = int | tuple[int, ...] | None
@@ -98,7 +98,7 @@ def _two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[
             x = astype(x, np.float32)
         return x, y
     if type(_data(x)) is not type(_data(y)):
-        check_one_place(op, {names[0]: _data(x), names[1]: _data(y)})
+        common_device(op, {names[0]: _data(x), names[1]: _data(y)})
     if x_dtype != y_dtype:
         x_is_float, y_is_float = x_dtype.kind == "f", y_dtype.kind == "f"
         if x_is_float and y_is_float:
@@ -571,7 +571,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     for name, a in (("x", x), ("y", y)):
         _check_broadcast("where", condition.shape, np.shape(_data(a)), ("condition", name))
         if _is_array(a):
-            check_one_place("where", {"condition": _data(condition), name: _data(a)})
+            common_device("where", {"condition": _data(condition), name: _data(a)})
     return _Where.apply(condition, x, y)
 
 

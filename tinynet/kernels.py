@@ -239,12 +239,13 @@ def device_of(array: Any) -> str:
     return "cpu" if array_module(array) is np else "cuda"
 
 
-def check_one_place(op: str, arrays: Mapping[str, Any]) -> None:
-    """Raise ValueError, with their names, where some of the arrays are on the CPU and some on a GPU."""
+def common_device(op: str, arrays: Mapping[str, Any]) -> str:
+    """The device of all these arrays. Raises ValueError, with their names, where some are on the CPU, some on a GPU."""
     places = {name: device_of(array) for name, array in arrays.items()}
     if len(set(places.values())) > 1:
         listed = ", ".join(f"{name} is on the {'GPU' if place == 'cuda' else 'CPU'}" for name, place in places.items())
         raise ValueError(f"{op}: {listed}; all must be in one place: move the others with .to('cuda')")
+    return next(iter(places.values()), "cpu")
 
 
 def to_device(array: Any, device: str) -> Any:

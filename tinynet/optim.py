@@ -247,7 +247,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     gradients = [p.grad.data for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
-    norm = math.sqrt(float(kernel("gradient_norm", "sum_of_squares")(gradients)))  # on a GPU, this waits for it
+    total = to_device(kernel("gradient_norm", "sum_of_squares")(gradients), "cpu")  # a GPU is waited for here
+    norm = math.sqrt(float(total))
     if max_norm < norm < math.inf:
         kernel("gradient_norm", "scale")(gradients, factor=max_norm / norm)
     return norm

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import memory
-from ..kernels import array_module, backend, check_one_place, device_of
+from ..kernels import array_module, backend, common_device, device_of
 from ..ops.out import delivered
 from .source import Parameter, Source
 
@@ -143,8 +143,7 @@ def _scalar(what: str, value: Any, dtype: np.dtype) -> np.generic:
 
 def _engine(kernel: str, arrays: Sequence[tuple[str, Any]]) -> ModuleType:
     """What runs the kernel: the GPU, or the emulator. Raises ValueError where the arrays do not agree."""
-    check_one_place(kernel, dict(arrays))
-    if any(device_of(array) == "cuda" for _, array in arrays):
+    if common_device(kernel, dict(arrays)) == "cuda":
         from . import gpu
 
         return gpu
