@@ -87,6 +87,7 @@ struct Product {
   static constexpr int ACROSS = TILE_N / THREAD_N;              // threads side by side
   static constexpr int GROUP_M = 4 * (GEMM_THREADS / ACROSS);  // rows in a group: 4 of each thread
   static constexpr int GROUP_N = 4 * ACROSS;
+  static_assert(THREAD_M > 0 && THREAD_M % 4 == 0 && THREAD_N % 4 == 0, "a thread makes blocks of 4 x 4 results");
   // Threads that put four values of k into a tile write four lines; a line longer by 4 puts them in different banks.
   static constexpr int PADDING = 4;
   typedef float Element;
@@ -178,6 +179,7 @@ struct Product {
   static constexpr int WARP_N = TILE_N < 32 ? TILE_N : 32, WARPS_ACROSS = TILE_N / WARP_N;
   static constexpr int WARP_M = TILE_M / (GEMM_THREADS / 32 / WARPS_ACROSS);
   static constexpr int COUNT_M = WARP_M / 16, COUNT_N = WARP_N / 8;
+  static_assert(COUNT_M > 0 && WARP_M % 16 == 0 && WARP_N % 8 == 0, "a warp makes blocks of 16 x 8 results");
   // The 32 lanes read at t * (TILE + 8) + g: in 32 different banks.
   static constexpr int PADDING = 8;
   typedef u32 Element;
