@@ -255,7 +255,7 @@ class EmulatedFunction:
     """A kernel as CuPy gives it, run by the emulator."""
 
     max_dynamic_shared_size_bytes = 48 * 1024
-    max_threads_per_block, num_regs = 256, 200
+    max_threads_per_block, num_regs = 1024, 32
 
     def __init__(self, source: Any, kernel: str, macros: Any) -> None:
         self.source, self.kernel, self.macros = source, kernel, dict(macros)

@@ -283,10 +283,11 @@ def test_a_kernel_that_failed_is_looked_for_among_those_that_ran(read, fake_gpu)
     assert "cusim.checked()" in str(caught.value)
 
 
-def test_a_block_with_too_many_threads_for_its_registers(source):
+def test_a_block_with_too_many_threads_for_its_registers(source, monkeypatch):
     from tinynet.cuda import gpu
 
-    with pytest.raises(RuntimeError, match=r"fill: a block of 512 threads is too large: with the 200 registers .* 256"):
+    monkeypatch.setattr(gpu._function, "max_threads_per_block", 256)
+    with pytest.raises(RuntimeError, match=r"fill: a block of 512 threads is too large: with the 32 registers .* 256"):
         launch(source, "fill", 1, 512, gpu.empty((5,), np.float32), None, 5)
 
 

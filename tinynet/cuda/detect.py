@@ -19,7 +19,7 @@ from ..kernels import BackendError
 from . import nvrtc
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-OLDEST_CUDA = 12
+OLDEST_CUDA, NEWEST_CUDA = 12, 13  # for which tinynet has extras
 OLDEST_CAPABILITY = (7, 5)
 WITHOUT = "without one, use backend 'cpu', or 'cuda-sim', which runs the CUDA kernels on the CPU"
 
@@ -148,7 +148,7 @@ def find_cupy(cuda: int) -> str:
 
     Raises GpuMissing: none, one that the driver cannot run, or several, which overwrite each other's files.
     """
-    install = f'`pip install "tinynet[cuda{min(cuda, 13)}]"`'
+    install = f'`pip install "tinynet[cuda{min(cuda, NEWEST_CUDA)}]"`'
     if importlib.util.find_spec("cupy") is None:
         raise GpuMissing(f"CuPy is not installed; for a driver of CUDA {cuda}: {install}")
     builds = {}

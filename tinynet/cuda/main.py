@@ -56,11 +56,11 @@ def _gpu() -> str:
 
 
 def _cuda() -> int:
-    """The major version of CUDA to look for: the driver's, or without a driver the older of the two there are."""
+    """The major version of CUDA that the rest must fit: the driver's; without a driver every version will do."""
     try:
         return detect.find_gpu().cuda[0]
     except detect.GpuMissing:
-        return detect.OLDEST_CUDA
+        return detect.NEWEST_CUDA
 
 
 def _compiler() -> str:
