@@ -12,6 +12,7 @@ from .cli import UsageError, run
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
     "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
+    "exercises": ("tinynet.exercises.commands", "write pieces of a framework yourself, and be told what is wrong with them"),
     "cuda": ("tinynet.cuda.main", "whether kernels can run on a GPU here, and what each takes of one"),
 }
 
