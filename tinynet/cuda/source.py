@@ -24,8 +24,8 @@ TENSOR_CORES = "TF32"  # variants with this macro use mma instructions: compute 
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(r"^KERNEL\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)", re.MULTILINE)
-# A list of parameters that several kernels of the file share: `#define SIZE int height, int width`, also over lines.
-_DEFINE = re.compile(r"^#define\s+(\w+)[ \t]((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+# A list of parameters that several kernels share: `#define SIZE int height, int width`, also over lines.
+_DEFINE = re.compile(r"^#define\s+(\w+)[ \t]((?:[^\n]*\\\n)*[^\n]*,[^\n]*)", re.MULTILINE)
 _PARAMETER = re.compile(r"(OPTIONAL )?(?:const )?(unsigned int|\w+) ?(\*?) ?(?:const )?(?:__restrict__ )?(\w+)")
 
 
@@ -77,9 +77,8 @@ class Source:
     def kernels(self) -> dict[str, tuple[Parameter, ...]]:
         """The parameters of each kernel by its name. Raises ValueError for a signature that cannot be read."""
         found = {}
-        text = _COMMENT.sub(" ", self.text)
-        shared = {name: lines.replace("\\\n", " ") for name, lines in _DEFINE.findall(text)}
-        for name, parameters in _KERNEL.findall(text):
+        shared = {name: lines.replace("\\\n", " ") for name, lines in _DEFINE.findall(_COMMENT.sub(" ", self.code))}
+        for name, parameters in _KERNEL.findall(_COMMENT.sub(" ", self.text)):
             parameters = re.sub(r"\w+", lambda word: shared.get(word[0], word[0]), parameters)
             found[name] = tuple(self._parameter(name, " ".join(p.split())) for p in parameters.split(",") if p.strip())
         return found
