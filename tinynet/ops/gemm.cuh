@@ -35,6 +35,7 @@
 //
 //     static constexpr bool ALONG_K      true: the four belong to k, k + 1, k + 2, k + 3 of one line
 //                                        false: they belong to line, line + 1, line + 2, line + 3 at one k
+//                                        (a plain member where only the launch knows: a little slower)
 //     void start(size_t line, size_t k)  where the first four are. Called once: here may be divisions
 //     float4 fetch() const               the four at the present k; 0 for those that lie outside of the matrix
 //     void advance(int terms)            k += terms, always TILE_K: the line stays, no division is needed
@@ -263,15 +264,19 @@ struct Staged {
   // the lines. Tiles of few lines leave some threads without work.
   static __device__ int group(int i) { return threadIdx.x + i * GEMM_THREADS; }
   static __device__ bool exists(int i) { return GROUPS % GEMM_THREADS == 0 || group(i) < GROUPS; }
-  static __device__ int line(int i) { return Loader::ALONG_K ? group(i) / (TILE_K / 4) : group(i) % (LINES / 4) * 4; }
-  static __device__ int k(int i) { return Loader::ALONG_K ? group(i) % (TILE_K / 4) * 4 : group(i) / (LINES / 4); }
+  static __device__ int line(int i, bool along_k) {
+    return along_k ? group(i) / (TILE_K / 4) : group(i) % (LINES / 4) * 4;
+  }
+  static __device__ int k(int i, bool along_k) {
+    return along_k ? group(i) % (TILE_K / 4) * 4 : group(i) / (LINES / 4);
+  }
 
   __device__ void start(const Loader& loader, size_t first_line, size_t k_begin) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i)
       if (exists(i)) {
         loaders[i] = loader;
-        loaders[i].start(first_line + line(i), k_begin + k(i));
+        loaders[i].start(first_line + line(i, loader.ALONG_K), k_begin + k(i, loader.ALONG_K));
       }
   }
 
@@ -289,13 +294,15 @@ struct Staged {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i)
       if (exists(i)) {
-        if (Loader::ALONG_K) {
-          put1(&tile[k(i)][line(i)], values[i].x);
-          put1(&tile[k(i) + 1][line(i)], values[i].y);
-          put1(&tile[k(i) + 2][line(i)], values[i].z);
-          put1(&tile[k(i) + 3][line(i)], values[i].w);
+        const bool along_k = loaders[i].ALONG_K;
+        const int at_line = line(i, along_k), at_k = k(i, along_k);
+        if (along_k) {
+          put1(&tile[at_k][at_line], values[i].x);
+          put1(&tile[at_k + 1][at_line], values[i].y);
+          put1(&tile[at_k + 2][at_line], values[i].z);
+          put1(&tile[at_k + 3][at_line], values[i].w);
         } else {
-          put4(&tile[k(i)][line(i)], values[i]);
+          put4(&tile[at_k][at_line], values[i]);
         }
       }
   }

@@ -1,4 +1,4 @@
-"""matmul on a GPU: how the operands lie in memory, and which blocks there are. The versions are told in matmul.cu.
+"""matmul on a GPU: how the operands lie in memory, and which blocks there are. What the versions do: matmul.cu.
 
     blocked   the default: 128 x 64 results per block, 8 x 8 per thread
     tiled     16 x 16 results per block, one per thread
@@ -20,16 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...cuda.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
-from ...cuda.source import DOUBLE, FLOAT, TENSOR_CORES, Source
+from ...cuda.source import FLOAT, TENSOR_CORES, Source
 from ...kernels import array_module
 
-LAYOUTS = [{"X_ALONG_TERMS": x, "Y_ALONG_TERMS": y} for x, y in itertools.product((1, 0), repeat=2)]
-BLOCKED = [{**FLOAT, **layout, **engine} for engine in ({}, {TENSOR_CORES: 1}) for layout in LAYOUTS]
-SOURCE = Source(Path(__file__).with_name("matmul.cu"), [FLOAT, DOUBLE, *BLOCKED])
+SOURCE = Source(Path(__file__).with_name("matmul.cu"))
+BLOCKED = Source(Path(__file__).with_name("blocked.cu"), [FLOAT, {**FLOAT, TENSOR_CORES: 1}])
 
 THREADS = 256  # of naive and of adding chunks
 TILE = 16  # of tiled
-TILE_M, TILE_N, TILE_K, GEMM_THREADS = 128, 64, 8, 128  # of blocked, as in matmul.cu and gemm.cuh
+TILE_M, TILE_N, TILE_K, GEMM_THREADS = 128, 64, 8, 128  # of blocked, as in blocked.cu and gemm.cuh
 # A sum is cut into chunks until there are about this many blocks, a few for each multiprocessor of a large GPU. One
 # number for all GPUs: results depend on where sums are cut.
 ENOUGH_BLOCKS = 256
@@ -109,16 +108,15 @@ def _blocked(p: Product, **engine: int) -> None:
     steps_per_chunk = blocks(steps, max(1, min(ENOUGH_BLOCKS // max(1, tiles), steps // FEWEST_STEPS)))
     chunks = blocks(steps, steps_per_chunk)
     results = p.z if chunks == 1 else empty((chunks, *p.z.shape), p.z.dtype, like=p.z)
-    macros = {**FLOAT, "X_ALONG_TERMS": int(not p.x.is_transposed), "Y_ALONG_TERMS": int(p.y.is_transposed), **engine}
     z_is_vector = p.columns % 4 == 0 and is_aligned(results)
     launch(
-        SOURCE, "matmul_blocked", (tiles, chunks), GEMM_THREADS,
-        p.x.array, p.y.array, results, p.batch, p.rows, p.columns, p.terms, *p.batch_arguments,
-        steps_per_chunk, p.x.is_vector, p.y.is_vector, z_is_vector, **macros,
+        BLOCKED, "matmul_blocked", (tiles, chunks), GEMM_THREADS,
+        p.x.array, p.y.array, results, p.batch, p.rows, p.columns, p.terms, *p.batch_arguments, steps_per_chunk,
+        not p.x.is_transposed, p.y.is_transposed, p.x.is_vector, p.y.is_vector, z_is_vector, **FLOAT, **engine,
     )  # fmt: skip
     if chunks > 1:
         n = p.z.size
-        launch(SOURCE, "matmul_add_chunks", blocks(n, THREADS), THREADS, results, p.z, n, chunks)
+        launch(BLOCKED, "matmul_add_chunks", blocks(n, THREADS), THREADS, results, p.z, n, chunks, **FLOAT)
 
 
 # ---------------------------------------------------------------------------------------- the kernel
