@@ -146,12 +146,13 @@ def test_raise_error_false_returns_the_result():
 
 def test_unbroadcast_forgotten():
     forgotten = op(lambda x, b: x * b, lambda g, x, b: (g * b, g * x))
-    with pytest.raises(RuntimeError, match=r"gradient float64\[3, 4\] where input 1 is float64\[4\]"):
+    with pytest.raises(GradientError, match=r"gradient float64\[3, 4\] where input 1 is float64\[4\]") as caught:
         gradcheck(forgotten, [X, B])
+    assert "a broadcast is not summed back: sum it over axis 0" in str(caught.value)
 
 
 def test_gradient_of_another_dtype():
-    with pytest.raises(RuntimeError, match="gradient float32"):
+    with pytest.raises(GradientError, match="gradient float32"):
         gradcheck(op(lambda x: x * x, lambda g, x: (2 * x * g).astype(np.float32)), [X])
 
 
@@ -213,7 +214,7 @@ def test_bad_arguments():
 
 
 def test_integer_inputs_are_passed_on():
-    take = op(lambda x, i: x[i], lambda g, x, i: (np.bincount(i, g, len(x)), None))
+    take = op(lambda x, i: x[i], lambda g, x, i: (np.bincount(i, g, len(x)).astype(x.dtype), None))
     result = gradcheck(take, [B, np.array([2, 0, 2])])
     assert [i.name for i in result.inputs] == ["input 0"]
 
@@ -262,7 +263,7 @@ def test_randomness_is_frozen():
 def test_history_lost():
     with pytest.raises(GradientError):
         gradcheck(lambda x: Tensor(x.data * 2), [X])
-    assert gradcheck(lambda x: Tensor(np.ones(3)), [X])
+    assert gradcheck(lambda x: Tensor(np.ones(3, x.dtype)), [X])
 
 
 class Times(Function):

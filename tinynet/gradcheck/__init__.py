@@ -10,9 +10,10 @@ The module itself can be called: `tinynet.gradcheck(fn, inputs)` is `tinynet.gra
 import sys
 from types import ModuleType
 
-from .check import CheckResult, GradientError, InputCheck, check_reference, gradcheck, gradgradcheck
+from .check import check_reference, gradcheck, gradgradcheck
 from .explain import Explanation, explain, jacobian_of
 from .numeric import Derivative, central_differences, complex_step
+from .result import CheckResult, GradientError, InputCheck
 
 __all__ = [
     "CheckResult",

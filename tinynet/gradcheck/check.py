@@ -11,172 +11,133 @@ An element is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .. import random
 from ..tensor import Tensor, grad
-from .numeric import Derivative, central_differences, complex_step
+from . import mistakes
+from .call import (
+    argument_names,
+    check_finite,
+    float64_inputs,
+    output_and_gradients,
+    output_of,
+    refused_gradients,
+    usual_axes,
+)
+from .directions import along, random_directions, wrong_slices
+from .explain import explain
+from .invariants import dtype_problems, problems_of
+from .numeric import Derivative, central_differences, complex_step, refined
+from .result import CheckResult, Context, GradientError, InputCheck
+from .shrink import described, smallest
+from .where import default_axes
 
+# The complex step is exact, so where it works the tolerance is multiplied by this.
+EXACT = 1e-3
 
-class GradientError(AssertionError):
-    """A gradient is wrong. `result` is the CheckResult with every element."""
-
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(str(result))
-        self.result = result
-
-
-@dataclass(frozen=True)
-class InputCheck:
-    """What was found for one input; all arrays are float64 of its shape.
-
-    name: 'input 0' and so on. analytic: what backward returned. numeric: the numerical derivative.
-    error_bar: how far that can be trusted. tolerance: how much difference is accepted.
-    """
-
-    name: str
-    analytic: np.ndarray
-    numeric: np.ndarray
-    error_bar: np.ndarray
-    tolerance: np.ndarray
-
-    @property
-    def difference(self) -> np.ndarray:
-        """|analytic - numeric|; infinite where backward gave something that is not finite."""
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isfinite(self.analytic), np.abs(self.analytic - self.numeric), np.inf)
-
-    @property
-    def is_ok(self) -> np.ndarray:
-        """For each element: whether backward agrees with the numerical derivative. bool, of the input's shape."""
-        return self.difference <= self.tolerance
-
-    @property
-    def is_wrong(self) -> np.ndarray:
-        """For each element: whether it differs by more than tolerance and error bar together. bool."""
-        # A NaN in `numeric` or its bar makes this comparison false: such an element is inconclusive.
-        return ~self.is_ok & ((self.difference > self.tolerance + self.error_bar) | ~np.isfinite(self.analytic))
-
-    @property
-    def ok(self) -> int:
-        """How many elements agree."""
-        return int(np.count_nonzero(self.is_ok))
-
-    @property
-    def wrong(self) -> int:
-        """How many elements are wrong."""
-        return int(np.count_nonzero(self.is_wrong))
-
-    @property
-    def inconclusive(self) -> int:
-        """How many elements the numerical derivative cannot decide."""
-        return int(self.analytic.size - self.ok - self.wrong)
-
-    @property
-    def worst(self) -> tuple[int, ...] | None:
-        """The index of the wrong element, or if none is, of the ok one, that differs most; None if there is none."""
-        eligible = self.is_wrong if self.wrong else self.is_ok
-        if not eligible.any():
-            return None
-        flat = int(np.argmax(np.where(eligible, self.difference, -1.0)))
-        return tuple(int(i) for i in np.unravel_index(flat, self.analytic.shape))
-
-    def __str__(self) -> str:
-        text = (
-            f"{self.name}, shape {self.analytic.shape}: {self.wrong} of {self.analytic.size} elements wrong, "
-            f"{self.ok} ok, {self.inconclusive} inconclusive"
-        )
-        at = self.worst
-        if at is not None:
-            text += (
-                f"; largest difference at {list(at)}: backward gives {self.analytic[at]:.9g}, "
-                f"the numerical derivative is {self.numeric[at]:.9g} (error bar {self.error_bar[at]:.1g})"
-            )
-        return text
+NOT_A_FUNCTION = (
+    "the same call gave another result: fn is not a function of its inputs alone. It is random (draw outside of fn; "
+    "tinynet's own dropout is frozen here), or remembers something from call to call"
+)
 
 
 @dataclass(frozen=True)
-class CheckResult:
-    """The outcome of a check.
+class _Subject:
+    """What is checked and how: the arguments of `gradcheck`, and what follows from them."""
 
-    inputs: one InputCheck for each input that was differentiated. gy: the upstream gradient that was used.
-    problems: whatever else is wrong, in sentences. passed: whether nothing is.
-    """
-
-    inputs: list[InputCheck]
+    fn: Callable[..., Tensor]
+    arrays: list[np.ndarray]
+    labels: list[str]  # of the inputs, '' where fn does not tell
+    axes: list[Sequence[str]]
+    output: np.ndarray
     gy: np.ndarray
-    problems: list[str] = field(default_factory=list)
+    gy_axes: Sequence[str]
+    seed: int
+    h: float
+    rtol: float
+    atol: float
 
     @property
-    def passed(self) -> bool:
-        """Whether no element is wrong, no input is undecided and there are no other problems."""
-        return not self.problems and all(i.wrong == 0 and not _undecided(i) for i in self.inputs)
+    def names(self) -> list[str]:
+        return [label or f"input {i}" for i, label in enumerate(self.labels)]
 
-    def __bool__(self) -> bool:
-        return self.passed
+    def run(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return output_of(self.fn, arrays)
 
-    def __str__(self) -> str:
-        lines = ["gradients agree" if self.passed else "gradient check failed", *self.problems]
-        lines += [str(i) for i in self.inputs]
-        lines += [
-            f"{i.name}: every element is inconclusive, so nothing was checked. Move the values away from kinks "
-            "(0 of ReLU, ties of a maximum), or pass a smaller h"
-            for i in self.inputs
-            if _undecided(i)
-        ]
-        return "\n  ".join(lines)
+    def function_of(self, i: int) -> Callable[[np.ndarray], np.ndarray]:
+        """The output as a function of input i alone."""
+        return lambda x: self.run([*self.arrays[:i], x, *self.arrays[i + 1 :]])
 
-
-def _undecided(check: InputCheck) -> bool:
-    return 0 < check.analytic.size == check.inconclusive
+    def tolerance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self.atol + self.rtol * np.maximum(np.abs(a), np.abs(b))
 
 
 def gradcheck(
     fn: Callable[..., Tensor],
     inputs: Sequence[Any],
     *,
+    mode: str = "elements",
     seed: int = 0,
     h: float = 2.0**-13,
     rtol: float = 1e-6,
     atol: float = 1e-8,
+    axes: Mapping[str, Sequence[str]] | None = None,
+    keeps_dtype: bool = True,
+    rerun: str = "",
     raise_error: bool = True,
 ) -> CheckResult:
     """Check the gradients of `fn` with respect to every element of every float input.
 
     fn: takes as many Tensors as there are inputs, returns one Tensor, any shape.
     inputs: float64 arrays or Tensors; arrays of integers or booleans are passed on and not differentiated.
-    seed: of the random upstream gradient. h: the step of the central differences (`central_differences`).
-    rtol, atol: |backward - numeric| <= atol + rtol * the larger of the two is accepted.
+    mode: 'elements' looks at each, which takes 4 calls of fn for each number; 'directions' looks along 8 random
+        directions of each input and, where one is wrong, tells in which slices. For inputs of thousands of numbers.
+    seed: of the random upstream gradient and directions. h: the step of the central differences.
+    rtol, atol: |backward - numeric| <= atol + rtol * the larger of the two is accepted; a thousandth of that where
+        the complex step works: for an analytic fn without casts to real.
+    axes: the names of the axes for the report, by the name of an argument of fn, e.g. {"w": ("kh", "kw", "c_in",
+        "c_out")}, "y" for the output. By default four axes are those of a picture, (n, h, w, c).
+    keeps_dtype: False for a function that casts on purpose: then float32 is not tried.
+    rerun: what the report gives as the way to repeat the check.
 
-    Checked as well: the inputs and gy are left as they were, the same call gives the same result (dropout's
-    masks are frozen meanwhile), and a gy of zeros gives zeros.
+    Checked as well (`problems_of`, `dtype_problems`): the same call gives the same result (dropout's masks are
+    frozen meanwhile), inputs and gy are left as they were and need not be contiguous, a gy of zeros gives zeros,
+    gradients are linear in gy and have the shape and dtype of their inputs.
 
     Raises GradientError (unless raise_error=False: then look at the result), TypeError for inputs or an output
-    that are not float64, ValueError for an output that is not finite.
+    that are not float64, ValueError for an unknown mode, and for inputs or an output that are not finite.
     """
-    arrays = _float64_inputs(inputs)
-    with random.frozen():
-        kept = [a.copy() for a in arrays]
-        output = _run(fn, arrays)[0].data.copy()
-        gy = _random_gradient(output.shape, seed)
-        analytic, problems = _analytic(fn, arrays, output, gy)
-        for i, (array, before) in enumerate(zip(arrays, kept)):
-            if not np.array_equal(array, before, equal_nan=array.dtype.kind == "f"):
-                problems.append(f"input {i} was changed in place")
-        checks = []
-        for i, g in analytic.items():
+    if mode not in ("elements", "directions"):
+        raise ValueError(f"gradcheck: mode is {mode!r}; it must be 'elements' or 'directions'")
+    rerun = rerun or f"gradcheck(fn, inputs, seed={seed}{'' if mode == 'elements' else f', mode={mode!r}'})"
+    arrays = float64_inputs(inputs)
+    output = output_of(fn, arrays)
+    check_finite(output, arrays)
+    gy = random_gradient(output.shape, seed)
+    if not np.array_equal(output_of(fn, arrays), output):
+        return _conclude(CheckResult([], gy, [NOT_A_FUNCTION], rerun), raise_error)
 
-            def output_of(x: np.ndarray, i: int = i) -> np.ndarray:
-                return _run(fn, [*kept[:i], x, *kept[i + 1 :]])[0].data
-
-            numeric = central_differences(output_of, kept[i], gy, h=h)
-            tolerance = atol + rtol * np.maximum(np.abs(g), np.abs(numeric.value))
-            checks.append(InputCheck(f"input {i}", g, *numeric, tolerance))
-    return _conclude(CheckResult(checks, gy, problems), raise_error)
+    labels, given = argument_names(fn, len(arrays)), dict(axes or {})
+    every_axes = [_axes(label, a.ndim, given) for label, a in zip(labels, arrays)]
+    subject = _Subject(fn, arrays, labels, every_axes, output, gy, _axes("y", gy.ndim, given), seed, h, rtol, atol)
+    gradients, misshapen, problems = _gradients_and_problems(subject)
+    if keeps_dtype and not misshapen:
+        problems += dtype_problems(functools.partial(output_and_gradients, fn), arrays, gy)
+    if mode == "directions":
+        checks = [_check_along_directions(subject, i, g) for i, g in gradients.items()]
+    else:
+        checks, reports = _check_elements(subject, gradients, misshapen)
+        problems += reports
+    # The report is computed when it is read, with the kernels and the backend that are in use now.
+    shrink = functools.partial(contextvars.copy_context().run, _smallest_failing, subject)
+    return _conclude(CheckResult(checks, gy, problems, rerun, shrink), raise_error)
 
 
 def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: Any) -> list[CheckResult]:
@@ -184,10 +145,9 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
     Arguments and errors as in `gradcheck`. Returns one result for each float input; the last input of each is gy.
     """
-    arrays = _float64_inputs(inputs)
-    with random.frozen():
-        output_shape = _run(fn, arrays)[0].shape
-    gy = _random_gradient(output_shape, seed=options.get("seed", 0) + 1)  # not the one gradcheck will draw
+    arrays = float64_inputs(inputs)
+    # Not the gy that gradcheck will draw.
+    gy = random_gradient(output_of(fn, arrays).shape, seed=options.get("seed", 0) + 1)
 
     def gradient_of(i: int) -> Callable[..., Tensor]:
         def gradient(*tensors: Tensor) -> Tensor:
@@ -196,9 +156,14 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
         return gradient
 
-    return [
-        gradcheck(gradient_of(i), [*arrays, gy], **options) for i, array in enumerate(arrays) if array.dtype.kind == "f"
-    ]
+    results = []
+    for i, array in enumerate(arrays):
+        if array.dtype.kind == "f":
+            rerun = (
+                f"gradgradcheck(fn, inputs, seed={options.get('seed', 0)}): the gradient of input {i}, differentiated"
+            )
+            results.append(gradcheck(gradient_of(i), [*arrays, gy], **{"rerun": rerun, **options}))
+    return results
 
 
 def check_reference(
@@ -216,81 +181,135 @@ def check_reference(
     one for each array. arrays: float64, all differentiated. A difference of rtol times the largest element of
     the gradient is accepted. Returns and raises like `gradcheck`.
     """
-    arrays = _float64_inputs(arrays)
-    gy = _random_gradient(np.shape(forward(*arrays)), seed)
+    arrays = float64_inputs(arrays)
+    gy = random_gradient(np.shape(forward(*arrays)), seed)
     gradients = backward(gy, *arrays)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     checks = []
     for i, (array, analytic) in enumerate(zip(arrays, gradients, strict=True)):
-        numeric = np.empty(array.shape)
+        jacobian = np.empty((*array.shape, *gy.shape))
         direction = [np.zeros(a.shape) for a in arrays]
         for index in np.ndindex(array.shape):
             direction[i][index] = 1.0
-            numeric[index] = np.sum(gy * complex_step(forward, arrays, direction))
+            jacobian[index] = complex_step(forward, arrays, direction)
             direction[i][index] = 0.0
-        tolerance = np.full(array.shape, rtol * np.max(np.abs(numeric), initial=0.0))
-        exact = Derivative(numeric, error_bar=np.zeros(array.shape))
-        checks.append(InputCheck(f"array {i}", np.asarray(analytic), *exact, tolerance))
+        exact = Derivative(np.tensordot(jacobian, gy, axes=gy.ndim), np.zeros(array.shape))
+        checks.append(
+            InputCheck(
+                f"array {i}",
+                np.asarray(analytic),
+                exact.value,
+                exact.error_bar,
+                tolerance=np.full(array.shape, rtol * np.max(np.abs(exact.value), initial=0.0)),
+                method="complex step",
+                context=Context(gy=gy, jacobian=jacobian, known={f"array {k}": a for k, a in enumerate(arrays)}),
+            )
+        )
     return _conclude(CheckResult(checks, gy), raise_error)
 
 
-def _float64_inputs(inputs: Sequence[Any]) -> list[np.ndarray]:
-    """The inputs as arrays, floats in float64 (float32 has 7 digits: too few to take differences)."""
-    if not isinstance(inputs, (list, tuple)):
-        raise TypeError(f"gradcheck: inputs is a {type(inputs).__name__}; a tuple or list of arrays is needed")
-    arrays = [x.data if isinstance(x, Tensor) else np.asarray(x) for x in inputs]
-    for i, a in enumerate(arrays):
-        if a.dtype.kind not in "iub" and a.dtype != np.float64:
-            raise TypeError(f"gradcheck: input {i} is {a.dtype}; float64 is needed, e.g. x.astype('float64')")
-    if not any(a.dtype == np.float64 for a in arrays):
-        raise TypeError("gradcheck: none of the inputs is float64, there is nothing to differentiate")
-    return arrays
-
-
-def _random_gradient(shape: tuple[int, ...], seed: int) -> np.ndarray:
+def random_gradient(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Of random sign and between 0.5 and 1.5 in size: no output hides behind a factor near zero."""
     rng = np.random.default_rng(seed)
     return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
 
 
-def _run(fn: Callable[..., Tensor], arrays: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
-    """fn on fresh leaf tensors: (output, leaves)."""
-    leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
-    out = fn(*leaves)
-    if not isinstance(out, Tensor) or out.dtype != np.float64:
-        what = out.dtype if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise TypeError(f"gradcheck: fn returned {what}; a Tensor of float64 is needed")
-    return out, leaves
+# ---------------------------------------------------------------------------------------- the steps of gradcheck
+Gradients = dict[int, np.ndarray]  # by the number of the input
 
 
-def _analytic(
-    fn: Callable[..., Tensor], arrays: Sequence[np.ndarray], output: np.ndarray, gy: np.ndarray
-) -> tuple[dict[int, np.ndarray], list[str]]:
-    """({input number: its gradient for gy}, problems); `output` is what an earlier call of fn gave."""
-    if not np.isfinite(output).all():
-        raise ValueError("gradcheck: the output of fn holds values that are not finite")
-    problems = []
-    out, leaves = _run(fn, arrays)
-    if not np.array_equal(out.data, output):
-        problems.append("the same call gave another result: fn is not a function of its inputs alone")
-    given = gy.copy()
-    gradients = _gradients(out, leaves, given)
-    if not np.array_equal(given, gy):
-        problems.append("backward changed the upstream gradient gy in place")
-    out, leaves = _run(fn, arrays)
-    for i, g in _gradients(out, leaves, np.zeros_like(gy)).items():
-        if np.any(g != 0):
-            problems.append(f"input {i}: a gy of zeros gives a gradient that is not zero")
-    return gradients, problems
+def _gradients_and_problems(subject: _Subject) -> tuple[Gradients, Gradients, list[str]]:
+    """What backward gives: (gradients, gradients of a wrong shape, everything else that is wrong in sentences)."""
+    arrays, gy = subject.arrays, subject.gy
+    run = functools.partial(output_and_gradients, subject.fn)
+    try:
+        gradients = run([a.copy() for a in arrays], gy.copy())[1]
+    except RuntimeError as refusal:
+        refused = refused_gradients(subject.fn, arrays, gy)
+        if refused is None:
+            raise
+        return *refused, [str(refusal)]
+    return gradients, {}, problems_of(run, arrays, gy, subject.output, gradients)
 
 
-def _gradients(out: Tensor, leaves: Sequence[Tensor], gy: np.ndarray) -> dict[int, np.ndarray]:
-    """Input number -> gradient (a copy) of sum(gy * out); zeros if out has no history at all."""
-    wanted = {i: leaf for i, leaf in enumerate(leaves) if leaf.requires_grad}
-    if not out.requires_grad:
-        return {i: np.zeros(leaf.shape) for i, leaf in wanted.items()}
-    gradients = grad(out, list(wanted.values()), gy)
-    return {i: g.data.copy() for i, g in zip(wanted, gradients)}
+def _check_elements(
+    subject: _Subject, gradients: Gradients, misshapen: Gradients
+) -> tuple[list[InputCheck], list[str]]:
+    """(one InputCheck for each gradient, the reports on gradients of a wrong shape)."""
+    arrays, names, gy = subject.arrays, subject.names, subject.gy
+    functions = {i: subject.function_of(i) for i in sorted(gradients | misshapen)}
+    numeric = {i: central_differences(f, arrays[i], gy, h=subject.h) for i, f in functions.items()}
+    exact = {i: refined(f, arrays[i], gy, numeric[i]) for i, f in functions.items()}
+    known = {names[i]: arrays[i] for i in functions} | {"gy": gy, "y": subject.output}
+
+    checks = []
+    for i, g in gradients.items():
+        best = exact[i] or numeric[i]
+        others = mistakes.alternatives(subject.run, arrays, names, subject.axes, i, g, gy, numeric)
+        checks.append(
+            InputCheck(
+                f"input {i}",
+                g,
+                best.value,
+                best.error_bar,
+                (EXACT if exact[i] else 1.0) * subject.tolerance(g, best.value),
+                subject.labels[i],
+                "complex step" if exact[i] else "central differences",
+                Context(subject.axes[i], gy, subject.gy_axes, best.jacobian, known, others),
+            )
+        )
+    reports = [
+        str(explain(g, numeric[i].value, name=f"the gradient of {names[i]}", axes=subject.axes[i]))
+        for i, g in misshapen.items()
+    ]
+    return checks, reports
+
+
+def _check_along_directions(subject: _Subject, i: int, gradient: np.ndarray) -> InputCheck:
+    """One InputCheck whose elements are the derivatives along random directions of input i."""
+    x, f = subject.arrays[i], subject.function_of(i)
+
+    def check(directions: Sequence[np.ndarray]) -> InputCheck:
+        found = along(f, x, subject.gy, directions, subject.h)
+        analytic = np.array([float(np.sum(gradient * v)) for v in directions])
+        # A sum of many terms of both signs: the tolerance is relative to their sizes, not to what is left of them.
+        sizes = np.array([float(np.sqrt(np.sum((gradient * v) ** 2))) for v in directions])
+        tolerance = subject.tolerance(np.maximum(np.abs(analytic), sizes), found.value)
+        name = f"input {i} along {len(directions)} directions"
+        return InputCheck(name, analytic, found.value, found.error_bar, tolerance, subject.labels[i])
+
+    directions = random_directions(x.shape, subject.seed)
+    result = check(directions)
+    if not result.wrong:
+        return result
+    failing = directions[int(np.argmax(result.is_wrong))]
+    note = wrong_slices(lambda slices: check(slices).is_wrong, failing, subject.axes[i])
+    return dataclasses.replace(result, note=note)
+
+
+def _smallest_failing(subject: _Subject) -> str | None:
+    """The smallest case in which a gradient is wrong, in words; None where random directions see nothing wrong."""
+
+    def first_failing(arrays: list[np.ndarray]) -> InputCheck | None:
+        try:
+            output = output_of(subject.fn, arrays)
+            gy = random_gradient(output.shape, subject.seed)
+            smaller = dataclasses.replace(subject, arrays=arrays, output=output, gy=gy)
+            gradients = output_and_gradients(subject.fn, [a.copy() for a in arrays], gy.copy())[1]
+            checks = (_check_along_directions(smaller, i, g) for i, g in gradients.items())
+            return next((c for c in checks if c.wrong), None)
+        except Exception:  # shapes that fn refuses
+            return None
+
+    if first_failing(subject.arrays) is None:
+        return None
+    arrays = smallest(lambda smaller: first_failing(smaller) is not None, subject.arrays)
+    return f"the smallest case that still fails: {described(arrays, subject.names)}"
+
+
+def _axes(label: str, ndim: int, given: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The names of the axes of an argument: those given, or the usual ones."""
+    return given.get(label) or usual_axes(label, ndim) or default_axes(ndim)
 
 
 def _conclude(result: CheckResult, raise_error: bool) -> CheckResult:

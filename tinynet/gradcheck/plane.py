@@ -41,7 +41,7 @@ def side_by_side(
     axes: Sequence[str],
     titles: tuple[str, str],
 ) -> str:
-    """Both arrays in the plane through the entry `worst`, the wrong entries marked with `*`. A window of a large one."""
+    """Both arrays in the plane through the entry `worst`, or a window of it; wrong entries are marked with `*`."""
     shown = choose(marked, worst)
     wrong = cut(marked, worst, shown)
     centre = (worst[shown[0]] if len(shown) == 2 else 0, worst[shown[-1]] if shown else 0)

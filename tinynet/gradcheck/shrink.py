@@ -1,0 +1,64 @@
+"""The smallest case that still fails: what a student can follow with pencil and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+
+Axis = tuple[int, int]  # (number of the input, axis)
+SHOWN = 12  # inputs of up to so many numbers are printed
+
+
+def smallest(fails: Callable[[list[np.ndarray]], bool], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Cut the arrays down, axis by axis, as long as `fails` says that the check still fails.
+
+    fails(arrays): False where the check passes or the function refuses these shapes. Axes of several inputs may have
+    to shrink together (the channels of x and of the weight), so an axis that cannot alone is tried with one other of
+    the same length, and then with all of them.
+    """
+    arrays = list(arrays)
+    progress = True
+    while progress:
+        progress = False
+        for axes in _groups(arrays):
+            length = arrays[axes[0][0]].shape[axes[0][1]]
+            for shorter in sorted({1, length // 2, length - 1} - {0, length}):
+                cut = _cut(arrays, axes, shorter)
+                if fails(cut):
+                    arrays, progress = cut, True
+                    break
+            if progress:
+                break  # other lengths, other groups
+    return arrays
+
+
+def described(arrays: Sequence[np.ndarray], names: Sequence[str]) -> str:
+    """'x (1, 2), w (2, 1)', and the numbers of the small ones below."""
+    shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(names, arrays))
+    lines = [
+        f"{name} = {np.array2string(a, precision=4, separator=', ')}"
+        for name, a in zip(names, arrays)
+        if a.size <= SHOWN
+    ]
+    return "\n".join([shapes, *(f"  {line}".replace("\n", "\n  ") for line in lines)])
+
+
+def _groups(arrays: Sequence[np.ndarray]) -> Iterator[tuple[Axis, ...]]:
+    """The axes to shorten together: each alone, any two of one length, all of one length."""
+    axes = [(i, k) for i, a in enumerate(arrays) for k in range(a.ndim) if a.shape[k] > 1]
+    by_length: dict[int, list[Axis]] = {}
+    for i, k in axes:
+        by_length.setdefault(arrays[i].shape[k], []).append((i, k))
+    yield from ((axis,) for axis in axes)
+    for same in by_length.values():
+        yield from combinations(same, 2)
+    yield from (tuple(same) for same in by_length.values() if len(same) > 2)
+
+
+def _cut(arrays: Sequence[np.ndarray], axes: Sequence[Axis], length: int) -> list[np.ndarray]:
+    cut = list(arrays)
+    for i, k in axes:
+        cut[i] = np.ascontiguousarray(cut[i][(slice(None),) * k + (slice(length),)])
+    return cut
