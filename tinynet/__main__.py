@@ -12,7 +12,11 @@ from .cli import UsageError, run
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
     "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
-    "exercises": ("tinynet.exercises.commands", "write pieces of a framework yourself, and be told what is wrong with them"),
+    "exercises": (
+        "tinynet.exercises.commands",
+        "write pieces of a framework yourself, and be told what is wrong with them",
+    ),
+    "examples": ("tinynet.examples_command", "run the lecture models, and compare their figures with what is expected"),
     "cuda": ("tinynet.cuda.main", "whether kernels can run on a GPU here, and what each takes of one"),
 }
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import sys
 import types
@@ -59,22 +60,31 @@ def option(
 
 
 @dataclass
-class TrainingOptions:
-    """The flags that all training scripts share. A script declares one again to give it another default."""
+class ExampleOptions:
+    """The flags that all examples share. A script declares one again to give it another default."""
 
     quick: bool = option(False, "a run of a few seconds, to see that everything works")
+    seed: int = option(0, "of all that is random: splits, initial weights, the order of the data, dropout")
+    out: str = option("out", "folder for checkpoints, metrics and pictures")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is {self.seed}; it must lie in 0 .. 2**32 - 1")
+
+
+@dataclass
+class TrainingOptions(ExampleOptions):
+    """And those of scripts that train a net with a `Trainer`."""
+
     data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
-    seed: int = option(0, "of the initial weights, the order of the data, augmentation and dropout")
     backend: str = option("cpu", "which implementation of the kernels runs", choices=tuple(TIERS))
     epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
-    out: str = option("out", "folder for checkpoints, metrics and pictures")
     resume: bool = option(False, "go on with the run in --out")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs < 1:
             raise ValueError(f"--epochs is {self.epochs}; at least 1 is needed")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed is {self.seed}; it must lie in 0 .. 2**32 - 1")
 
 
 def parse(
@@ -150,6 +160,58 @@ def print_settings(config: Any, model: Module | None = None, **facts: Any) -> No
     for name, value in lines.items():
         print(f"{name.replace('_', ' '):{width}}  {value}")
     print(flush=True)
+
+
+# ---------------------------------------------------------------------------------------- figures
+Band = tuple[float | None, float | None]  # lowest and highest; None: no limit
+
+
+def in_band(figure: float, band: Band) -> bool:
+    """Whether a figure is what was expected, limits included; NaN never is."""
+    low, high = band
+    return not math.isnan(figure) and (low is None or figure >= low) and (high is None or figure <= high)
+
+
+def format_band(band: Band) -> str:
+    """ ">= 0.96", "<= 1e-06", "0.5 to 0.7", "60,965,224"."""
+    low, high = band
+    if high is None:
+        return "" if low is None else f">= {format_figure(low)}"
+    if low is None:
+        return f"<= {format_figure(high)}"
+    return format_figure(low) if low == high else f"{format_figure(low)} to {format_figure(high)}"
+
+
+def format_figure(figure: float) -> str:
+    """Four digits of a measured figure; all of a count."""
+    return f"{figure:,.0f}" if float(figure).is_integer() and abs(figure) < 1e12 else f"{figure:.4g}"
+
+
+def print_metrics(metrics: Mapping[str, float], expected: Mapping[str, Band], quick: bool = False) -> None:
+    """Print the figures of a run beside what is expected of them. quick: nothing can be expected of this run."""
+    width = max(len(name) for name in metrics)
+    print(f"\n{'':{width}}  {'measured':>10}  expected{' of a whole run; this was a quick one' if quick else ''}")
+    for name, figure in metrics.items():
+        band = expected.get(name, (None, None))
+        outside = "" if quick or band == (None, None) or in_band(figure, band) else "  <-- outside"
+        print(f"{name:{width}}  {format_figure(figure):>10}  {format_band(band)}{outside}".rstrip())
+    print(flush=True)
+
+
+def mean_over_seeds(run: Callable[[int], Mapping[str, float]], seed: int, seeds: int) -> dict[str, float]:
+    """The mean of each figure of run(seed), run(seed + 1), ...: one seed may have been a lucky one.
+
+    Prints the figures of every run when there are several. Raises ValueError if seeds < 1.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds is {seeds}; at least 1 is needed")
+    runs = []
+    for number in range(seed, seed + seeds):
+        runs.append(run(number))
+        if seeds > 1:
+            figures = ", ".join(f"{name} {format_figure(figure)}" for name, figure in runs[-1].items())
+            print(f"seed {number}: {figures}", flush=True)
+    return {name: sum(figures[name] for figures in runs) / seeds for name in runs[0]}
 
 
 # ---------------------------------------------------------------------------------------- how it is done

@@ -7,6 +7,7 @@ The colours are those of Okabe and Ito (2008), which people with any common colo
 import csv
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,9 @@ from skimage.segmentation import find_boundaries
 from .checks import check_image, check_labels, check_same_shape, check_same_size
 from .io import atomic_path
 from .metrics import iou_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
@@ -188,6 +192,30 @@ def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
         Image.fromarray(check_image("save_png", picture)).save(temporary, format="PNG")
 
 
+# --- diagrams -----------------------------------------------------------------------------------------------
+
+
+def mpl(colour: tuple[int, int, int]) -> tuple[float, ...]:
+    """One of the colours above as Matplotlib wants it: 0 .. 1 instead of 0 .. 255."""
+    return tuple(part / 255 for part in colour)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty Matplotlib figure without a window: `axes = figure.subplots(1, 3)` and draw; then `save_figure`.
+
+    width, height: in inches, 100 pixels each.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def save_figure(path: str | os.PathLike, figure: "Figure") -> None:
+    """Write a figure as PNG; an older file of that name is replaced by a whole one or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
 # --- training curves ----------------------------------------------------------------------------------------
 
 
@@ -224,8 +252,6 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
     Columns without a number are left out; where a cell is empty the line goes on to the next value. Raises
     ValueError where there is no column `epoch`, no row or no number.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     columns = _read_columns(csv_path)
@@ -237,20 +263,18 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
 
     across = min(3, len(quantities))
     down = -(-len(quantities) // across)
-    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4 * across, 3 * down)
     for number, quantity in enumerate(quantities, start=1):
         axes = figure.add_subplot(down, across, number)
         for name, values in columns.items():
             if _quantity(name) == quantity:
                 known = np.isfinite(values)
                 colour, marker = (VERMILLION, "s") if name.startswith("val_") else (BLUE, "o")
-                style = {"color": np.array(colour) / 255, "marker": marker, "markersize": 3}
+                style = {"color": mpl(colour), "marker": marker, "markersize": 3}
                 axes.plot(epochs[known], values[known], label=name, **style)
         axes.set_title(quantity)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    with atomic_path(png_path) as temporary:
-        canvas.print_png(temporary)
+    save_figure(png_path, figure)

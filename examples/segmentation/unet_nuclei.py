@@ -28,6 +28,13 @@ import tinynet as tn
 from tinynet import nn
 from tinynet.cli import TrainingOptions, option, print_settings, run, run_commands
 
+TOPIC = "Semantic segmentation: the U-Net"
+DATA = "Data Science Bowl 2018: nuclei, 130 validation images, weights that come with tinynet"
+FILES = ("dsb2018/stage1_train.zip",)
+EXPECTED = {"mean_ap": (0.55, 0.58), "otsu_mean_ap": (0.38, 0.40)}
+PICTURE = "comparison.png"
+ARGUMENTS = ("evaluate",)
+
 WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
 STAGE1_TRAIN = "dsb2018/stage1_train.zip"
 SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
