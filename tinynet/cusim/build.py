@@ -105,9 +105,17 @@ def translation_unit(source: Source, macros: Mapping[str, str | int]) -> str:
     if not _is_clang():
         kernels = re.sub(r"^(\s*)#\s*pragma unroll[ \t]*$", r"\1#pragma GCC unroll 64", kernels, flags=re.MULTILINE)
     calls = "".join(_call(source, kernel) for kernel in source.kernels)
-    # Everything is local to the file: then compilers agree to put all shared arrays, those of inline functions too,
-    # into one section.
-    return f'#include "language.h"\n{defined}namespace {{\n{kernels}\n}}\n#line 1 "calls"\n{calls}'
+    return f"""#include "language.h"
+{defined}
+{"".join(f"CUSIM_MAY_BE_MISSING({kernel})" for kernel in source.kernels)}
+namespace kernels {{
+namespace {{  // all is local: so compilers agree to put shared arrays of inline functions, too, into one section
+{kernels}
+}}
+#line 1 "calls"
+{calls}
+}}
+"""
 
 
 def _call(source: Source, kernel: str) -> str:

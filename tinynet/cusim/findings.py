@@ -276,6 +276,9 @@ class _Teller:
         cause = "Let all threads go to the barrier: put the test of the bounds around the work, and return later."
         return what, "", cause
 
+    def _no_kernel(self) -> tuple[str, str, str]:
+        return "has nothing to run", "", "The kernel is not in this variant of the file: look at #if and the macros."
+
     def _stack_overflow(self) -> tuple[str, str, str]:
         return "has more local memory than the emulator gives a thread", "", "Are local arrays too large?"
 

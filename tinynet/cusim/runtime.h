@@ -44,5 +44,6 @@ void fence();
 // Before a read and write that no other thread can come between.
 void before_atomic(void* address, int bytes, const void* caller);
 char* dynamic_shared_memory();
+[[noreturn]] void no_such_kernel();
 
 }  // namespace cusim

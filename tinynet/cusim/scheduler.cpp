@@ -333,6 +333,11 @@ uint64_t meet_warp(WarpOperation operation, unsigned mask, uint64_t value, int s
   return thread.result;
 }
 
+void no_such_kernel() {
+  add_finding(Finding("no kernel", spot(*launch.current, here())));
+  abort_launch();
+}
+
 char* dynamic_shared_memory() { return launch.dynamic_shared.start; }
 
 }  // namespace cusim
