@@ -1,7 +1,8 @@
-"""Scores for label images: how well were the nuclei found, and how well were they told apart?
+"""Scores of predictions: for label images, and further down for classes.
 
-A *label image* is an integer array (H, W): 0 is background, every other number is one nucleus. All scores
-compare a true label image with a predicted one of the same shape.
+**Label images**: how well were the nuclei found, and how well were they told apart? A *label image* is an integer
+array (H, W): 0 is background, every other number is one nucleus. All scores compare a true label image with a
+predicted one of the same shape.
 
 Two questions, two families of scores:
 
@@ -14,11 +15,14 @@ Two questions, two families of scores:
 
 Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages
 over the thresholds 0.50, 0.55, ..., 0.95 and then over images.
+
+**Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes" against the truth, without a threshold or
+at every one; `confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
 """
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -214,6 +218,171 @@ def score_table(rows: Sequence[Mapping]) -> list[dict]:
     return table
 
 
+# ---------------------------------------------------------------------------------------- yes or no, by a score
+def _positives_and_negatives(function: str, true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of the positive examples and those of the negative ones, float64; checked."""
+    true, score = np.asarray(true), np.asarray(score, dtype=np.float64)
+    if true.ndim != 1 or true.shape != score.shape:
+        raise ValueError(
+            f"{function}: true {true.shape} and score {score.shape} must be two vectors of the same length"
+        )
+    if not np.isin(true, (0, 1)).all():
+        raise ValueError(f"{function}: true holds {np.unique(true)[:5].tolist()}; it must be 0 (no) or 1 (yes)")
+    if np.isnan(score).any():
+        raise ValueError(f"{function}: score holds {np.isnan(score).sum()} NaN")
+    positive, negative = score[true == 1], score[true == 0]
+    if not positive.size or not negative.size:
+        raise ValueError(f"{function}: true has {positive.size} positives and {negative.size} negatives; need both")
+    return positive, negative
+
+
+def roc_curve(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The receiver operating characteristic: what every threshold on the score would give.
+
+    true: bool, or 0 and 1, (N,); score: (N,), higher means "rather yes". Returns three float64 arrays, a point for
+    each value that the score takes: the false positive rate (1 - specificity), the true positive rate (sensitivity),
+    and the threshold: "yes" is score >= threshold. The first threshold is infinity: nobody is positive, both rates are
+    0; at the last everybody is. Raises ValueError unless both classes are there. (Fawcett, An introduction to ROC
+    analysis, 2006.)
+    """
+    positive, negative = _positives_and_negatives("roc_curve", true, score)
+    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
+    # How many scores are >= t: all but those that are < t, which is what "left" counts in the sorted ones.
+    true_positives = positive.size - np.searchsorted(np.sort(positive), thresholds, side="left")
+    false_positives = negative.size - np.searchsorted(np.sort(negative), thresholds, side="left")
+    rates = (np.concatenate([[0], n / of.size]) for n, of in ((false_positives, negative), (true_positives, positive)))
+    return *rates, np.concatenate([[np.inf], thresholds])
+
+
+def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each positive the share of negatives below it; for each negative the share of positives above it.
+
+    Equal scores count half. Both means are the area under the ROC curve.
+    """
+
+    def share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        others = np.sort(others)
+        return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * others.size)
+
+    return share_below(positive, negative), 1 - share_below(negative, positive)
+
+
+def auc(true: np.ndarray, score: np.ndarray) -> float:
+    """The area under the ROC curve: how often a random positive has a higher score than a random negative.
+
+    0.5 is guessing, 1 a perfect order; equal scores count half. It is the Mann-Whitney statistic divided by the number
+    of pairs (Hanley and McNeil, Radiology 143, 1982), and it judges the order only: the scores may be on any scale.
+    Arguments and errors as in `roc_curve`.
+    """
+    return float(_placements(*_positives_and_negatives("auc", true, score))[0].mean())
+
+
+def auc_interval(true: np.ndarray, score: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of `auc` by DeLong's method, within [0, 1].
+
+    The AUC is a mean over pairs, and pairs that share an example are not independent. Its variance is that of the
+    placements of the positives over their number, plus the same for the negatives. (DeLong, DeLong and Clarke-Pearson,
+    Biometrics 44, 1988; as they say, a normal distribution is assumed: an AUC of exactly 1 gets an interval of no
+    width.) Needs two positives and two negatives; other arguments and errors as in `roc_curve`.
+    """
+    from scipy.special import ndtri  # the inverse of the normal distribution function
+
+    positive, negative = _positives_and_negatives("auc_interval", true, score)
+    if min(positive.size, negative.size) < 2:
+        raise ValueError(
+            f"auc_interval: {positive.size} positives, {negative.size} negatives; a variance needs two of each"
+        )
+    placements = _placements(positive, negative)
+    half = ndtri((1 + level) / 2) * np.sqrt(sum(p.var(ddof=1) / p.size for p in placements))
+    return float(max(0.0, placements[0].mean() - half)), float(min(1.0, placements[0].mean() + half))
+
+
+def sensitivity_at(true: np.ndarray, score: np.ndarray, specificity: float) -> tuple[float, float]:
+    """The highest sensitivity whose specificity is at least so high, and the threshold that gives it.
+
+    Arguments and errors as in `roc_curve`. A threshold to be used must be chosen on other data than it is judged on.
+    """
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(true, score)
+    # A hair of rounding must not cost a point of the curve.
+    best = np.flatnonzero(1 - false_positive_rate >= specificity - 1e-12)[-1]
+    return float(true_positive_rate[best]), float(thresholds[best])
+
+
+def bootstrap_interval(
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    true: np.ndarray,
+    score: np.ndarray,
+    level: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Confidence interval of any figure(true, score), by drawing the examples again, with replacement.
+
+    Positives and negatives are drawn apart, so that every sample has as many of each as the data. The interval lies
+    between the quantiles of the figure over `samples` such draws (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 13). Other arguments and errors as in `roc_curve`.
+    """
+    positive, negative = _positives_and_negatives("bootstrap_interval", true, score)
+    rng = np.random.default_rng(seed)
+    again = np.repeat([1, 0], [positive.size, negative.size])
+    figures = [
+        figure(again, np.concatenate([rng.choice(positive, positive.size), rng.choice(negative, negative.size)]))
+        for _ in range(samples)
+    ]
+    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+# ---------------------------------------------------------------------------------------- one of several classes
+def confusion_matrix(true: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:
+    """How often class i (row) was taken for class j (column): int64 (classes, classes).
+
+    true, pred: integers in 0 .. classes - 1, (N,). Raises ValueError or TypeError for anything else.
+    """
+    true, pred = np.asarray(true), np.asarray(pred)
+    if true.ndim != 1 or true.shape != pred.shape:
+        raise ValueError(
+            f"confusion_matrix: true {true.shape} and pred {pred.shape} must be vectors of the same length"
+        )
+    for name, values in (("true", true), ("pred", pred)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise TypeError(f"confusion_matrix: {name} has dtype {values.dtype}, integers are needed")
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(
+                f"confusion_matrix: {name} holds {values.min()} .. {values.max()}; must lie in 0 .. {classes - 1}"
+            )
+    return np.bincount(true * classes + pred, minlength=classes * classes).reshape(classes, classes)
+
+
+def cohen_kappa(table: np.ndarray, weights: str | None = None) -> float:
+    """Cohen's kappa: the agreement of two raters beyond what chance would give, 1 being perfect and 0 chance.
+
+        kappa = 1 - sum(w * observed) / sum(w * expected)
+
+    observed: `table` over its sum; expected: the product of its margins, what two independent raters would give; w:
+    what a disagreement between class i and class j costs. weights None: 1 for every i != j; "linear": |i - j|;
+    "quadratic": (i - j)^2, for classes in an order, so that a near miss costs less.
+
+    table: counts (K, K), one rater's class as rows and the other's as columns (`confusion_matrix`). Returns NaN where
+    chance alone gives full agreement (one class only). Raises ValueError for another shape, negative or no counts.
+    (Cohen, Educational and Psychological Measurement 20, 1960; weighted: Psychological Bulletin 70, 1968.)
+    """
+    table = np.asarray(table, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"cohen_kappa: table has shape {table.shape}; (K, K) is needed")
+    if (table < 0).any() or table.sum() == 0:
+        raise ValueError("cohen_kappa: table must hold counts, at least one of them above 0")
+    apart = np.abs(np.subtract.outer(np.arange(len(table)), np.arange(len(table))))
+    costs = {None: apart > 0, "linear": apart, "quadratic": apart**2}
+    if weights not in costs:
+        raise ValueError(f"cohen_kappa: weights is {weights!r}; None, 'linear' or 'quadratic' is needed")
+    observed = table / table.sum()
+    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0))
+    by_chance = (costs[weights] * expected).sum()
+    return float(1 - (costs[weights] * observed).sum() / by_chance) if by_chance else float("nan")
+
+
+# ---------------------------------------------------------------------------------------- tables
 def format_table(table: Sequence[Mapping]) -> str:
     """Rows with the same keys as aligned text columns: words to the left, numbers to the right."""
     columns = list(table[0])

@@ -15,9 +15,10 @@ from skimage.segmentation import find_boundaries
 
 from .checks import check_image, check_labels, check_same_shape, check_same_size
 from .io import atomic_path
-from .metrics import iou_matrix
+from .metrics import auc, auc_interval, iou_matrix, roc_curve
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
@@ -214,6 +215,22 @@ def save_figure(path: str | os.PathLike, figure: "Figure") -> None:
     """Write a figure as PNG; an older file of that name is replaced by a whole one or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def draw_roc(
+    axes: "Axes", true: np.ndarray, score: np.ndarray, label: str = "", colour: tuple[int, int, int] = BLUE
+) -> None:
+    """Draw a ROC curve, with its area and 95 % interval in the legend, and the diagonal that guessing gives.
+
+    true, score: as for `metrics.roc_curve`. label: comes before the area, where several curves share the axes.
+    """
+    false_positive_rate, true_positive_rate, _ = roc_curve(true, score)
+    low, high = auc_interval(true, score)
+    text = f"{label} AUC {auc(true, score):.3f} ({low:.3f} to {high:.3f})".strip()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    axes.step(false_positive_rate, true_positive_rate, where="post", color=mpl(colour), label=text)
+    axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)", aspect="equal")
+    axes.legend(loc="lower right")
 
 
 # --- training curves ----------------------------------------------------------------------------------------
