@@ -240,7 +240,7 @@ def _check_elements(
     functions = {i: subject.function_of(i) for i in sorted(gradients | misshapen)}
     numeric = {i: central_differences(f, arrays[i], gy, h=subject.h) for i, f in functions.items()}
     exact = {i: refined(f, arrays[i], gy, numeric[i]) for i, f in functions.items()}
-    known = {names[i]: arrays[i] for i in functions} | {"gy": gy, "y": subject.output}
+    known = {names[i]: arrays[i] for i in functions} | {"gy": gy, "the output": subject.output}
 
     checks = []
     for i, g in gradients.items():

@@ -13,6 +13,7 @@ works for any pair of arrays, results of a forward function included. `gradcheck
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -89,7 +90,8 @@ class Explanation:
         if self.sentence:
             lines.append(f"  the mistake: {self.sentence}")
         elif self.tried:
-            lines.append(f"  no mistake that is known here gives exactly this; tried: {'; '.join(self.tried)}")
+            tried = f"no mistake that is known here gives exactly this; tried: {'; '.join(self.tried)}"
+            lines += textwrap.wrap(tried, 116, initial_indent="  ", subsequent_indent="    ")
         if self.worst is not None:
             lines.append(f"  worst {self.worst}")
             lines.append("  " + self.plane.replace("\n", "\n  "))

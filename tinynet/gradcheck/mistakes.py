@@ -48,7 +48,7 @@ def _replacements(
 
     output = run(arrays)
     if output.shape == arrays[i].shape:
-        yield f"the derivative is taken at the output y instead of at {names[i]}", with_other(i, output)
+        yield f"the derivative is taken at the output instead of at {names[i]}", with_other(i, output)
     for j in others:
         if j == i:
             continue

@@ -203,27 +203,35 @@ def summed(pair: Pair) -> Iterator[Candidate]:
 
 
 # ---------------------------------------------------------------------------------------- families on gy
-def upstream(pair: Pair) -> Iterator[Candidate]:
-    """Right, but for another gy than the one that came."""
+def distorted_gy(pair: Pair) -> Iterator[Candidate]:
+    """Right, but for a gy with other values."""
+    if pair.gy is None or pair.jacobian is None or pair.gy.size == 0:
+        return
+    gy = pair.gy
+    for sentence, other in (
+        ("gy is ignored: this is the gradient for a gy of ones", np.ones_like(gy)),
+        ("gy is replaced by its mean", np.full_like(gy, gy.mean())),
+        ("gy is replaced by its sum", np.full_like(gy, gy.sum())),
+        ("gy is squared", gy * gy),
+        ("of gy only the sign is used", np.sign(gy)),
+        ("of gy the absolute value is used", np.abs(gy)),
+    ):
+        yield sentence, _gradient(pair.jacobian, other)
+
+
+def misplaced_gy(pair: Pair) -> Iterator[Candidate]:
+    """Right, but for a gy of which entries are lost or stand in other places."""
     if pair.gy is not None and pair.jacobian is not None:
         for sentence, other in _other_gys(pair.gy, pair.gy_axes):
             yield sentence, _gradient(pair.jacobian, other)
 
 
 def _other_gys(gy: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
-    yield "gy is ignored: this is the gradient for a gy of ones", np.ones_like(gy)
-    yield "gy is ignored but for its mean", np.full_like(gy, gy.mean()) if gy.size else gy
-    yield "gy is replaced by its sum", np.full_like(gy, gy.sum())
-    yield "gy is squared", gy * gy
-    yield "of gy only the sign is used", np.sign(gy)
-    yield "the absolute value of gy is used", np.abs(gy)
     view = Pair(gy, gy, np.zeros(gy.shape), axes, "gy")
     for sentence, moved in transposed(view):
         yield f"of gy the {sentence}", moved
     for sentence, moved in flipped(view):
         yield sentence.replace("it is", "gy is"), moved
-    for sentence, moved in _shifts(gy, axes):
-        yield f"gy is shifted by one along {sentence}", moved
     for k, length in enumerate(gy.shape):
         if length < 2:
             continue
@@ -233,16 +241,24 @@ def _other_gys(gy: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
             yield f"{place} of gy is never used", gy - _kept(gy, k, i)
         inner = gy - _kept(gy, k, 0) - _kept(gy, k, length - 1)
         yield f"{one(axes[k], 0, length)} and {one(axes[k], length - 1, length)} of gy are never used", inner
+    for sentence, moved in _shifts(gy, axes):
+        yield f"gy is shifted by one along {sentence}", moved
     for sentence, reduced in summed(view):
         yield sentence.replace("it is", "gy is"), reduced
 
 
-def accumulated(pair: Pair) -> Iterator[Candidate]:
-    """`=` where `+=` is needed: of the contributions of several outputs only the last one written remains.
+def overwritten(pair: Pair) -> Iterator[Candidate]:
+    """`=` where `+=` is needed: of the contributions of several outputs only the last one written remains."""
+    return _one_contribution(pair, "last", slice(None, None, -1))
 
-    A loop over some axes of the output, the others summed by one array operation, writes one contribution after the
-    other. We go through all choices of axes, in both directions.
-    """
+
+def overwritten_backwards(pair: Pair) -> Iterator[Candidate]:
+    """The same where the loop meets the outputs in the opposite order, as one over the taps of a kernel does."""
+    return _one_contribution(pair, "first", slice(None))
+
+
+def _one_contribution(pair: Pair, which: str, order: slice) -> Iterator[Candidate]:
+    """A loop over some axes of the output, the others summed by one array operation, keeps one contribution."""
     if pair.gy is None or pair.jacobian is None or pair.gy.ndim == 0:
         return
     ndim = pair.want.ndim
@@ -253,10 +269,9 @@ def accumulated(pair: Pair) -> Iterator[Candidate]:
         # What a contribution of exactly 0 overwrites cannot be told from the values; those of J can.
         touched = (np.abs(pair.jacobian).max(axis=summed_over, initial=0.0) > 1e-9).reshape(terms.shape)
         names = _names(pair.gy_axes, looped)
-        for which, order in (("last", slice(None, None, -1)), ("first", slice(None))):
-            position = np.argmax(touched[..., order], axis=-1)[..., None]
-            kept = np.take_along_axis(terms[..., order], position, axis=-1)[..., 0]
-            yield f"only the {which} contribution over {names} of the output is kept: `=` where `+=` is needed", kept
+        position = np.argmax(touched[..., order], axis=-1)[..., None]
+        kept = np.take_along_axis(terms[..., order], position, axis=-1)[..., 0]
+        yield f"only the {which} contribution over {names} of the output is kept: `=` where `+=` is needed", kept
 
 
 def jacobian_mistakes(pair: Pair) -> Iterator[Candidate]:
@@ -282,22 +297,32 @@ def named_by_the_caller(pair: Pair) -> Iterator[Candidate]:
             yield sentence, np.asarray(candidate)
 
 
+def misplaced(pair: Pair) -> Iterator[Candidate]:
+    """The right numbers in another order; which order is not told."""
+    got, want = np.sort(pair.got, axis=None), np.sort(pair.want, axis=None)
+    if got.size > 1 and (np.abs(got - want) <= np.min(pair.allowed)).all():
+        yield "the numbers are right, but some stand in the wrong places", pair.got
+
+
 # Title (for "tried in vain") -> family.
 FAMILIES: dict[str, Callable[[Pair], Iterator[Candidate]]] = {
     "zeros": zeros,
+    "a sign or a constant factor": constant_factor,
     "NaN, or one number everywhere": constant_results,
-    "a sign or constant factor": constant_factor,
     "computed in float32": coarse,
-    "the mistakes of this exercise or function": named_by_the_caller,
-    "a known array as or in the result": known_arrays,
-    "gy ignored, transposed, flipped, shifted, or only partly used": upstream,
-    "swapped axes": transposed,
-    "flipped axes": flipped,
-    "a shift by one": shifted,
+    "another array in the place of an input": named_by_the_caller,
+    "gy ignored or distorted": distorted_gy,
     "one index lost, or only one computed": one_slice_only,
-    "summed or averaged over an axis": summed,
-    "`=` for `+=`": accumulated,
-    "the Jacobian's diagonal, or not transposed": jacobian_mistakes,
+    "a known array as the result or a factor of it": known_arrays,
+    "`=` for `+=`": overwritten,
+    "gy transposed, flipped, shifted, or only partly used": misplaced_gy,
+    "axes swapped": transposed,
+    "axes flipped": flipped,
+    "a shift by one": shifted,
+    "a sum or mean over an axis": summed,
+    "`=` for `+=` in the opposite order": overwritten_backwards,
+    "the Jacobian's diagonal alone, or not transposed": jacobian_mistakes,
+    "the right numbers in wrong places": misplaced,
 }
 
 
@@ -327,7 +352,8 @@ def _lengths(factor: float, pair: Pair) -> str:
     size = abs(factor)
     inverse = size < 1
     count = 1 / size if inverse else size
-    for name, array, axes in (("", pair.want, pair.axes), (" of gy", pair.gy, pair.gy_axes)):
+    # gy first: what people average over by mistake is mostly the batch.
+    for name, array, axes in ((" of gy", pair.gy, pair.gy_axes), ("", pair.want, pair.axes)):
         if array is None:
             continue
         for some in _subsets(range(array.ndim)):
