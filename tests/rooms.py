@@ -1,17 +1,70 @@
-"""Which rooms of tinynet/ops hold what, and what comparing their kernels takes."""
+"""Which rooms of tinynet/ops hold what, where their kernels run, and what comparing them takes."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 
 import numpy as np
+import pytest
 
-from tinynet.kernels import TIERS, implementations, ops
+from tinynet import cusim
+from tinynet.cuda.detect import GpuMissing, require_gpu
+from tinynet.kernels import TIERS, array_module, implementations, ops, to_device
 
 # Operations on Tensors; the others hold kernels without a gradient, such as the optimiser's.
 DIFFERENTIABLE = [op for op in ops() if importlib.util.find_spec(f"tinynet.ops.{op}.op")]
 FAST_TIERS = [tier for tier in TIERS if tier != "reference"]
-VARIETIES = [(op, tier, name) for op in ops() for tier in FAST_TIERS for name in implementations(op, tier)]
+
+
+@functools.cache
+def missing(tier: str) -> str | None:
+    """What this machine lacks to run a tier, as a sentence; None where it can."""
+    try:
+        if tier == "cuda":
+            require_gpu()
+        if tier == "cuda-sim":
+            cusim.compiler()
+    except (GpuMissing, cusim.CompilerMissing) as error:
+        return str(error)
+    return None
+
+
+def on(tier: str, *values, **settings):
+    """A parameter of a test that runs in a tier: skipped, with the reason, where this machine cannot."""
+    reason = missing(tier)
+    marks = [pytest.mark.skip(reason=reason)] if reason else []
+    return pytest.param(*values, marks=marks, **settings)
+
+
+VARIETIES = [
+    on(tier, op, tier, name, id=f"{op}-{tier}-{name}")
+    for op in ops()
+    for tier in FAST_TIERS
+    for name in implementations(op, tier)
+]
+
+
+def checks(tier: str, order: str) -> contextlib.AbstractContextManager:
+    """In the emulator, run with all its checks and the threads in this order; elsewhere nothing."""
+    return cusim.checked(order=order, seed=1) if tier == "cuda-sim" else contextlib.nullcontext()
+
+
+def place(value, tier: str):
+    """The value where the tier wants its arrays: on the GPU for `cuda`, else where they are; in lists too."""
+    return _moved(value, "cuda") if tier == "cuda" else value
+
+
+def fetch(value):
+    """The value with its arrays back in NumPy."""
+    return _moved(value, "cpu")
+
+
+def _moved(value, device: str):
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(v, device) for v in value)
+    return to_device(value, device) if hasattr(value, "dtype") else value
 
 
 def cast(value, dtype):
@@ -26,9 +79,9 @@ def spread(value):
     """The same numbers in memory that is not contiguous along any axis."""
     if isinstance(value, (list, tuple)):
         return type(value)(spread(v) for v in value)
-    if not isinstance(value, np.ndarray) or value.ndim == 0:
+    if not hasattr(value, "dtype") or value.ndim == 0:
         return value
-    wide = np.zeros([2 * n for n in value.shape], value.dtype)
+    wide = array_module(value).zeros([2 * n for n in value.shape], value.dtype)
     view = wide[tuple(slice(None, None, 2) for _ in value.shape)]
     view[...] = value
     return view
@@ -41,15 +94,17 @@ def poisoned(like):
     return np.full_like(like, np.nan if like.dtype.kind == "f" else np.iinfo(like.dtype).max)
 
 
-def tolerance(dtype, terms: int) -> float:
+def rounding(dtype, implementation: str | None = None) -> float:
+    """The relative error of a product: of the dtype, or of tensor cores, which drop bits of float32's factors."""
+    return 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
+
+
+def assert_close(got, want, dtype, terms, what, implementation=None):
     """Rounding errors of a sum grow like the square root of its length when their signs are random."""
-    return 8 * float(np.finfo(dtype).eps) * max(1.0, np.sqrt(terms))
-
-
-def assert_close(got, want, dtype, terms, what):
     assert got.shape == want.shape, f"{what}: shape {got.shape}, the reference has {want.shape}"
     if want.dtype.kind != "f":
         np.testing.assert_array_equal(got, want, err_msg=what)
         return
     scale = np.max(np.abs(want), initial=1.0)
-    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=tolerance(dtype, terms), err_msg=what)
+    tolerance = 8 * rounding(dtype, implementation) * max(1.0, np.sqrt(terms))
+    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=tolerance, err_msg=what)
