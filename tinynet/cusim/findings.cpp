@@ -33,10 +33,12 @@ Spot spot(const Thread& thread, Place place) {
 
 Spot spot(const Thread& thread, const void* caller) {
   Spot spot = of_thread(thread);
-  // A return address is that of the next instruction: one byte less lies in the call.
-  spot.code_offset = (uintptr_t)caller - (uintptr_t)&__ehdr_start - 1;
+  spot.code_offset = code_offset(caller);
   return spot;
 }
+
+// A return address is that of the next instruction: one byte less lies in the call.
+uint64_t code_offset(const void* caller) { return (uintptr_t)caller - (uintptr_t)&__ehdr_start - 1; }
 
 void add_finding(const Finding& finding) {
   if (findings.size() >= MOST_FINDINGS) return;

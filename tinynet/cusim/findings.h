@@ -32,6 +32,7 @@ const int NOWHERE = -1, STATIC_SHARED = -2, DYNAMIC_SHARED = -3;
 // A thread at a place, or at an address in the machine code of the kernel.
 Spot spot(const Thread& thread, Place place);
 Spot spot(const Thread& thread, const void* caller);
+uint64_t code_offset(const void* caller);
 // Keeps the finding, unless one of the same kind and place is there already, or there are many.
 void add_finding(const Finding& finding);
 void forget_findings();

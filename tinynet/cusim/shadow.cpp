@@ -228,10 +228,12 @@ void begin() {
     memory.cells.reset((Cell*)calloc(count, sizeof(Cell)));
     if (!memory.cells) abort();
   }
+  if (request.with_statistics) statistics::begin();
   publications.assign((size_t)gridDim.x * gridDim.y * gridDim.z, Publication());
 }
 
 void barrier_passed() {
+  if (launch.request.with_statistics) statistics::barrier_passed();
   const void* ticket = own_publication().ticket;
   if (!ticket) return;
   for (Thread& thread : launch.threads) thread.acquired = ticket;
@@ -247,6 +249,7 @@ void warp_synchronized(Thread* lanes, unsigned mask) {
 }
 
 void block_done() {
+  if (launch.request.with_statistics) statistics::block_done();
   Publication& publication = own_publication();
   const bool any_fence = std::any_of(launch.threads.begin(), launch.threads.end(), [](auto& t) { return t.fences; });
   if (!publication.ticket || !any_fence) return;
@@ -274,7 +277,7 @@ void access(const void* pointer, size_t bytes, Kind kind, const void* caller) {
   const Thread& thread = *launch.current;
   Access now;
   now.block = launch.block_number + 1;
-  now.code_offset = (uint32_t)spot(thread, caller).code_offset;
+  now.code_offset = (uint32_t)code_offset(caller);
   now.thread = thread.number;
   now.is_atomic = kind == Kind::atomic;
   now.epoch = (uint16_t)launch.epoch;

@@ -7,6 +7,7 @@ namespace statistics {
 
 void begin();  // of a launch
 void barrier_passed();
+void block_done();
 void count(uintptr_t address, size_t bytes, shadow::Kind kind, bool is_shared, const void* caller);
 
 }  // namespace statistics
