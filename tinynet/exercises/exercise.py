@@ -73,13 +73,13 @@ class Variant:
     name: str
     substitutions: tuple[Substitution, ...]
 
-    def text(self, solution: str) -> str:
-        """The variant as a learner's file. Raises ValueError where an `old` is not there once."""
+    def applied_to(self, code: str) -> str:
+        """The solution's code with the substitutions made. Raises ValueError where an `old` is not there once."""
         for old, new in self.substitutions:
-            if solution.count(old) != 1:
-                raise ValueError(f"variant {self.name!r}: {old!r} stands {solution.count(old)} times in the solution")
-            solution = solution.replace(old, new)
-        return solution
+            if code.count(old) != 1:
+                raise ValueError(f"variant {self.name!r}: {old!r} stands {code.count(old)} times in the solution")
+            code = code.replace(old, new)
+        return code
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,20 @@ def reals(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 2.0, size=shape)
 
 
+def kernels_of(op: str, *names: str) -> dict[str, Callable]:
+    """tinynet's kernels as functions by name, each looked up when it is called: those of the backend in use then."""
+
+    def looked_up(name: str) -> Callable:
+        def run(*arrays: Any, **parameters: Any) -> Any:
+            from ..kernels import kernel
+
+            return kernel(op, name)(*arrays, **parameters)
+
+        return run
+
+    return {name: looked_up(name) for name in names}
+
+
 # ---------------------------------------------------------------------------------------- the file
 @dataclass(frozen=True)
 class Exercise:
@@ -226,12 +240,16 @@ class Exercise:
     @functools.cached_property
     def solution(self) -> str:
         """The solution as a learner's file."""
-        return self._learners_file(lambda match: match["body"])
+        return self.head + self._code(lambda match: match["body"])
 
     @functools.cached_property
     def stub(self) -> str:
         """What the learner starts from."""
-        return self._learners_file(_to_be_written)
+        return self.head + self._code(_to_be_written)
+
+    def variant(self, variant: Variant) -> str:
+        """A variant of the solution as a learner's file."""
+        return self.head + variant.applied_to(self._code(lambda match: match["body"]))
 
     @property
     def answer(self) -> str:
@@ -277,15 +295,21 @@ class Exercise:
         return frozenset(getattr(self.module, "IMPORTS", ()))
 
     def probes(self, seed: int) -> list[Probe]:
+        """What is tried, with numbers drawn by this seed."""
         return list(self.module.probes(np.random.default_rng(seed)))
 
     def missing(self) -> str | None:
         """Why this machine cannot check it, in a sentence; None where it can."""
         return getattr(self.module, "missing", lambda: None)()
 
-    def _learners_file(self, fill: Callable[[re.Match], str]) -> str:
-        body = _SOLUTION.sub(fill, _FILE.search(self.text)[1])
-        return f'"""{self.id}: {self.statement}\n"""\n\n{self._imports()}\n\n{body.strip()}\n'
+    @functools.cached_property
+    def head(self) -> str:
+        """How a learner's file begins: the statement and the imports."""
+        return f'"""{self.id}: {self.statement}\n"""\n\n{self._imports()}\n\n'
+
+    def _code(self, fill: Callable[[re.Match], str]) -> str:
+        """The rest of a learner's file, with something in the place of each solution."""
+        return _SOLUTION.sub(fill, _FILE.search(self.text)[1]).strip() + "\n"
 
     def _imports(self) -> str:
         """The file's imports, those of the exercise's own machinery left out."""

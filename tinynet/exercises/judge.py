@@ -209,7 +209,7 @@ def answer_book(exercise: Exercise, probes: Sequence[Probe], seed: int) -> Book:
         return [observe(probe, functions, "<solution>") for probe in probes]
 
     def mistakes() -> list[tuple[Wrong, Answers]]:
-        return [(wrong, answers(wrong.text(exercise.solution))) for wrong in exercise.wrong]
+        return [(wrong, answers(exercise.variant(wrong))) for wrong in exercise.wrong]
 
     return Book(answers(exercise.solution), mistakes)
 
