@@ -11,11 +11,15 @@ from tinynet.cache import cache_folder
 from tinynet.data.files import DataError
 
 BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
-# Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0.
+UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
+# Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0; tables of
+# the UCI Machine Learning Repository, CC BY 4.0.
 SOURCES = {
     "dsb2018/stage1_train.zip": BBBC038 + "stage1_train.zip",
     "dsb2018/stage1_test.zip": BBBC038 + "stage1_test.zip",
     "dsb2018/stage1_solution.csv": BBBC038 + "stage1_solution.csv",
+    "tables/dermatology.data": UCI + "dermatology/dermatology.data",
+    "tables/processed.cleveland.data": UCI + "heart-disease/processed.cleveland.data",
 }
 IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
 

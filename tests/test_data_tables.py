@@ -1,0 +1,90 @@
+"""Tables: with and without a header, missing values, and what is wrong with a broken one."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from tinynet.data import DataError, bundled, cleveland, data_path, dermatology, read_table
+from tinynet.data.tables import DISEASES, HEART_COLUMNS
+
+
+def write(tmp_path, text):
+    path = tmp_path / "table.data"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("header", ["", "weight,height, class\n"])
+def test_header_and_missing_values(tmp_path, header):
+    columns, values = read_table(write(tmp_path, header + "1,?,0\n\n2.5,-3e1,1\n,4,0\n"), ("a", "b", "c"))
+    assert columns == (("weight", "height", "class") if header else ("a", "b", "c"))
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, [[1, np.nan, 0], [2.5, -30, 1], [np.nan, 4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the table has no rows"),
+        ("x,y\n", "the table has no rows"),
+        ("x,y,z\n1,2,3\n", "line 1 names 3 columns; 2 are needed"),
+        ("1,2\n\n1,2,3\n", "line 3 has 3 values; 2 are needed"),
+        ("x,y\n1,2\n3,four\n", "line 3, column y: 'four' is neither a number nor '?'"),
+        (b"\xff\xfe\x00,1\n", "not a readable table"),
+    ],
+)
+def test_broken_tables_are_named(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(DataError) as caught:
+        read_table(path, ("a", "b"))
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_classes_are_numbered_from_zero(tmp_path):
+    row = ",".join(["1"] * 33)
+    table = dermatology(write(tmp_path, f"{row},40,6\n{row},?,1\n"))
+    assert table.target.tolist() == [5, 0] and table.classes == DISEASES
+    assert table.features.shape == (2, 34) and table.columns[-1] == "age" and np.isnan(table.features[1, -1])
+    with pytest.raises(DataError, match="row 2 has the class 7; 1 to 6 are needed"):
+        dermatology(write(tmp_path, f"{row},40,6\n{row},30,7\n"))
+
+
+def test_a_missing_file_is_a_sentence_with_its_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    with pytest.raises(
+        DataError, match=r"tables/dermatology.data was not found .* https://\S+dermatology.data, name it"
+    ):
+        dermatology()
+    with pytest.raises(DataError, match=r"tables/processed\.cleveland.data was not found in "):
+        cleveland(tmp_path)
+
+
+def test_the_real_tables():
+    if not os.environ.get("TINYNET_DATA") or data_path("tables/dermatology.data") is None:
+        pytest.skip("TINYNET_DATA does not name a folder with the tables")
+    skin, heart = dermatology(), cleveland()
+    assert skin.features.shape == (366, 34) and np.bincount(skin.target).tolist() == [112, 61, 72, 49, 52, 20]
+    assert np.isnan(skin.features).sum(axis=0).nonzero()[0].tolist() == [33]
+    assert np.isnan(skin.features).sum() == 8
+    assert heart.features.shape == (303, 13) and heart.columns == HEART_COLUMNS[:-1]
+    assert np.bincount(heart.target).tolist() == [164, 55, 36, 35, 13] and np.isnan(heart.features).sum() == 6
+
+
+def test_bundled_tables():
+    pytest.importorskip("sklearn", reason="scikit-learn is in the extra 'examples'")
+    cells, sugar, digits = bundled("breast_cancer"), bundled("diabetes"), bundled("digits")
+    assert cells.features.shape == (569, 30) and np.bincount(cells.target).tolist() == [357, 212]
+    assert cells.features[cells.target == 1, 0].mean() > cells.features[cells.target == 0, 0].mean(), "1 is malignant"
+    assert sugar.features.shape == (442, 10) and sugar.features[:, 2].min() >= 18 and sugar.classes == ()
+    assert digits.features.shape == (1797, 64) and len(digits.classes) == 10
+    with pytest.raises(DataError, match="there is no 'iris'"):
+        bundled("iris")
+
+
+def test_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(DataError, match=r'is part of scikit-learn: pip install "tinynet\[examples\]"'):
+        bundled("digits")

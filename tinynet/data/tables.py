@@ -1,0 +1,161 @@
+"""Tables of patients: measurements in columns, a patient in each row.
+
+Two come as files from the UCI Machine Learning Repository (CC BY 4.0): `dermatology` (six skin diseases; Guvenir et
+al., 1998) and `cleveland` (heart disease in five degrees; Detrano et al., 1989). Three are bundled with scikit-learn:
+`bundled("diabetes")`, `bundled("breast_cancer")`, `bundled("digits")`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .download import SOURCES, data_path
+from .files import DataError
+
+DERMATOLOGY, CLEVELAND = "tables/dermatology.data", "tables/processed.cleveland.data"
+DISEASES = (
+    "psoriasis",
+    "seborrhoeic dermatitis",
+    "lichen planus",
+    "pityriasis rosea",
+    "chronic dermatitis",
+    "pityriasis rubra pilaris",
+)
+DEGREES = ("no disease", "degree 1", "degree 2", "degree 3", "degree 4")
+HEART_COLUMNS = (
+    *("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg"),
+    *("thalach", "exang", "oldpeak", "slope", "ca", "thal", "target"),
+)
+
+
+@dataclass
+class Table:
+    """Features and what is to be predicted from them.
+
+    features: float64 (rows, columns), NaN where a value is missing. target: (rows,), class numbers 0, 1, ... (int64),
+    or float64 where it is a quantity. columns: a name for each column. classes: a name for each class, () for a
+    quantity.
+    """
+
+    features: np.ndarray
+    target: np.ndarray
+    columns: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+
+def dermatology(given: str | Path | None = None) -> Table:
+    """366 patients, 34 clinical and microscopic findings (0 to 3) and the age, which 8 lack; classes: `DISEASES`.
+
+    given: the file or a folder that holds it, as after `--data`; by default it is looked for as `data_path` does.
+    Raises DataError where it is not found or is not what it must be.
+    """
+    names = (*(f"finding {number}" for number in range(1, 34)), "age", "class")
+    columns, values = read_table(_find(DERMATOLOGY, given), names)
+    return _with_classes(DERMATOLOGY, columns, values, first=1, classes=DISEASES)
+
+
+def cleveland(given: str | Path | None = None) -> Table:
+    """303 patients, 13 measurements, six values missing; classes: `DEGREES`, of which 0 is no disease.
+
+    Arguments and errors as in `dermatology`.
+    """
+    columns, values = read_table(_find(CLEVELAND, given), HEART_COLUMNS)
+    return _with_classes(CLEVELAND, columns, values, first=0, classes=DEGREES)
+
+
+def bundled(name: str) -> Table:
+    """A table that comes with scikit-learn, read from its package, not from the network.
+
+    "diabetes": 442 x 10 in their own units, the progress of the disease after a year (a quantity).
+    "breast_cancer": 569 x 30 measurements of cell nuclei (Wisconsin Diagnostic Breast Cancer, WDBC); classes benign and
+    malignant, so that 1 is the disease (scikit-learn has them the other way round).
+    "digits": 1797 x 64, the grey levels 0 to 16 of 8 x 8 pixels, row by row; ten classes.
+
+    Raises DataError for another name, and where scikit-learn is not installed.
+    """
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(
+            f'bundled: the table {name!r} is part of scikit-learn: pip install "tinynet[examples]"'
+        ) from error
+    if name == "diabetes":
+        data = datasets.load_diabetes(scaled=False)
+        return Table(data.data, data.target, tuple(data.feature_names))
+    if name == "breast_cancer":
+        data = datasets.load_breast_cancer()
+        return Table(data.data, 1 - data.target.astype(np.int64), tuple(data.feature_names), ("benign", "malignant"))
+    if name == "digits":
+        data = datasets.load_digits()
+        return Table(data.data, data.target.astype(np.int64), tuple(data.feature_names), tuple("0123456789"))
+    raise DataError(f"bundled: there is no {name!r}; there are 'diabetes', 'breast_cancer' and 'digits'")
+
+
+def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Read a table of numbers separated by commas: the names of its columns, and float64 (rows, columns).
+
+    The first line may name the columns; if it holds numbers already, they are called `names`, of which there must be as
+    many as columns. An empty cell and `?` are missing values: NaN. Raises DataError naming the line and the column.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable table ({error})") from error
+    columns = tuple(names)
+    if lines and not any(_is_value(cell) for cell in lines[0][1]):
+        columns = tuple(cell.strip() for cell in lines[0][1])
+        lines = lines[1:]
+    if len(columns) != len(names):
+        raise DataError(f"{path}: line 1 names {len(columns)} columns; {len(names)} are needed")
+    if not lines:
+        raise DataError(f"{path}: the table has no rows")
+    values = np.empty((len(lines), len(columns)))
+    for row, (number, cells) in zip(values, lines):
+        if len(cells) != len(columns):
+            raise DataError(f"{path}: line {number} has {len(cells)} values; {len(columns)} are needed")
+        for i, cell in enumerate(cells):
+            if not _is_value(cell):
+                raise DataError(f"{path}: line {number}, column {columns[i]}: {cell!r} is neither a number nor '?'")
+            row[i] = _number(cell)
+    return columns, values
+
+
+# ---------------------------------------------------------------------------------------- small parts
+def _number(cell: str) -> float:
+    return np.nan if cell.strip() in ("", "?") else float(cell)
+
+
+def _is_value(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _find(name: str, given: str | Path | None) -> Path:
+    path = data_path(name, given)
+    if path is None or path.is_dir():
+        where = "in TINYNET_DATA, nor in the cache" if path is None else f"in {path}"
+        raise DataError(f"{name} was not found {where}; it is to be had at {SOURCES[name]}, name it with --data")
+    return path
+
+
+def _with_classes(
+    name: str, columns: tuple[str, ...], values: np.ndarray, first: int, classes: tuple[str, ...]
+) -> Table:
+    """The last column as class numbers from 0; in the file they start with `first`."""
+    target = values[:, -1] - first
+    allowed = np.isin(target, np.arange(len(classes)))
+    if not allowed.all():
+        row = np.flatnonzero(~allowed)[0]
+        raise DataError(
+            f"{name}: row {row + 1} has the class {values[row, -1]:g}; {first} to {first + len(classes) - 1} are needed"
+        )
+    return Table(values[:, :-1], target.astype(np.int64), columns[:-1], classes)
