@@ -17,6 +17,7 @@ COMMANDS = {
         "write pieces of a framework yourself, and be told what is wrong with them",
     ),
     "examples": ("tinynet.examples_command", "run the lecture models, and compare their figures with what is expected"),
+    "cusim": ("tinynet.cusim.report", "how well the accesses of a CUDA kernel fit together, line by line"),
     "cuda": ("tinynet.cuda.main", "whether kernels can run on a GPU here, and what each takes of one"),
 }
 

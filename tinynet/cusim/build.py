@@ -32,9 +32,16 @@ HERE = Path(__file__).parent
 RUNTIME = sorted(HERE.glob("*.cpp"))
 COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w"]
 # A product and a sum are rounded one after the other, on every machine. Frames: see fibers.h.
-KERNEL = ["-ffp-contract=off", "-Werror=frame-larger-than=32768", "-fmax-errors=5", "-fno-diagnostics-show-caret"]
+KERNEL = [
+    "-g1",
+    "-gdwarf-4",
+    "-ffp-contract=off",
+    "-Werror=frame-larger-than=32768",
+    "-fmax-errors=5",
+    "-fno-diagnostics-show-caret",
+]
 PLAIN = ["-O2", "-march=native"]  # twice as fast as without, where products are summed
-CHECKED = ["-O1", "-g1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=signed-integer-overflow,integer-divide-by-zero"]
+CHECKED = ["-O1", "-fsanitize=thread", "-fsanitize=signed-integer-overflow,integer-divide-by-zero"]
 CHECKED_GCC = ["-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0"]
 CHECKED_CLANG = ["-fsanitize=array-bounds", "-fno-vectorize", "-fno-slp-vectorize"]
 DAYS_KEPT = 7  # a build that nobody has used for so long is deleted when the same kernel is built anew

@@ -247,6 +247,10 @@ class _Teller:
     def _division(self) -> tuple[str, str, str]:
         return f"divides by {self.finding.number}", "", "A GPU goes on with a number that means nothing."
 
+    def _crash(self) -> tuple[str, str, str]:
+        what = f"touches the address {self.finding.number:#x}, where there is no memory"
+        return what, "", "Run it inside `with tinynet.cusim.checked():`, which says which array it has left."
+
     def _absent_lanes(self) -> tuple[str, str, str]:
         what = f"waits for lanes of its warp that have ended or wait elsewhere: {_lanes(self.finding.number)}"
         elsewhere = "waits at" if self.finding.has_other else ""
@@ -280,7 +284,7 @@ class _Teller:
         return "has nothing to run", "", "The kernel is not in this variant of the file: look at #if and the macros."
 
     def _stack_overflow(self) -> tuple[str, str, str]:
-        return "has more local memory than the emulator gives a thread", "", "Are local arrays too large?"
+        return "needs more local memory than the emulator gives a thread", "", "Are local arrays too large?"
 
 
 def _thread(spot: Spot) -> str:
@@ -296,4 +300,8 @@ def _verb(is_write: bool, is_atomic: bool) -> str:
 
 
 def _lanes(mask: int) -> str:
-    return ", ".join(str(lane) for lane in range(WARP) if mask >> lane & 1)
+    """The lanes of a mask, neighbours as "16 to 31"."""
+    lanes = [lane for lane in range(WARP) if mask >> lane & 1]
+    firsts = [lane for lane in lanes if lane - 1 not in lanes]
+    lasts = [lane for lane in lanes if lane + 1 not in lanes]
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts))

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <utility>
 
+#include "crash.h"
 #include "findings.h"
 #include "shadow.h"
 
@@ -362,6 +363,7 @@ extern "C" __attribute__((visibility("default"))) int cusim_launch(const cusim::
   put_in_order(block_order);
   if (request->is_checked) shadow::begin();
   launch.is_running = true;
+  const CrashGuard guard;
   bool is_done = true;
   for (size_t i = 0; i < block_count && is_done; ++i) {
     is_done = run_block(block_order[i]);

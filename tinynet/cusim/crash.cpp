@@ -1,0 +1,66 @@
+#include "crash.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include "findings.h"
+
+namespace cusim {
+namespace {
+
+const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE};
+const int COUNT = 3;
+struct sigaction before[COUNT];
+stack_t stack_before;
+// A handler needs a stack of its own: that of the kernel may be what has run over.
+alignas(16) char stack[64 << 10];
+pthread_t launching_thread;
+
+uintptr_t instruction(const ucontext_t* context) {
+#if defined(__x86_64__)
+  return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+#else
+  return (uintptr_t)context->uc_mcontext.pc;
+#endif
+}
+
+void set_back() {
+  for (int i = 0; i < COUNT; ++i) sigaction(SIGNALS[i], &before[i], nullptr);
+}
+
+void on_signal(int signal, siginfo_t* info, void* context) {
+  if (!launch.current || !pthread_equal(pthread_self(), launching_thread)) {
+    set_back();  // nothing of ours: the instruction is made again, and what was there before has its turn
+    return;
+  }
+  const void* caller = (const void*)(instruction((const ucontext_t*)context) + 1);
+  const uintptr_t address = (uintptr_t)info->si_addr, stack_end = (uintptr_t)launch.current->fiber->stack;
+  const bool is_below_stack = address < stack_end && stack_end - address < STACK_BYTES;
+  const char* kind = signal == SIGFPE ? "division" : is_below_stack ? "stack overflow" : "crash";
+  Finding finding(kind, spot(*launch.current, caller));
+  if (signal != SIGFPE) finding.number = (int64_t)address;
+  add_finding(finding);
+  abort_launch();  // goes on in the scheduler; the handler is never returned from
+}
+
+}  // namespace
+
+CrashGuard::CrashGuard() {
+  launching_thread = pthread_self();
+  stack_t ours = {};
+  ours.ss_sp = stack;
+  ours.ss_size = sizeof stack;
+  sigaltstack(&ours, &stack_before);
+  struct sigaction action = {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // not deferred: the handler never returns
+  for (int i = 0; i < COUNT; ++i) sigaction(SIGNALS[i], &action, &before[i]);
+}
+
+CrashGuard::~CrashGuard() {
+  set_back();
+  sigaltstack(&stack_before, nullptr);
+}
+
+}  // namespace cusim
