@@ -6,7 +6,16 @@ import sys
 import numpy as np
 import pytest
 
-from tinynet.data import DataError, bundled, cleveland, data_path, dermatology, read_table
+from tinynet.data import (
+    DataError,
+    bundled,
+    cleveland,
+    data_path,
+    dermatology,
+    read_table,
+    standardize,
+    stratified_folds,
+)
 from tinynet.data.tables import DISEASES, HEART_COLUMNS
 
 
@@ -88,3 +97,25 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DataError, match=r'is part of scikit-learn: pip install "tinynet\[examples\]"'):
         bundled("digits")
+
+
+def test_folds_have_their_share_of_every_class():
+    target = np.repeat([0, 1, 2], [10, 7, 25])
+    fold = stratified_folds(target, 5, np.random.default_rng(0))
+    for number, count in enumerate(np.bincount(target)):
+        shares = np.bincount(fold[target == number], minlength=5)
+        assert shares.min() >= count // 5 and shares.max() <= -(-count // 5)
+    assert np.ptp(np.bincount(fold)) <= 1
+    assert (fold != stratified_folds(target, 5, np.random.default_rng(1))).any()
+    with pytest.raises(ValueError, match="class 1 has 7 examples, too few for 8 folds"):
+        stratified_folds(target, 8, np.random.default_rng(0))
+
+
+def test_standardize_knows_the_training_rows_only():
+    training = np.array([[1, 5, np.nan], [3, 5, 2], [5, 5, 4], [3, 5, 9]])
+    ours, test = standardize(training, np.array([[np.nan, 6, 100.0]]))
+    assert ours.dtype == test.dtype == np.float32
+    np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(ours.std(axis=0), [1, 0, 1], rtol=1e-6)
+    filled = np.array([4, 2, 4, 9])  # the median of 2, 4 and 9
+    np.testing.assert_allclose(test, [[0, 1, (100 - filled.mean()) / filled.std()]], rtol=1e-6)

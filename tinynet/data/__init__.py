@@ -11,7 +11,7 @@ _HOME = {
     "loader": ["DataLoader"],
     "synthetic": ["synthetic_nuclei"],
     "download": ["data_path", "fetch"],
-    "tables": ["Table", "bundled", "cleveland", "dermatology", "read_table"],
+    "tables": ["Table", "bundled", "cleveland", "dermatology", "read_table", "standardize", "stratified_folds"],
     "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
 }
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

@@ -126,6 +126,37 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
     return columns, values
 
 
+def stratified_folds(target: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal the examples out to folds, at random, so that each fold has its share of every class.
+
+    target: class numbers (N,). Returns the number of each example's fold, int64 (N,), in 0 .. folds - 1. Raises
+    ValueError where a class has fewer examples than there are folds.
+    """
+    fold = np.empty(len(target), dtype=np.int64)
+    start = 0  # the next class goes on dealing where this one stopped, so that folds stay equally large
+    for number in np.unique(target):
+        members = rng.permutation(np.flatnonzero(target == number))
+        if len(members) < folds:
+            raise ValueError(f"stratified_folds: class {number} has {len(members)} examples, too few for {folds} folds")
+        fold[members] = (start + np.arange(len(members))) % folds
+        start += len(members)
+    return fold
+
+
+def standardize(training: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Bring columns to mean 0 and standard deviation 1; a missing value becomes the median of its column.
+
+    Mean, deviation and median are those of the training rows, for `others` too: anything measured on test rows would be
+    knowledge of the test set. training, others: float64 (rows, columns), NaN where missing. Returns float32 arrays, one
+    for each argument. A column that is constant in training becomes zeros there.
+    """
+    medians = np.nanmedian(training, axis=0)
+    filled = [np.where(np.isnan(rows), medians, rows) for rows in (training, *others)]
+    mean, deviation = filled[0].mean(axis=0), filled[0].std(axis=0)
+    deviation[deviation == 0] = 1
+    return [((rows - mean) / deviation).astype(np.float32) for rows in filled]
+
+
 # ---------------------------------------------------------------------------------------- small parts
 def _number(cell: str) -> float:
     return np.nan if cell.strip() in ("", "?") else float(cell)
