@@ -11,6 +11,7 @@ from .cli import UsageError, run
 
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
+    "gradcheck": ("tinynet.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
     "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
     "exercises": (
         "tinynet.exercises.commands",

@@ -10,19 +10,26 @@ The module itself can be called: `tinynet.gradcheck(fn, inputs)` is `tinynet.gra
 import sys
 from types import ModuleType
 
+from .adjoint import AdjointCheck, AdjointError, adjoint_check
 from .check import check_reference, gradcheck, gradgradcheck
 from .explain import Explanation, explain, jacobian_of
 from .numeric import Derivative, central_differences, complex_step
 from .result import CheckResult, GradientError, InputCheck
+from .tiers import KernelCheck, compare_tiers
 
 __all__ = [
+    "AdjointCheck",
+    "AdjointError",
     "CheckResult",
     "Derivative",
     "Explanation",
     "GradientError",
     "InputCheck",
+    "KernelCheck",
+    "adjoint_check",
     "central_differences",
     "check_reference",
+    "compare_tiers",
     "complex_step",
     "explain",
     "gradcheck",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..kernels import device_of, to_device
 from ..tensor import Tensor, grad
 
 Gradients = dict[int, np.ndarray]  # by the number of the input
@@ -33,6 +35,19 @@ def float64_inputs(inputs: Sequence[Any]) -> list[np.ndarray]:
             "no derivative; pass x.astype('float64')"
         )
     return arrays
+
+
+def on_cpu(fn: Callable[..., Tensor], inputs: Sequence[Any]) -> tuple[Callable[..., Tensor], Sequence[Any]]:
+    """fn and its inputs on the CPU, where the checks compute; if they lie on a GPU, fn works there all the same."""
+    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs] if isinstance(inputs, (list, tuple)) else []
+    if all(device_of(a) == "cpu" for a in arrays):
+        return fn, inputs
+
+    @functools.wraps(fn)
+    def there_and_back(*tensors: Tensor) -> Tensor:
+        return fn(*(t.to("cuda") for t in tensors)).to("cpu")
+
+    return there_and_back, [to_device(a, "cpu") for a in arrays]
 
 
 def argument_names(fn: Callable, count: int) -> list[str]:

@@ -26,6 +26,7 @@ from .call import (
     argument_names,
     check_finite,
     float64_inputs,
+    on_cpu,
     output_and_gradients,
     output_of,
     refused_gradients,
@@ -96,7 +97,8 @@ def gradcheck(
     """Check the gradients of `fn` with respect to every element of every float input.
 
     fn: takes as many Tensors as there are inputs, returns one Tensor, any shape.
-    inputs: float64 arrays or Tensors; arrays of integers or booleans are passed on and not differentiated.
+    inputs: float64 arrays or Tensors; arrays of integers or booleans are passed on and not differentiated. If they
+        lie on a GPU, so do those that fn gets.
     mode: 'elements' looks at each, which takes 4 calls of fn for each number; 'directions' looks along 8 random
         directions of each input and, where one is wrong, tells in which slices. For inputs of thousands of numbers.
     seed: of the random upstream gradient and directions. h: the step of the central differences.
@@ -116,6 +118,7 @@ def gradcheck(
     """
     if mode not in ("elements", "directions"):
         raise ValueError(f"gradcheck: mode is {mode!r}; it must be 'elements' or 'directions'")
+    fn, inputs = on_cpu(fn, inputs)
     rerun = rerun or f"gradcheck(fn, inputs, seed={seed}{'' if mode == 'elements' else f', mode={mode!r}'})"
     arrays = float64_inputs(inputs)
     output = output_of(fn, arrays)
@@ -283,7 +286,7 @@ def _check_along_directions(subject: _Subject, i: int, gradient: np.ndarray) -> 
     if not result.wrong:
         return result
     failing = directions[int(np.argmax(result.is_wrong))]
-    note = wrong_slices(lambda slices: check(slices).is_wrong, failing, subject.axes[i])
+    note = wrong_slices(lambda part: check([part]).wrong > 0, failing, subject.axes[i])
     return dataclasses.replace(result, note=note)
 
 

@@ -8,9 +8,11 @@ along each axis: they are directions of their own, and those that fail are where
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from ..kernels import array_module
 from .numeric import Derivative, central_differences
 from .where import describe
 
@@ -34,14 +36,18 @@ def random_directions(shape: tuple[int, ...], seed: int) -> list[np.ndarray]:
     return [rng.uniform(-1.0, 1.0, size=shape) for _ in range(DIRECTIONS)]
 
 
-def wrong_slices(is_wrong: Callable[[Sequence[np.ndarray]], np.ndarray], v: np.ndarray, axes: Sequence[str]) -> str:
-    """Which slices of the array fail, in words, axis by axis.
+def wrong_slices(is_wrong: Callable[[Any], bool], v: Any, axes: Sequence[str]) -> str:
+    """Which slices of an array fail, in words, axis by axis.
 
-    is_wrong: from directions to a bool for each. v: a direction that fails.
+    is_wrong: whether a direction fails. v: one that does, an array on any device; axes: the names of its axes.
     """
     words = []
     for k, length in enumerate(v.shape):
-        slices = [np.where(np.arange(length) == i, np.moveaxis(v, k, -1), 0.0) for i in range(length)]
-        marked = is_wrong([np.moveaxis(s, -1, k) for s in slices])
+        marked = np.zeros(length, dtype=bool)
+        for i in range(length):
+            part = array_module(v).zeros_like(v)
+            at = (slice(None),) * k + (i,)
+            part[at] = v[at]
+            marked[i] = is_wrong(part)
         words.append(f"along {axes[k]} {describe(marked, [axes[k]])}")
     return "wrong slices: " + "; ".join(words)
