@@ -1,0 +1,192 @@
+"""conv2d and its kin in CUDA: what the table of cases in test_ops.py does not reach.
+
+Sizes drawn at random, arrays between two multiples of 16 bytes, sums cut into any number of parts, long sums, numbers
+that are not finite, and the mask of the fused dropout.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rooms import assert_close, checks, fetch, on, place
+
+from tinynet.cuda.launch import is_aligned
+from tinynet.kernels import implementation_kernel, implementations
+from tinynet.ops.conv2d import cuda, reference
+from tinynet.ops.conv2d.geometry import output_size
+
+TIERS = pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("cuda-sim", "cuda")])
+EXACT = ("blocked", "tiled", "naive")  # in float32; tf32 rounds the factors
+MULTIPLIERS = pytest.mark.parametrize("implementation", ["blocked", "tf32"])
+
+
+def run(tier, implementation, name, *arrays, op="conv2d", **parameters):
+    """What a kernel returns for NumPy arrays, in NumPy."""
+    function = implementation_kernel(op, name, tier, implementation)
+    return fetch(function(*(place(a, tier) for a in arrays), **parameters))
+
+
+def random(*shape, seed=3):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def calls_of(x, w, b, gy, geometry):
+    """The three kernels that know a geometry, with their arrays and parameters."""
+    return [
+        ("forward", (x, w, b), geometry),
+        ("backward_input", (gy, w), {"input_size": x.shape[1:3], **geometry}),
+        ("backward_weight", (x, gy), {"kernel_size": w.shape[:2], **geometry}),
+    ]
+
+
+def misaligned(x):
+    """The same numbers, contiguous, 4 bytes behind a multiple of 16."""
+    room = np.zeros(x.size + 4, x.dtype)
+    start = next(i for i in range(4) if not is_aligned(room[i:]))
+    view = room[start : start + x.size].reshape(x.shape)
+    view[...] = x
+    return view
+
+
+# ------------------------------------------------------------------------------------- sizes
+@st.composite
+def layers(draw):
+    """x, w, b, gy and a geometry, in which anything may be small, odd or larger than something else."""
+    pairs = {name: st.tuples(st.integers(low, high), st.integers(low, high)) for name, low, high in
+             (("kernel", 1, 4), ("stride", 1, 3), ("padding", 0, 3), ("dilation", 1, 3))}  # fmt: skip
+    kernel = draw(pairs.pop("kernel"))
+    geometry = {name: draw(pair) for name, pair in pairs.items()}
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    channels = st.sampled_from([1, 3, 4, 5, 8, 12, 20, 33, 68])
+    i_group, o_group = draw(channels), draw(channels)
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, geometry["dilation"], geometry["padding"])]
+    size = tuple(draw(st.integers(n, n + 9)) for n in least)
+    images = draw(st.integers(1, 3))
+    x, w = random(images, *size, i_group * groups, seed=0), random(*kernel, i_group, o_group * groups, seed=1)
+    out = output_size(size, kernel, *(geometry[name] for name in ("stride", "padding", "dilation")))
+    gy, b = random(images, *out, o_group * groups, seed=2), random(o_group * groups, seed=4)
+    return x, w, b, gy, {**geometry, "groups": groups}
+
+
+@TIERS
+@settings(deadline=None, max_examples=25)
+@given(layers())
+def test_any_size_agrees_with_the_reference(tier, layer):
+    x, w, b, gy, geometry = layer
+    for name, arrays, parameters in calls_of(x, w, b, gy, geometry):
+        want = getattr(reference, name)(*(a.astype(np.float64) for a in arrays), **parameters)
+        terms = max(w.size // w.shape[3], w.size // w.shape[2], gy.size // gy.shape[3])
+        for implementation in EXACT:
+            got = run(tier, implementation, name, *arrays, **parameters)
+            assert_close(
+                got, want, np.float32, terms, f"{implementation}, {name}, x {x.shape}, w {w.shape}, {geometry}"
+            )
+
+
+@TIERS
+@MULTIPLIERS
+def test_misaligned_arrays_give_the_same_bits(tier, implementation):
+    if tier == "cuda":
+        pytest.skip("the addresses of copies on a GPU are not ours to choose")
+    x, w, b, gy = random(1, 9, 9, 8), random(3, 3, 8, 12), random(12), random(1, 9, 9, 12)
+    for name, arrays, parameters in calls_of(x, w, b, gy, {"padding": (1, 1)}):
+        want = run(tier, implementation, name, *arrays, **parameters)
+        for i in range(len(arrays)):
+            mixed = [misaligned(a) if i == j else a for j, a in enumerate(arrays)]
+            with checks(tier, "shuffled"):
+                got = run(tier, implementation, name, *mixed, **parameters)
+            np.testing.assert_array_equal(got, want, err_msg=f"{name}, argument {i}")
+
+
+@TIERS
+@MULTIPLIERS
+def test_tf32_loses_digits_of_the_factors_only(tier, implementation):
+    """Factors of ten bits are exact in TF32; then both multipliers must agree with the definition in float32."""
+    x, w, b, gy = (
+        np.round(a * 32) / 32 for a in (random(2, 9, 7, 20), random(3, 3, 20, 40), random(40), random(2, 9, 7, 40))
+    )
+    for name, arrays, parameters in calls_of(x, w, b, gy, {"padding": (1, 1)}):
+        want = getattr(reference, name)(*(a.astype(np.float64) for a in arrays), **parameters)
+        got = run(tier, implementation, name, *arrays, **parameters)
+        assert_close(got, want, np.float32, 9 * 40, f"{implementation}, {name}")
+
+
+# ------------------------------------------------------------------------------------- long sums
+@TIERS
+@MULTIPLIERS
+@pytest.mark.parametrize("parts", [1, 2, 7, 1000])
+def test_sums_over_pixels_in_any_number_of_parts(tier, implementation, parts, monkeypatch):
+    monkeypatch.setattr(cuda, "ENOUGH_BLOCKS", parts)
+    monkeypatch.setattr(cuda, "FEWEST_PIXELS", 8)
+    x, gy = np.round(random(3, 13, 11, 5) * 32) / 32, np.round(random(3, 13, 11, 3) * 32) / 32
+    want = reference.backward_weight(x.astype(np.float64), gy.astype(np.float64), kernel_size=(3, 3), padding=(1, 1))
+    got = run(tier, implementation, "backward_weight", x, gy, kernel_size=(3, 3), padding=(1, 1))
+    assert_close(got, want, np.float32, 3 * 13 * 11, f"{parts} parts")
+    got = run(tier, implementation, "backward_bias", gy)
+    assert_close(got, gy.sum(axis=(0, 1, 2), dtype=np.float64), np.float32, 1, f"{parts} parts")
+
+
+@TIERS
+def test_long_sums_keep_their_digits(tier):
+    """A quarter of a million equal terms: added up one by one in float32 they would lose three digits."""
+    x, gy = np.full((1, 512, 512, 1), 0.1, np.float32), np.full((1, 512, 512, 3), 0.1, np.float32)
+    n, tenth = 512 * 512, np.float64(np.float32(0.1))
+    np.testing.assert_allclose(run(tier, "blocked", "backward_bias", gy), n * tenth, rtol=1e-7)
+    gw = run(tier, "blocked", "backward_weight", x, gy, kernel_size=(1, 1))
+    np.testing.assert_allclose(gw, n * tenth * tenth, rtol=1e-5)
+
+
+@TIERS
+@pytest.mark.parametrize("channels", [1, 3, 255, 256, 257, 600])
+def test_bias_of_any_number_of_channels(tier, channels):
+    gy = random(2, 17, 5, channels)
+    with checks(tier, "shuffled"):
+        got = run(tier, "blocked", "backward_bias", gy)
+    assert_close(got, gy.sum(axis=(0, 1, 2), dtype=np.float64), np.float32, 1, f"{channels} channels")
+
+
+# ------------------------------------------------------------------------------------- special values
+@TIERS
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("implementation", [*EXACT, "tf32"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_what_is_not_finite_reaches_what_reads_it_and_nothing_else(tier, stride, implementation, bad):
+    """The zeros that stand for the padding must not turn it into NaN elsewhere."""
+    x, w, b = random(2, 7, 9, 5), random(3, 3, 5, 18), random(18)
+    geometry = {"padding": (1, 1), "stride": (stride, stride)}
+    gy = random(*reference.forward(x, w, b, **geometry).shape)
+    for array, index in ((x, (1, 6, 8, 4)), (x, (0, 2, 3, 0)), (gy, (1, 0, 0, 7)), (w, (0, 2, 1, 3))):
+        kept, array[index] = array[index], bad
+        for name, arrays, parameters in calls_of(x, w, b, gy, geometry):
+            want = getattr(reference, name)(*arrays, **parameters)
+            got = run(tier, implementation, name, *arrays, **parameters)
+            finite = np.isfinite(want)
+            assert finite.any()
+            np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=name)
+            np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=0.05, err_msg=name)
+        array[index] = kept
+
+
+# ------------------------------------------------------------------------------------- the fused operation
+@TIERS
+@pytest.mark.parametrize("implementation", implementations("conv_elu_dropout", "cuda-sim"))
+@pytest.mark.parametrize("channels", [3, 4, 33])
+def test_the_fused_operation_is_the_three_one_after_the_other(tier, implementation, channels):
+    x, w, b = random(2, 9, 7, 6), random(3, 3, 6, channels), random(channels)
+    mask = {"p": 0.4, "seed": 11, "stream": 2, "step": 2**33 + 5}
+    fused = run(tier, implementation, "forward", x, w, b, op="conv_elu_dropout", padding=(1, 1), alpha=0.7, **mask)
+    z = run(tier, implementation, "forward", x, w, b, padding=(1, 1))
+    e = run(tier, None, "forward", z, op="elu", alpha=0.7)
+    y = run(tier, None, "forward", e, op="dropout", **mask)
+    np.testing.assert_array_equal(fused == 0, y == 0)
+    np.testing.assert_allclose(fused, y, rtol=1e-6)
+
+    gy = random(*y.shape, seed=5)
+    g = run(tier, None, "forward", gy, op="dropout", **mask)
+    gz = run(tier, None, "backward", g, y * np.float32(0.6), op="elu", alpha=0.7)
+    got = run(tier, implementation, "backward", gy, y, op="conv_elu_dropout", alpha=0.7, **mask)
+    np.testing.assert_array_equal(got == 0, gz == 0)
+    np.testing.assert_allclose(got, gz, rtol=1e-5, atol=1e-6)
