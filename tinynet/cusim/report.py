@@ -35,6 +35,7 @@ class ReportConfig:
     op: str = option(help="the op whose kernels are run, e.g. conv2d", positional=True)
     kernel: str = option("", "one of the op's kernels, e.g. forward; all of them by default")
     implementation: str = option("", "e.g. naive; the op's default without it")
+    case: str = option("", "a part of the name of one of the op's cases; the first by default")
 
     def __post_init__(self) -> None:
         _check_is_one_of("op", self.op, ops())
@@ -74,7 +75,7 @@ def report(config: ReportConfig) -> dict[str, list[Line]]:
     """
     found: dict[str, list[Line]] = {}
     for name in [config.kernel] if config.kernel else kernel_names(config.op):
-        case = _first_case(config.op, name)
+        case = _first_case(config, name)
         print(f"{config.op}.{name}, implementation {config.implementation}, float32, case: {case.label}\n")
         launches = _run(config, name, case)
         for kernel in dict.fromkeys(launched.kernel for launched, _ in launches):
@@ -90,9 +91,15 @@ def _check_is_one_of(what: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(f"{what} is {value!r}; it must be one of: {', '.join(known)}")
 
 
-def _first_case(op: str, name: str) -> Case:
-    cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(0), large=True)
-    return next(case for case in cases if name in case.calls)
+def _first_case(config: ReportConfig, name: str) -> Case:
+    """The first case that runs kernel `name`, of those that are asked for."""
+    cases = importlib.import_module(f"tinynet.ops.{config.op}.cases").cases(np.random.default_rng(0), large=True)
+    cases = [case for case in cases if name in case.calls]
+    wanted = [case for case in cases if config.case in case.label]
+    if not wanted:
+        labels = "; ".join(case.label for case in cases)
+        raise ValueError(f"--case is {config.case!r}; it must be a part of one of: {labels}")
+    return wanted[0]
 
 
 def _run(config: ReportConfig, name: str, case: Case) -> list[tuple[Launched, list[Row]]]:
