@@ -1,0 +1,98 @@
+"""Every layer of nn, checked as a function of its input and of all its parameters."""
+
+import numpy as np
+import pytest
+
+from tinynet import nn, random, use_backend, use_kernels
+from tinynet.gradcheck import gradcheck
+from tinynet.nn import layers
+from tinynet.ops.case import away_from
+
+# Layer -> the input's shape. N, H, W and C all differ; strides and paddings differ along the axes.
+LAYERS = {
+    "Conv2d": (lambda: nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0)), (2, 5, 6, 3)),
+    "Conv2d, no bias, groups": (lambda: nn.Conv2d(4, 2, 2, dilation=(1, 2), groups=2, bias=False), (2, 3, 5, 4)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, (2, 3), stride=(2, 1), padding=(0, 1)), (2, 3, 4, 3)),
+    "Linear": (lambda: nn.Linear(5, 3), (2, 4, 5)),
+    "Linear, no bias": (lambda: nn.Linear(3, 2, bias=False), (4, 3)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2, stride=(2, 1)), (2, 5, 4, 3)),
+    "MaxUnpool2d": (lambda: _Unpooled(), (2, 2, 3, 4)),
+    "Dropout": (lambda: nn.Dropout(0.4), (3, 4, 5)),
+    "ELU": (lambda: nn.ELU(0.7), (3, 4)),
+    "ReLU": (lambda: nn.ReLU(), (3, 4)),
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.2), (3, 4)),
+    "Sigmoid": (lambda: nn.Sigmoid(), (3, 4)),
+    "Tanh": (lambda: nn.Tanh(), (3, 4)),
+    "Maxout": (lambda: nn.Maxout(2), (3, 4, 6)),
+    "Flatten": (lambda: nn.Flatten(), (2, 3, 4)),
+    "Sequential": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ELU(), nn.Dropout(0.3), nn.MaxPool2d(), nn.Flatten()),
+        (2, 4, 6, 2),
+    ),
+}
+
+
+class _Unpooled(nn.Module):
+    """MaxUnpool2d as a function of one Tensor: each value goes to the last corner of its window."""
+
+    def __init__(self):
+        self.layer = nn.MaxUnpool2d(2)
+
+    def forward(self, y):
+        n, h, w, c = y.shape
+        rows, columns = np.meshgrid(2 * np.arange(h) + 1, 2 * np.arange(w) + 1, indexing="ij")
+        places = np.broadcast_to((rows * 2 * w + columns)[None, :, :, None], (n, h, w, c)).astype(np.int32)
+        return self.layer(y, places)
+
+
+def as_function(layer):
+    """The layer as a function of Tensors: of its input, and of values that take the places of its parameters."""
+    names = [name for name, _ in layer.named_parameters()]
+
+    def function(x, *values):
+        for name, value in zip(names, values, strict=True):
+            *path, last = name.split(".")
+            owner = layer
+            for step in path:
+                owner = dict(owner.named_children())[step]
+            setattr(owner, last, value)
+        return layer(x)
+
+    return function
+
+
+def parameter_values(layer, rng):
+    return [rng.normal(size=p.shape) / 2 for p in layer.parameters()]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_a_layer(name, backend):
+    make, shape = LAYERS[name]
+    rng = np.random.default_rng(3)
+    random.seed(5)
+    layer = make()
+    size = int(np.prod(shape))
+    # No two values alike, so that no maximum is a tie, and none at 0, where ReLU has its kink.
+    x = away_from(rng.permutation(size).reshape(shape) / size * 4 - 2 + rng.uniform(0, 0.3 / size, shape), 0.0)
+    values = parameter_values(layer, rng)
+    with use_backend(backend):
+        result = gradcheck(as_function(layer), [x, *values])
+    assert len(result.inputs) == 1 + len(values)
+    assert all(check.inconclusive == 0 for check in result.inputs)
+
+
+def test_every_layer_is_in_the_table():
+    kinds = {name for name, kind in vars(layers).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+    assert kinds - {"Module"} == {name.partition(",")[0] for name in LAYERS}
+
+
+def test_a_layer_with_a_wrong_kernel_fails():
+    """The parameters are really those that are checked: a wrong kernel of the bias alone shows, in the bias alone."""
+    layer = nn.Conv2d(2, 3, 2)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(2, 4, 3, 2)), *parameter_values(layer, rng)]
+    with use_kernels("conv2d", backward_bias=lambda gy, out=None: gy.mean((0, 1, 2))):
+        result = gradcheck(as_function(layer), inputs, raise_error=False)
+    assert [check.wrong > 0 for check in result.inputs] == [False, False, True]
+    assert "averaged where it must be summed" in str(result)
