@@ -12,6 +12,7 @@ Arrays in the memory of a GPU (CuPy) run there, NumPy arrays on the emulator.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from types import ModuleType
@@ -112,12 +113,13 @@ def _real_type(parameters: Sequence[Parameter], arguments: Sequence[Any]) -> np.
 
 def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype | None) -> Any:
     """An array that fits the parameter, or a NumPy scalar of its type; None for a null pointer."""
-    what = f"{kernel}: {parameter.name}"
     if not parameter.is_pointer:
         dtype = real if parameter.type == "real" else SCALARS[parameter.type]
-        return _scalar(what, argument, np.dtype(dtype))
+        convert = _whole_number if type(argument) is int else _scalar
+        return convert(kernel, parameter.name, argument, dtype)
     if argument is None and parameter.is_optional:
         return None
+    what = f"{kernel}: {parameter.name}"
     if not hasattr(argument, "dtype") or isinstance(argument, np.generic):
         raise TypeError(f"{what} is a {type(argument).__name__}; an array is needed")
     dtype = np.dtype(real if parameter.type == "real" else POINTERS[parameter.type])
@@ -128,7 +130,8 @@ def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype 
     return argument
 
 
-def _scalar(what: str, value: Any, dtype: np.dtype) -> np.generic:
+def _scalar(kernel: str, name: str, value: Any, dtype: Any) -> np.generic:
+    what, dtype = f"{kernel}: {name}", np.dtype(dtype)
     if not isinstance(value, (bool, int, float, np.generic)):
         raise TypeError(f"{what} is a {type(value).__name__}; a number is needed")
     if dtype.kind in "iu":
@@ -139,6 +142,11 @@ def _scalar(what: str, value: Any, dtype: np.dtype) -> np.generic:
             raise ValueError(f"{what} is {value}; a number from {limits.min} to {limits.max} ({dtype}) is needed")
         return dtype.type(int(value))
     return dtype.type(value)
+
+
+# Sizes are the same in every step of training, and converting the two dozen of a convolution would take longer than all
+# the rest of its launch.
+_whole_number = functools.lru_cache(maxsize=4096, typed=True)(_scalar)
 
 
 def _engine(kernel: str, arrays: Sequence[tuple[str, Any]]) -> ModuleType:

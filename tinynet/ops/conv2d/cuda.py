@@ -34,7 +34,8 @@ THREADS = 256  # of naive and of the bias
 TILED_PIXELS, TILED_OUT, TILED_THREADS, MOST_TAPS = 8, 16, 256, 5
 ROWS = {16: 256, 32: 128, 64: 128}  # of a block of `blocked`, by its channels
 GEMM_THREADS, TILE_K = 128, 8
-FINISH_ELEMENTS, FINISH_THREADS = 32, 256
+FINISH_BLOCKS = {False: (256, 1), True: (32, 8)}  # (elements, threads for each): few parts of a sum, or many
+MANY_PARTS = 32
 
 # The sum over the pixels, for gw and gb, is cut into parts: one for each block. The numbers are the same for all GPUs,
 # because the last bits of the result depend on them.
@@ -197,8 +198,9 @@ def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: i
         BLOCKED, "blocked_backward_weight", grid, GEMM_THREADS, x, gy, partial_sums, *sizes, steps, aligned,
         **macros, **engine,
     )  # fmt: skip
-    grid = blocks(gw.size, FINISH_ELEMENTS)
-    launch(BLOCKED, "backward_weight_finish", grid, FINISH_THREADS, partial_sums, x, gy, gw, *sizes, parts, **macros)
+    block = FINISH_BLOCKS[parts >= MANY_PARTS]
+    grid = blocks(gw.size, block[0])
+    launch(BLOCKED, "backward_weight_finish", grid, block, partial_sums, x, gy, gw, *sizes, parts, **macros)
 
 
 # ---------------------------------------------------------------------------------------- the kernels
