@@ -30,16 +30,9 @@ from .findings import KernelError
 
 HERE = Path(__file__).parent
 RUNTIME = sorted(HERE.glob("*.cpp"))
-COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w"]
-# A product and a sum are rounded one after the other, on every machine. Frames: see fibers.h.
-KERNEL = [
-    "-g1",
-    "-gdwarf-4",
-    "-ffp-contract=off",
-    "-Werror=frame-larger-than=32768",
-    "-fmax-errors=5",
-    "-fno-diagnostics-show-caret",
-]
+COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden"]
+# A product and a sum are rounded one after the other, on every machine. For frames see fibers.h.
+KERNEL = ["-g1", "-gdwarf-4", "-ffp-contract=off", "-Werror=frame-larger-than=32768"]
 PLAIN = ["-O2", "-march=native"]  # twice as fast as without, where products are summed
 CHECKED = ["-O1", "-fsanitize=thread", "-fsanitize=signed-integer-overflow,integer-divide-by-zero"]
 CHECKED_GCC = ["-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0"]

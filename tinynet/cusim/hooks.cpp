@@ -1,5 +1,7 @@
 // Functions that the compiler calls from a kernel that is built for the checks. Their names are those of the tools that
 // it knows, ThreadSanitizer and UndefinedBehaviorSanitizer; instead of the tools, ours are linked.
+#include <string.h>
+
 #include "findings.h"
 #include "shadow.h"
 
@@ -20,6 +22,17 @@ READ_AND_WRITE(8)
 READ_AND_WRITE(16)
 extern "C" void __tsan_read_range(void* p, size_t bytes) { cusim::shadow::access(p, bytes, Kind::read, CALLER); }
 extern "C" void __tsan_write_range(void* p, size_t bytes) { cusim::shadow::access(p, bytes, Kind::write, CALLER); }
+// clang calls these in the place of the functions without __tsan_.
+extern "C" void* __tsan_memset(void* to, int value, size_t bytes) {
+  if (bytes) cusim::shadow::access(to, bytes, Kind::write, CALLER);
+  return memset(to, value, bytes);
+}
+extern "C" void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  if (bytes) cusim::shadow::access(from, bytes, Kind::read, CALLER);
+  if (bytes) cusim::shadow::access(to, bytes, Kind::write, CALLER);
+  return memmove(to, from, bytes);
+}
+extern "C" void* __tsan_memmove(void* to, const void* from, size_t bytes) { return __tsan_memcpy(to, from, bytes); }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}

@@ -1,0 +1,661 @@
+"""The emulator: it finds what is planted in kernels, is silent about what is right, and never uses a stale build."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from rooms import missing
+
+from tinynet import cusim
+from tinynet.cuda import source as source_module
+from tinynet.cuda.launch import launch
+from tinynet.cuda.source import Source
+from tinynet.cusim import apart, build, run
+from tinynet.cusim.report import main as report_main
+
+pytestmark = pytest.mark.skipif(bool(missing("cuda-sim")), reason=missing("cuda-sim") or "")
+
+# Each kernel runs on 2 blocks of 64 threads, with an array y of 4 x 32 floats and another one, t. The line with the
+# mistake has the word HERE, the line of the other thread the word THERE. Above it stands what the report must say.
+PLANTED = """
+// race | `y`[0, 0] | threadIdx=(1,0,0) | threadIdx=(0,0,0)
+KERNEL sum_without_atomics(float* y, u32* t) {
+  y[0] += 1.0f;  // HERE THERE
+}
+// race | the shared array `s` | reads byte | writes it | __syncthreads
+KERNEL missing_barrier(float* y, u32* t) {
+  __shared__ float s[64];
+  s[threadIdx.x] = threadIdx.x;  // THERE
+  __syncwarp();
+  if (threadIdx.x >= 32) y[thread_number()] = s[threadIdx.x - 32];  // HERE
+}
+// race | dynamic shared memory | __syncwarp
+KERNEL lanes_in_step(float* y, u32* t) {
+  extern __shared__ float s[];
+  s[threadIdx.x] = 1;
+  __syncthreads();
+  const float left = s[threadIdx.x & 62];  // HERE
+  s[threadIdx.x] = left + 1;  // THERE
+}
+// race | `y` | blockIdx=(1,0,0) | blockIdx=(0,0,0) | in any order
+KERNEL other_block(float* y, u32* t) {
+  if (blockIdx.x == 0) y[threadIdx.x] = 1;  // THERE
+  if (blockIdx.x == 1) y[64 + threadIdx.x] = y[threadIdx.x];  // HERE
+}
+// race | `y` | reads
+KERNEL ticket_without_fence(float* y, u32* t) {
+  __shared__ bool is_last;
+  if (threadIdx.x == 0) {
+    y[blockIdx.x] = 1;  // THERE
+    is_last = atomicAdd(t, 1) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) y[2] = y[0] + y[1];  // HERE
+}
+// race | `y` | reads
+KERNEL fence_without_ticket(float* y, u32* t) {
+  if (threadIdx.x == 0) {
+    y[blockIdx.x] = 1;  // THERE
+    __threadfence();
+    t[blockIdx.x] = 1;
+  }
+  __syncthreads();
+  if (blockIdx.x == 1 && threadIdx.x == 1) y[2] = y[0] + y[1];  // HERE
+}
+// race | `y` | reads
+KERNEL ticket_before_the_others(float* y, u32* t) {
+  __shared__ bool is_last;
+  y[thread_number()] = 1;  // THERE
+  __threadfence();
+  if (threadIdx.x == 0) is_last = atomicAdd(t, 1) == gridDim.x - 1;
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) t[1] = y[33];  // HERE
+}
+// uninitialised | byte 128 of the shared array `s` | threadIdx=(32,0,0)
+KERNEL half_filled(float* y, u32* t) {
+  __shared__ float s[64];
+  if (threadIdx.x < 32) s[threadIdx.x] = 1;
+  __syncthreads();
+  y[thread_number()] = s[threadIdx.x];  // HERE
+}
+// out of bounds | writes 4 bytes | 8 bytes past the end of `y` | element 129 | blockIdx=(1,0,0) threadIdx=(63,0,0)
+KERNEL past_the_end(float* y, u32* t) {
+  y[thread_number() + 2 * (thread_number() == 127)] = 1;  // HERE
+}
+// out of bounds | reads 4 bytes | 12 bytes before the start of `y` | element -3
+KERNEL before_the_start(float* y, u32* t) {
+  const float* p = y - 3;
+  t[thread_number()] = p[(int)threadIdx.x];  // HERE
+}
+// out of bounds | 131072 bytes past the end of `y`
+KERNEL far_behind(float* y, u32* t) {
+  if (thread_number() == 0) y[127 + (1 << 15)] = 1;  // HERE
+}
+// misaligned | writes 8 bytes | `y`
+KERNEL misaligned(float* y, u32* t) {
+  if (blockIdx.x == 0) ((float2*)(y + 1))[threadIdx.x] = make_float2(1, 2);  // HERE
+}
+// index | index 32 | threadIdx=(32,0,0)
+KERNEL row_too_long(float* y, u32* t) {
+  __shared__ float s[2][32];
+  s[0][threadIdx.x] = 1;  // HERE
+  __syncthreads();
+  y[thread_number()] = s[1][threadIdx.x % 32];
+}
+// different barriers | threadIdx=(0,0,0) waits here | threadIdx=(63,0,0) waits at
+KERNEL two_barriers(float* y, u32* t) {
+  if (threadIdx.x < 16)
+    __syncthreads();  // HERE
+  else
+    __syncthreads();  // THERE
+}
+// barrier not reached | 24 threads | threadIdx=(63,0,0)
+KERNEL early_return(float* y, u32* t) {
+  if (threadIdx.x >= 40) return;
+  __syncthreads();  // HERE
+}
+// absent lanes | 16 to 31
+KERNEL shuffle_in_a_branch(float* y, u32* t) {
+  float v = threadIdx.x;
+  if (threadIdx.x % 32 < 16)
+    v += __shfl_xor_sync(0xffffffffu, v, 1);  // HERE
+  y[thread_number()] = v;
+}
+// lanes disagree | 0xffffffff | 0x0000ffff
+KERNEL two_masks(float* y, u32* t) {
+  const u32 mask = threadIdx.x % 32 == 15 ? 0xffffu : ~0u;
+  y[thread_number()] = __shfl_xor_sync(mask, 1.0f, 1);  // HERE THERE
+}
+// not in mask | 0x0000ffff | threadIdx=(16,0,0)
+KERNEL outside_its_mask(float* y, u32* t) {
+  y[thread_number()] = __shfl_xor_sync(0xffffu, 1.0f, 1);  // HERE
+}
+// lane not there | lane 20
+KERNEL value_of_nobody(float* y, u32* t) {
+  if (threadIdx.x % 32 < 16)
+    y[thread_number()] = __shfl_sync(0xffffu, 1.0f, 20);  // HERE
+}
+// overflow | result of *
+KERNEL offset_in_int(float* y, u32* t) {
+  const int width = 1 << 20;
+  t[thread_number()] = width * (int)(thread_number() + 2000);  // HERE
+}
+// division | divides by 0
+KERNEL division_by_zero(float* y, u32* t) {
+  t[thread_number()] = 5 / (int)threadIdx.x;  // HERE
+}
+// stack overflow
+__device__ __noinline__ int deep(u32* t, int n) {
+  volatile int a[100];
+  return n ? deep(t, n - 1) + a[n % 100] : 0;  // HERE
+}
+KERNEL recursion(float* y, u32* t) { t[thread_number()] = deep(t, 1000); }
+"""
+
+RIGHT = """
+// The pattern of the last block, in three ways of putting the fence.
+KERNEL ticket_by_the_writer(float* y, u32* t) {
+  __shared__ bool is_last;
+  if (threadIdx.x == 0) {
+    y[blockIdx.x] = blockIdx.x + 1;
+    __threadfence();
+    is_last = atomicAdd(t, 1) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) y[127] = y[0] + y[1];
+  if (is_last && threadIdx.x == 0) *t = 0;
+}
+KERNEL ticket_after_all_fenced(float* y, u32* t) {
+  __shared__ bool is_last;
+  y[thread_number()] = 1;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) is_last = atomicAdd(t, 1) == gridDim.x - 1;
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) y[127] = y[0] + y[65] + 1;
+}
+KERNEL ticket_after_a_barrier(float* y, u32* t) {
+  __shared__ bool is_last;
+  y[thread_number()] = 1;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    is_last = atomicAdd(t, 1) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) y[127] = y[0] + y[65] + 1;
+}
+KERNEL lanes(float* y, u32* t) {
+  __shared__ float s[64];
+  s[threadIdx.x] = threadIdx.x;
+  __syncwarp();
+  const float other = s[threadIdx.x ^ 1];
+  const u32 odd = __ballot_sync(~0u, threadIdx.x % 2);
+  const bool any = __any_sync(~0u, threadIdx.x == 5 || threadIdx.x == 40), all = __all_sync(~0u, 1);
+  const bool fine = odd == 0xaaaaaaaau && any && all && !__all_sync(~0u, threadIdx.x % 32 != 8);
+  const int lane = threadIdx.x % 32;
+  const bool moved = __shfl_down_sync(~0u, lane, 1) == min(lane + 1, 31) && __shfl_up_sync(~0u, lane, 2, 8) ==
+                     (lane % 8 < 2 ? lane : lane - 2) && __shfl_sync(~0u, (double)lane, 3, 16) == lane / 16 * 16 + 3;
+  y[thread_number()] = warp_sum(other) * fine * moved;  // 496, and 1520 in the second warp
+}
+KERNEL half_a_warp(float* y, u32* t) {  // lanes of a mask meet without the others
+  float v = threadIdx.x % 32;
+  if (threadIdx.x % 32 < 16)
+    for (int i = 8; i > 0; i /= 2) v += __shfl_xor_sync(0xffffu, v, i);
+  v += __shfl_xor_sync(~0u, v, 16);
+  y[thread_number()] = v;  // 120 + 16 + lane % 16
+}
+KERNEL votes(float* y, u32* t) {
+  const int few = __syncthreads_count(threadIdx.x < 10), any = __syncthreads_or(threadIdx.x == 63);
+  const int all = __syncthreads_and(threadIdx.x < 64), not_all = __syncthreads_and(threadIdx.x < 63);
+  y[thread_number()] = few * (any == 1) * (all == 1) * (not_all == 0);
+}
+KERNEL histogram(float* y, u32* t) {
+  extern __shared__ float counts[];
+  if (threadIdx.x < 8) counts[threadIdx.x] = 0;
+  __syncthreads();
+  atomicAdd(&counts[threadIdx.x % 8], 1);
+  __syncthreads();
+  if (threadIdx.x < 8) atomicAdd(&y[threadIdx.x], counts[threadIdx.x]);
+  atomicMax(&t[1], threadIdx.x);
+}
+KERNEL in_turns(float* y, u32* t) {  // double buffering with one barrier for each step
+  __shared__ float s[2][64];
+  s[0][threadIdx.x] = threadIdx.x;
+  for (int step = 0; step < 6; ++step) {
+    __syncthreads();
+    s[1 - step % 2][threadIdx.x] = s[step % 2][(threadIdx.x + 1) % 64];
+  }
+  y[thread_number()] = s[0][threadIdx.x];
+}
+template <class T, int N>
+__device__ inline T rotated(T value) {
+  __shared__ T s[N];
+  s[threadIdx.x] = value;
+  __syncthreads();
+  return s[(threadIdx.x + 1) % N];
+}
+KERNEL templates(float* y, u32* t) { y[thread_number()] = rotated<double, 64>(rotated<float, 64>(threadIdx.x)); }
+KERNEL bytes(float* y, u32* t) {  // neighbours in one word of four bytes
+  __shared__ u8 s[64];
+  s[threadIdx.x] = threadIdx.x;
+  __syncthreads();
+  y[thread_number()] = s[63 - threadIdx.x];
+}
+KERNEL vectors(float* y, u32* t) {
+  const float4 v = make_float4(1, 2, 3, 4);
+  if (thread_number() < 32) ((float4*)y)[thread_number()] = v;
+}
+"""
+INDEX = np.arange(64)
+RIGHT_RESULTS = {
+    "ticket_by_the_writer": lambda y: y[127] == 3,
+    "ticket_after_all_fenced": lambda y: y[127] == 3,
+    "ticket_after_a_barrier": lambda y: y[127] == 3,
+    "lanes": lambda y: np.array_equal(y, np.repeat([496, 1520, 496, 1520], 32)),
+    "half_a_warp": lambda y: np.array_equal(y, np.tile(136 + INDEX % 16, 2)),
+    "votes": lambda y: (y == 10).all(),
+    "histogram": lambda y: (y[:8] == 16).all(),
+    "in_turns": lambda y: np.array_equal(y, np.tile((INDEX + 6) % 64, 2)),
+    "templates": lambda y: np.array_equal(y, np.tile((INDEX + 2) % 64, 2)),
+    "bytes": lambda y: np.array_equal(y, np.tile(63 - INDEX, 2)),
+    "vectors": lambda y: np.array_equal(y, np.tile([1, 2, 3, 4], 32)),
+}
+ORDERS = [("forward", 0), ("reversed", 0), ("shuffled", 1), ("shuffled", 2)]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache of this file's own, so that what is compiled is compiled by this test run."""
+    return tmp_path_factory.mktemp("cusim")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache, monkeypatch):
+    use_cache(monkeypatch, cache)
+
+
+def use_cache(monkeypatch, folder):
+    """Builds go to this folder, as in a new process."""
+    monkeypatch.setenv("TINYNET_CACHE", str(folder))
+    build._folder.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """The two files above as sources, each compiled once."""
+    folder = tmp_path_factory.mktemp("kernels")
+    return {name: source_of(folder / f"{name}.cu", text) for name, text in (("planted", PLANTED), ("right", RIGHT))}
+
+
+def source_of(path, text, variants=({},)) -> Source:
+    path.write_text(text)
+    return Source(path, variants)
+
+
+def run_kernel(source, kernel):
+    y, t = np.zeros((4, 32), np.float32), np.zeros(128, np.uint32)
+    launch(source, kernel, 2, 64, y, t, shared_bytes=256)
+    return y.reshape(-1)
+
+
+def planted() -> dict[str, tuple[list[str], str]]:
+    """For each kernel of the text: what its report must say, and the text from there to the next one."""
+    found = {}
+    for part in re.split(r"^// ", PLANTED, flags=re.MULTILINE)[1:]:
+        said, _, body = part.partition("\n")
+        found[re.search(r"^KERNEL (\w+)", body, re.MULTILINE)[1]] = (said, body)
+    return found
+
+
+def line_with(word: str, body: str) -> int:
+    lines = [number for number, line in enumerate(body.splitlines(), 1) if re.search(rf"\b{word}\b", line)]
+    return PLANTED[: PLANTED.index(body)].count("\n") + lines[0] if lines else 0
+
+
+# ---------------------------------------------------------------------------------------- the checks
+@pytest.mark.parametrize("kernel", planted())
+def test_a_planted_mistake_is_reported_with_its_line_and_its_threads(kernel, files):
+    said, body = planted()[kernel]
+    with pytest.raises(cusim.KernelError) as error, cusim.checked():
+        run_kernel(files["planted"], kernel)
+    kind, *details = said.split(" | ")
+    message = str(error.value)
+    here, there = line_with("HERE", body), line_with("THERE", body)
+    report = next((part for part in message.split("\n\n") if part.startswith(f"{kind}: ")), "")
+    assert f"planted.cu:{here}\n" in report.partition("\n  ")[0] + "\n", message
+    assert not there or f"planted.cu:{there}\n" in report, message
+    for detail in details:
+        assert detail in report, f"{detail} is not in\n{message}"
+
+
+@pytest.mark.parametrize("kernel", RIGHT_RESULTS)
+def test_what_is_right_is_not_reported_and_computed_in_any_order(kernel, files):
+    for order, seed in ORDERS:
+        with cusim.checked(order, seed):
+            assert RIGHT_RESULTS[kernel](run_kernel(files["right"], kernel)), (order, seed)
+        with cusim.ordered(order, seed):
+            assert RIGHT_RESULTS[kernel](run_kernel(files["right"], kernel)), (order, seed)
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed", "shuffled"])
+def test_a_race_is_found_in_every_order(order, files):
+    with pytest.raises(cusim.KernelError, match="race"), cusim.checked(order):
+        run_kernel(files["planted"], "missing_barrier")
+
+
+def test_what_needs_no_checks_is_reported_without_them(files):
+    for kernel, kind in (
+        ("early_return", "barrier not reached"),
+        ("shuffle_in_a_branch", "absent lanes"),
+        ("division_by_zero", "division"),
+        ("recursion", "stack overflow"),
+    ):
+        with pytest.raises(cusim.KernelError, match=kind):
+            run_kernel(files["planted"], kernel)
+    assert RIGHT_RESULTS["lanes"](run_kernel(files["right"], "lanes"))  # and the emulator can go on
+
+
+def test_an_address_without_memory_is_a_sentence_not_the_end_of_the_process(tmp_path):
+    source = source_of(tmp_path / "far.cu", "KERNEL far(float* y, size_t n) {\n  y[n] = 1;\n}\n")
+    with pytest.raises(cusim.KernelError, match=r"crash: .*far\.cu:2"):
+        launch(source, "far", 1, 32, np.zeros(4, np.float32), 1 << 44)
+
+
+def test_an_array_given_twice_or_as_a_part_of_another_is_one(tmp_path):
+    source = source_of(
+        tmp_path / "alias.cu", "KERNEL twice(const float* x, float* y) { y[threadIdx.x] = 2 * x[threadIdx.x]; }"
+    )
+    x = np.arange(96, dtype=np.float32)
+    with cusim.checked():
+        launch(source, "twice", 1, 64, x, x)
+        assert np.array_equal(x, np.arange(96) * np.where(np.arange(96) < 64, 2, 1))
+        with pytest.raises(cusim.KernelError, match="race"):
+            launch(source, "twice", 1, 64, x, x[1:])
+
+
+def test_arrays_reached_by_a_table_of_addresses(tmp_path):
+    text = "KERNEL fill(const u64* table) {\n  ((float*)table[blockIdx.x])[threadIdx.x] = 1;\n}\n"
+    source = source_of(tmp_path / "table.cu", text)
+    arrays = [np.zeros(n, np.float32) for n in (32, 31)]
+    table = np.array([a.ctypes.data for a in arrays], np.uint64)
+    with cusim.checked():
+        launch(source, "fill", 1, 32, table, reachable=arrays)
+        assert arrays[0].all()
+        with pytest.raises(
+            cusim.KernelError, match=r"out of bounds.*table\.cu:2(.|\n)*past the end of `reachable\[1\]`"
+        ):
+            launch(source, "fill", 2, 32, table, reachable=arrays)
+        with pytest.raises(cusim.KernelError, match="out of bounds"):
+            launch(source, "fill", 1, 32, table)
+
+
+def test_copies_lie_apart_and_are_copied_back():
+    base = np.arange(10.0)
+    fixed, constant = np.zeros(3), np.arange(4)
+    constant.setflags(write=False)
+    arrays = [base[2:6], constant, base[4:], fixed]
+    with apart.apart(arrays, in_place=[fixed]) as at:
+        assert at[2] - at[0] == 2 * base.itemsize and at[3] == fixed.ctypes.data
+        assert all(abs(a - b) >= apart.GAP for a in at[:1] for b in (at[1], base.ctypes.data))
+        assert all((a - array.ctypes.data) % apart.ALIGNED == 0 for a, array in zip(at, arrays))
+        apart.ctypes.memset(at[0], 0, 8)
+    assert np.array_equal(base, [0, 1, 0, *range(3, 10)])
+
+
+def test_shared_memory_holds_nothing_from_the_block_before(tmp_path):
+    text = "KERNEL stale(float* y) {\n  __shared__ float s[1];\n  y[blockIdx.x] = s[0];\n  s[0] = 1;\n}\n"
+    y = np.zeros(2, np.float32)
+    launch(source_of(tmp_path / "stale.cu", text), "stale", 2, 1, y)
+    assert np.isnan(y).all()
+
+
+# ---------------------------------------------------------------------------------------- order
+def test_blocks_and_threads_take_their_turns_in_the_order_asked_for(tmp_path):
+    text = "KERNEL note(int* y, int* n) { y[(*n)++] = thread_number(); }"
+    source = source_of(tmp_path / "note.cu", text)
+
+    def order(*args):
+        y, n = np.zeros(12, np.int32), np.zeros(1, np.int32)
+        with cusim.ordered(*args):
+            launch(source, "note", 3, 4, y, n)
+        return y.tolist()
+
+    assert order("forward") == list(range(12))
+    assert order("reversed") == list(range(11, -1, -1))
+    assert sorted(order("shuffled", 1)) == list(range(12))
+    assert order("shuffled", 1) == order("shuffled", 1) != order("shuffled", 2)
+    with pytest.raises(ValueError, match="'backwards'; it must be one of forward"):
+        cusim.checked("backwards")
+
+
+def test_launches_from_several_threads_wait_for_one_another(files):
+    results = []
+    threads = [
+        threading.Thread(
+            target=lambda: results.append(RIGHT_RESULTS["in_turns"](run_kernel(files["right"], "in_turns")))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 4
+
+
+# ---------------------------------------------------------------------------------------- the language
+def test_mathematics_is_that_of_cuda(tmp_path):
+    text = """KERNEL f(real* y, const real* x) {
+  const real a = x[0], b = x[1], nan = x[2];
+  real results[] = {exp(a), expm1(a), log1p(a), tanh(a), sqrt(b), fabs(a), max(a, nan), min(nan, b), max(a, 2.0),
+                    (real)max(2, 3u), (real)isnan(nan), rsqrt(b), (real)__umulhi(0x80000000u, 6u), (real)__popc(7u),
+                    (real)__clz(1), __uint_as_float(__float_as_uint(0.5f)), fmax(a, b)};
+  for (int i = 0; i < 17; ++i) y[i] = results[i];
+}
+"""
+    source = source_of(tmp_path / "math.cu", text, source_module.Source("").variants)
+    for dtype in (np.float32, np.float64):
+        a, b = dtype(-0.3), dtype(7)
+        y = np.zeros(17, dtype)
+        launch(source, "f", 1, 1, y, np.array([a, b, np.nan], dtype))
+        want = [
+            np.exp(a),
+            np.expm1(a),
+            np.log1p(a),
+            np.tanh(a),
+            np.sqrt(b),
+            -a,
+            a,
+            b,
+            2,
+            3,
+            1,
+            1 / np.sqrt(b),
+            3,
+            3,
+            31,
+        ]
+        np.testing.assert_allclose(y, np.array([*want, 0.5, b]), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+def test_tensor_cores_multiply_in_their_documented_layout(tmp_path, is_checked):
+    text = """KERNEL multiply(const float* a, const float* b, float* d) {
+  const int group = threadIdx.x / 4, member = threadIdx.x % 4;
+  u32 fa[4], fb[2];
+  float fd[4];
+  for (int i = 0; i < 4; ++i) fa[i] = to_tf32(a[(group + 8 * (i % 2)) * 8 + member + 4 * (i / 2)]);
+  for (int i = 0; i < 2; ++i) fb[i] = to_tf32(b[(member + 4 * i) * 8 + group]);
+  for (int i = 0; i < 4; ++i) fd[i] = d[(group + 8 * (i / 2)) * 8 + 2 * member + i % 2];
+  mma_m16n8k8_tf32(fd, fa, fb);
+  for (int i = 0; i < 4; ++i) d[(group + 8 * (i / 2)) * 8 + 2 * member + i % 2] = fd[i];
+}
+"""
+    rng = np.random.default_rng(0)
+    a, b, d = (rng.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
+    want = d + a.astype(np.float64) @ b
+    source = source_of(tmp_path / "mma.cu", text)
+    with cusim.checked("shuffled") if is_checked else cusim.ordered("forward"):
+        launch(source, "multiply", 1, 32, a, b, d)
+    error = np.abs(d - want).max() / np.abs(want).max()
+    assert 1e-6 < error < 2e-3, f"{error}: TF32 keeps 10 bits"
+
+
+# ---------------------------------------------------------------------------------------- builds
+TINY = "KERNEL tiny(float* y) { y[0] = VALUE; }"
+
+
+def value_of(source, **macros):
+    y = np.zeros(1, np.float32)
+    launch(source, "tiny", 1, 1, y, **macros)
+    return y[0]
+
+
+def test_a_build_is_kept_until_anything_it_is_made_of_changes(tmp_path, capfd, monkeypatch):
+    use_cache(monkeypatch, tmp_path / "cache")
+    headers = tmp_path / "ops"
+    shutil.copytree(
+        source_module.HEADERS, headers, ignore=lambda folder, names: [n for n in names if not n.endswith(".cuh")]
+    )
+    monkeypatch.setattr(source_module, "HEADERS", headers)
+    (headers / "mine.cuh").write_text("#define MORE 0\n")
+    variants = ({"VALUE": 1}, {"VALUE": 2})
+
+    def values(text=TINY):
+        source = source_of(tmp_path / "tiny.cu", f"// with mine.cuh\n{text}", variants)
+        found = [value_of(source, VALUE=v) for v in (1, 2)]
+        return found, capfd.readouterr().err.count("compiling tiny.cu for the emulator")
+
+    assert values() == ([1, 2], 2)
+    assert values() == ([1, 2], 0)
+    assert values(TINY.replace("VALUE", "VALUE + 10")) == ([11, 12], 2)
+    assert values() == ([1, 2], 0)
+    (headers / "mine.cuh").write_text("#define MORE 5\n")
+    assert values(TINY.replace("VALUE", "VALUE + MORE")) == ([6, 7], 2)
+    runtime = build._runtime()
+    monkeypatch.setattr(build, "_runtime", lambda: runtime)
+    monkeypatch.setattr(build, "_emulator", lambda: b"another emulator")
+    assert values() == ([1, 2], 2)
+
+
+def test_a_mistake_in_the_language_names_the_students_line(tmp_path):
+    text = "// a kernel\nKERNEL tiny(float* y) {\n  y[0] = undeclared;\n}\n"
+    with pytest.raises(
+        cusim.KernelError, match=r"tiny\.cu cannot be compiled(.|\n)*tiny\.cu:3:10: error: .*undeclared"
+    ):
+        value_of(source_of(tmp_path / "tiny.cu", text))
+
+
+def test_large_local_arrays_are_refused_when_they_are_compiled(tmp_path):
+    loop = "for (int i = 0; i < 10000; ++i) a[i] = i;"
+    text = f"KERNEL tiny(float* y) {{ volatile float a[10000]; {loop} y[0] = a[7]; }}"
+    with pytest.raises(cusim.KernelError, match="frame size"):
+        value_of(source_of(tmp_path / "tiny.cu", text))
+
+
+def test_a_kernel_that_is_not_in_this_variant_is_a_sentence(tmp_path):
+    source = source_of(tmp_path / "tiny.cu", f"#ifdef VALUE\n{TINY}\n#endif\n", ({}, {"VALUE": 3}))
+    assert value_of(source, VALUE=3) == 3
+    with pytest.raises(cusim.KernelError, match="not in this variant"):
+        value_of(source)
+
+
+def test_without_a_compiler_there_is_a_sentence(tmp_path, monkeypatch):
+    source = source_of(tmp_path / "tiny.cu", TINY, ({"VALUE": 4},))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(cusim.CompilerMissing, match="g\\+\\+ and clang\\+\\+ and c\\+\\+ cannot be found; install one"):
+        value_of(source, VALUE=4)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(cusim.CompilerMissing, match="no-such-compiler cannot be found"):
+        value_of(source, VALUE=4)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    use_cache(monkeypatch, tmp_path / "file")
+    assert value_of(source_of(tmp_path / "tiny.cu", TINY, ({"VALUE": 4},)), VALUE=4) == 4
+
+
+def test_builds_that_nobody_used_for_long_are_deleted(tmp_path, monkeypatch):
+    use_cache(monkeypatch, tmp_path / "cache")
+    old, young, other = (f"tiny-VALUE=4-plain-{'0' * 15}{i}.so" for i in range(3))
+    (tmp_path / "cache/cusim").mkdir(parents=True)
+    for name in (old, young, other.replace("tiny", "other")):
+        (tmp_path / "cache/cusim" / name).write_text("")
+        if name != young:
+            os.utime(tmp_path / "cache/cusim" / name, (0, 0))
+    value_of(source_of(tmp_path / "tiny.cu", TINY, ({"VALUE": 4},)), VALUE=4)
+    left = [path.name for path in (tmp_path / "cache/cusim").iterdir()]
+    assert old not in left and young in left and other.replace("tiny", "other") in left
+
+
+def test_without_the_tools_that_know_lines_a_report_still_comes(files, monkeypatch):
+    findings = importlib.import_module("tinynet.cusim.findings")
+    findings.shared_arrays.cache_clear()
+    monkeypatch.setattr(findings.shutil, "which", lambda name: None)
+    with (
+        pytest.raises(cusim.KernelError, match=r"race: a line that could not be found out(.|\n)*shared memory"),
+        cusim.checked(),
+    ):
+        run_kernel(files["planted"], "missing_barrier")
+    findings.shared_arrays.cache_clear()
+
+
+def test_the_emulator_is_loaded_without_numba():
+    code = "import sys; sys.modules['numba'] = None; import tinynet.cusim, tinynet.cusim.report"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------------------------------- the report
+TRANSPOSE = """
+KERNEL transpose(const float* x, float* y) {
+  __shared__ float tile[32][WIDTH];
+  tile[threadIdx.y][threadIdx.x] = x[threadIdx.y * 32 + threadIdx.x];  // in
+  __syncthreads();
+  y[threadIdx.y * 32 + threadIdx.x] = tile[threadIdx.x][threadIdx.y];  // out
+}
+KERNEL straight(const float* x, float* y) {
+  y[threadIdx.x * 32 + threadIdx.y] = x[threadIdx.y * 32 + threadIdx.x];
+}
+"""
+
+
+def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
+    from tinynet.cusim.report import _lines
+
+    x, y = np.arange(1024, dtype=np.float32).reshape(32, 32), np.zeros((32, 32), np.float32)
+    x, y = (np.require(a, requirements="A") for a in (x, y))
+    source = source_of(tmp_path / "transpose.cu", TRANSPOSE, ({"WIDTH": 32}, {"WIDTH": 33}))
+
+    def factors(kernel, width):
+        with cusim.checked(), run.counted() as launches:
+            launch(source, kernel, 1, (32, 32), x, y, WIDTH=width)
+        assert np.array_equal(y, x.T)
+        return {(line.memory, line.access): (line.warps, round(line.factor)) for line in _lines(launches)}
+
+    good = {("global", "load"): (32, 1), ("global", "store"): (32, 1), ("shared", "store"): (32, 1)}
+    assert factors("transpose", 33) == {**good, ("shared", "load"): (32, 1)}
+    assert factors("transpose", 32) == {**good, ("shared", "load"): (32, 32)}
+    assert factors("straight", 32) == {("global", "load"): (32, 1), ("global", "store"): (32, 8)}
+
+
+def test_the_report_names_kernels_lines_and_factors(capsys):
+    found = report_main(["report", "elu", "--kernel", "forward"])
+    text = capsys.readouterr().out
+    assert "sectors of 32 bytes" in text and "x ideal" in text
+    assert all(kernel in text for kernel in found)
+    lines = [line for lines in found.values() for line in lines]
+    assert {line.access for line in lines} == {"load", "store"}
+    assert all(line.place.file.startswith("tinynet/ops/") and line.text in text for line in lines)
+    with pytest.raises(ValueError, match="op is 'none'; it must be one of"):
+        report_main(["report", "none"])
