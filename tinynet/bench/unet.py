@@ -205,9 +205,9 @@ def headline(config: UnetConfig) -> str:
     what = "training step (dropout, soft Dice, Adam)" if config.mode == "train" else "prediction"
     where = f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores"
     if config.backend == "cuda":
-        from ..cuda.detect import gpu_name
+        from ..cuda.detect import require_gpu
 
-        where = f"{gpu_name()}; milliseconds by its events, memory on the GPU"
+        where = f"{require_gpu().name}; milliseconds by its events, memory on the GPU"
     if config.backend == "cuda-sim":
         where += "; CUDA kernels in the emulator, which tells nothing about a GPU's speed"
     return f"one {what} of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n{where}"

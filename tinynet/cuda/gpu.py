@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def _compiled(source: Source, macros: Mapping[str, str | int], architecture: int
     for path in (folder / f"{name}.cubin", folder / f"{name}.ptx"):
         if path.exists():
             return path
-    print(f"tinynet: compiling {source.path.name} for sm_{architecture} ...", file=sys.stderr, flush=True)
+    print(f"tinynet: compiling {source.short_name} for sm_{architecture} ...", file=sys.stderr, flush=True)
     compiled = compiler.compile(source.code, source.name, architecture, macros)
     name += ".ptx" if compiled.is_ptx else ".cubin"
     try:
@@ -178,6 +178,28 @@ def to_cpu(array: Any) -> np.ndarray:
     return result
 
 
+# ---------------------------------------------------------------------------------------- measuring
+def timed(step: Callable[[], float]) -> tuple[float, float]:
+    """What a step returns, and its milliseconds by the GPU's own clock."""
+    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+    begin.record()
+    value = step()
+    end.record()
+    end.synchronize()
+    return value, cupy.cuda.get_elapsed_time(begin, end)
+
+
+def peak_mb() -> float:
+    """The most memory that arrays took so far, in MB: the pool gives nothing back by itself."""
+    return cupy.get_default_memory_pool().total_bytes() / 1e6
+
+
+def version() -> str:
+    """CuPy's."""
+    return cupy.__version__
+
+
+# ---------------------------------------------------------------------------------------- failures
 def _failure(error: Exception) -> BackendError:
     """An error of a kernel comes to light at a later call. It says what happened, but not where."""
     return BackendError(

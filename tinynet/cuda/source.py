@@ -61,6 +61,11 @@ class Source:
         except ValueError:
             return str(self.path)
 
+    @property
+    def short_name(self) -> str:
+        """The room and the file, e.g. conv2d/blocked.cu."""
+        return "/".join(self.path.parts[-2:])
+
     @functools.cached_property
     def text(self) -> str:
         """The file as it stands."""

@@ -79,7 +79,7 @@ def library(source: Source, macros: Mapping[str, str | int], is_checked: bool) -
     if path.exists():
         os.utime(path)  # still in use
         return path
-    print(f"tinynet: compiling {source.path.name} for the emulator ...", file=sys.stderr)
+    print(f"tinynet: compiling {source.short_name} for the emulator ...", file=sys.stderr)
     _delete_old(path.parent, name)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         compiled = Path(scratch, "kernels.o")
