@@ -649,6 +649,18 @@ def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
     assert factors("straight", 32) == {("global", "load"): (32, 1), ("global", "store"): (32, 8)}
 
 
+def test_counts_do_not_depend_on_where_the_arrays_lie(tmp_path):
+    from tinynet.cusim.report import _lines
+
+    memory = np.zeros(1040, np.float32)
+    for start in range(0, 16, 5):
+        x = memory[start : start + 1024].reshape(32, 32)
+        source = source_of(tmp_path / "transpose.cu", TRANSPOSE, ({"WIDTH": 33},))
+        with cusim.checked(), run.counted() as launches:
+            launch(source, "transpose", 1, (32, 32), x, np.zeros((32, 32), np.float32), WIDTH=33)
+        assert [line.factor for line in _lines(launches)] == [1, 1, 1, 1]
+
+
 def test_the_report_names_kernels_lines_and_factors(capsys):
     found = report_main(["report", "elu", "--kernel", "forward"])
     text = capsys.readouterr().out

@@ -17,10 +17,13 @@ ALIGNED = 256  # bytes; a copy lies as the array does, so that what is aligned t
 
 
 @contextlib.contextmanager
-def apart(arrays: Sequence[np.ndarray], in_place: Sequence[np.ndarray] = ()) -> Iterator[list[int]]:
+def apart(
+    arrays: Sequence[np.ndarray], in_place: Sequence[np.ndarray] = (), as_on_gpu: bool = False
+) -> Iterator[list[int]]:
     """Inside `with`, the addresses of copies of the arrays; at its end, what they hold is copied back.
 
     Arrays that overlap share a copy. Those that overlap one of `in_place` have none, their own addresses are given.
+    as_on_gpu: copies begin at multiples of 256 bytes, wherever the arrays do.
     """
     groups = _overlapping([*arrays, *in_place])
     arena = np.empty(sum(group.bytes + GAP + ALIGNED for group in groups) + GAP, np.uint8)
@@ -30,7 +33,7 @@ def apart(arrays: Sequence[np.ndarray], in_place: Sequence[np.ndarray] = ()) -> 
         if any(np.may_share_memory(member, other) for member in group.members for other in in_place):
             moved[group.start] = group.start
             continue
-        here += (group.start - here) % ALIGNED
+        here += ((0 if as_on_gpu else group.start) - here) % ALIGNED
         moved[group.start] = here
         ctypes.memmove(here, group.start, group.bytes)
         here += group.bytes + GAP

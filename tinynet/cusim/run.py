@@ -133,7 +133,8 @@ def _addresses(
 ) -> contextlib.AbstractContextManager[list[int]]:
     """Where the kernel is to find the arrays. To those in a table of addresses it comes by itself: they must stay."""
     if mode.is_checked:
-        return apart(arrays, in_place=reachable)
+        # What is counted must not depend on where NumPy happened to put the arrays.
+        return apart(arrays, in_place=reachable, as_on_gpu=_rows.get() is not None)
     return contextlib.nullcontext([array.ctypes.data for array in arrays])
 
 
