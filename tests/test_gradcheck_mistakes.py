@@ -4,8 +4,6 @@ The table holds what students write: a backward that is wrong in one typical way
 The right version of every operation must pass, whatever the random numbers.
 """
 
-import contextlib
-
 import numpy as np
 import pytest
 
@@ -240,3 +238,169 @@ def test_wrong_backwards_are_caught_and_named(name, mistake):
     report = str(result)
     assert sentence is None or sentence in report, report
     assert ("the mistake: " in report) == (sentence is not None), report
+
+
+# ---------------------------------------------------------------------------------------- kernels of the real ops
+# N, H, W and the channels all differ, and so do stride and padding along the two axes.
+GEOMETRY = {"stride": (2, 1), "padding": (1, 0)}
+CONV_SHAPES = [(2, 6, 5, 3), (3, 2, 3, 4), (4,)]
+
+
+def transposed_convolution(gy, w, add=True, **geometry):
+    """The input gradient by a loop over the taps, each spread over all pictures at once; the padding is cut off."""
+    (sy, sx), (py, px) = geometry["stride"], geometry["padding"]
+    n, oh, ow, _ = gy.shape
+    kh, kw, c, _ = w.shape
+    gx = np.zeros((n, sy * (oh - 1) + kh, sx * (ow - 1) + kw, c), gy.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            window = (slice(None), slice(i, i + sy * oh, sy), slice(j, j + sx * ow, sx))
+            gx[window] = gy @ w[i, j].T + (gx[window] if add else 0)
+    height, width = geometry["input_size"]
+    whole = np.zeros((n, height + 2 * py, width + 2 * px, c), gy.dtype)
+    whole[:, : gx.shape[1], : gx.shape[2]] = gx
+    return whole[:, py : py + height, px : px + width].copy()
+
+
+def backward_input(gy, w, **geometry):
+    return REFERENCE["backward_input"](gy, w, **geometry)
+
+
+def backward_weight(x, gy, **geometry):
+    return REFERENCE["backward_weight"](x, gy, **geometry)
+
+
+def shifted_pad(x, gy, **geometry):
+    """Padding taken one too small: the pictures seem to lie one row further down."""
+    return backward_weight(np.concatenate([x[:, 1:], 0 * x[:, :1]], 1), gy, **geometry)
+
+
+# (kernel of conv2d, what is wrong): (wrong kernel, what the report must say)
+WRONG_KERNELS = {
+    ("backward_weight", "flipped"): (
+        lambda x, gy, **p: backward_weight(x, gy, **p)[::-1, ::-1].copy(),
+        "flipped along kh and kw (the kernel is flipped)",
+    ),
+    ("backward_weight", "first picture"): (
+        lambda x, gy, **p: backward_weight(x[:1], gy[:1], **p),
+        "only the first sample of gy is used",
+    ),
+    ("backward_weight", "last picture lost"): (
+        lambda x, gy, **p: backward_weight(x, without_last(gy), **p),
+        "only the first sample of gy is used",
+    ),
+    ("backward_weight", "averaged over pictures"): (
+        lambda x, gy, **p: backward_weight(x, gy, **p) / len(gy),
+        "2 is the length of n (samples) of gy: averaged",
+    ),
+    ("backward_weight", "= for += over pictures"): (
+        lambda x, gy, **p: backward_weight(x[-1:], gy[-1:], **p),
+        "only the last contribution over n (samples) of the output is kept: `=` where `+=`",
+    ),
+    ("backward_weight", "last row of gy"): (
+        lambda x, gy, **p: backward_weight(x, without_last(gy, 1), **p),
+        "the last row of gy is never used",
+    ),
+    ("backward_weight", "last column of gy"): (
+        lambda x, gy, **p: backward_weight(x, without_last(gy, 2), **p),
+        "the last column of gy is never used",
+    ),
+    ("backward_weight", "last tap"): (
+        lambda x, gy, **p: without_last(backward_weight(x, gy, **p), 1),
+        "only the first kernel column is computed",
+    ),
+    ("backward_weight", "sign"): (lambda x, gy, **p: -backward_weight(x, gy, **p), "the sign is wrong"),
+    ("backward_weight", "gy of ones"): (
+        lambda x, gy, **p: backward_weight(x, np.ones_like(gy), **p),
+        "gy is ignored",
+    ),
+    ("backward_weight", "flipped and negative"): (
+        lambda x, gy, **p: -2 * backward_weight(x, gy, **p)[::-1].copy(),
+        "it is flipped along kh (kernel rows) (the kernel is flipped), times -2",
+    ),
+    ("backward_weight", "channels of gy turned round"): (
+        lambda x, gy, **p: backward_weight(x, gy[..., ::-1].copy(), **p),
+        "gy is flipped along c (channels)",
+    ),
+    ("backward_weight", "NaN in one tap"): (
+        lambda x, gy, **p: backward_weight(x, gy, **p) * np.array([1, np.nan])[:, None, None].astype(x.dtype),
+        "all at [:, 1, :, :], the last kernel column",
+    ),
+    ("backward_weight", "padding off by one"): (shifted_pad, "x is shifted by one along h (rows) towards the start"),
+    ("backward_input", "kernel flipped"): (
+        lambda gy, w, **p: backward_input(gy, w[::-1, ::-1].copy(), **p),
+        "w is flipped along kh and kw (the kernel is flipped)",
+    ),
+    ("backward_input", "border row lost"): (
+        lambda gy, w, **p: without_last(backward_input(gy, w, **p), 1),
+        "the last row is lost",
+    ),
+    ("backward_input", "border column lost"): (
+        lambda gy, w, **p: without_last(backward_input(gy, w, **p), 2),
+        "the last column is lost",
+    ),
+    ("backward_input", "first picture"): (
+        lambda gy, w, **p: keep_first(backward_input(gy, w, **p)),
+        "only the first sample is computed",
+    ),
+    ("backward_input", "shifted"): (
+        lambda gy, w, **p: np.roll(backward_input(gy, w, **p), 1, 1),
+        "it is shifted by one along h (rows) towards the end (going round)",
+    ),
+    ("backward_input", "= for +="): (
+        lambda gy, w, **p: transposed_convolution(gy, w, add=False, **p),
+        "`=` where `+=` is needed",
+    ),
+    ("backward_input", "summed over pictures"): (
+        lambda gy, w, **p: 0 * backward_input(gy, w, **p) + backward_input(gy, w, **p).sum(0),
+        "summed over n (samples)",
+    ),
+    ("backward_input", "gy's border lost"): (
+        lambda gy, w, **p: backward_input(without_last(gy, 1), w, **p),
+        "the last row of gy is never used",
+    ),
+    ("backward_input", "first channel of w"): (
+        lambda gy, w, **p: backward_input(gy, np.repeat(w[..., :1], w.shape[3], 3), **p),
+        None,
+    ),
+    ("backward_bias", "averaged"): (lambda gy: gy.mean((0, 1, 2)), "averaged where it must be summed"),
+    ("backward_bias", "first picture"): (lambda gy: gy[0].sum((0, 1)), "only the first sample of gy is used"),
+    ("backward_bias", "first pixel"): (lambda gy: gy.sum(0)[-1, -1], "`=` where `+=` is needed"),
+    ("backward_bias", "counted"): (
+        lambda gy: np.full(gy.shape[3], gy[..., 0].size, gy.dtype),
+        "gy is ignored",
+    ),
+}
+
+
+def conv_inputs(rng):
+    return [rng.normal(size=shape) for shape in CONV_SHAPES]
+
+
+@pytest.mark.parametrize(("kernel", "mistake"), WRONG_KERNELS)
+def test_wrong_kernels_of_conv2d_are_caught_and_named(kernel, mistake):
+    wrong, sentence = WRONG_KERNELS[kernel, mistake]
+    planted = {kernel: lambda *arrays, out=None, **parameters: wrong(*arrays, **parameters)}
+    with tn.use_backend("reference"), use_kernels("conv2d", **planted):
+        result = gradcheck(
+            lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), conv_inputs(np.random.default_rng(0)), raise_error=False
+        )
+    report = str(result)  # outside of the block: the search and the smallest case still see the wrong kernel
+    number = {"backward_input": 0, "backward_weight": 1, "backward_bias": 2}[kernel]
+    assert [check.wrong > 0 for check in result.inputs] == [i == number for i in range(3)]
+    assert (sentence or "no mistake that is known here") in report, report
+    assert "the smallest case that still fails" in report
+
+
+def test_the_spread_taps_are_right_but_for_the_sum():
+    with use_kernels("conv2d", backward_input=lambda gy, w, out=None, **p: transposed_convolution(gy, w, **p)):
+        gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), conv_inputs(np.random.default_rng(0)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_no_false_alarm_for_conv2d_with_any_seed(seed):
+    inputs = conv_inputs(np.random.default_rng(seed))
+    for backend in ("reference", "cpu"):
+        with tn.use_backend(backend):
+            assert gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), inputs, seed=seed)

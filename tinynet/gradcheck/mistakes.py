@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from .numeric import Derivative, central_differences
-from .patterns import Pair, flipped, transposed
+from .patterns import Pair, flipped, shifted, transposed
 
 
 def alternatives(
@@ -55,7 +55,7 @@ def _replacements(
         a = arrays[j]
         yield f"{names[j]} is taken as 1", with_other(j, np.ones_like(a))
         view = Pair(a, a, np.zeros(a.shape), axes[j])
-        for sentence, moved in chain(flipped(view), transposed(view)):
+        for sentence, moved in chain(flipped(view), transposed(view), shifted(view)):
             sentence = sentence.replace("it is", f"{names[j]} is").replace("axes", f"the axes of {names[j]}:", 1)
             yield sentence, with_other(j, np.ascontiguousarray(moved))
 

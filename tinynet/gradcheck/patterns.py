@@ -308,10 +308,10 @@ def misplaced(pair: Pair) -> Iterator[Candidate]:
 FAMILIES: dict[str, Callable[[Pair], Iterator[Candidate]]] = {
     "zeros": zeros,
     "a sign or a constant factor": constant_factor,
-    "NaN, or one number everywhere": constant_results,
     "computed in float32": coarse,
     "another array in the place of an input": named_by_the_caller,
     "gy ignored or distorted": distorted_gy,
+    "NaN, or one number everywhere": constant_results,
     "one index lost, or only one computed": one_slice_only,
     "a known array as the result or a factor of it": known_arrays,
     "`=` for `+=`": overwritten,
