@@ -47,13 +47,25 @@ class Pair:
     @property
     def is_wrong(self) -> np.ndarray:
         """For each entry: whether the two differ by more than is allowed. bool."""
-        return ~self.is_matched(self.want)
+        undecided = np.isinf(self.allowed) & np.isfinite(self.got)
+        return ~(self._near(self.want, 0.0) | undecided)
 
-    def is_matched(self, candidate: np.ndarray) -> np.ndarray:
-        """For each entry: whether `got` equals the candidate within what is allowed. bool."""
+    def is_given_by(self, candidate: np.ndarray) -> bool:
+        """Whether a mistake that gives `candidate` gives what we got.
+
+        Candidates carry rounding errors of their own, those from differences more than others. So some slack is
+        granted, but little beside the mistake itself: a candidate that is merely near the right result must not fit.
+        """
+        with np.errstate(invalid="ignore"):
+            mistake = np.max(np.abs(self.got - self.want), initial=0.0)
+        size = np.max(np.abs(self.want), initial=0.0)
+        slack = np.nan_to_num(min(1e-7 * size, 1e-4 * mistake), posinf=0.0)
+        return candidate.shape == self.got.shape and bool(self._near(candidate, slack).all())
+
+    def _near(self, other: np.ndarray, slack: float) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
-            near = np.abs(self.got - candidate) <= self.allowed
-        return near | (np.isnan(self.got) & np.isnan(candidate)) | (self.got == candidate)
+            near = np.abs(self.got - other) <= self.allowed + slack
+        return near | (np.isnan(self.got) & np.isnan(other)) | (self.got == other)
 
 
 # ---------------------------------------------------------------------------------------- the search
@@ -63,7 +75,7 @@ def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
     for title, family in FAMILIES.items():
         candidates = list(family(pair))
         for sentence, candidate in candidates:
-            if candidate.shape == pair.got.shape and pair.is_matched(candidate).all():
+            if pair.is_given_by(candidate):
                 return sentence, tuple(tried)
         if candidates:
             tried.append(title)
@@ -94,7 +106,7 @@ def _in_the_wrong_entries(pair: Pair) -> str | None:
     for family in (zeros, constant_factor, known_arrays):
         for sentence, candidate in family(part):
             enough = np.count_nonzero(wrong) > 1 or family is zeros
-            if enough and part.is_matched(candidate).all():
+            if enough and part.is_given_by(candidate):
                 return f"in the wrong entries {sentence}; all others are right"
     return None
 
@@ -110,7 +122,7 @@ def _transformed_and_scaled(pair: Pair) -> str | None:
             if candidate.shape != pair.got.shape:
                 continue
             factor = _fitted_factor(pair.got, candidate)
-            if factor and pair.is_matched(factor * candidate).all():
+            if factor and pair.is_given_by(factor * candidate):
                 return f"{sentence}, times {number(factor)}" + _lengths(factor, pair)
     return None
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-LARGEST = 6  # rows and columns that are printed
+LARGEST = 5  # rows and columns that are printed
 
 
 def choose(marked: np.ndarray, worst: tuple[int, ...]) -> tuple[int, ...]:

@@ -37,12 +37,11 @@ def smallest(fails: Callable[[list[np.ndarray]], bool], arrays: Sequence[np.ndar
 def described(arrays: Sequence[np.ndarray], names: Sequence[str]) -> str:
     """'x (1, 2), w (2, 1)', and the numbers of the small ones below."""
     shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(names, arrays))
-    lines = [
-        f"{name} = {np.array2string(a, precision=4, separator=', ')}"
-        for name, a in zip(names, arrays)
-        if a.size <= SHOWN
-    ]
-    return "\n".join([shapes, *(f"  {line}".replace("\n", "\n  ") for line in lines)])
+    lines = [shapes]
+    for name, a in zip(names, arrays):
+        if a.size <= SHOWN:
+            lines.append(f"  {name} = {' '.join(np.array2string(a, precision=4, separator=', ').split())}")
+    return "\n".join(lines)
 
 
 def _groups(arrays: Sequence[np.ndarray]) -> Iterator[tuple[Axis, ...]]:
