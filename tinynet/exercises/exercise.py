@@ -56,6 +56,8 @@ COURSE_FOLDER = Path(__file__).parent / "course"
 # A handout (handout.py) brings a course of its own, without solutions; the commands look for it where they are run.
 HANDOUT_FOLDER = Path("checks")
 
+SOLUTION_FILE = "<solution>"  # the name of what is no learner's file
+
 _FILE = re.compile(r"^# ---- your file\n(.*?)^# ---- end of your file\n", re.MULTILINE | re.DOTALL)
 _SOLUTION = re.compile(
     r"^(?P<indent> *)(?P<comment>#|//) ---- solution\n(?P<body>.*?)^ *(#|//) ---- end of solution\n",
@@ -108,11 +110,25 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Instead of an array: why there is none.
+
+    kind, message: the exception's. text: the same in a sentence, with the learner's line; it does not count in
+    comparisons.
+    """
+
+    kind: str
+    message: str
+    text: str = field(compare=False)
+    not_written: bool = False
+
+
+@dataclass(frozen=True)
 class Probe:
     """One thing that is tried.
 
     label: what is special about it, in a few words. function: the learner's function that is under test.
-    run(functions): gives what is compared, arrays by name; `functions` holds the learner's, by name.
+    run(functions): gives what is compared, arrays by name, or Failures; `functions` holds the learner's, by name.
     axes: for each of the names the letters of its axes, e.g. {"gx": "n iy ix ci"}.
     """
 

@@ -16,27 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, Probe, Unusable, Wrong, same
+from .exercise import SOLUTION_FILE, Exercise, Failure, Probe, Unusable, Wrong, same
 from .guard import Refused, functions_of, where
 
 RTOL = 1e-9  # float64 against float64; relative to the largest value, too
 
 RIGHT, WRONG, NOT_WRITTEN, NOT_CHECKED = "right", "wrong", "not written yet", "could not be checked"
 EXIT_CODES = {RIGHT: 0, WRONG: 1, NOT_WRITTEN: 2, NOT_CHECKED: 3}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Instead of an array: why there is none.
-
-    kind, message: the exception's. text: the same in a sentence, with the learner's line; it does not count in
-    comparisons.
-    """
-
-    kind: str
-    message: str
-    text: str = field(compare=False)
-    not_written: bool = False
 
 
 Observation = dict[str, Any]  # the outputs of a probe by name, each an array or a Failure
@@ -205,13 +191,18 @@ def answer_book(exercise: Exercise, probes: Sequence[Probe], seed: int) -> Book:
         return read_answers(recorded, probes, seed)
 
     def answers(text: str) -> Answers:
-        functions = functions_of(text, "<solution>", exercise.imports)
-        return [observe(probe, functions, "<solution>") for probe in probes]
+        functions = functions_of(text, SOLUTION_FILE, exercise.imports)
+        return [observe(probe, functions, SOLUTION_FILE) for probe in probes]
 
     def mistakes() -> list[tuple[Wrong, Answers]]:
         return [(wrong, answers(exercise.variant(wrong))) for wrong in exercise.wrong]
 
-    return Book(answers(exercise.solution), mistakes)
+    solution = answers(exercise.solution)
+    for probe, observation in zip(probes, solution):
+        for failure in observation.values():
+            if isinstance(failure, Failure):  # it would count as right to fail in the same way
+                raise RuntimeError(f"{exercise.id}: the solution fails on the probe {probe.label!r}: {failure.text}")
+    return Book(solution, mistakes)
 
 
 def name_mistakes(

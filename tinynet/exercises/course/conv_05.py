@@ -34,7 +34,7 @@ OP = "conv2d"
 
 # ---- your file
 def backward_input(gy, w, *, input_size, stride, padding):
-    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_in, C_out); input_size (H, W), stride and padding (y, x)."""
+    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_in, C_out); input_size (H, W); pairs (y, x)."""
     # ---- solution
     (H, W), (sy, sx), (py, px) = input_size, stride, padding
     N, OH, OW, _ = gy.shape

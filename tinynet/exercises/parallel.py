@@ -1,0 +1,180 @@
+"""Runs a Numba kernel as plain Python and watches it: who touches which element, and what lies outside.
+
+Compiled code with a race is right most of the time, and compiled code that reads beyond an array reads something. Here
+the same function runs uncompiled, on arrays that write down every access, with a `prange` that says whose turn it is:
+two turns that touch one element, one of them writing, are a race, whether or not it would have gone wrong today.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+GARBAGE = 1000.0  # what is found outside of an array
+
+
+@dataclass
+class Log:
+    """What was seen. turn: the iteration of a parallel loop that runs now, as (loop, number), None outside of loops."""
+
+    turn: tuple[int, int] | None = None
+    loops: int = 0
+    touched: dict[tuple[str, int], dict[tuple[int, int], bool]] = field(default_factory=dict)
+    race: str | None = None
+    outside: str | None = None
+
+    def note(self, name: str, elements: np.ndarray, shape: tuple[int, ...], writes: bool) -> None:
+        """Elements (their numbers in C order) are read or written, by the turn that runs now."""
+        if self.turn is None or self.race:
+            return
+        for element in np.ravel(elements):
+            turns = self.touched.setdefault((name, int(element)), {})
+            turns[self.turn] = turns.get(self.turn, False) or writes
+            for other, wrote in turns.items():
+                if other[0] == self.turn[0] and other != self.turn and (wrote or writes):
+                    place = ", ".join(str(i) for i in np.unravel_index(int(element), shape))
+                    self.race = (
+                        f"{_line()}: turns {other[1]} and {self.turn[1]} of the parallel loop both touch "
+                        f"{name}[{place}], and at least one writes: which of them is first is left to chance"
+                    )
+
+    def prange(self, *limits: int) -> Iterator[int]:
+        """In the place of Numba's: a loop whose turns are told apart. Inside another one it is an ordinary loop."""
+        if self.turn is not None:
+            yield from range(*limits)
+            return
+        self.loops += 1
+        loop = self.loops
+        for i in reversed(range(*limits)):  # the order of the turns is nobody's business
+            self.turn = (loop, i)
+            yield i
+        self.turn = None
+
+
+class Watched(np.ndarray):
+    """An array that writes down who touches it. `numbers`: those of its elements in the whole array."""
+
+    log: Log
+    name: str
+    whole: tuple[int, ...]
+    numbers: np.ndarray | None = None
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.numbers = None  # the result of arithmetic is nobody's memory; views made by an index are set below
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.numbers is None:
+            return super().__getitem__(index)
+        index, inside = self._looked_at(index)
+        if not inside:
+            return GARBAGE + index
+        self.log.note(self.name, self.numbers[index], self.whole, writes=False)
+        part = super().__getitem__(index)
+        return self._view(part, self.numbers[index]) if isinstance(part, Watched) else part
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if self.numbers is None:
+            super().__setitem__(index, value)
+            return
+        index, inside = self._looked_at(index)
+        if inside:
+            self.log.note(self.name, self.numbers[index], self.whole, writes=True)
+            super().__setitem__(index, value)
+
+    def _view(self, part: Watched, numbers: np.ndarray) -> Watched:
+        part.log, part.name, part.whole, part.numbers = self.log, self.name, self.whole, numbers
+        return part
+
+    def _looked_at(self, index: Any) -> tuple[Any, bool]:
+        """(the index, whether it lies inside). NumPy and Numba cut slices: only numbers can lie outside."""
+        parts = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts = (*parts[:at], *[slice(None)] * (self.ndim - len(parts) + 1), *parts[at + 1 :])
+        for axis, i in enumerate(parts):
+            if not isinstance(i, slice) and not 0 <= operator.index(i) < self.shape[axis]:
+                self.log.outside = self.log.outside or (
+                    f"{_line()}: {self.name} has {self.shape[axis]} elements along axis {axis}, and element {i} is "
+                    "asked for; Numba does not look: it takes what lies there in memory, or counts from the end"
+                )
+                return i, False
+        return parts, True
+
+
+def watched(array: np.ndarray, name: str, log: Log) -> Watched:
+    """A copy of the array that is watched under this name."""
+    view = array.copy().view(Watched)
+    view.log, view.name, view.whole, view.numbers = log, name, array.shape, np.arange(array.size).reshape(array.shape)
+    return view
+
+
+def run_watched(kernel: Callable, arguments: dict[str, Any]) -> tuple[Log, dict[str, np.ndarray]]:
+    """Run a kernel compiled by Numba as Python, with its arrays watched; by position, in the order of the dict.
+
+    Returns what was seen and the arrays afterwards.
+    """
+    log = Log()
+    given = {n: watched(a, n, log) if isinstance(a, np.ndarray) else a for n, a in arguments.items()}
+    _as_python(kernel, log)(*given.values())
+    return log, {n: np.array(a) for n, a in given.items() if isinstance(a, np.ndarray)}
+
+
+def run_compiled(kernel: Callable, *arguments: Any) -> np.ndarray:
+    """The last argument as the compiled kernel leaves it; the array itself stays as it is.
+
+    For one thread, which takes a third of the time to compile. Raises Numba's error for what it cannot compile.
+    """
+    result = arguments[-1].copy()
+    _for_one_thread(kernel)(*arguments[:-1], result)
+    return result
+
+
+@functools.cache
+def _for_one_thread(kernel: Callable) -> Callable:
+    from numba import njit
+
+    return njit(kernel.py_func)
+
+
+def _as_python(kernel: Any, log: Log) -> Callable:
+    """The uncompiled function, with the watching `prange`; so for the compiled functions of the file that it calls."""
+    function = getattr(kernel, "py_func", kernel)
+    names = dict(function.__globals__)
+
+    def uncompiled(f: FunctionType) -> Callable:
+        return FunctionType(f.__code__, names, f.__name__, f.__defaults__, f.__closure__)
+
+    for name, value in names.items():
+        if hasattr(value, "py_func"):
+            names[name] = uncompiled(value.py_func)
+        elif getattr(value, "__name__", "") == "prange":
+            names[name] = log.prange
+        elif getattr(value, "__name__", "") == "numba":
+            names[name] = _NumbaWith(value, log.prange)
+    return uncompiled(function)
+
+
+class _NumbaWith:
+    """The module numba, with another `prange`."""
+
+    def __init__(self, module: Any, prange: Callable) -> None:
+        self._module = module
+        self.prange = prange
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _line() -> str:
+    """The line of the kernel that touches an array: the first frame outside this file."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"line {frame.f_lineno}"
