@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -213,17 +214,34 @@ def _function(name: str) -> Any:
     return lambda *a, **k: wrapped(function(*unwrapped(a), **unwrapped(k)))
 
 
+class Event:
+    """A mark in the queue, which ends at once here."""
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+
+def elapsed_ms(begin: Event, end: Event) -> float:
+    return 1000 * (end.seconds - begin.seconds)
+
+
 def make_module() -> ModuleType:
     module = ModuleType("cupy")
     vars(module).update({name: _function(name) for name in FUNCTIONS})
     vars(module).update({name: Ufunc(name) for name in UFUNCS})
     vars(module).update(ndarray=ndarray, asarray=asarray, array=asarray, asnumpy=asnumpy, empty=empty)
+    module.__version__ = "0.0"
     module.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided))
     pool = SimpleNamespace(total_bytes=lambda: 3000, used_bytes=lambda: 2000)
     module.RawModule, module.get_default_memory_pool = RawModule, lambda: pool
     module.cuda = SimpleNamespace(
         runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, memGetInfo=lambda: (machine.free, 10**9)),
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        Event=Event,
+        get_elapsed_time=elapsed_ms,
         Device=lambda: SimpleNamespace(attributes={"MaxSharedMemoryPerBlockOptin": 100_000}),
     )
     return module

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import pytest
 from PIL import Image
+from rooms import missing
 
 import tinynet as tn
 from tinynet import optim
@@ -179,7 +180,7 @@ def test_commands_are_listed(capsys):
     tinynet_main([])
     printed = capsys.readouterr().out
     assert all(name in printed for name in COMMANDS)
-    with pytest.raises(UsageError, match="no command 'bnech'; the commands are: bench"):
+    with pytest.raises(UsageError, match="no command 'bnech'; the commands are: .*bench"):
         tinynet_main(["bnech"])
 
 
@@ -461,3 +462,23 @@ def test_another_implementation_is_used_for_the_whole_step():
         wrong.step()
     with use_kernels("conv2d", "naive"):
         assert tinynet_unet.contestant("infer", 1, 16, 1).step() == pytest.approx(plain, abs=1e-6)
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_the_step_runs_on_a_gpu_by_its_clock(mode, fake_gpu):
+    from tinynet.bench.peers import tinynet_unet
+
+    gpu = tinynet_unet.contestant(mode, 1, 16, 1, backend="cuda")
+    value, milliseconds = gpu.timed(gpu.step)
+    assert fake_gpu.launches and milliseconds > 0 and gpu.peak_mb() > 0 and "cupy" in gpu.versions
+    emulated = tinynet_unet.contestant(mode, 1, 16, 1, backend="cuda-sim")
+    assert emulated.step() == value
+
+
+def test_torch_stands_for_all_its_ways_on_a_gpu():
+    config = unet.UnetConfig(backend="cuda", against="torch")
+    assert config.peers() == ["tinynet", "tinynet-tf32", "torch", "torch-tf32", "torch-compile"]
+    assert unet.UnetConfig().peers() == ["tinynet", "torch", "keras"]
+    with pytest.raises(ChildError, match="it is for --backend cpu"):
+        unet.start("keras", config)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from processes import python
+from rooms import missing
 
 import tinynet as tn
-from tinynet.kernels import implementations, kernel, kernel_names, ops, to_device
+from tinynet.kernels import implementation_in_use, implementations, kernel, kernel_names, ops, to_device
 from tinynet.ops.conv2d import cpu, naive, reference
 
+needs_compiler = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((2, 5, 6, 3))
 W1, W2 = RNG.standard_normal((3, 3, 3, 4)), RNG.standard_normal((3, 3, 4, 2))
@@ -146,6 +148,34 @@ def test_the_backend_decides_for_every_op():
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+@needs_compiler
+def test_the_precision_chooses_tensor_cores_where_an_op_has_them():
+    with tn.use_backend("cuda-sim", precision="tf32"):
+        assert implementation_in_use("conv2d", "cuda-sim") == "tf32"
+        assert implementation_in_use("elu", "cuda-sim") == "default"
+        with tn.use_kernels("conv2d", "naive"):
+            assert implementation_in_use("conv2d", "cuda-sim") == "naive", "what is named stands before the precision"
+        with tn.use_backend("cuda-sim"):
+            assert implementation_in_use("conv2d", "cuda-sim") == "blocked"
+    assert implementation_in_use("conv2d", "cuda-sim") == "blocked"
+
+
+@needs_compiler
+def test_arrays_on_a_gpu_run_there_whatever_the_backend(fake_gpu):
+    x = tn.tensor(X).to("cuda")
+    for backend in ("cpu", "reference", "cuda"):
+        fake_gpu.forget()
+        with tn.use_backend(backend):
+            assert tn.elu(x).device == "cuda" and fake_gpu.launches == ["elu_forward"]
+            assert tn.device() == ("cuda" if backend == "cuda" else "cpu")
+    fake_gpu.forget()
+    with tn.use_kernels("elu", forward=lambda x, *, alpha, out=None: x):
+        tn.elu(x)
+    assert not fake_gpu.launches, "an override stands before the device"
+    with tn.use_kernels("conv2d", "tiled"):  # the CPU has none of that name
+        assert implementation_in_use("conv2d", "cuda") == "tiled"
+
+
 # ------------------------------------------------------------------------------------- what does not exist
 @pytest.mark.parametrize(
     ("call", "error", "words"),
@@ -162,6 +192,16 @@ def test_the_backend_decides_for_every_op():
             ["conv2d has no implementation 'fastest' in tier 'cpu'", "naive"],
         ),
         (lambda: tn.use_backend("gpu"), ValueError, ["no backend 'gpu'", "cpu", "reference"]),
+        (
+            lambda: tn.use_backend("cuda-sim", precision="half"),
+            ValueError,
+            ["precision is 'half'", "float32, tf32"],
+        ),
+        (
+            lambda: tn.use_backend("cpu", precision="tf32"),
+            ValueError,
+            ["precision 'tf32' is for the backends cuda and cuda-sim, not for 'cpu'"],
+        ),
         (lambda: to_device(X, "tpu"), ValueError, ["no device 'tpu'", "'cpu'", "'cuda'"]),
     ],
 )

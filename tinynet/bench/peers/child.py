@@ -10,7 +10,9 @@ from typing import Any
 from . import PEERS
 
 
-def start(name: str, mode: str, batch: str, size: str, threads: str, backend: str) -> tuple[dict[str, Any], Callable]:
+def start(
+    name: str, mode: str, batch: str, size: str, threads: str, backend: str = "cpu"
+) -> tuple[dict[str, Any], Callable]:
     """Build a peer's contestant; asked for a number of steps, it does them and says how long each took."""
     begin = time.perf_counter()
     module = importlib.import_module(f"{__package__}.{PEERS[name].module}")

@@ -25,19 +25,13 @@ def contestant(
 ) -> Contestant:
     """The U-Net by the default kernels, or with an implementation of conv2d by name; Numba knows the threads."""
 
-    def as_asked() -> contextlib.ExitStack:
-        stack = contextlib.ExitStack()
-        stack.enter_context(tn.use_backend(backend, precision))
-        if implementation:
-            stack.enter_context(tn.use_kernels("conv2d", implementation))
-        return stack
-
-    with as_asked():
+    with tn.use_backend(backend, precision):
         model = new_net().to(tn.device())
         step = train_step(model, batch, size) if mode == "train" else infer_step(model, batch, size)
 
     def step_as_asked() -> float:
-        with as_asked():
+        chosen = tn.use_kernels("conv2d", implementation) if implementation else contextlib.nullcontext()
+        with tn.use_backend(backend, precision), chosen:
             return step()
 
     parameters = sum(p.size for p in model.parameters())
