@@ -233,6 +233,22 @@ def draw_roc(
     axes.legend(loc="lower right")
 
 
+def draw_confusion(axes: "Axes", table: np.ndarray, classes: Sequence[str]) -> None:
+    """Draw a table of `metrics.confusion_matrix`: counts, shaded by their share of the true class (the row)."""
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(table):
+        if count:
+            shade = "w" if shares[row, column] > 0.5 else "k"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=shade)
+    long_names = max(len(name) for name in classes) > 3
+    axes.set_xticks(
+        range(len(classes)), classes, rotation=35 if long_names else 0, ha="right" if long_names else "center"
+    )
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true")
+
+
 # --- training curves ----------------------------------------------------------------------------------------
 
 

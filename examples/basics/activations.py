@@ -1,0 +1,201 @@
+"""Activation functions, their derivatives, and what is left of a gradient after 20 layers.
+
+    python examples/basics/activations.py
+
+Without an activation between them, linear layers are one linear layer. What the function is matters because of its
+derivative: backpropagation multiplies the gradient with f' at every layer.
+
+- **sigmoid** 1 / (1 + exp(-x)): f' is at most 1/4, so 20 layers leave at most (1/4)^20 = 1e-12 of a gradient, times
+  what the weights do. The first layers do not learn: the *vanishing gradient*.
+- **tanh**: the same curve, twice as high and around zero: f' is 1 at zero. It still flattens at both ends.
+- **ReLU** max(x, 0): f' is 1 or 0. Half of the neurons are off, which weights twice as variable (He) make up for.
+- **leaky ReLU** x or 0.1 x: no neuron is ever quite off.
+- **maxout** max(w1 x + b1, w2 x + b2): learns its own shape from two linear pieces, for twice the weights.
+- **ELU** x or exp(x) - 1: smooth, and its mean is nearer to zero. The U-Net uses it.
+
+The derivatives in the picture are what the framework's backward pass gives, not formulas typed in again. Then nets of
+20 layers look at real digits: how large is the gradient at each layer, and which of the nets learns?
+
+Sources: Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen, 1991, and Glorot and Bengio, AISTATS 2010
+(vanishing gradients); Nair and Hinton, ICML 2010 (ReLU); Maas et al., ICML 2013 (leaky ReLU); Goodfellow et al., ICML
+2013 (maxout); Clevert et al., ICLR 2016 (ELU); He et al., ICCV 2015 (initial weights for ReLU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinynet as tn
+from tinynet import nn
+from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.optim import SGD
+
+TOPIC = "Activation functions, vanishing gradients"
+DATA = "digits: 1,797 images of 8 x 8 pixels (scikit-learn)"
+EXPECTED = {
+    "kept_sigmoid": (None, 1e-8),
+    "kept_tanh": (0.05, 20),
+    "kept_relu": (0.05, 20),
+    "kept_elu": (0.05, 20),
+    "loss_sigmoid": (2.2, None),
+    "loss_elu": (None, 0.5),
+}
+PICTURE = "gradients.png"
+
+# Name -> (the layer, how the weights before it are drawn).
+ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], Callable]] = {
+    "sigmoid": (nn.Sigmoid, nn.init.glorot_normal),
+    "tanh": (nn.Tanh, nn.init.glorot_normal),
+    "ReLU": (nn.ReLU, nn.init.he_normal),
+    "leaky ReLU": (nn.LeakyReLU, nn.init.he_normal),
+    "maxout": (nn.Maxout, nn.init.glorot_normal),
+    "ELU": (nn.ELU, nn.init.he_normal),
+}
+
+
+@dataclass
+class Config(ExampleOptions):
+    """The flags."""
+
+    out: str = option("out/activations", "folder for the pictures")
+    seeds: int = option(3, "runs, the mean of which counts", quick=1)
+    depth: int = option(20, "layers")
+    width: int = option(64, "neurons in a layer")
+    steps: int = option(200, "training steps", quick=20)
+    lr: float = option(0.005, "learning rate of the training (SGD with momentum)")
+
+
+# ---------------------------------------------------------------------------------------- one neuron
+def value_and_slope(layer: nn.Module, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """f(x) and f'(x) at the points x (N,), the second by backpropagation.
+
+    Maxout takes pieces instead of x: here w1 = 1, b1 = -0.5 and w2 = -0.5, b2 = 0.
+    """
+    t = tn.tensor(x[:, None], requires_grad=True)
+    y = layer(tn.concat([t - 0.5, -0.5 * t], axis=1)) if isinstance(layer, nn.Maxout) else layer(t)
+    tn.sum(y).backward()  # y[i] depends on x[i] alone, so the gradient of the sum holds every slope
+    return y.numpy()[:, 0], t.grad[:, 0]
+
+
+# ---------------------------------------------------------------------------------------- twenty layers
+class DeepNet(nn.Module):
+    """`depth` layers of `width` neurons with the same activation, then ten classes."""
+
+    def __init__(self, name: str, depth: int, width: int, inputs: int) -> None:
+        activation, init = ACTIVATIONS[name]
+        pieces = 2 if name == "maxout" else 1  # numbers that each neuron of maxout takes the larger one of
+        widths = [inputs] + [width] * depth
+        self.linear = [nn.Linear(n, width * pieces, init=init) for n in widths[:-1]]
+        self.activation = activation()
+        self.classes = nn.Linear(width, 10, init=nn.init.glorot_normal)
+
+    def hidden(self, x: tn.Tensor) -> list[tn.Tensor]:
+        """The output of every layer."""
+        outputs = [x]
+        for linear in self.linear:
+            outputs.append(self.activation(linear(outputs[-1])))
+        return outputs[1:]
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return self.classes(self.hidden(x)[-1])
+
+
+def gradient_norms(net: DeepNet, x: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """|dL/dh| for the output h of every layer, first to last: float64 (depth,)."""
+    outputs = net.hidden(tn.tensor(x))
+    loss = tn.softmax_cross_entropy(net.classes(outputs[-1]), target)
+    return np.array([np.linalg.norm(g.numpy().astype(np.float64)) for g in tn.grad(loss, outputs)])
+
+
+def train(net: DeepNet, x: np.ndarray, target: np.ndarray, config: Config, seed: int) -> list[float]:
+    """The loss before each step."""
+    rng = np.random.default_rng(seed)
+    optimizer = SGD(net.parameters(), config.lr, momentum=0.9)
+    losses = []
+    for _ in range(config.steps):
+        batch = rng.choice(len(x), 64, replace=False)
+        loss = tn.softmax_cross_entropy(net(tn.tensor(x[batch])), target[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Returns for each activation: kept_*, gradient at the first layer / at the last, and loss_* after training."""
+    from tinynet.data import bundled, standardize
+
+    config = parse(Config, argv, description=__doc__)
+    table = bundled("digits")
+    (x,), target = standardize(table.features), table.target
+    print_settings(config, data=DATA)
+    norms: dict[str, np.ndarray] = {}
+    losses: dict[str, list[float]] = {}
+
+    def one_run(seed: int) -> dict[str, float]:
+        figures = {}
+        for name in ACTIVATIONS:
+            tn.seed(seed)
+            net = DeepNet(name, config.depth, config.width, x.shape[1])
+            norms[name] = gradient_norms(net, x[:256], target[:256])
+            losses[name] = train(net, x, target, config, seed)
+            key = name.lower().replace(" ", "_")
+            figures[f"kept_{key}"] = norms[name][0] / norms[name][-1]
+            figures[f"loss_{key}"] = float(np.mean(losses[name][-10:]))
+        return figures
+
+    metrics = mean_over_seeds(one_run, config.seed, config.seeds)
+    draw_functions(Path(config.out) / "functions.png")
+    draw_gradients(Path(config.out) / "gradients.png", norms, losses)
+    print_metrics(metrics, EXPECTED, quick=config.quick)
+    print(f"pictures: {config.out}/functions.png, {config.out}/gradients.png")
+    print("next: python examples/basics/logistic_regression.py")
+    return metrics
+
+
+# ---------------------------------------------------------------------------------------- pictures
+def draw_functions(path: Path) -> None:
+    """Each function and its derivative."""
+    from tinynet import viz
+
+    figure = viz.new_figure(11, 5.6)
+    x = np.linspace(-4, 4, 401)
+    for axes, (name, (layer, _)) in zip(figure.subplots(2, 3).flat, ACTIVATIONS.items()):
+        y, slope = value_and_slope(layer(), x)
+        axes.axhline(0, color="0.8", linewidth=0.8)
+        axes.axvline(0, color="0.8", linewidth=0.8)
+        axes.plot(x, y, color=viz.mpl(viz.BLUE), linewidth=2, label="f(x)")
+        axes.plot(x, slope, color=viz.mpl(viz.VERMILLION), linewidth=2, linestyle="--", label="f'(x)")
+        axes.set(title=name, xlim=(-4, 4), ylim=(-1.3, 3))
+        axes.legend(loc="upper left")
+    viz.save_figure(path, figure)
+
+
+def draw_gradients(path: Path, norms: dict[str, np.ndarray], losses: dict[str, list[float]]) -> None:
+    """The gradient on its way back, and what can be learnt with it."""
+    from tinynet import viz
+
+    figure = viz.new_figure(11, 4.4)
+    left, right = figure.subplots(1, 2)
+    colours = [viz.VERMILLION, viz.ORANGE, viz.BLUE, viz.SKY, viz.PURPLE, viz.GREEN]
+    for (name, values), colour in zip(norms.items(), colours):
+        kept = values / values[-1]
+        left.semilogy(range(1, len(kept) + 1), kept, "o-", color=viz.mpl(colour), markersize=3, label=name)
+        smooth = np.convolve(losses[name], np.ones(10) / 10, mode="valid")
+        right.plot(np.arange(len(smooth)) + 10, smooth, color=viz.mpl(colour), label=name)
+    left.set(xlabel="layer", ylabel="|gradient|, relative to the last layer", title="the gradient before training")
+    left.invert_xaxis()
+    left.legend()
+    right.axhline(np.log(10), color="0.6", linestyle=":", label="guessing, log 10")
+    right.set(xlabel="step", ylabel="loss (mean of 10 steps)", title="training the same nets", ylim=(0, None))
+    right.legend()
+    viz.save_figure(path, figure)
+
+
+if __name__ == "__main__":
+    run(main)
