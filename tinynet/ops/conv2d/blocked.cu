@@ -11,7 +11,9 @@
 //   backward_weight     ky, kx, channels of x     pixels of y                  channels of y
 //
 // With groups, all of this is within a group: blockIdx.z. A block computes TILE_CHANNELS columns, a macro: 16, 32 or 64,
-// as many as there are. A thread has 32 or 64 results (gemm.cuh). With the macro TF32 tensor cores multiply.
+// as many as there are. A thread has 32 or 64 results (gemm.cuh). With the macro TF32 tensor cores multiply. The macro
+// VECTOR is 1 where any four neighbouring channels, counted from 0, lie at a multiple of 16 bytes: then they are read and
+// written at once. That must be known to the compiler, because the decision would stand in the innermost loop.
 
 // ---------------------------------------------------------------------------------------- 3 blocked, 4 tf32
 // `forward` and `backward_input` are correlations. What they have in common, along one axis (derivation.md, "phases"):
@@ -83,22 +85,20 @@ struct Input {
   const float* x;  // of the first channel of the group
   const Axes* axes;
   int images, pitch, channels;  // pitch: of a pixel in x; channels: of the group
-  bool is_vector;
   Terms at;
 
-  i64 origin;     // where tap 0 reads, channel 0, as an offset in x: may lie outside of the image
-  int top, left;  // the row and column of that
-  i64 offset;     // from there to the present term: the same for all rows, so it takes few registers
+  int origin, top, left;  // the pixel of x that tap 0 reads, its row and column: it may lie outside of the image
+  int offset;             // from there to the pixel of the present tap: the same for all rows of A
   bool inside;
 
   __device__ void start(size_t line, size_t k) {
     const u32 m = (u32)line;
     const int jx = m % axes->x.results, jy = m / axes->x.results % axes->y.results;
-    const u32 n = m / axes->x.results / axes->y.results;
+    const int n = m / axes->x.results / axes->y.results;
     top = jy * axes->y.stride - axes->y.padding;
     left = jx * axes->x.stride - axes->x.padding;
-    origin = (((i64)n * axes->y.size + top) * axes->x.size + left) * pitch;
-    if (n >= (u32)images) top = -(1 << 30);  // the rows of the tile behind the last pixel: outside for every tap
+    origin = (n * axes->y.size + top) * axes->x.size + left;
+    if (n >= images) top = -(1 << 30);  // the rows of the tile behind the last pixel: outside for every tap
     at.start((int)k);
     find();
   }
@@ -106,15 +106,14 @@ struct Input {
   __device__ void find() {
     const int down = at.tap_y * axes->y.dilation, right = at.tap_x * axes->x.dilation;
     inside = is_inside(top + down, axes->y.size) && is_inside(left + right, axes->x.size);
-    offset = ((i64)down * axes->x.size + right) * pitch + at.channel;
+    offset = down * axes->x.size + right;
   }
 
   __device__ float4 fetch() const {
-    return load4(x + origin + offset, inside ? channels - at.channel : 0, is_vector);
+    return load4(x + (i64)(origin + offset) * pitch + at.channel, inside ? channels - at.channel : 0, VECTOR);
   }
 
   __device__ void advance(int terms) {
-    offset += terms;
     if (at.advance(terms)) find();
   }
 };
@@ -124,7 +123,6 @@ struct Weight {
   static constexpr bool ALONG_K = false;
   const float* w;  // of the first output channel of the group
   int pitch, i_group, o_group;
-  bool is_vector;
   Terms at;
 
   const float* here;
@@ -136,7 +134,7 @@ struct Weight {
     count = o_group - (int)line;
   }
 
-  __device__ float4 fetch() const { return load4(here, at.channel < i_group ? count : 0, is_vector); }
+  __device__ float4 fetch() const { return load4(here, at.channel < i_group ? count : 0, VECTOR); }
 
   __device__ void advance(int terms) {
     here += (size_t)terms * pitch;
@@ -150,7 +148,6 @@ struct TurnedWeight {
   const float* w;  // of the first output channel of the group
   const Axes* axes;
   int pitch, kw, i_group, o_group;
-  bool is_vector;
   Terms at;
 
   const float* here;
@@ -168,7 +165,7 @@ struct TurnedWeight {
     here = w + ((i64)(ky * kw + kx) * i_group + ci) * pitch + at.channel;
   }
 
-  __device__ float4 fetch() const { return load4(here, ci < i_group ? o_group - at.channel : 0, is_vector); }
+  __device__ float4 fetch() const { return load4(here, ci < i_group ? o_group - at.channel : 0, VECTOR); }
 
   __device__ void advance(int terms) {
     here += terms;
@@ -177,33 +174,33 @@ struct TurnedWeight {
 };
 
 // Takes the sums: adds the bias, applies the activation, and writes channels of the group to pixel m of the result.
+// PHASES: whether the results of the correlation are not all pixels, but one phase of them.
+template <bool PHASES>
 struct Output {
   float* y;
   const float* b;
   Axes* axes;
-  int images, height, width, pitch, first, channels;  // first, channels: of the group
-  bool is_vector;
+  u32 rows;                                  // pixels in all images
+  int height, width, pitch, first, channels;  // first, channels: of the group
   Activation activation;
 
-  __device__ size_t rows() const { return (size_t)images * axes->y.results * axes->x.results; }
-
   __device__ size_t pixel(u32 m) const {
-    if (axes->y.step == 1 && axes->x.step == 1) return m;
+    if (!PHASES) return m;
     const u32 jx = m % axes->x.results, jy = m / axes->x.results % axes->y.results;
     const size_t n = m / axes->x.results / axes->y.results;
     return (n * height + axes->y.first + jy * axes->y.step) * width + axes->x.first + jx * axes->x.step;
   }
 
   __device__ void store(size_t row, int column, float4 z) const {
-    if (row >= rows() || column >= channels) return;
+    if (row >= rows || column >= channels) return;
     const int count = channels - column;
     const size_t i = pixel((u32)row) * pitch + first + column;
     if (isnan(z.x + z.y + z.z + z.w)) atomicExch(&axes->found_nan, 1);
     if (b) {
-      const float4 bias = load4(b + first + column, count, is_vector);
+      const float4 bias = load4(b + first + column, count, VECTOR);
       z = make_float4(z.x + bias.x, z.y + bias.y, z.z + bias.z, z.w + bias.w);
     }
-    if (is_vector) {
+    if (VECTOR) {
       const uint4 words = activation.words(i / 4);
       z = make_float4(activation(z.x, words.x), activation(z.y, words.y), activation(z.z, words.z),
                       activation(z.w, words.w));
@@ -211,7 +208,7 @@ struct Output {
 #pragma unroll 1  // rare, so one copy of the code will do: each in turn becomes the first, and after four turns all are back
       for (int q = 0; q < 4; ++q) z = make_float4(z.y, z.z, z.w, activation.at(i + q, z.x));
     }
-    store4(y + i, z, count, is_vector);
+    store4(y + i, z, count, VECTOR);
   }
 };
 
@@ -231,14 +228,14 @@ struct Place {
 
 // A zero of the padding times a weight that is NaN or infinite is NaN, where the definition has no term at all. So where
 // a tile has a result that is NaN, those that are NaN are computed again, by sum(pixel, channel) of the definition.
-template <class Definition>
+template <class Output, class Definition>
 __device__ inline void repair(const Output& output, const Place& place, Definition sum) {
   __syncthreads();
   if (!output.axes->found_nan) return;
   for (int i = threadIdx.x; i < Tile::TILE_M * Tile::TILE_N; i += GEMM_THREADS) {
     const size_t row = place.row + i / Tile::TILE_N;
     const int column = place.column + i % Tile::TILE_N, channel = output.first + column;
-    if (row >= output.rows() || column >= output.channels) continue;
+    if (row >= output.rows || column >= output.channels) continue;
     const size_t pixel = output.pixel((u32)row), element = pixel * output.pitch + channel;
     if (isnan(output.y[element])) {
       const float z = (float)sum(pixel, channel) + (output.b ? output.b[channel] : 0);
@@ -247,10 +244,10 @@ __device__ inline void repair(const Output& output, const Place& place, Definiti
   }
 }
 
-// blockIdx.z: the group. aligned: whether all arrays begin at a multiple of 16 bytes.
+// blockIdx.z: the group.
 KERNEL __launch_bounds__(GEMM_THREADS, 3)
     blocked_forward(const real* __restrict__ x, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
-                    real* __restrict__ y, GEOMETRY, ACTIVATION, int aligned) {
+                    real* __restrict__ y, GEOMETRY, ACTIVATION) {
   __shared__ Tile::Tiles tiles;
   __shared__ Axes axes;
   if (threadIdx.x == 0)
@@ -260,11 +257,11 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const Geometry g = {GEOMETRY_VALUES};
   const Activation activation = {ACTIVATION_VALUES};
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const bool x_vector = aligned && i_group % 4 == 0, y_vector = aligned && o_group % 4 == 0;
   const Terms terms = {filled_up(i_group, Tile::TILE_K), kw, 0, 0, 0};
-  const Input input = {x + group * i_group, &axes, images, c_in, i_group, x_vector, terms};
-  const Weight weight = {w + group * o_group, c_out, i_group, o_group, y_vector, terms};
-  const Output output = {y, b, &axes, images, oh, ow, c_out, group * o_group, o_group, y_vector, activation};
+  const Input input = {x + group * i_group, &axes, images, c_in, i_group, terms};
+  const Weight weight = {w + group * o_group, c_out, i_group, o_group, terms};
+  const u32 rows = (u32)images * oh * ow;
+  const Output<false> output = {y, b, &axes, rows, oh, ow, c_out, group * o_group, o_group, activation};
   const Place place(blockIdx.x, o_group);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, kh * kw * terms.padded / Tile::TILE_K);
   repair(output, place, [&](size_t pixel, int co) { return sum_for_y(x, w, g, pixel, co); });
@@ -273,7 +270,7 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
 // Each phase is a correlation of its own; their blocks take turns. b: the bias of conv_transpose2d.
 KERNEL __launch_bounds__(GEMM_THREADS, 3)
     blocked_backward_input(const real* __restrict__ gy, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
-                           real* __restrict__ gx, GEOMETRY, int aligned) {
+                           real* __restrict__ gx, GEOMETRY) {
   __shared__ Tile::Tiles tiles;
   __shared__ Axes axes;
   const int phases = stride_y * stride_x, phase = blockIdx.x % phases;
@@ -284,13 +281,12 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const Geometry g = {GEOMETRY_VALUES};
   const Activation none = {0, 1, 1, 0, 0, 0, 0};
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const bool x_vector = aligned && i_group % 4 == 0, y_vector = aligned && o_group % 4 == 0;
   const Terms terms = {filled_up(o_group, Tile::TILE_K), max(1, axes.x.taps), 0, 0, 0};
-  const Input input = {gy + group * o_group, &axes, images, c_out, o_group, y_vector, terms};
-  const TurnedWeight weight = {w + group * o_group, &axes, c_out, kw, i_group, o_group, y_vector, terms};
-  const Output output = {gx, b, &axes, images, height, width, c_in, group * i_group, i_group, x_vector, none};
+  const Input input = {gy + group * o_group, &axes, images, c_out, o_group, terms};
+  const TurnedWeight weight = {w + group * o_group, &axes, c_out, kw, i_group, o_group, terms};
+  const u32 rows = (u32)images * axes.y.results * axes.x.results;
+  const Output<true> output = {gx, b, &axes, rows, height, width, c_in, group * i_group, i_group, none};
   const Place place(blockIdx.x / phases, i_group);
-  if (place.row >= output.rows()) return;  // a phase with fewer pixels than the first: the whole block leaves
   const int steps = axes.y.taps * axes.x.taps * (terms.padded / Tile::TILE_K);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, steps);
   repair(output, place, [&](size_t pixel, int c) { return sum_for_gx(gy, w, g, pixel, c); });
@@ -311,33 +307,35 @@ struct SeenInput {
   const float* x;  // of the first channel of the group
   Geometry g;
   Lines lines;
-  bool is_vector;
 
-  const float *image, *here;
-  int n, oy, ox, count;
-  int shift_y, shift_x;  // of the tap: iy = oy stride + shift
+  int shift_y, shift_x, channel;  // of the line: its tap reads iy = oy stride + shift
+  bool exists;
+  int oy, ox, first_row;  // output pixel p; the first row of its image, where the images are one column of rows
+  int pixel;              // of x, that p reads
   bool inside;
 
   __device__ void start(size_t line, size_t k) {
     const u32 p = (u32)k;
-    const int tap = lines.tap(line), channel = lines.channel(line);
+    const int tap = lines.tap(line);
+    channel = lines.channel(line);
+    exists = tap < lines.taps;
     shift_y = tap / lines.taps_x * g.dilation_y - g.padding_y;
     shift_x = tap % lines.taps_x * g.dilation_x - g.padding_x;
-    count = tap < lines.taps ? lines.i_group - channel : 0;
     ox = p % g.ow;
     oy = p / g.ow % g.oh;
-    n = p / g.ow / g.oh;
-    image = x + (size_t)n * g.height * g.width * g.c_in + channel;
+    first_row = p / g.ow / g.oh * g.height;
     find();
   }
 
   __device__ void find() {
     const int iy = oy * g.stride_y + shift_y, ix = ox * g.stride_x + shift_x;
-    inside = n < g.images && is_inside(iy, g.height) && is_inside(ix, g.width);
-    here = inside ? image + (size_t)(iy * g.width + ix) * g.c_in : image;
+    inside = exists && first_row < g.images * g.height && is_inside(iy, g.height) && is_inside(ix, g.width);
+    pixel = (first_row + iy) * g.width + ix;
   }
 
-  __device__ float4 fetch() const { return load4(here, inside ? count : 0, is_vector); }
+  __device__ float4 fetch() const {
+    return load4(x + (i64)pixel * g.c_in + channel, inside ? lines.i_group - channel : 0, VECTOR);
+  }
 
   __device__ void advance(int terms) {
     ox += terms;
@@ -345,8 +343,7 @@ struct SeenInput {
       ox -= g.ow;
       if (++oy == g.oh) {
         oy = 0;
-        ++n;
-        image += (size_t)g.height * g.width * g.c_in;
+        first_row += g.height;
       }
     }
     find();
@@ -359,7 +356,6 @@ struct Gradient {
   const float* gy;  // of the first channel of the group
   u32 pixels;
   int pitch, o_group;
-  bool is_vector;
 
   const float* here;
   u32 p;
@@ -371,7 +367,7 @@ struct Gradient {
     count = o_group - (int)line;
   }
 
-  __device__ float4 fetch() const { return load4(here, p < pixels ? count : 0, is_vector); }
+  __device__ float4 fetch() const { return load4(here, p < pixels ? count : 0, VECTOR); }
 
   __device__ void advance(int terms) {
     p += terms;
@@ -384,28 +380,26 @@ struct PartOfWeight {
   float* part;
   Lines lines;
   int pitch, first, o_group;
-  bool is_vector;
 
   __device__ void store(size_t line, int column, float4 sums) const {
     const int tap = lines.tap(line), channel = lines.channel(line);
     if (tap >= lines.taps || channel >= lines.i_group || column >= o_group) return;
     const size_t i = ((size_t)tap * lines.i_group + channel) * pitch + first + column;
-    store4(part + i, sums, o_group - column, is_vector);
+    store4(part + i, sums, o_group - column, VECTOR);
   }
 };
 
 // partial[part, ky, kx, ci, co]. steps: pixels in a part, in steps of the product. blockIdx.z: the group.
 KERNEL __launch_bounds__(GEMM_THREADS, 3)
     blocked_backward_weight(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial, GEOMETRY,
-                            int steps, int aligned) {
+                            int steps) {
   __shared__ Tile::Tiles tiles;
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const bool x_vector = aligned && i_group % 4 == 0, y_vector = aligned && o_group % 4 == 0;
   const Lines lines = {kw, kh * kw, filled_up(i_group, 4), i_group};
-  const SeenInput input = {x + group * i_group, {GEOMETRY_VALUES}, lines, x_vector};
-  const Gradient gradient = {gy + group * o_group, (u32)images * oh * ow, c_out, o_group, y_vector};
+  const SeenInput input = {x + group * i_group, {GEOMETRY_VALUES}, lines};
+  const Gradient gradient = {gy + group * o_group, (u32)images * oh * ow, c_out, o_group};
   float* part = partial + (size_t)blockIdx.y * kh * kw * i_group * c_out;
-  const PartOfWeight output = {part, lines, c_out, group * o_group, o_group, y_vector};
+  const PartOfWeight output = {part, lines, c_out, group * o_group, o_group};
   const Place place(blockIdx.x, o_group);
   const size_t first_pixel = (size_t)blockIdx.y * steps * Tile::TILE_K;
   gemm<Tile>(tiles, input, gradient, output, place.row, place.column, first_pixel, steps);

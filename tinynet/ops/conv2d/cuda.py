@@ -10,6 +10,7 @@ float64 runs `naive` where float32 runs `blocked` or `tf32`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,10 @@ from .geometry import Pair, output_size
 
 WIDTHS = (16, 32, 64)  # channels in a block of `blocked`
 TF32 = {TENSOR_CORES: 1}
-BLOCKED_VARIANTS = [{**FLOAT, "TILE_CHANNELS": width, **engine} for engine in ({}, TF32) for width in WIDTHS]
+BLOCKED_VARIANTS = [
+    {**FLOAT, "TILE_CHANNELS": width, "VECTOR": vector, **engine}
+    for engine, width, vector in itertools.product(({}, TF32), WIDTHS, (1, 0))
+]
 SOURCE = Source(Path(__file__).with_name("conv2d.cu"))
 BLOCKED = Source(Path(__file__).with_name("blocked.cu"), BLOCKED_VARIANTS)
 
@@ -149,42 +153,40 @@ def _tiled_backward_input(sizes: Sizes, gy: Any, w: Any, b: Any, gx: Any) -> Non
 
 
 # ---------------------------------------------------------------------------------------- 3 blocked, 4 tf32
-def _tile(rows: int, channels: int) -> tuple[int, dict[str, Any]]:
-    """(blocks for rows x channels results, the macros that choose how many channels a block has)."""
+def _tiles(rows: int, channels: int, sizes: Sizes, *arrays: Any) -> tuple[int, dict[str, Any]]:
+    """(blocks for rows x channels results, the macros that say how many channels each has, and whether in fours)."""
     width = next((w for w in WIDTHS if w >= channels), WIDTHS[-1])
-    return blocks(rows, ROWS[width]) * blocks(channels, width), {**FLOAT, "TILE_CHANNELS": width}
+    in_fours = sizes.i_group % 4 == 0 and sizes.o_group % 4 == 0 and is_aligned(*(a for a in arrays if a is not None))
+    n = blocks(rows, ROWS[width]) * blocks(channels, width)
+    return n, {**FLOAT, "TILE_CHANNELS": width, "VECTOR": int(in_fours)}
 
 
-def _is_blocked(array: Any, pixels: int) -> bool:
+def _is_blocked(sizes: Sizes, array: Any) -> bool:
     """Whether the kernels of `blocked` can work on it: they count pixels in 32 bits."""
-    return array.dtype == np.float32 and pixels < 2**31
+    return array.dtype == np.float32 and max(sizes.pixels, sizes.images * sizes.height * sizes.width) < 2**31 - 2**16
 
 
 def _blocked_forward(sizes: Sizes, x: Any, w: Any, b: Any, y: Any, activation: Activation, **engine: int) -> None:
-    if not _is_blocked(y, sizes.pixels):
+    if not _is_blocked(sizes, y):
         return _naive_forward(sizes, x, w, b, y, activation)
-    n, macros = _tile(sizes.pixels, sizes.o_group)
-    aligned = is_aligned(*(a for a in (x, w, b, y) if a is not None))
+    n, macros = _tiles(sizes.pixels, sizes.o_group, sizes, x, w, b, y)
     grid = (n, 1, sizes.groups)
-    launch(
-        BLOCKED, "blocked_forward", grid, GEMM_THREADS, x, w, b, y, *sizes, *activation, aligned, **macros, **engine
-    )  # fmt: skip
+    launch(BLOCKED, "blocked_forward", grid, GEMM_THREADS, x, w, b, y, *sizes, *activation, **macros, **engine)
 
 
 def _blocked_backward_input(sizes: Sizes, gy: Any, w: Any, b: Any, gx: Any, **engine: int) -> None:
-    if not _is_blocked(gx, sizes.pixels_of_phase):
+    if not _is_blocked(sizes, gx):
         return _naive_backward_input(sizes, gy, w, b, gx)
-    n, macros = _tile(sizes.pixels_of_phase, sizes.i_group)
-    aligned = is_aligned(*(a for a in (gy, w, b, gx) if a is not None))
+    n, macros = _tiles(sizes.pixels_of_phase, sizes.i_group, sizes, gy, w, b, gx)
     grid = (n * sizes.phases, 1, sizes.groups)
-    launch(BLOCKED, "blocked_backward_input", grid, GEMM_THREADS, gy, w, b, gx, *sizes, aligned, **macros, **engine)
+    launch(BLOCKED, "blocked_backward_input", grid, GEMM_THREADS, gy, w, b, gx, *sizes, **macros, **engine)
 
 
 def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: int) -> None:
-    if not _is_blocked(gw, sizes.pixels) or not (x.size and gy.size):
+    if not _is_blocked(sizes, gw) or not (x.size and gy.size):
         return _naive_backward_weight(sizes, x, gy, gw)
     lines = sizes.kh * sizes.kw * blocks(sizes.i_group, 4) * 4  # channels filled up to a multiple of four
-    n, macros = _tile(lines, sizes.o_group)
+    n, macros = _tiles(lines, sizes.o_group, sizes, x, gy)  # the parts are new and begin where they should
     enough = max(ENOUGH_BLOCKS // (n * sizes.groups), blocks(sizes.pixels, MOST_PIXELS))
     affordable = (x.size + gy.size) // gw.size  # the parts take no more memory than what they are made of
     most = min(enough, affordable, sizes.pixels // FEWEST_PIXELS, MOST_PARTS)
@@ -192,11 +194,9 @@ def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: i
     parts = blocks(sizes.pixels, TILE_K * steps)
 
     partial_sums = empty((parts, *gw.shape), gw.dtype, like=gw)
-    aligned = is_aligned(x, gy, partial_sums)
     grid = (n, parts, sizes.groups)
     launch(
-        BLOCKED, "blocked_backward_weight", grid, GEMM_THREADS, x, gy, partial_sums, *sizes, steps, aligned,
-        **macros, **engine,
+        BLOCKED, "blocked_backward_weight", grid, GEMM_THREADS, x, gy, partial_sums, *sizes, steps, **macros, **engine
     )  # fmt: skip
     block = FINISH_BLOCKS[parts >= MANY_PARTS]
     grid = blocks(gw.size, block[0])
