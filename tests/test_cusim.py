@@ -352,6 +352,20 @@ def test_a_race_is_found_in_every_order(order, files):
         run_kernel(files["planted"], "missing_barrier")
 
 
+def test_who_read_shared_memory_is_known_in_late_blocks_too(tmp_path):
+    """Blocks have their shared memory at one address: what earlier ones did must not stand in the way."""
+    text = """KERNEL late(float* y) {
+  __shared__ float s[1];
+  if (threadIdx.x == 0) s[0] = 1;
+  __syncthreads();
+  y[thread_number()] = s[0];
+  if (thread_number() == 255) s[0] = 2;
+}
+"""
+    with pytest.raises(cusim.KernelError, match=r"race: .*late\.cu:6\n"), cusim.checked():
+        launch(source_of(tmp_path / "late.cu", text), "late", 4, 64, np.zeros(256, np.float32))
+
+
 def test_what_needs_no_checks_is_reported_without_them(files):
     for kernel, kind in (
         ("early_return", "barrier not reached"),

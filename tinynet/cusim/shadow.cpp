@@ -176,9 +176,10 @@ int distance(const Access& a, const Access& b) {
   return a.thread != b.thread;
 }
 
-void remember_reader(Cell& cell, const Access& now) {
+void remember_reader(Cell& cell, const Access& now, bool is_shared) {
   auto is_over = [&](const Access& old) {  // nothing that is still to come can be unordered with it but not with `now`
-    return !old.block || distance(old, now) == 0 || (old.block == now.block && old.epoch != now.epoch);
+    if (old.block != now.block) return is_shared || !old.block;
+    return old.thread == now.thread || old.epoch != now.epoch;
   };
   if (is_over(cell.reader))
     cell.reader = now;
@@ -206,7 +207,7 @@ void visit(Cell& cell, bool is_shared, uintptr_t address, size_t bytes, Kind kin
       if (!is_ordered(reader, false, is_atomic, is_shared)) report_race(reader, false);
     cell.writer = now;
   } else {
-    remember_reader(cell, now);
+    remember_reader(cell, now, is_shared);
   }
 }
 
