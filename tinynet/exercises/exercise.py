@@ -337,6 +337,15 @@ class Exercise:
         return "\n".join(lines) + ("\n" if lines else "")
 
 
+def without_solutions(text: str) -> str:
+    """The text of an exercise's file with nothing between the markers of its solutions."""
+    return _SOLUTION.sub(lambda m: f"{_marker(m)}\n{_to_be_written(m)}{_marker(m, 'end of ')}\n", text)
+
+
+def _marker(match: re.Match, end: str = "") -> str:
+    return f"{match['indent']}{match['comment']} ---- {end}solution"
+
+
 def _to_be_written(match: re.Match) -> str:
     return f"{match['indent']}{_TODO[match['comment']]}\n"
 
