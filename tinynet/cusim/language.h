@@ -216,7 +216,7 @@ CUSIM_INTERNAL void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], cons
   cusim::meet_warp(cusim::WarpOperation::multiply, cusim::FULL_MASK, (uint64_t)(uintptr_t)&mine, 0, at);
 }
 
-// ---- a kernel that stands between #if and #endif is not in all variants of a file. Where there is none, the call finds
+// ---- a kernel between #if and #endif is not in all variants of a file. Where it is missing, what would call it finds
 // this function, which is declared farther out.
 #define CUSIM_MAY_BE_MISSING(kernel)  \
   template <class... Arguments>       \

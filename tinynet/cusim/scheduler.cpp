@@ -58,8 +58,7 @@ void become(Thread& thread) {
 void leave() {  // to the scheduler; returns when it chooses this thread again
   Fiber* fiber = launch.current->fiber;
   if (has_overflowed(*fiber)) {
-    Finding finding("stack overflow", spot_of(*launch.current));
-    add_finding(finding);
+    add_finding(Finding("stack overflow", spot_of(*launch.current)));
     launch.is_aborted = true;
   }
   switch_stacks(&fiber->stack_pointer, scheduler_stack);
@@ -98,7 +97,7 @@ void start(Thread& thread) {
 }
 
 // ---- barriers
-// All threads wait or have ended. Lets them pass the barrier; false when they wait for what never comes.
+// No thread can go on: all wait or have ended. Lets them pass the barrier; false when they wait for what never comes.
 bool release_barrier() {
   const Thread *first = nullptr, *elsewhere = nullptr, *in_warp = nullptr, *ended = nullptr;
   unsigned waiting = 0, votes = 0;
@@ -199,13 +198,11 @@ void exchange(Thread* lanes, unsigned present, WarpOperation operation) {
 
 // Whether all lanes that `thread` waits for are here, with the same mask.
 bool is_complete(const Thread* lanes, unsigned awaited, const Thread& thread) {
+  for (unsigned lane = 0; lane < WARP; ++lane)
+    if ((awaited >> lane & 1) && lanes[lane].state != State::in_warp) return false;
   for (unsigned lane = 0; lane < WARP; ++lane) {
-    if (!(awaited >> lane & 1)) continue;
-    if (lanes[lane].state != State::in_warp) return false;
-  }
-  for (unsigned lane = 0; lane < WARP; ++lane) {
-    if (!(awaited >> lane & 1) || (lanes[lane].mask == thread.mask && lanes[lane].operation == thread.operation))
-      continue;
+    const bool is_alike = lanes[lane].mask == thread.mask && lanes[lane].operation == thread.operation;
+    if (!(awaited >> lane & 1) || is_alike) continue;
     Finding finding("lanes disagree", spot_of(thread));
     finding.other = spot_of(lanes[lane]);
     finding.has_other = true;
