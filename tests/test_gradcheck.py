@@ -195,28 +195,93 @@ def test_inconclusive_hides_no_large_mistake():
         gradcheck(op(lambda x: np.maximum(x, 0), lambda g, x: 10 * g), [np.array([0.0, -1.0])])
 
 
-def test_float32_is_refused():
-    with pytest.raises(TypeError, match=r"input 1 is float32; float64 is needed"):
-        gradcheck(op(lambda x, y: x * y, lambda g, x, y: (g * y, g * x)), [X, X.astype(np.float32)])
-    with pytest.raises(TypeError, match="fn returned float32"):
-        gradcheck(op(lambda x: x.astype(np.float32), lambda g, x: g), [X])
+# ---------------------------------------------------------------------------------------- bad input
+SQUARE_OP = op(lambda x: x * x, lambda g, x: 2 * x * g)
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs", "error", "sentence"),
+    [
+        (SQUARE_OP, X, TypeError, "inputs is a ndarray; a tuple or list of arrays is needed"),
+        (
+            SQUARE_OP,
+            [X.astype(np.float32)],
+            TypeError,
+            "input 0 is float32; float64 is needed, e.g. x.astype('float64')",
+        ),
+        (SQUARE_OP, [X + 1j], TypeError, "input 0 is complex128; float64 is needed"),
+        (
+            SQUARE_OP,
+            [np.arange(3)],
+            TypeError,
+            "input 0 is int64. Integers have no derivative; pass x.astype('float64')",
+        ),
+        (SQUARE_OP, [], TypeError, "there are no inputs"),
+        (SQUARE_OP, [X * np.nan], ValueError, "input 0 is not finite: nan at [0, 0]"),
+        (lambda x: x.data, [X], TypeError, "fn returned a ndarray; a Tensor of float64 is needed"),
+        (
+            lambda x: (x, x),
+            [X],
+            TypeError,
+            "fn returned a tuple of 2; a Tensor of float64 is needed; choose one of them",
+        ),
+        (lambda x: None, [X], TypeError, "fn returned None; a Tensor of float64 is needed; does it lack its `return`?"),
+        (lambda x: 1.0, [X], TypeError, "fn returned a float"),
+        (lambda x: Tensor(x.data > 0), [X], TypeError, "fn returned bool; a Tensor of float64 is needed"),
+        (op(lambda x: x.astype(np.float32), lambda g, x: g), [X], TypeError, "fn returned float32"),
+        (
+            op(np.log, lambda g, x: g / x),
+            [np.array([1.0, 0.0])],
+            ValueError,
+            "the output of fn is not finite: -inf at [1]",
+        ),
+        (
+            op(np.sqrt, lambda g, x: g),
+            [np.array([[-1.0]])],
+            ValueError,
+            "nan at [0, 0]. Where fn is undefined it has no",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_bad_input_is_a_sentence(fn, inputs, error, sentence):
+    with pytest.raises(error) as caught:
+        gradcheck(fn, inputs)
+    assert sentence in str(caught.value)
+
+
+def test_an_output_of_any_shape_is_checked():
+    """No `.sum()` is needed, and none hides what is wrong: every output has its own element of gy."""
+    assert gradcheck(SQUARE_OP, [randn(2, 3, 4)]).gy.shape == (2, 3, 4)
 
 
 def test_bad_arguments():
-    with pytest.raises(TypeError, match="inputs is a ndarray"):
-        gradcheck(RELU, X)
-    with pytest.raises(TypeError, match="none of the inputs is float64"):
-        gradcheck(RELU, [np.arange(3)])
-    with pytest.raises(TypeError, match="fn returned a ndarray"):
-        gradcheck(lambda x: x.data, [X])
-    with pytest.raises(ValueError, match="not finite"):
-        gradcheck(op(lambda x: x * np.nan, lambda g, x: g), [X])
+    with pytest.raises(ValueError, match="mode is 'fast'; it must be 'elements' or 'directions'"):
+        gradcheck(SQUARE_OP, [X], mode="fast")
+
+
+def test_a_nan_only_in_the_neighbourhood_is_inconclusive():
+    """sqrt at 1e-9: the step reaches below 0, where there is no value."""
+    with np.errstate(invalid="ignore"):
+        result = gradcheck(op(np.sqrt, lambda g, x: g / (2 * np.sqrt(x))), [np.array([1e-9, 1.0])])
+    assert (result.inputs[0].ok, result.inputs[0].inconclusive) == (1, 1)
 
 
 def test_integer_inputs_are_passed_on():
     take = op(lambda x, i: x[i], lambda g, x, i: (np.bincount(i, g, len(x)).astype(x.dtype), None))
     result = gradcheck(take, [B, np.array([2, 0, 2])])
     assert [i.name for i in result.inputs] == ["input 0"]
+
+
+def test_input_changed_in_place_by_forward():
+    def forward(x):
+        x += 1
+        return x * x
+
+    given = X.copy()
+    with pytest.raises(GradientError, match="input 0 was changed in place: work on a copy of it"):
+        gradcheck(op(forward, lambda g, x: 2 * x * g), [given])
+    np.testing.assert_array_equal(given, X)  # the caller's own array is never touched
 
 
 def test_input_changed_in_place():
@@ -245,8 +310,43 @@ def test_gy_of_zeros():
 
 def test_a_function_with_a_memory():
     rng = np.random.default_rng(0)
-    with pytest.raises(GradientError, match="the same call gave another result"):
+    with pytest.raises(GradientError, match="the same call gave another result: fn is not a function") as caught:
         gradcheck(op(lambda x: x * rng.normal(), lambda g, x: g), [X])
+    assert caught.value.result.inputs == []  # the differences of such a function mean nothing
+
+
+def test_a_backward_with_a_memory():
+    rng = np.random.default_rng(0)
+    with pytest.raises(GradientError, match="another gradient the second time for the same gy"):
+        gradcheck(op(lambda x: x * x, lambda g, x: 2 * x * g * (1 + 1e-12 * rng.normal())), [X])
+
+
+def test_not_linear_in_gy():
+    with pytest.raises(GradientError, match="the gradient is not linear in gy"):
+        gradcheck(op(lambda x: x * x, lambda g, x: 2 * x * np.clip(g, -1.4, 1.4)), [X])
+
+
+def flat_bytes(x):
+    """The numbers in the order of the memory, which is not that of the array if it is not contiguous."""
+    base = x if x.base is None else x.base
+    return base.reshape(-1)[: x.size].reshape(x.shape)
+
+
+def test_memory_that_is_not_contiguous():
+    with pytest.raises(GradientError, match="input 0: arrays that are not contiguous in memory give another gradient"):
+        gradcheck(op(lambda x: 3 * x, lambda g, x: 3 * flat_bytes(g)), [X])
+    with pytest.raises(GradientError, match="inputs that are not contiguous in memory give another output"):
+        gradcheck(op(lambda x: 3 * flat_bytes(x), lambda g, x: 3 * g), [X])
+
+
+def test_float32_is_kept():
+    with pytest.raises(GradientError, match="float32 inputs give an output of float64"):
+        gradcheck(op(lambda x: x * np.float64(3), lambda g, x: (3 * g).astype(x.dtype)), [X])
+    with pytest.raises(GradientError, match=r"float32 is not kept: Op.backward returned a gradient float64\[3, 4\]"):
+        gradcheck(op(lambda x: 3 * x, lambda g, x: np.float64(3) * g), [X])
+    assert gradcheck(lambda x: x.astype("float64") * 3, [X], keeps_dtype=False)
+    own = Tensor(X)  # mixing with float32 is refused: that is no fault of the function
+    assert gradcheck(lambda x: x * own, [X])
 
 
 def test_randomness_is_frozen():
@@ -282,6 +382,98 @@ class TimesBuggy(Times):
     def backward(self, gy):
         x, y = self.saved
         return Times.apply(gy, y.detach() if isinstance(y, Tensor) else y), Times.apply(gy, x)
+
+
+# ---------------------------------------------------------------------------------------- the complex step
+def test_the_complex_step_is_taken_where_it_works():
+    result = gradcheck(op(np.sin, lambda g, x: g * np.cos(x)), [X])
+    assert result.inputs[0].method == "complex step"
+    assert result.accuracy < 1e-15
+    # What differences cannot see: seven digits are right.
+    with pytest.raises(GradientError, match="something inside is computed in float32"):
+        gradcheck(op(np.sin, lambda g, x: (g * np.cos(x)).astype(np.float32).astype(g.dtype)), [X])
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (lambda x: x * np.abs(x), lambda g, x: 2 * np.abs(x) * g),  # the imaginary part is dropped in one factor
+        (lambda x: x.real * x, lambda g, x: 2 * x * g),
+        (
+            lambda x: np.add(x, 1, out=np.empty(x.shape, x.dtype.char.replace("D", "d")), casting="unsafe"),
+            lambda g, x: 1 * g,
+        ),
+    ],
+)
+def test_where_code_drops_the_imaginary_part_differences_are_taken(forward, backward):
+    result = gradcheck(op(forward, backward), [X])
+    assert result.inputs[0].method == "central differences"
+
+
+def test_kinks_are_seen_with_the_complex_step_too():
+    result = gradcheck(op(lambda x: np.where(x > 0, x, 0 * x), lambda g, x: g * (x > 0)), [np.array([0.0, 2.0, -1.0])])
+    assert result.inputs[0].method == "complex step"
+    assert (result.inputs[0].ok, result.inputs[0].inconclusive) == (2, 1)
+    assert "1 of 3 INCONCLUSIVE, a kink is nearer than the step: first at [0]" in str(result)
+
+
+# ---------------------------------------------------------------------------------------- large inputs
+def test_directions():
+    x = randn(30, 40, 5)
+    calls = []
+
+    def count(x):
+        calls.append(1)
+        return x**3
+
+    result = gradcheck(op(count, lambda g, x: 3 * x * x * g), [x], mode="directions")
+    assert result.inputs[0].analytic.shape == (8,)
+    assert len(calls) < 60 < x.size
+
+    def without_last_row(g, x):
+        gx = 3 * x * x * g
+        gx[-1] = 0
+        return gx
+
+    with pytest.raises(GradientError) as caught:
+        gradcheck(op(count, without_last_row), [x], mode="directions")
+    assert "wrong slices: along axis 0 all at [29], the last index of axis 0; along axis 1 everywhere" in str(
+        caught.value
+    )
+    assert "seed=0, mode='directions'" in str(caught.value)
+    with pytest.raises(GradientError, match="exactly 1/3 times the right gradient"):
+        gradcheck(op(count, lambda g, x: x * x * g), [x], mode="directions")
+
+
+# ---------------------------------------------------------------------------------------- the report
+def test_the_report_says_what_is_right_what_is_wrong_and_how_to_repeat_it():
+    with pytest.raises(GradientError) as caught:
+        product = op(lambda x, w: x * w, lambda g, x, w: (g * w, (g * x)[0]))
+        gradcheck(lambda x, w: product(x, w), [X, B], seed=4, axes={"w": ("c",), "y": ("n", "c")})
+    report = str(caught.value)
+    assert "input 0 (x), shape (3, 4): 12 of 12 elements ok to" in report
+    assert "input 1 (w), shape (4,): 4 of 4 elements wrong, everywhere" in report
+    assert "the mistake: only the first sample of gy is used" in report
+    assert "worst at c=" in report
+    assert "analytic" in report and "numeric" in report
+    assert "the smallest case that still fails: x (2, 1), w (1,)" in report
+    assert "once more: gradcheck(fn, inputs, seed=4)" in report
+
+
+def test_the_smallest_case_has_what_the_mistake_needs():
+    """Rows and columns may go; two inputs whose axes belong together shrink together."""
+    matmul = op(lambda x, w: x @ w, lambda g, x, w: (g @ w.T, x.T @ g * (1 if len(x) < 3 else 2)))
+    result = gradcheck(lambda x, w: matmul(x, w), [randn(7, 5), randn(5, 6)], raise_error=False)
+    assert "the smallest case that still fails: x (3, 1), w (1, 1)" in result.smallest
+    assert gradcheck(SQUARE_OP, [X]).smallest is None
+
+
+def test_a_heat_map_can_be_had(tmp_path):
+    result = gradcheck(op(lambda x: x * x, lambda g, x: x * g), [X], raise_error=False)
+    result.heat_map(tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="no gradient is wrong"):
+        gradcheck(SQUARE_OP, [X]).heat_map(tmp_path / "none.png")
 
 
 def test_second_derivatives():
