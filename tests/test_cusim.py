@@ -384,6 +384,35 @@ def test_an_address_without_memory_is_a_sentence_not_the_end_of_the_process(tmp_
         launch(source, "far", 1, 32, np.zeros(4, np.float32), 1 << 44)
 
 
+NEVER_ENDING = """
+import os, signal, sys, threading
+import numpy as np
+from tinynet import cusim
+from tinynet.cuda.launch import launch
+from tinynet.cuda.source import Source
+
+source, y = Source(sys.argv[1], [{}]), np.ones(1, np.float32)
+for mode, presses in ((cusim.ordered("forward"), 2), (cusim.checked(), 1)):
+    with mode:
+        y[0] = 1
+        launch(source, "wait", 1, 2, y)  # compiled before the clock runs
+        y[0] = 0
+        for i in range(presses):
+            threading.Timer(0.1 + 0.2 * i, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            launch(source, "wait", 1, 2, y)
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
+
+def test_a_kernel_that_never_ends_can_be_interrupted(tmp_path):
+    source_of(tmp_path / "wait.cu", "KERNEL wait(float* y) { while (*(volatile float*)y == 0) {} }")
+    command = [sys.executable, "-c", NEVER_ENDING, str(tmp_path / "wait.cu")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split() == ["interrupted"] * 2, ended.stderr
+
+
 def test_an_array_given_twice_or_as_a_part_of_another_is_one(tmp_path):
     source = source_of(
         tmp_path / "alias.cu", "KERNEL twice(const float* x, float* y) { y[threadIdx.x] = 2 * x[threadIdx.x]; }"

@@ -15,7 +15,7 @@ statistics.cpp. What a run on the CPU cannot tell:
 
 - how fast a kernel is: only how well its accesses fit together, `python -m tinynet cusim report conv2d`;
 - the last bits: exp() and its like are those of the C library, products and sums are never fused into one rounding;
-- whether blocks that wait for each other get on: blocks run one after the other, such a kernel runs for ever here;
+- whether blocks that wait for each other get on: blocks run one after the other, such a kernel runs here until Ctrl-C;
 - an index that leads from one array of shared memory through a pointer into another, and global memory that is read
   before it is written: it may hold what the host has put there;
 - a race between threads that both write the same number is reported, although it does no harm. Use an atomic operation.

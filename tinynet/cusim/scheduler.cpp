@@ -10,9 +10,9 @@
 #include <numeric>
 #include <utility>
 
-#include "crash.h"
 #include "findings.h"
 #include "shadow.h"
+#include "signals.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -61,6 +61,7 @@ void leave() {  // to the scheduler; returns when it chooses this thread again
     add_finding(Finding("stack overflow", spot_of(*launch.current)));
     launch.is_aborted = true;
   }
+  if (is_interrupted()) launch.is_aborted = true;
   switch_stacks(&fiber->stack_pointer, scheduler_stack);
 }
 
@@ -72,7 +73,7 @@ void run_threads() {
     Thread& finished = *launch.current;
     finished.state = State::finished;
     Fiber* fiber = finished.fiber;
-    if (started < thread_order.size() && !has_overflowed(*fiber)) {
+    if (started < thread_order.size() && !has_overflowed(*fiber) && !is_interrupted()) {
       Thread& next = launch.threads[thread_order[started++]];
       next.fiber = fiber;
       next.state = State::ready;
@@ -360,7 +361,7 @@ extern "C" __attribute__((visibility("default"))) int cusim_launch(const cusim::
   put_in_order(block_order);
   if (request->is_checked) shadow::begin();
   launch.is_running = true;
-  const CrashGuard guard;
+  const SignalGuard guard;
   bool is_done = true;
   for (size_t i = 0; i < block_count && is_done; ++i) {
     is_done = run_block(block_order[i]);

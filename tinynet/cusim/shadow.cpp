@@ -17,6 +17,7 @@
 #include <memory>
 
 #include "findings.h"
+#include "signals.h"
 #include "statistics.h"
 
 // Where the library lies in memory. Its own variables, such as threadIdx, and constants are nobody's error.
@@ -263,6 +264,7 @@ void block_done() {
 
 void access(const void* pointer, size_t bytes, Kind kind, const void* caller) {
   if (!launch.is_running) return;
+  if (is_interrupted()) abort_launch();
   const uintptr_t address = (uintptr_t)pointer;
   Memory* memory = find(address);
   if (!memory || address + bytes > memory->end) {

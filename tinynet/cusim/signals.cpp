@@ -1,4 +1,4 @@
-#include "crash.h"
+#include "signals.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -9,13 +9,14 @@
 namespace cusim {
 namespace {
 
-const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE};
-const int COUNT = 3;
+const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGINT};
+const int COUNT = 4;
 struct sigaction before[COUNT];
 stack_t stack_before;
 // A handler needs a stack of its own: that of the kernel may be what has run over.
 alignas(16) char stack[64 << 10];
 pthread_t launching_thread;
+volatile sig_atomic_t interrupts;
 
 uintptr_t instruction(const ucontext_t* context) {
 #if defined(__x86_64__)
@@ -29,8 +30,15 @@ void set_back() {
   for (int i = 0; i < COUNT; ++i) sigaction(SIGNALS[i], &before[i], nullptr);
 }
 
-void on_signal(int signal, siginfo_t* info, void* context) {
-  if (!launch.current || !pthread_equal(pthread_self(), launching_thread)) {
+bool is_in_kernel() { return launch.current && pthread_equal(pthread_self(), launching_thread); }
+
+void on_interrupt(int) {
+  interrupts = interrupts + 1;
+  if (interrupts > 1 && is_in_kernel()) abort_launch();
+}
+
+void on_crash(int signal, siginfo_t* info, void* context) {
+  if (!is_in_kernel()) {
     set_back();  // nothing of ours: the instruction is made again, and what was there before has its turn
     return;
   }
@@ -46,21 +54,32 @@ void on_signal(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
-CrashGuard::CrashGuard() {
+SignalGuard::SignalGuard() {
   launching_thread = pthread_self();
+  interrupts = 0;
   stack_t ours = {};
   ours.ss_sp = stack;
   ours.ss_size = sizeof stack;
   sigaltstack(&ours, &stack_before);
-  struct sigaction action = {};
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // not deferred: the handler never returns
-  for (int i = 0; i < COUNT; ++i) sigaction(SIGNALS[i], &action, &before[i]);
+  for (int i = 0; i < COUNT; ++i) {
+    struct sigaction action = {};
+    action.sa_flags = SA_ONSTACK | SA_NODEFER;  // not deferred: a handler may never return
+    if (SIGNALS[i] == SIGINT) {
+      action.sa_handler = on_interrupt;
+    } else {
+      action.sa_sigaction = on_crash;
+      action.sa_flags |= SA_SIGINFO;
+    }
+    sigaction(SIGNALS[i], &action, &before[i]);
+  }
 }
 
-CrashGuard::~CrashGuard() {
+SignalGuard::~SignalGuard() {
   set_back();
   sigaltstack(&stack_before, nullptr);
+  if (interrupts) raise(SIGINT);
 }
+
+bool is_interrupted() { return interrupts > 0; }
 
 }  // namespace cusim
