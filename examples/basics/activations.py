@@ -187,8 +187,9 @@ def draw_gradients(path: Path, norms: dict[str, np.ndarray], losses: dict[str, l
         kept = values / values[-1]
         left.semilogy(range(1, len(kept) + 1), kept, "o-", color=viz.mpl(colour), markersize=3, label=name)
         smooth = np.convolve(losses[name], np.ones(10) / 10, mode="valid")
-        right.plot(np.arange(len(smooth)) + 10, smooth, color=viz.mpl(colour), label=name)
+        right.plot(np.arange(len(smooth)) + 10, smooth, color=viz.mpl(colour))
     left.set(xlabel="layer", ylabel="|gradient|, relative to the last layer", title="the gradient before training")
+    left.set_xticks(range(1, len(kept) + 1, 2))
     left.invert_xaxis()
     left.legend()
     right.axhline(np.log(10), color="0.6", linestyle=":", label="guessing, log 10")
