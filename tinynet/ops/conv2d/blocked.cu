@@ -404,27 +404,3 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const size_t first_pixel = (size_t)blockIdx.y * steps * Tile::TILE_K;
   gemm<Tile>(tiles, input, gradient, output, place.row, place.column, first_pixel, steps);
 }
-
-// gw = the sum of the parts, always in the same order. threadIdx.x: neighbouring elements. threadIdx.y: where there are
-// many parts, several threads share those of an element, each taking every blockDim.y-th. What comes out as NaN is
-// computed again by the definition, as above.
-#define FINISH_THREADS 256
-
-KERNEL __launch_bounds__(FINISH_THREADS, 4)
-    backward_weight_finish(const real* __restrict__ partial, const real* __restrict__ x, const real* __restrict__ gy,
-                           real* __restrict__ gw, GEOMETRY, int parts) {
-  __shared__ double sums[FINISH_THREADS];
-  const Geometry g = {GEOMETRY_VALUES};
-  const size_t size = (size_t)kh * kw * (c_in / groups) * c_out;
-  const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-  double total = 0;
-  if (i < size)
-    for (int part = threadIdx.y; part < parts; part += blockDim.y) total += partial[part * size + i];
-  if (blockDim.y > 1) {
-    sums[threadIdx.y * blockDim.x + threadIdx.x] = total;
-    __syncthreads();
-  }
-  if (threadIdx.y > 0 || i >= size) return;
-  for (int y = 1; y < (int)blockDim.y; ++y) total += sums[y * blockDim.x + threadIdx.x];
-  gw[i] = isnan(total) ? (real)sum_for_gw(x, gy, g, (int)(i / c_out), i % c_out) : (real)total;
-}

@@ -200,7 +200,7 @@ def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: i
     )  # fmt: skip
     block = FINISH_BLOCKS[parts >= MANY_PARTS]
     grid = blocks(gw.size, block[0])
-    launch(BLOCKED, "backward_weight_finish", grid, block, partial_sums, x, gy, gw, *sizes, parts, **macros)
+    launch(SOURCE, "backward_weight_finish", grid, block, partial_sums, x, gy, gw, *sizes, parts)
 
 
 # ---------------------------------------------------------------------------------------- the kernels
