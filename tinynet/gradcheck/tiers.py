@@ -70,9 +70,9 @@ def compare_tiers(
     Returns one KernelCheck for each kernel. Raises BackendError, with what is missing, where the tier cannot run.
     """
     implementation = implementation or implementations(op, tier)[0]
-    with use_backend(tier), _every_access_checked(tier):
+    with use_backend(tier), every_access_checked(tier):
         cases = cases_of(op, seed)
-        return [_check_kernel(op, name, tier, implementation, dtype, cases) for name in kernel_names(op)]
+        return [check_kernel(op, name, tier, implementation, dtype, cases) for name in kernel_names(op)]
 
 
 def cases_of(op: str, seed: int, large: bool = True) -> list[Case]:
@@ -85,23 +85,36 @@ def rounding(dtype: str, implementation: str) -> float:
     return 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
 
 
-def _check_kernel(op: str, name: str, tier: str, implementation: str, dtype: str, cases: Sequence[Case]) -> KernelCheck:
+def check_kernel(
+    op: str,
+    name: str,
+    tier: str,
+    implementation: str,
+    dtype: str,
+    cases: Sequence[Case],
+    against: str = "reference",
+) -> KernelCheck:
+    """Compare one kernel with that of the tier `against`, which computes in float64, in those cases that call it.
+
+    Arguments and errors as in `compare_tiers`. ValueError where no case calls the kernel.
+    """
     called = [case for case in cases if name in case.calls]
     figures, wrong = [], {}
     for case in called:
-        for error, allowed, got, want in _compared(op, name, tier, implementation, dtype, case):
+        for error, allowed, got, want in _compared(op, name, tier, implementation, dtype, case, against):
             figures.append((error, allowed))
             if error > allowed:
                 wrong.setdefault(case.label, (case, got, want, allowed))
     nearest = max(figures, key=lambda figure: figure[0] / figure[1])
     explanation = None
     if wrong:
-        explanation = _explained(op, name, *min(wrong.values(), key=lambda found: found[2].size))
+        smallest = min(wrong.values(), key=lambda found: found[2].size)
+        explanation = _explained(op, name, *smallest, titles=("kernel" if tier != "reference" else tier, against))
     return KernelCheck(op, name, tier, implementation, dtype, len(called), *nearest, tuple(wrong), explanation)
 
 
 def _compared(
-    op: str, name: str, tier: str, implementation: str, dtype: str, case: Case
+    op: str, name: str, tier: str, implementation: str, dtype: str, case: Case, against: str
 ) -> Iterator[tuple[float, float, np.ndarray, np.ndarray]]:
     """(error, allowed, got, want) for each array that a kernel returns or changes in one case."""
     arrays, parameters = case.calls[name]
@@ -109,7 +122,7 @@ def _compared(
     device = "cuda" if tier == "cuda" else "cpu"
     given = _mapped(arrays, lambda a: to_device(a.astype(dtype) if a.dtype.kind == "f" else a.copy(), device))
     gots = _outcome(implementation_kernel(op, name, tier, implementation), given, parameters, changed)
-    wants = _outcome(implementation_kernel(op, name, "reference"), copy.deepcopy(arrays), parameters, changed)
+    wants = _outcome(implementation_kernel(op, name, against), copy.deepcopy(arrays), parameters, changed)
     allowed = 8 * rounding(dtype, implementation) * max(1.0, case.terms**0.5)
     for got, want in zip(gots, wants, strict=True):
         got = to_device(got, "cpu")
@@ -139,17 +152,22 @@ def _mapped(values: Any, function: Any) -> Any:
     return function(values) if hasattr(values, "dtype") and hasattr(values, "copy") else values
 
 
-def _explained(op: str, name: str, case: Case, got: np.ndarray, want: np.ndarray, allowed: float) -> Explanation:
-    """The report on one case; for a kernel that is given gy, with the Jacobian that its reference has."""
+def _explained(
+    op: str, name: str, case: Case, got: np.ndarray, want: np.ndarray, allowed: float, titles: tuple[str, str]
+) -> Explanation:
+    """The report on one case; for a kernel that is given gy, with the Jacobian of the kernel that is right.
+
+    titles: of the two arrays; the second is the tier that is right.
+    """
     arrays, parameters = case.calls[name]
-    reference = implementation_kernel(op, name, "reference")
-    names = list(inspect.signature(reference).parameters)[: len(arrays)]
+    right = implementation_kernel(op, name, titles[1])
+    names = list(inspect.signature(right).parameters)[: len(arrays)]
     known = {n: a for n, a in zip(names, arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     gy, jacobian = known.get("gy"), None
     if gy is not None and gy.size <= LARGEST_GY and gy.size * want.size <= LARGEST_JACOBIAN:
 
         def backward(unit: np.ndarray) -> np.ndarray:
-            return reference(*(unit if n == "gy" else a for n, a in zip(names, arrays)), **parameters)
+            return right(*(unit if n == "gy" else a for n, a in zip(names, arrays)), **parameters)
 
         jacobian = jacobian_of(backward, gy.shape)
     picture = ("n", "h", "w", "c")
@@ -163,11 +181,11 @@ def _explained(op: str, name: str, case: Case, got: np.ndarray, want: np.ndarray
         jacobian=jacobian,
         known=known,
         name=f"case '{case.label}'",
-        titles=("kernel", "reference"),
+        titles=titles,
     )
 
 
-def _every_access_checked(tier: str) -> contextlib.AbstractContextManager:
+def every_access_checked(tier: str) -> contextlib.AbstractContextManager:
     """The emulator looks at every access to memory, and takes threads in another order than their numbers."""
     if tier != "cuda-sim":
         return contextlib.nullcontext()
