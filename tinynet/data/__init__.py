@@ -10,7 +10,9 @@ _HOME = {
     "crops": ["NucleiCrops"],
     "loader": ["DataLoader"],
     "synthetic": ["synthetic_nuclei"],
-    "download": ["data_path", "fetch"],
+    "download": ["data_path", "fetch", "find_data"],
+    "mnist": ["ImageSet", "handwritten_digits", "read_idx", "read_mnist"],
+    "medmnist": ["read_breastmnist", "read_medmnist"],
     "tables": ["Table", "bundled", "cleveland", "dermatology", "read_table", "standardize", "stratified_folds"],
     "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
 }

@@ -12,14 +12,29 @@ from tinynet.data.files import DataError
 
 BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
 UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
+MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 # Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0; tables of
-# the UCI Machine Learning Repository, CC BY 4.0.
+# the UCI Machine Learning Repository, CC BY 4.0; MNIST (LeCun et al. 1998), CC BY-SA 3.0; MedMNIST (Yang et al. 2023),
+# CC BY 4.0.
 SOURCES = {
     "dsb2018/stage1_train.zip": BBBC038 + "stage1_train.zip",
     "dsb2018/stage1_test.zip": BBBC038 + "stage1_test.zip",
     "dsb2018/stage1_solution.csv": BBBC038 + "stage1_solution.csv",
     "tables/dermatology.data": UCI + "dermatology/dermatology.data",
     "tables/processed.cleveland.data": UCI + "heart-disease/processed.cleveland.data",
+    "mnist/train-images-idx3-ubyte.gz": MNIST + "train-images-idx3-ubyte.gz",
+    "mnist/train-labels-idx1-ubyte.gz": MNIST + "train-labels-idx1-ubyte.gz",
+    "mnist/t10k-images-idx3-ubyte.gz": MNIST + "t10k-images-idx3-ubyte.gz",
+    "mnist/t10k-labels-idx1-ubyte.gz": MNIST + "t10k-labels-idx1-ubyte.gz",
+    "medmnist/breastmnist.npz": "https://zenodo.org/records/10519652/files/breastmnist.npz?download=1",
+}
+# SHA-256 of the files that are known by it everywhere; the publishers of the others give none.
+HASHES = {
+    "mnist/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "mnist/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "medmnist/breastmnist.npz": "3a22d2a4625e7dd8903f0f59030e81a3d0c222bece2e5e10927456cb50efdec1",
 }
 IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
 
@@ -54,11 +69,26 @@ def data_path(name: str, given: str | Path | None = None) -> Path | None:
     return cached if cached.exists() else None
 
 
+def find_data(name: str, given: str | Path | None = None) -> Path:
+    """As `data_path`, for what is needed: raises `DataError`, with the place to get it from, if it is nowhere.
+
+    `given` may also be a folder that has the file without the folder of its name: MNIST's four, say.
+    """
+    path = data_path(name, given)
+    if path is not None and path.is_dir() and (path / Path(name).name).is_file():
+        path = path / Path(name).name
+    if path is None or path.is_dir():
+        where = "in TINYNET_DATA, nor in the cache" if path is None else f"in {path}"
+        raise DataError(f"{name} was not found {where}; it is to be had at {SOURCES[name]}, name it with --data")
+    return path
+
+
 def fetch(name: str, progress: bool = True) -> Path:
     """Fetch an official file into the cache, unless it is there, and return its path.
 
-    The publisher gives no checksums. So the first download is checked by what it is (a sound archive with the
-    documented number of images), its SHA-256 is written beside it, and from then on the file must have that hash.
+    It must have the hash in `HASHES`. Where the publisher gives none, the first download is checked by what it is (a
+    sound archive with the documented number of images), its SHA-256 is written beside it, and from then on the file
+    must have that hash.
 
     Raises `DataError` on an unknown name, without a network, and if the file is not what it must be.
     """
@@ -69,7 +99,7 @@ def fetch(name: str, progress: bool = True) -> Path:
         raise DataError(f"fetch: unknown file {name!r}; known are {', '.join(SOURCES)}")
     path = downloads() / name
     hash_file = path.with_name(path.name + ".sha256")
-    known_hash = hash_file.read_text().strip() if hash_file.exists() else None
+    known_hash = HASHES.get(name) or (hash_file.read_text().strip() if hash_file.exists() else None)
     try:
         pooch.retrieve(SOURCES[name], known_hash, path.name, path.parent, progressbar=progress)
     except (OSError, ValueError) as error:  # network errors are OSErrors, a wrong hash is a ValueError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .download import SOURCES, data_path
+from .download import find_data
 from .files import DataError
 
 DERMATOLOGY, CLEVELAND = "tables/dermatology.data", "tables/processed.cleveland.data"
@@ -55,7 +55,7 @@ def dermatology(given: str | Path | None = None) -> Table:
     Raises DataError where it is not found or is not what it must be.
     """
     names = (*(f"finding {number}" for number in range(1, 34)), "age", "class")
-    columns, values = read_table(_find(DERMATOLOGY, given), names)
+    columns, values = read_table(find_data(DERMATOLOGY, given), names)
     return _with_classes(DERMATOLOGY, columns, values, first=1, classes=DISEASES)
 
 
@@ -64,7 +64,7 @@ def cleveland(given: str | Path | None = None) -> Table:
 
     Arguments and errors as in `dermatology`.
     """
-    columns, values = read_table(_find(CLEVELAND, given), HEART_COLUMNS)
+    columns, values = read_table(find_data(CLEVELAND, given), HEART_COLUMNS)
     return _with_classes(CLEVELAND, columns, values, first=0, classes=DEGREES)
 
 
@@ -168,14 +168,6 @@ def _is_value(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _find(name: str, given: str | Path | None) -> Path:
-    path = data_path(name, given)
-    if path is None or path.is_dir():
-        where = "in TINYNET_DATA, nor in the cache" if path is None else f"in {path}"
-        raise DataError(f"{name} was not found {where}; it is to be had at {SOURCES[name]}, name it with --data")
-    return path
 
 
 def _with_classes(

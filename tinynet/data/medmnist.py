@@ -1,0 +1,70 @@
+"""MedMNIST: medical images in the format of MNIST, 28 x 28 pixels (Yang et al., MedMNIST v2 - A large-scale lightweight
+benchmark for 2D and 3D biomedical image classification, Scientific Data 10, 2023).
+
+BreastMNIST is one of them: ultrasound images of breasts (Al-Dhabyani et al., Dataset of breast ultrasound images, Data
+in Brief 28, 2020), each one a malignant tumour or not.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from .download import find_data
+from .files import MAX_MEMBER_BYTES, DataError
+from .mnist import ImageSet
+
+PARTS = ("train", "val", "test")
+BREAST = "medmnist/breastmnist.npz"
+
+
+def read_breastmnist(part: str, given: str | Path | None = None) -> ImageSet:
+    """546 ultrasound images to train on ("train"), 78 to choose with ("val"), 156 to test with ("test").
+
+    images: (N, 28, 28, 1), grey. classes: 1 is malignant, 0 benign or normal (the file has them the other way round).
+    given: the file or a folder that holds it; by default it is looked for as `data_path` does. Raises DataError where
+    it is not found or not what it must be.
+    """
+    path = find_data(BREAST, given)
+    images, labels = read_medmnist(path, part)
+    if images.shape[1:] != (28, 28) or labels.shape[1] != 1 or labels.max(initial=0) > 1:
+        raise DataError(
+            f"{path}: images {images.shape}, labels {labels.shape} up to {labels.max(initial=0)}; BreastMNIST has "
+            "(N, 28, 28) and (N, 1), 0 or 1"
+        )
+    return ImageSet(images[..., None], 1 - labels[:, 0].astype(np.int64), ("benign or normal", "malignant"))
+
+
+def read_medmnist(path: str | Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images, uint8 (N, H, W) or (N, H, W, 3), and labels, uint8 (N, tasks), of one part of a MedMNIST file.
+
+    part: "train", "val" or "test". Nothing is unpickled: a file that would want it is refused. Raises ValueError for
+    another part, and DataError, naming the file, where it is no such file, damaged, or its arrays do not fit.
+    """
+    if part not in PARTS:
+        raise ValueError(f"read_medmnist: part is {part!r}; it must be one of {', '.join(PARTS)}")
+    names = (f"{part}_images", f"{part}_labels")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+        missing = [name for name in names if f"{name}.npy" not in sizes]
+        if missing:
+            raise DataError(f"{path}: no array {missing[0]}; there are {', '.join(sorted(sizes)) or 'none'}")
+        large = [name for name in names if sizes[f"{name}.npy"] > MAX_MEMBER_BYTES]
+        if large:
+            raise DataError(f"{path}: {large[0]} is larger than the {MAX_MEMBER_BYTES:,} bytes that are accepted")
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = (arrays[name] for name in names)
+    except DataError:
+        raise
+    # RuntimeError: a flipped bit can make an archive look encrypted; MemoryError: or an array look enormous
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, MemoryError) as error:
+        raise DataError(f"{path}: not a readable npz file of plain arrays ({error})") from error
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+        raise DataError(f"{path}: {names[0]} is {images.dtype} {images.shape}; uint8 (N, H, W[, 3]) is needed")
+    if labels.dtype.kind not in "iu" or labels.shape[:1] != images.shape[:1] or labels.ndim > 2:
+        raise DataError(f"{path}: {names[1]} is {labels.dtype} {labels.shape}; whole numbers ({len(images)}, tasks)")
+    return images, labels.reshape(len(images), -1)  # copies of the set are about with labels (N,)

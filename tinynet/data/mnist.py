@@ -1,0 +1,126 @@
+"""MNIST: 70,000 handwritten digits, 28 x 28 pixels (LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to
+document recognition, Proceedings of the IEEE 86, 1998), and a small set of digits for where it is not at hand.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .download import find_data
+from .files import DataError
+
+PARTS = {"train": "train", "test": "t10k"}  # our name -> that in the files' names
+DIGITS = tuple("0123456789")
+UBYTE = 8  # idx's code for unsigned bytes, the only type in use
+# More dimensions or values than any file of this kind has: a damaged header must not ask for all memory.
+MAX_DIMENSIONS, MAX_VALUES = 4, 2**30
+
+
+@dataclass
+class ImageSet:
+    """Images of one size and their classes.
+
+    images: uint8 (N, H, W, C). labels: class numbers 0, 1, ..., int64 (N,). classes: a name for each class.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, index: np.ndarray) -> ImageSet:
+        """Some of them: `index` is a boolean (N,), or numbers (M,)."""
+        return ImageSet(self.images[index], self.labels[index], self.classes)
+
+
+def read_mnist(part: str, given: str | Path | None = None) -> ImageSet:
+    """MNIST's 60,000 digits to train on ("train") or 10,000 to test with ("test"), white on black, (N, 28, 28, 1).
+
+    given: the folder that holds the four files, or one with a folder `mnist` that does; by default they are looked for
+    as `data_path` does. Raises DataError where they are not found or not what they must be.
+    """
+    if part not in PARTS:
+        raise ValueError(f"read_mnist: part is {part!r}; it must be 'train' or 'test'")
+    paths = [find_data(f"mnist/{PARTS[part]}-{kind}-ubyte.gz", given) for kind in ("images-idx3", "labels-idx1")]
+    images, labels = (read_idx(path) for path in paths)
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise DataError(f"{paths[0]}: the shape is {images.shape}; digits of 28 x 28 pixels, (N, 28, 28), are needed")
+    if labels.shape != images.shape[:1]:
+        raise DataError(f"{paths[1]}: labels of shape {labels.shape} for {len(images)} images; one for each is needed")
+    if labels.max(initial=0) > 9:
+        raise DataError(f"{paths[1]}: a label is {labels.max()}; digits from 0 to 9 are needed")
+    return ImageSet(images[..., None], labels.astype(np.int64), DIGITS)
+
+
+def handwritten_digits(given: str | Path | None = None) -> tuple[ImageSet, ImageSet, str]:
+    """(training set, test set, what they are): MNIST where it is at hand, else the digits that scikit-learn bundles.
+
+    Those are 1,797 of 8 x 8 pixels, enlarged here to MNIST's format: they train the same nets, but say nothing about
+    the figures known of MNIST. The last fifth is the test set. Raises DataError where `given`
+    names something else, and where neither is there.
+    """
+    try:
+        training, test = read_mnist("train", given), read_mnist("test", given)
+        return training, test, f"MNIST ({len(training):,} + {len(test):,} digits)"
+    except DataError as error:
+        if given is not None:
+            raise
+        reason = error
+    try:
+        digits = _small_digits()
+    except DataError as error:
+        raise DataError(f"{reason}; and in its place: {error}") from error
+    count = len(digits) * 4 // 5
+    training, test = digits.subset(np.arange(count)), digits.subset(np.arange(count, len(digits)))
+    return training, test, f"scikit-learn's small digits ({len(training):,} + {len(test)}), because {reason}"
+
+
+def _small_digits() -> ImageSet:
+    """scikit-learn's digits in MNIST's format: the digit fills 20 x 20 of 28 x 28 pixels."""
+    from PIL import Image
+
+    from .tables import bundled
+
+    table = bundled("digits")
+    levels = np.rint(table.features.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    large = [np.asarray(Image.fromarray(picture).resize((20, 20), Image.Resampling.BICUBIC)) for picture in levels]
+    return ImageSet(np.pad(large, ((0, 0), (4, 4), (4, 4)))[..., None], table.target, DIGITS)
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Read an idx.gz file of unsigned bytes: uint8, in the shape that its header says.
+
+    The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions; each dimension as 4 bytes, the
+    highest first; the values, the last index running fastest. Raises DataError where the file is not that, where it is
+    damaged or cut short, and where it holds more than it says.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != bytes([0, 0, UBYTE]) or not 1 <= head[3] <= MAX_DIMENSIONS:
+                raise DataError(
+                    f"{path}: not an idx file of unsigned bytes: it starts with {head.hex(' ') or 'nothing'}"
+                )
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise DataError(f"{path}: cut short within its header")
+            shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+            count = int(np.prod(shape, dtype=object))
+            if count > MAX_VALUES:
+                raise DataError(f"{path}: the header says {shape}; at most {MAX_VALUES:,} values are accepted")
+            values = file.read(
+                count + 1
+            )  # one more, to see that there is no more, and to have gzip's checksum compared
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a readable gzip file ({error})") from error
+    if len(values) != count:
+        found = f"{len(values):,}" if len(values) < count else "more"
+        raise DataError(f"{path}: the header says {shape}, {count:,} values; the file holds {found}")
+    return np.frombuffer(values, np.uint8).reshape(shape)
