@@ -1,0 +1,160 @@
+"""The same net on different hardware: plain NumPy, compiled loops on the CPU, a GPU.
+
+    python examples/basics/cpu_vs_gpu.py                     # --batch 16 --size 256 is the size of real training
+ The bar chart of the lectures, measured here and now. One training step of the small U-Net (forward, backward, Adam)
+on the same images with the same initial weights, by each *tier* of this framework:
+
+- **reference**: the plain NumPy that defines what is right;
+- **cpu**: loops compiled by Numba, with vector instructions (SIMD) and all cores;
+- **cuda**: hand-written kernels on a GPU, where there is one.
+ All three give the same loss, which is printed: faster must not mean something else. Below, the same step taken apart:
+what each operation costs. Convolutions are nearly all of it, because each pixel of each channel is multiplied with 9
+weights for every channel of the next layer; a max-pool or a sigmoid touches each pixel once.
+ A GPU has thousands of small cores. It needs thousands of pixels at a time to keep them busy, and every kernel costs a
+few microseconds to start: try --size 32 --batch 1, where there is not enough to do.
+ Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012,
+section 3, was the first to win by GPUs. Timing is that of `python -m tinynet bench`, which also compares with other
+frameworks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinynet as tn
+from tinynet.bench import machine
+from tinynet.bench.calls import Call, calls_of
+from tinynet.bench.peers.tinynet_unet import contestant, new_net, train_step
+from tinynet.bench.problem import check_sizes
+from tinynet.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
+from tinynet.kernels import BackendError, kernel
+
+TOPIC = "CPU and GPU"
+DATA = "random images; the small U-Net"
+EXPECTED = {"speedup_cpu": (2, None), "loss_difference": (None, 1e-4)}
+PICTURE = "cpu_vs_gpu.png"
+
+TIERS = {"reference": "NumPy (reference)", "cpu": "Numba, SIMD (cpu)", "cuda": "CUDA (cuda)"}
+
+
+@dataclass
+class Config(ExampleOptions):
+    """The flags."""
+
+    out: str = option("out/cpu_vs_gpu", "folder for the picture")
+    batch: int = option(4, "images in a step", quick=1)
+    size: int = option(128, "their height and width, a multiple of 16", quick=32)
+    steps: int = option(5, "steps of each tier, the fastest of which counts", quick=1)
+    threads: int = option(len(machine.cores()), "of the CPU; Numba reads NUMBA_NUM_THREADS")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(self.size, batch=self.batch, steps=self.steps)
+
+
+# ---------------------------------------------------------------------------------------- measuring
+def time_step(tier: str, config: Config) -> tuple[float, float]:
+    """(milliseconds of the fastest training step, the loss of the first). Raises BackendError where a tier is
+    missing."""
+    net = contestant("train", config.batch, config.size, config.threads, backend=tier)
+    first_loss, _ = net.timed(net.step)  # compiles, and starts all tiers from the same weights
+    return min(net.timed(net.step)[1] for _ in range(config.steps)), first_loss
+
+
+def time_ops(tier: str, config: Config) -> dict[str, float]:
+    """Milliseconds that each operation takes in one step: every call of its kernels, one by one, at its real size."""
+    rng = np.random.default_rng(config.seed)
+    total: dict[str, float] = defaultdict(float)
+    with tn.use_backend(tier):
+        calls = calls_of(train_step(new_net().to(tn.device()), config.batch, config.size))
+        for call in calls.values():
+            total[call.op] += call.per_step * time_call(call, rng, config.steps)
+    return dict(total)
+
+
+def time_call(call: Call, rng: np.random.Generator, repeats: int) -> float:
+    """Milliseconds of the fastest call of a kernel, after a first one that may compile."""
+    function, arrays = kernel(call.op, call.kernel), call.arguments(rng)
+    times = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        function(*arrays, **call.parameters)
+        wait_for_gpu()
+        times.append(1000 * (time.perf_counter() - begin))
+    return min(times[1:])
+
+
+def wait_for_gpu() -> None:
+    """A GPU works while Python goes on: without waiting, one would measure the time to ask."""
+    if tn.device() == "cuda":
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Returns step_ms_* and speedup_* (over the reference) of each tier, and how far their losses are apart."""
+    config = parse(Config, argv, description=__doc__)
+    print_settings(config, processor=machine.processor(), cores=len(machine.cores()))
+    steps, losses, ops = {}, [], {}
+    for tier in TIERS:
+        try:
+            steps[tier], loss = time_step(tier, config)
+        except BackendError as error:
+            print(f"without {tier}: {error}")
+            continue
+        losses.append(loss)
+        print(
+            f"{tier:9} {steps[tier]:9.1f} ms a step, {1000 * config.batch / steps[tier]:7.1f} images/s, loss {loss:.6f}"
+        )
+        ops[tier] = time_ops(tier, config)
+    table = sorted(ops["reference"], key=lambda op: -ops["reference"][op])
+    print(f"\n{'ms a step':18}" + "".join(f"{tier:>11}" for tier in ops))
+    for op in table:
+        print(f"{op:18}" + "".join(f"{times.get(op, 0):11.2f}" for times in ops.values()))
+
+    metrics = {f"step_ms_{tier}": ms for tier, ms in steps.items()}
+    metrics |= {f"speedup_{tier}": steps["reference"] / ms for tier, ms in steps.items() if tier != "reference"}
+    metrics["loss_difference"] = float(np.ptp(losses))
+    draw(Path(config.out) / "cpu_vs_gpu.png", steps, ops, config)
+    print_metrics(metrics, EXPECTED, quick=config.quick)
+    print(f"picture: {config.out}/cpu_vs_gpu.png")
+    print("next: python -m tinynet bench unet")
+    return metrics
+
+
+# ---------------------------------------------------------------------------------------- picture
+def draw(path: Path, steps: dict[str, float], ops: dict[str, dict[str, float]], config: Config) -> None:
+    """A bar for each tier; and for each of the operations that cost most, a bar for each tier."""
+    from tinynet import viz
+
+    colours = {"reference": viz.ORANGE, "cpu": viz.BLUE, "cuda": viz.GREEN}
+    figure = viz.new_figure(12, 4.2)
+    left, right = figure.subplots(1, 2)
+    for row, (tier, ms) in enumerate(steps.items()):
+        left.barh(row, ms, color=viz.mpl(colours[tier]))
+        left.text(ms, row, f"  {ms:,.0f} ms, {steps['reference'] / ms:.1f}x", va="center")
+    left.set_yticks(range(len(steps)), [TIERS[tier] for tier in steps])
+    left.invert_yaxis()
+    left.set(xlabel="milliseconds", xlim=(0, 1.6 * max(steps.values())))
+    left.set_title(f"one training step of the U-Net, {config.batch} x {config.size} x {config.size}")
+    shown = sorted(ops["reference"], key=lambda op: -ops["reference"][op])[:7]
+    height = 0.8 / len(ops)
+    for number, (tier, times) in enumerate(ops.items()):
+        places = np.arange(len(shown)) + (number - (len(ops) - 1) / 2) * height
+        right.barh(places, [times.get(op, np.nan) for op in shown], height, color=viz.mpl(colours[tier]), label=tier)
+    right.set_yticks(range(len(shown)), shown)
+    right.invert_yaxis()
+    right.set_xscale("log")
+    right.set(xlabel="milliseconds a step (logarithmic)", title="by operation")
+    right.legend()
+    viz.save_figure(path, figure)
+
+
+if __name__ == "__main__":
+    run(main)
