@@ -71,7 +71,7 @@ def layers(draw):
 
 
 @TIERS
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(layers())
 def test_any_size_agrees_with_the_reference(tier, layer):
     x, w, b, gy, geometry = layer

@@ -287,6 +287,7 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const u32 rows = (u32)images * axes.y.results * axes.x.results;
   const Output<true> output = {gx, b, &axes, rows, height, width, c_in, group * i_group, i_group, none};
   const Place place(blockIdx.x / phases, i_group);
+  if (place.row >= rows) return;  // a phase with fewer pixels than the first, or with none: the whole block leaves
   const int steps = axes.y.taps * axes.x.taps * (terms.padded / Tile::TILE_K);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, steps);
   repair(output, place, [&](size_t pixel, int c) { return sum_for_gx(gy, w, g, pixel, c); });
