@@ -28,6 +28,9 @@ ROOMS = {
     "conv2d": ({}, {"x": ones(2, 8, 8, 3), "weight": ones(3, 3, 3, 4), "bias": ones(4)}),
     "conv_transpose2d": ({}, {"x": ones(2, 8, 8, 3), "weight": ones(3, 3, 4, 3), "bias": ones(4)}),
     "max_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
+    "avg_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
+    "batch_norm": ({}, {"x": ones(2, 8, 8, 3), "gamma": ones(3), "beta": ones(3)}),
+    "local_response_norm": ({}, {"x": ones(2, 8, 8, 3)}),
     "max_unpool2d": ({"size": (4, 4)}, {"y": ones(1, 2, 2, 1), "indices": ones(1, 2, 2, 1, dtype=np.int32)}),
     "dropout": ({"p": 0.5, "seed": 0, "stream": 0, "step": 0}, {"x": ones(2, 4)}),
     "elu": ({}, {"x": ones(2, 3)}),
@@ -132,8 +135,8 @@ def test_dtypes_that_are_no_numbers_are_refused(name, argument, dtype):
     assert refused(name, argument, wrong).startswith(f"{name}: ")
 
 
-ANY_SHAPE = {"elu", "relu", "leaky_relu", "sigmoid", "tanh", "dropout", *UNARY, "clip", "astype"}
-ANY_SHAPE |= {"swapaxes", "expand_dims", "getitem"}
+ANY_SHAPE = {"elu", "relu", "leaky_relu", "sigmoid", "tanh", "dropout", "local_response_norm"}
+ANY_SHAPE |= {*UNARY, "clip", "astype", "swapaxes", "expand_dims", "getitem"}
 
 
 @pytest.mark.parametrize(("name", "argument"), [a for a in ARGUMENTS if a[0] not in ANY_SHAPE])

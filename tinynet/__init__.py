@@ -39,6 +39,9 @@ _HOME = {
     "ops.conv_transpose2d.op": ["conv_transpose2d"],
     "ops.max_pool2d.op": ["max_pool2d"],
     "ops.max_unpool2d.op": ["max_unpool2d"],
+    "ops.avg_pool2d.op": ["avg_pool2d"],
+    "ops.batch_norm.op": ["batch_norm"],
+    "ops.local_response_norm.op": ["local_response_norm"],
     "gradcheck": ["gradgradcheck"],
 }
 _MODULES = {

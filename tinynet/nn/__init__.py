@@ -3,12 +3,16 @@
 from . import init
 from .layers import (
     ELU,
+    AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     LeakyReLU,
     Linear,
+    LocalResponseNorm,
     Maxout,
     MaxPool2d,
     MaxUnpool2d,
@@ -22,12 +26,16 @@ from .summary import Summary, summary
 
 __all__ = [
     "ELU",
+    "AvgPool2d",
+    "BatchNorm2d",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "MaxUnpool2d",
     "Maxout",

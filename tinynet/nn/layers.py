@@ -175,6 +175,84 @@ class MaxUnpool2d(Module):
         return tn.max_unpool2d(y, indices, size=size)
 
 
+class AvgPool2d(Module):
+    """The mean of each window: (N, H, W, C) -> (N, H', W', C). Padding counts as zeros.
+
+    stride: by default the window's size.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int] = 2,
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        self.kernel_size = pair("AvgPool2d", "kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else pair("AvgPool2d", "stride", stride, 1)
+        self.padding = pair("AvgPool2d", "padding", padding, 0)
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+
+
+class GlobalAvgPool2d(Module):
+    """The mean of each channel over the whole image: (N, H, W, C) -> (N, C), for any H and W.
+
+    Lin et al., Network In Network, 2014, section 3.2.
+    """
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        if x.ndim != 4:
+            raise ValueError(f"GlobalAvgPool2d: x has shape {tuple(x.shape)}; 4 axes (N, H, W, C) are needed")
+        return tn.mean(x, (1, 2))
+
+
+class BatchNorm2d(Module):
+    """Bring each channel to mean 0 and variance 1, then to gamma and beta, which are learnt.
+
+    x: (N, H, W, channels), or (N, channels) behind a Linear. gamma: (channels,), ones; beta: (channels,), zeros.
+    In training, mean and variance are those of the batch, over all but the channels; a running average of them, in
+    which a batch has the weight `momentum`, is kept in the buffers running_mean and running_var (with the unbiased
+    variance), and used in evaluation. A layer before it needs no bias.
+    Ioffe and Szegedy, Batch Normalization, 2015. Raises ValueError unless 0 < momentum <= 1.
+    """
+
+    buffer_names = ("running_mean", "running_var")
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        _check_channels("BatchNorm2d", channels, channels, groups=1)
+        if not 0 < momentum <= 1:
+            raise ValueError(f"BatchNorm2d: momentum is {momentum}; it must lie in 0 < momentum <= 1")
+        self.channels, self.momentum, self.eps = channels, momentum, eps
+        self.gamma = Parameter(np.ones(channels, dtype=np.float32))
+        self.beta = Parameter(np.zeros(channels, dtype=np.float32))
+        self.running_mean = np.zeros(channels, dtype=np.float32)
+        self.running_var = np.ones(channels, dtype=np.float32)
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        if not self.training:
+            return tn.batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var, eps=self.eps)
+        y, mean, var = tn.batch_norm(x, self.gamma, self.beta, eps=self.eps, return_statistics=True)
+        m = x.size // self.channels
+        self.running_mean += self.momentum * (mean - self.running_mean)
+        self.running_var += self.momentum * (var * (m / (m - 1)) - self.running_var)
+        return y
+
+
+class LocalResponseNorm(Module):
+    """Divide each channel by what its `size` neighbours do: AlexNet's normalisation, with its numbers by default.
+
+    alpha is the paper's: PyTorch's is `size` times as large. Krizhevsky et al., ImageNet Classification with Deep
+    Convolutional Neural Networks, 2012, section 3.3.
+    """
+
+    def __init__(self, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
+        self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        return tn.local_response_norm(x, self.size, self.k, self.alpha, self.beta)
+
+
 class Dropout(Module):
     """In training, set each value to zero with probability p and divide the others by 1 - p; else pass on.
 

@@ -1,0 +1,1 @@
+"""2-D average pooling; start with derivation.md."""

@@ -1,0 +1,36 @@
+"""avg_pool2d on a GPU: blocks for each row of the result; see avg_pool2d.cu."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...cuda.launch import blocks, contiguous, delivered, launch, result_array
+from ...cuda.source import Source
+from ..conv2d.geometry import Pair, output_size
+from ..elementwise_cuda import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
+
+SOURCE = Source(Path(__file__).with_name("avg_pool2d.cu"), VARIANTS)
+
+
+def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair, out: Any = None) -> Any:
+    """y = the mean of each window; padding counts as zeros."""
+    shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
+    y = result_array(shape, x.dtype, out, like=x)
+    return delivered(_run("avg_pool", contiguous(x), y, x.shape[1:3], y.shape[1:3], size, stride, padding), out)
+
+
+def backward(gy: Any, *, plane: Pair, size: Pair, stride: Pair, padding: Pair, out: Any = None) -> Any:
+    """gx: each window gives every one of its pixels the same share of its gradient. plane: (H, W) of gx."""
+    gx = result_array((len(gy), *plane, gy.shape[3]), gy.dtype, out, like=gy)
+    return delivered(_run("avg_pool_backward", contiguous(gy), gx, plane, gy.shape[1:3], size, stride, padding), out)
+
+
+def _run(kernel: str, a: Any, result: Any, plane: Pair, out_plane: Pair, *windows: Pair) -> Any:
+    n_images, rows, columns, channels = result.shape
+    pack = pack_width(a, result, multiples=(channels,))
+    items = columns * channels // pack
+    grid = (n_images * rows, min(blocks(items, THREADS), MOST_BLOCKS_ACROSS))
+    pairs = (number for pair in (plane, out_plane, *windows) for number in pair)
+    launch(SOURCE, kernel, grid, THREADS, a, result, items, channels, *pairs, WIDTH=pack)
+    return result

@@ -1,0 +1,1 @@
+"""Batch normalisation; start with derivation.md."""

@@ -1,0 +1,1 @@
+"""Local response normalisation; start with derivation.md."""

@@ -1,0 +1,101 @@
+"""Local response normalisation in Numba: parallel over pixels, vectorised over channels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from ..elementwise import U, rows_per_run, run
+from ..fastmath import ELEMENTWISE
+from ..jit import jit
+
+
+def forward(
+    x: np.ndarray, *, size: int, k: float, alpha: float, beta: float, out: np.ndarray | None = None
+) -> np.ndarray:
+    """y_c = x_c s_c^-beta with s_c = k + alpha sum of x_j^2 over the `size` channels around c. x (..., C)."""
+    return run(_forward, (x,), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta), out)
+
+
+def backward(
+    gy: np.ndarray,
+    x: np.ndarray,
+    *,
+    size: int,
+    k: float,
+    alpha: float,
+    beta: float,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
+    return run(_backward, (gy, x), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta), out)
+
+
+@jit(parallel=True, fastmath=ELEMENTWISE)
+def _forward(x, channels, half, k, alpha, beta, y):
+    pixels = x.size // max(channels, 1)
+    chunk = np.int64(rows_per_run(U(max(channels, 1))))
+    for first in prange((pixels + chunk - 1) // chunk):
+        s, power = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+        for p in range(first * chunk, min((first + 1) * chunk, pixels)):
+            row, result = x[p * channels : (p + 1) * channels], y[p * channels : (p + 1) * channels]
+            _scales(row, half, k, alpha, s)
+            _powers(s, beta, power)
+            for c in range(channels):
+                result[c] = row[c] * power[c]
+
+
+@jit(parallel=True, fastmath=ELEMENTWISE)
+def _backward(gy, x, channels, half, k, alpha, beta, gx):
+    pixels = x.size // max(channels, 1)
+    chunk = np.int64(rows_per_run(U(max(channels, 1))))
+    factor = x.dtype.type(2) * alpha * beta
+    for first in prange((pixels + chunk - 1) // chunk):
+        s, power, t = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+        for p in range(first * chunk, min((first + 1) * chunk, pixels)):
+            row, result = x[p * channels : (p + 1) * channels], gx[p * channels : (p + 1) * channels]
+            g = gy[p * channels : (p + 1) * channels]
+            _scales(row, half, k, alpha, s)
+            _powers(s, beta, power)
+            for c in range(channels):
+                t[c] = g[c] * row[c] * power[c] / s[c]
+            s[:] = 0
+            _add_window(t, half, s)  # s is done with, and takes the sum
+            for c in range(channels):
+                result[c] = g[c] * power[c] - factor * row[c] * s[c]
+
+
+@jit(fastmath=ELEMENTWISE)
+def _scales(row, half, k, alpha, s):
+    """s_c = k + alpha sum of row_j^2."""
+    squares = row * row
+    s[:] = 0
+    _add_window(squares, half, s)
+    for c in range(s.size):
+        s[c] = k + alpha * s[c]
+
+
+@jit(fastmath=ELEMENTWISE)
+def _add_window(values, half, total):
+    """total_c += the sum of values_j over |j - c| <= half, one distance d = j - c after the other."""
+    channels = values.size
+    for d in range(-min(half, channels - 1), min(half, channels - 1) + 1):
+        first, last = max(0, -d), min(channels, channels - d)
+        moved, target = values[first + d : last + d], total[first:last]
+        for c in range(target.size):
+            target[c] += moved[c]
+
+
+@jit(fastmath=ELEMENTWISE)
+def _powers(s, beta, power):
+    """s^-beta; for AlexNet's beta = 3/4 by square roots, which are instructions."""
+    one = s.dtype.type(1)
+    if beta == s.dtype.type(0.75):
+        for c in range(s.size):
+            root = math.sqrt(s[c])
+            power[c] = one / (root * math.sqrt(root))
+    else:
+        for c in range(s.size):
+            power[c] = s[c] ** -beta

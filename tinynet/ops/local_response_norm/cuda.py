@@ -1,0 +1,33 @@
+"""Local response normalisation on a GPU: a thread for each channel of each pixel; see local_response_norm.cu."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...cuda.launch import blocks, contiguous, delivered, empty, launch, result_array
+from ...cuda.source import Source
+
+SOURCE = Source(Path(__file__).with_name("local_response_norm.cu"))
+THREADS = 256
+
+
+def forward(x: Any, *, size: int, k: float, alpha: float, beta: float, out: Any = None) -> Any:
+    """y_c = x_c s_c^-beta with s_c = k + alpha sum of x_j^2 over the `size` channels around c. x (..., C)."""
+    y = result_array(x.shape, x.dtype, out, like=x)
+    _run("lrn_forward", contiguous(x), y, size=size, scalars=(k, alpha, beta))
+    return delivered(y, out)
+
+
+def backward(gy: Any, x: Any, *, size: int, k: float, alpha: float, beta: float, out: Any = None) -> Any:
+    """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
+    gx = result_array(x.shape, x.dtype, out, like=x)
+    gy, x, t = contiguous(gy), contiguous(x), empty(x.shape, x.dtype, like=x)
+    _run("lrn_terms", gy, x, t, size=size, scalars=(k, alpha, beta))
+    _run("lrn_backward", gy, x, t, gx, size=size, scalars=(k, alpha, beta))
+    return delivered(gx, out)
+
+
+def _run(kernel: str, *arrays: Any, size: int, scalars: tuple[float, ...]) -> None:
+    n, channels = arrays[0].size, arrays[0].shape[-1]
+    launch(SOURCE, kernel, blocks(n, THREADS), THREADS, *arrays, n, channels, size // 2, *scalars)
