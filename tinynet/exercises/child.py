@@ -1,4 +1,4 @@
-"""The process that runs a learner's code: `python -m tinynet.exercises.child ID FILE SEED RESULT COURSE`.
+"""The process that runs a learner's code: `python -m tinynet.exercises.child ID FILE SEED RESULT COURSE SECONDS`.
 
 What it finds it writes into RESULT; nothing there means that it was ended before it was done. The learner's prints go
 to the output of this process, which the parent reads.
@@ -15,7 +15,7 @@ from pathlib import Path
 MEMORY = 2 * 2**30  # bytes that a check may take beyond what Python and NumPy have taken already
 
 
-def main(id: str, file: str, seed: str, result: str, course: str) -> None:
+def main(id: str, file: str, seed: str, result: str, course: str, seconds: str) -> None:
     """Check one file and write the verdict."""
     from .exercise import exercise
 
@@ -25,7 +25,7 @@ def main(id: str, file: str, seed: str, result: str, course: str) -> None:
         limit_memory()
         # A thread of its own that needs no Python: it writes down where the code is and ends the process, whatever
         # that is busy with.
-        faulthandler.dump_traceback_later(this.seconds, exit=True, file=trace)
+        faulthandler.dump_traceback_later(float(seconds), exit=True, file=trace)
         verdict = checked(this, file, int(seed), missing)
         faulthandler.cancel_dump_traceback_later()
     sys.stdout.flush()
@@ -35,7 +35,7 @@ def main(id: str, file: str, seed: str, result: str, course: str) -> None:
 
 def checked(this, file: str, seed: int, missing: str | None):
     """The verdict on a file; what ends the learner's code early becomes a sentence."""
-    from .guard import Refused, Unreadable, functions_of, where
+    from .guard import Refused, Unreadable, functions_of, line_of, where
     from .judge import NOT_CHECKED, NOT_WRITTEN, Verdict, judge
 
     try:
@@ -50,9 +50,9 @@ def checked(this, file: str, seed: int, missing: str | None):
     except UnicodeDecodeError as error:
         return Verdict(this.id, NOT_CHECKED, f"{file} is not a text in UTF-8 ({error.reason} at byte {error.start})")
     except SystemExit as end:
-        return Verdict(this.id, NOT_CHECKED, f"{where(end, file)}: this ends the whole program; return a value instead")
+        return Verdict(this.id, NOT_CHECKED, f"{line_of(end, file)} ends the whole program; return a value instead")
     except KeyboardInterrupt as end:
-        return Verdict(this.id, NOT_CHECKED, f"{where(end, file)}: raised in the code, or the check was interrupted")
+        return Verdict(this.id, NOT_CHECKED, f"{line_of(end, file)}: the check was interrupted here")
     except MemoryError as error:
         limit = f"more than {MEMORY // 2**30} GiB of memory; the arrays of this check are small"
         return Verdict(this.id, NOT_CHECKED, f"{where(error, file)}: {limit}")

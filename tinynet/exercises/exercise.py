@@ -43,7 +43,6 @@ import importlib.util
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,12 +265,6 @@ class Exercise:
     def variant(self, variant: Variant) -> str:
         """A variant of the solution as a learner's file."""
         return self.head + variant.applied_to(self._code(lambda match: match["body"]))
-
-    @property
-    def answer(self) -> str:
-        """What stands in the place of the markers."""
-        pieces = [textwrap.dedent(match["body"]) for match in _SOLUTION.finditer(self.text)]
-        return "\n".join(pieces)
 
     @functools.cached_property
     def functions(self) -> tuple[str, ...]:

@@ -152,12 +152,14 @@ def _guarded_builtins(allowed: frozenset[str], path: str) -> dict[str, Any]:
 
 def where(error: BaseException, path: str) -> str:
     """The error in a sentence that starts with the last line of the learner's own that it passed through."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    place = line_of(error, path)
+    return f"{place}: {what}" if place else what
+
+
+def line_of(error: BaseException, path: str) -> str:
+    """The last line of the file that an error passed through, as "line 3: `return x`"; "" for none."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     if not frames:
-        return what
-    return (
-        f"line {frames[-1].lineno}: `{frames[-1].line}`: {what}"
-        if frames[-1].line
-        else f"line {frames[-1].lineno}: {what}"
-    )
+        return ""
+    return f"line {frames[-1].lineno}" + (f": `{frames[-1].line}`" if frames[-1].line else "")

@@ -8,9 +8,10 @@ pattern in the numbers themselves.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,9 @@ def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learne
     findings, crashed = [], []
     for output, (failed, passed) in wrong.items():
         i, mistake = failed[0], named.get(output)
-        sentence, report = describe(learned[i][output], book.solution[i][output], probes[i], output)
+        sentence, report = describe(
+            learned[i][output], book.solution[i][output], probes[i], output, mistake is not None
+        )
         findings.append(
             Finding(
                 output,
@@ -189,11 +192,19 @@ def answer_book(exercise: Exercise, probes: Sequence[Probe], seed: int) -> Book:
         from .handout import read_answers
 
         return read_answers(recorded, probes, seed)
+    return computed_book(exercise, seed)
+
+
+@functools.lru_cache(maxsize=1)  # in a notebook one exercise is checked again and again
+def computed_book(exercise: Exercise, seed: int) -> Book:
+    """The answers of the solution and, when they are asked for, of its wrong variants."""
+    probes = exercise.probes(seed)
 
     def answers(text: str) -> Answers:
         functions = functions_of(text, SOLUTION_FILE, exercise.imports)
         return [observe(probe, functions, SOLUTION_FILE) for probe in probes]
 
+    @functools.cache
     def mistakes() -> list[tuple[Wrong, Answers]]:
         return [(wrong, answers(exercise.variant(wrong))) for wrong in exercise.wrong]
 
@@ -232,8 +243,11 @@ def name_mistakes(
     return named
 
 
-def describe(got: Any, want: Any, probe: Probe, output: str) -> tuple[str | None, str]:
-    """(a pattern that gives exactly this, or None; the report on one wrong output of one probe)."""
+def describe(got: Any, want: Any, probe: Probe, output: str, is_named: bool) -> tuple[str | None, str]:
+    """(a pattern that gives exactly this, or None; the report on one wrong output of one probe).
+
+    is_named: the mistake is known already.
+    """
     if isinstance(got, Failure):
         return None, got.text
     got, want = np.asarray(got), np.asarray(want)
@@ -246,4 +260,6 @@ def describe(got: Any, want: Any, probe: Probe, output: str) -> tuple[str | None
     from ..gradcheck.explain import explain
 
     explanation = explain(got.astype(float), want.astype(float), axes=letters, name=output, **probe.context)
+    if is_named:  # then nobody wants to know which patterns were tried in vain
+        explanation = replace(explanation, sentence=None, tried=())
     return explanation.sentence, str(explanation)

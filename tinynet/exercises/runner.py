@@ -24,22 +24,24 @@ MOST_PRINTED = 200_000  # bytes, after which a check is ended
 SHOWN = 2000  # characters of it that are shown
 
 
-def check_file(id: str, file: Path, seed: int = 0) -> Verdict:
-    """The verdict on a learner's file. Raises ValueError for an exercise that does not exist."""
+def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None) -> Verdict:
+    """The verdict on a learner's file. Raises ValueError for an exercise that does not exist.
+
+    seed: of the numbers that are tried. seconds: after which it is stopped; None for what the exercise says.
+    """
     this = exercise(id, course_folder())
     if not file.is_file():
         return Verdict(id, NOT_WRITTEN, f"not started: python -m tinynet exercises start {id}")
+    seconds = seconds or this.seconds
     before = file.read_bytes()
     with tempfile.TemporaryDirectory(prefix="tinynet-check-") as folder:
         result = Path(folder, "verdict.json")
-        arguments = [id, str(file.resolve()), str(seed), str(result), str(course_folder().resolve())]
-        output, ended = _run([sys.executable, "-m", "tinynet.exercises.child", *arguments], folder, this.seconds)
+        arguments = [id, str(file.resolve()), str(seed), str(result), str(course_folder().resolve()), str(seconds)]
+        output, ended = _run([sys.executable, "-m", "tinynet.exercises.child", *arguments], folder, seconds)
         if result.is_file():
             verdict = Verdict.from_json(result.read_text(encoding="utf-8"))
         else:
-            verdict = Verdict(
-                id, NOT_CHECKED, ended or _why_it_ended(Path(f"{result}.trace"), file, this.seconds, output)
-            )
+            verdict = Verdict(id, NOT_CHECKED, ended or _why_it_ended(Path(f"{result}.trace"), file, seconds, output))
     verdict.printed = output if len(output) <= SHOWN else f"{output[:SHOWN]}\n... ({len(output)} characters)"
     if file.read_bytes() != before:
         file.write_bytes(before)

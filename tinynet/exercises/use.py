@@ -15,6 +15,7 @@ import inspect
 import runpy
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,12 @@ PROMISES = {"cell"}  # parameters that change nothing but the speed
 
 
 @contextlib.contextmanager
-def mine(id: str, file: str | Path | None = None) -> Iterator[None]:
+def mine(id: str, file: str | Path | None = None) -> Iterator[Counter]:
     """Inside `with`, tinynet runs the learner's kernels of this exercise, on the CPU.
 
     file: the learner's, my_exercises/ID.py by default. They are an implementation of their op named `mine`: what
-    `tinynet.kernels.implementations` lists and `use_kernels(op, "mine")` chooses, also outside of the block.
+    `tinynet.kernels.implementations` lists and `use_kernels(op, "mine")` chooses, also outside of the block. Yields a
+    Counter of their calls, by name.
     Raises ValueError for an exercise that is no kernel, OSError where there is no file.
     """
     from .. import kernels
@@ -44,14 +46,15 @@ def mine(id: str, file: str | Path | None = None) -> Iterator[None]:
     this = exercise(id, course_folder())
     path = Path(file or Path("my_exercises", f"{id}.py"))
     learners = functions_of(path.read_text(encoding="utf-8"), str(path), this.imports)
-    op, own = kernels_of_learner(this, learners)
+    calls: Counter = Counter()
+    op, own = kernels_of_learner(this, learners, calls)
     register(op, own)
     # By function as well: what is fused with other operations runs them apart where one is replaced by a function.
     with kernels.use_kernels(op, "mine", **own):
-        yield
+        yield calls
 
 
-def kernels_of_learner(this: Exercise, learners: Mapping[str, Any]) -> tuple[str, dict[str, Callable]]:
+def kernels_of_learner(this: Exercise, learners: Mapping[str, Any], calls: Counter) -> tuple[str, dict[str, Callable]]:
     """(op, the learner's kernels by the names they have there). Raises ValueError for an exercise that is no kernel."""
     op = getattr(this.module, "OP", None)
     if op is None:
@@ -60,25 +63,26 @@ def kernels_of_learner(this: Exercise, learners: Mapping[str, Any]) -> tuple[str
         own = this.module.kernels(learners)
     else:
         own = {name: learners[name] for name in this.functions}
-    return op, {name: as_kernel(this.id, function) for name, function in own.items()}
+    return op, {name: as_kernel(this.id, name, function, calls) for name, function in own.items()}
 
 
-def as_kernel(id: str, function: Callable) -> Callable:
+def as_kernel(id: str, name: str, function: Callable, calls: Counter) -> Callable:
     """A learner's function as a kernel: with `out`, in the dtype of its arrays, with the parameters that it lacks.
 
-    Such a parameter may only have the value that means "without"; anything else raises ValueError.
+    Such a parameter may only have the value that means "without"; anything else raises ValueError. Counts its calls.
     """
     known = inspect.signature(function).parameters
     positions = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in known.values())
 
     @functools.wraps(function)
     def kernel(*arrays: Any, out: Any = None, **parameters: Any) -> Any:
-        for name in set(parameters) - set(known) - PROMISES:
-            if parameters[name] != WITHOUT[name]:
-                raise ValueError(f"{id}: your kernel has no {name}, and {name} = {parameters[name]} is asked for")
+        calls[name] += 1
+        for p in set(parameters) - set(known) - PROMISES:
+            if parameters[p] != WITHOUT[p]:
+                raise ValueError(f"{id}: your kernel has no {p}, and {p} = {parameters[p]} is asked for")
         if any(a is not None for a in arrays[positions:]):
             raise ValueError(f"{id}: your kernel takes {positions} arrays, and {len(arrays)} are given")
-        given = {name: value for name, value in parameters.items() if name in known}
+        given = {p: value for p, value in parameters.items() if p in known}
         result = function(*arrays[:positions], **given)
         dtype = next((a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind == "f"), None)
         return _delivered(result, out, dtype)
@@ -132,11 +136,14 @@ def demonstrate(id: str, file: Path) -> int:
     print(f"{id} is right. The U-Net on {BATCH} synthetic images of {SIZE} x {SIZE}, {STEPS} steps:\n")
     print("step   loss with tinynet's kernels   with yours")
     theirs, their_seconds = train()
-    with mine(id, file):
+    with mine(id, file) as calls:
         yours, your_seconds = train()
     for step, (a, b) in enumerate(zip(theirs, yours), 1):
         print(f"{step:4}   {a:27.6f}   {b:10.6f}")
-    print(f"\n{their_seconds:.2f} s with tinynet's kernels, {your_seconds:.2f} s with yours")
+    print(f"\n{their_seconds * 1e3:.0f} ms a step with tinynet's kernels, {your_seconds * 1e3:.0f} ms with yours")
+    if not calls:
+        print("The net never called your kernel: it has no such layer. Give a script that uses it.")
+    print("".join(f"{name} was called {n} times\n" for name, n in calls.items()), end="")
     if not np.allclose(theirs, yours, rtol=1e-3):
         print("The losses differ: your kernel does something else in float32, or at these sizes.")
         return EXIT_CODES[WRONG]
@@ -144,7 +151,7 @@ def demonstrate(id: str, file: Path) -> int:
 
 
 def train() -> tuple[list[float], float]:
-    """(the loss of each step, seconds) of the U-Net of examples/; the same images and initial weights every time."""
+    """(the loss of each step, seconds of the fastest) of the U-Net of examples/, always from the same weights."""
     import tinynet as tn
 
     from ..bench.examples import load_example
@@ -156,13 +163,14 @@ def train() -> tuple[list[float], float]:
     adam = tn.optim.Adam(net.parameters(), lr=1e-3)
     samples = [synthetic_nuclei(np.random.default_rng(i), size=SIZE) for i in range(BATCH)]
     images = np.stack([sample.image for sample in samples]).astype("float32") / 255
-    masks = np.stack([binary_map(sample.labels) for sample in samples]).astype("float32").reshape(BATCH, SIZE, SIZE, 1)
-    losses = []
-    begin = time.perf_counter()
+    masks = np.stack([binary_map(sample.labels) for sample in samples])[..., None].astype("float32")
+    losses, seconds = [], []
     for _ in range(STEPS):
+        begin = time.perf_counter()
         adam.zero_grad()
         loss = tn.dice_loss(net(tn.tensor(images)), masks)
         loss.backward()
         adam.step()
         losses.append(float(loss.data))
-    return losses, time.perf_counter() - begin
+        seconds.append(time.perf_counter() - begin)
+    return losses, min(seconds)

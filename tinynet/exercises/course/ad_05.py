@@ -196,7 +196,7 @@ def library():
 
 def _forward(parents):
     """Parents first, for graphs whose nodes stand in no order."""
-    done = []
+    done = {}  # as a set that keeps its order
     while len(done) < len(parents):
-        done += [n for n in parents if n not in done and all(p in done for p in parents[n])]
+        done.update({n: None for n in parents if n not in done and all(p in done for p in parents[n])})
     return done

@@ -1,0 +1,459 @@
+"""The exercises: every check is shown its solution, its stub, the mistakes it knows and other right ways."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinynet.exercises import check
+from tinynet.exercises.commands import main
+from tinynet.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, course, exercise, without_solutions
+from tinynet.exercises.guard import functions_of
+from tinynet.exercises.judge import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, judge
+from tinynet.exercises.runner import check_file
+from tinynet.kernels import use_backend
+
+IDS = course(COURSE_FOLDER)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
+
+
+def exercise_or_skip(id):
+    this = exercise(id, COURSE_FOLDER)
+    if this.missing():
+        pytest.skip(this.missing())
+    return this
+
+
+def judged(this, text, seed=0):
+    return judge(this, functions_of(text, SOLUTION_FILE, this.imports), SOLUTION_FILE, seed)
+
+
+# ---------------------------------------------------------------------------------------- the checks are checked
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("id", IDS)
+def test_solutions_pass(id, seed):
+    this = exercise_or_skip(id)
+    for name, text in [("solution", this.solution), *((v.name, this.variant(v)) for v in this.right)]:
+        verdict = judged(this, text, seed)
+        assert verdict.status == RIGHT, f"{name}\n{verdict}"
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_the_stub_is_not_written_yet(id):
+    this = exercise_or_skip(id)
+    verdict = judged(this, this.stub)
+    assert verdict.status == NOT_WRITTEN and not verdict.findings
+    assert all(name in verdict.message for name in this.functions)
+    code = this.solution.removeprefix(this.head)
+    written = [line.strip() for line in code.splitlines() if len(line.strip()) > 20]
+    inside = [line for line in written if line not in this.stub]
+    assert inside, "the solution is no longer than the stub"
+    assert without_solutions(this.text).count("to be written") >= 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("id", IDS)
+def test_every_mistake_is_caught_and_named_by_its_own_sentence(id, seed):
+    this = exercise_or_skip(id)
+    for wrong in this.wrong:
+        verdict = judged(this, this.variant(wrong), seed)
+        assert verdict.status == WRONG, f"{wrong.name} was not caught"
+        assert set(verdict.mistakes) == {wrong.name}, f"{wrong.name} was taken for {verdict.mistakes}\n{verdict}"
+        assert all(finding.mistake for finding in verdict.findings), (
+            f"{wrong.name}: not all of it was explained\n{verdict}"
+        )
+        assert wrong.sentence in " ".join(str(verdict).split())
+
+
+@pytest.mark.parametrize("tier", ["reference", "cpu", pytest.param("cuda-sim", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("id", [id for id in IDS if hasattr(exercise(id, COURSE_FOLDER).module, "library")])
+def test_the_library_gives_the_same(id, tier):
+    this = exercise_or_skip(id)
+    try:
+        with use_backend(tier):
+            verdict = judge(this, this.module.library())
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    assert verdict.status == RIGHT, str(verdict)
+
+
+def test_only_the_two_on_compiled_code_have_no_library_to_be_compared_with():
+    assert [id for id in IDS if not hasattr(exercise(id, COURSE_FOLDER).module, "library")] == ["jit-01", "cuda-01"]
+
+
+@pytest.mark.parametrize("tier", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
+def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_gives(tier):
+    from tinynet.kernels import kernel
+
+    this = exercise("jit-01", COURSE_FOLDER)
+    own = this.module.kernels(functions_of(this.solution, SOLUTION_FILE, this.imports))
+    rng = np.random.default_rng(0)
+    x, w, gy = rng.normal(size=(3, 5, 6, 2)), rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(3, 5, 7, 4))
+    where = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    with use_backend(tier):
+        np.testing.assert_allclose(own["forward"](x, w, **where), kernel("conv2d", "forward")(x, w, None, **where))
+        where["kernel_size"] = (3, 2)
+        want = kernel("conv2d", "backward_weight")(x, gy, **where)
+    np.testing.assert_allclose(own["backward_weight"](x, gy, **where), want, atol=1e-12)
+
+
+def test_the_cuda_kernels_give_what_the_library_gives():
+    from tinynet.exercises.emulated import run_emulated
+    from tinynet.ops.conv2d import reference
+
+    this = exercise_or_skip("cuda-01")
+    functions = functions_of(this.solution, SOLUTION_FILE)
+    rng = np.random.default_rng(0)
+    x, w, gy = rng.normal(size=(3, 5, 6, 2)), rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(3, 5, 7, 4))
+    y, gw = np.empty((3, 5, 7, 4)), np.empty((3, 2, 2, 4))
+    sizes = (3, 5, 6, 2, 3, 2, 4, 1, 1)
+    assert run_emulated(functions, "forward", y.size, x, w, y, *sizes) is None
+    assert run_emulated(functions, "backward_weight", gw.size, x, gy, gw, *sizes) is None
+    np.testing.assert_allclose(y, reference.forward(x, w, padding=(1, 1)))
+    np.testing.assert_allclose(gw, reference.backward_weight(x, gy, kernel_size=(3, 2), padding=(1, 1)), atol=1e-12)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_an_exercise_is_complete(id):
+    this = exercise(id, COURSE_FOLDER)
+    assert len(this.hints) == 3 and this.teaches and this.title and this.functions
+    assert len(this.wrong) >= 3 and this.right
+    assert len({w.name for w in this.wrong}) == len(this.wrong) == len({w.sentence for w in this.wrong})
+    assert this.stub.startswith(f'"""{id}: {this.title}')
+    assert "tinynet" not in "".join(re.findall(r"^(?:from|import) .*", this.stub, re.MULTILINE))
+
+
+def test_a_substitution_that_no_longer_fits_is_an_error():
+    this = exercise("ad-06", COURSE_FOLDER)
+    wrong = this.wrong[0]
+    with pytest.raises(ValueError, match="stands 0 times in the solution"):
+        wrong.applied_to("nothing of it")
+
+
+def test_a_solution_that_fails_on_a_probe_is_no_truth():
+    this = exercise("ad-06", COURSE_FOLDER)
+    probe = this.probes(0)[0]
+    this.module.probes, kept = (lambda rng: [type(probe)("x", "nowhere", probe.run, probe.axes)]), this.module.probes
+    try:
+        with pytest.raises(RuntimeError, match="ad-06: the solution fails"):
+            judged(this, this.solution, seed=99)
+    finally:
+        this.module.probes = kept
+
+
+# ---------------------------------------------------------------------------------------- whatever a learner writes
+def verdict_of(tmp_path, body, id="ad-06", seconds=None):
+    """The verdict on a file for ad-06 with this body of backward_matmul."""
+    file = tmp_path / f"{id}.py"
+    lines = "\n".join("    " + line for line in body.splitlines())
+    file.write_text(f"import numpy as np\n\n\ndef backward_matmul(gy, x, w):\n{lines}\n")
+    before = file.read_bytes()
+    verdict = check_file(id, file, seconds=seconds)
+    assert file.read_bytes() == before
+    return verdict
+
+
+GOOD = "gw = x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])\nreturn gy @ w.T, gw"
+
+
+@pytest.mark.parametrize(
+    "body, status, message",
+    [
+        (GOOD, RIGHT, "5 probes"),
+        (f"print('hello', x.shape)\n{GOOD}", RIGHT, "5 probes"),
+        ("raise NotImplementedError", NOT_WRITTEN, "to be written: backward_matmul"),
+        ("exit()", NOT_CHECKED, r"line 5: `exit\(\)` ends the whole program"),
+        ("raise SystemExit(0)", NOT_CHECKED, r"line 5: `raise SystemExit\(0\)` ends the whole program"),
+        ("raise KeyboardInterrupt", NOT_CHECKED, "line 5"),
+        ("return np.ones(10**12), w", NOT_CHECKED, r"line 5: `return np.ones\(10\*\*12\), w`: .*GiB of memory"),
+        ("return gy @ w.T, (", NOT_CHECKED, "line 5: .*Python cannot read this"),
+        ("import tinynet as tn\nreturn tn.matmul", NOT_CHECKED, "line 5: `import tinynet as tn`: tinynet is not to be"),
+        ("from scipy import signal\nreturn gy", NOT_CHECKED, "line 5: .*it may hold the answer"),
+        ("import os\nos._exit(0)", NOT_CHECKED, "line 5: `import os`"),
+        ("return __import__('tinynet').matmul", NOT_CHECKED, "line 5: tinynet is not to be used here"),
+        ("exec('from tinynet import matmul')\nreturn gy", NOT_CHECKED, "tinynet is not to be used here"),
+        ("while True:\n    print('x' * 1000)", NOT_CHECKED, "printed more than 200 kB"),
+        ("open(__file__, 'w').write('gone')\n" + GOOD, RIGHT, "wrote into its own file, which was put back"),
+    ],
+)
+def test_whatever_the_code_does_there_is_a_sentence(tmp_path, body, status, message):
+    verdict = verdict_of(tmp_path, body)
+    assert verdict.status == status, str(verdict)
+    assert re.search(message, verdict.message, re.DOTALL), verdict.message
+    assert "Traceback" not in str(verdict)
+
+
+def test_an_endless_loop_is_ended_and_its_line_named(tmp_path):
+    verdict = verdict_of(tmp_path, "i = 0\nwhile True:\n    i += 1", seconds=1.0)
+    assert verdict.status == NOT_CHECKED
+    assert re.search("after 1 s and was stopped at line [67]: .*an endless loop", verdict.message), verdict.message
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("return 1 / 0, w", r"line 5: `return 1 / 0, w`: ZeroDivisionError: division by zero"),
+        ("return gy @ w.T", "must return 2 things, gx, gw"),
+        ("pass", "returned None: is there a `return`"),
+        ("return 'a', 'b'", "gx must be an array of numbers; it is 'a'"),
+        ("w *= 2\n" + GOOD, "changed its argument 3 in place"),
+        ("gw = np.random.normal(size=w.shape)\nreturn gy @ w.T, gw", "is it random"),
+        ("gy, w, x = (a.astype('float32') + 1e-6 for a in (gy, w, x))\n" + GOOD, "computed in float32"),
+        ("gx, gw = np.zeros(x.shape), np.zeros(w.shape)\nreturn gx, gw[None]", "gw"),
+    ],
+)
+def test_what_a_function_returns_is_looked_at(tmp_path, body, message):
+    verdict = verdict_of(tmp_path, body)
+    assert verdict.status == WRONG
+    assert message in str(verdict) or re.search(message, str(verdict)), str(verdict)
+
+
+def test_what_is_printed_is_shown(tmp_path):
+    assert "  | shape (2, 3)" in str(verdict_of(tmp_path, "print('shape', x.shape)\n" + GOOD))
+
+
+def test_two_mistakes_are_named_both(tmp_path):
+    verdict = verdict_of(
+        tmp_path, "gw = (x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])).T\nreturn gy @ w, gw"
+    )
+    assert set(verdict.mistakes) == {"w not transposed"}, "gw cannot be seen where gx ends with an error"
+    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "np.ones(gy.shape) @ w.T, gw.T"))
+    assert set(verdict.mistakes) == {"gy ignored in gx", "gw transposed"}
+
+
+def test_an_unknown_mistake_gets_what_gives_exactly_it(tmp_path):
+    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, 3 * gw"))
+    (finding,) = verdict.findings
+    assert finding.mistake is None and finding.output == "gw" and "3" in finding.sentence
+    assert "gx" not in {f.output for f in verdict.findings}
+
+
+# ---------------------------------------------------------------------------------------- races and bounds
+def test_a_race_names_the_element_and_the_turns():
+    this = exercise("jit-01", COURSE_FOLDER)
+    race = next(w for w in this.wrong if w.name == "weight: race over images")
+    report = str(judged(this, this.variant(race)))
+    assert re.search(r"turns \d and \d of the parallel loop both touch gw\[0, 0, 0, 0\]", report)
+
+
+def test_helpers_slices_and_sums_of_a_kernel_are_followed():
+    from tinynet.exercises.parallel import run_watched
+
+    text = """
+import numba
+from numba import njit
+
+@njit
+def put(a, i, v):
+    a[i] = v
+
+@njit(parallel=True)
+def right(x, y):
+    for i in numba.prange(x.shape[0]):
+        row = y[i]
+        row[...] = x[i, :] * 2
+        put(y[i], 0, 5.0)
+
+@njit(parallel=True)
+def race(x, y):
+    for i in numba.prange(x.shape[0]):
+        put(y[0], 0, x[i, 0])
+        y[..., -1] = 1
+"""
+    functions = functions_of(text, "x", ["numba"])
+    x = np.arange(6.0).reshape(2, 3)
+    log, after = run_watched(functions["right"], {"x": x, "y": np.zeros((2, 3))})
+    assert log.race is None and log.outside is None and log.loops == 1
+    assert "y" in after
+    log, _ = run_watched(functions["race"], {"x": x, "y": np.zeros((2, 3))})
+    assert "touch y[0, 0]" in log.race and "element -1 is asked for" in log.outside
+
+
+# ---------------------------------------------------------------------------------------- commands
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command line in an empty folder: (exit code, what was printed)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        try:
+            main(line.split())
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def solve(id, variant=None):
+    this = exercise(id, COURSE_FOLDER)
+    Path("my_exercises").mkdir(exist_ok=True)
+    Path("my_exercises", f"{id}.py").write_text(this.variant(variant) if variant else this.solution)
+
+
+def test_the_way_through_an_exercise(run):
+    code, text = run("")
+    assert code == 0 and "0 of 25 exercises are right" in text and "start ad-01" in text
+    code, text = run("check ad-02")
+    assert code == 2 and "not started" in text
+    code, text = run("start ad-02")
+    assert code == 0 and "Backward of addition" in text and "check ad-02" in text
+    code, text = run("start ad-02")
+    assert code == 3 and "is there already" in text and "reset" in text
+    code, text = run("check ad-02")
+    assert code == 2 and "to be written: backward_add, backward_mul" in text
+    for n in (1, 2, 3, 3):
+        code, text = run("hint ad-02")
+        assert code == 0 and text.count("hint ") == n
+    solve("ad-02", exercise("ad-02", COURSE_FOLDER).wrong[0])
+    code, text = run("check ad-02")
+    assert code == 1 and "The mistake: You multiply by the argument itself." in text
+    solve("ad-02")
+    code, text = run("check ad-02")
+    assert code == 0 and "right" in text
+    code, text = run("solution ad-02")
+    assert code == 0 and "gy * x2, gy * x1" in text and "seen" not in text
+    code, text = run("list")
+    assert "+ ad-02" in text and "3 hints" in text and "  ad-03" in text
+    code, text = run("reset ad-02")
+    assert code == 0 and "gy * x2" in Path("my_exercises/ad-02.py.old").read_text()
+    assert "gy * x2" not in Path("my_exercises/ad-02.py").read_text()
+    code, text = run("")
+    assert "1 of 25" in text and "next: ad-01" in text
+
+
+def test_a_solution_that_is_seen_before_is_marked(run):
+    assert "marked as seen" in run("solution ad-01")[1]
+    assert "solution seen" in run("list")[1]
+
+
+@pytest.mark.parametrize("line", ["start ad-99", "check ad-99", "hint ad-99", "solution nothing", "fly", "use ad-01"])
+def test_a_senseless_command_is_a_sentence(run, line):
+    code, text = run(line)
+    assert code in (2, 3) and "Traceback" not in text
+    if line == "start ad-99":
+        assert code == 3 and "there is no exercise 'ad-99'; there are: ad-01, ad-02" in text
+
+
+def test_all_at_once_for_a_lecturer(run, monkeypatch):
+    monkeypatch.setattr("tinynet.exercises.commands.course", lambda folder: ("ad-02", "ad-03", "ad-04"))
+    solve("ad-02"), solve("ad-03", exercise("ad-03", COURSE_FOLDER).wrong[1])
+    code, text = run("check all --json")
+    assert code == 1
+    marks = [json.loads(line) for line in text.splitlines()]
+    assert [(m["id"], m["status"], m["mistakes"]) for m in marks] == [
+        ("ad-02", RIGHT, []),
+        ("ad-03", WRONG, ["mean"]),
+        ("ad-04", NOT_WRITTEN, []),
+    ]
+    assert all({"message", "findings", "hints", "viewed", "passed"} <= set(m) for m in marks)
+    code, text = run("check all")
+    assert code == 1 and "The gradients are added" not in text and "added, not averaged" in text
+
+
+def test_a_damaged_record_is_a_sentence(run):
+    Path("my_exercises").mkdir()
+    Path("my_exercises/.progress.json").write_text("{")
+    code, text = run("list")
+    assert code == 3 and ".progress.json cannot be read" in text and "your exercises stay" in text
+
+
+def test_a_handout_checks_without_solutions(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinynet.exercises.handout.course", lambda folder: ("ad-03", "conv-05"))
+    code, text = run("handout given")
+    assert code == 0 and "wrote given" in text
+    assert run("handout given")[0] == 3, "a folder that is not empty"
+    files = [f for f in Path("given").rglob("*") if f.suffix in (".py", ".md")]
+    texts = "\n".join(f.read_text() for f in files)
+    for id in ("ad-03", "conv-05"):
+        this = exercise(id, COURSE_FOLDER)
+        inside = set(map(str.strip, this.solution.splitlines())) - set(map(str.strip, this.stub.splitlines()))
+        # A hint may show a line; the rest of the solution is nowhere.
+        shown = " ".join(this.hints)
+        assert [line for line in inside if len(line) > 25 and line in texts and line not in shown] == []
+        assert not any(wrong.sentence in texts for wrong in this.wrong)
+    monkeypatch.chdir(tmp_path / "given")
+    mistake = next(w for w in exercise("conv-05", COURSE_FOLDER).wrong if w.name == "kernel flipped")
+    assert run("check conv-05")[0] == 2
+    solve("conv-05", mistake)
+    code, text = run("check conv-05")
+    assert code == 1 and "The kernel is flipped." in text
+    solve("conv-05")
+    assert run("check conv-05")[0] == 0
+    assert run("check conv-05 --seed 1")[0] == 3
+    code, text = run("solution conv-05")
+    assert code == 3 and "no solutions" in text
+
+
+def test_a_kernel_is_used_by_a_script(run):
+    solve("act-02")
+    Path("script.py").write_text(
+        "import sys, numpy as np, tinynet as tn\nfrom tinynet.kernels import implementations\n"
+        "x = tn.tensor(np.ones(3, 'float32'), requires_grad=True)\ntn.elu(x).sum().backward()\n"
+        "print(sys.argv[1:], implementations('elu', 'cpu'), x.grad.dtype)\n"
+    )
+    code, text = run("use act-02 script.py --flag 3")
+    assert code == 0 and "['--flag', '3'] ['default', 'mine'] float32" in text
+    solve("act-02", exercise("act-02", COURSE_FOLDER).wrong[0])
+    assert run("use act-02 script.py")[0] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", ["conv-02", "conv-04", "conv-05", "conv-06", "conv-07", "pool-01", "pool-02", "opt-01"])
+def test_the_unet_learns_with_it(run, id):
+    solve(id)
+    code, text = run(f"use {id}")
+    assert code == 0 and re.search(r"was called [1-9]\d* times", text), text
+
+
+# ---------------------------------------------------------------------------------------- in a notebook
+def test_functions_of_a_notebook():
+    def summed(g, shape):
+        g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+        return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+
+    verdict = check("ad-03", summed)
+    assert verdict and verdict.status == RIGHT and "right" in verdict._repr_html_()
+    verdict = check("ad-03", sum_to=lambda g, shape: g)
+    assert not verdict and "<pre" in verdict._repr_html_() and "<script" not in verdict._repr_html_()
+    assert check("act-01").status == NOT_WRITTEN
+    assert check("act-01", lambda x: 1 / (1 + np.exp(-x))).message == "to be written: backward; right so far: forward"
+    with pytest.raises(ValueError, match="act-01 is made of forward, backward"):
+        check("act-01", nothing=print)
+
+
+def test_a_notebook_cannot_use_the_library():
+    import tinynet as tn
+
+    def by_name(gy, x, w):
+        return tn.matmul(gy, w.T), None
+
+    reference = sys.modules["tinynet.kernels"].implementation_kernel("conv2d", "backward_input", "reference")
+
+    def by_function(gy, w, *, input_size, stride, padding):
+        return reference(gy, w, input_size=input_size, stride=stride, padding=padding)
+
+    hidden = {"f": by_function}
+
+    def by_registry(gy, w, **geometry):
+        from tinynet.kernels import kernel
+
+        return kernel("conv2d", "backward_input")(gy, w, **geometry)
+
+    assert "uses tinynet" in check("ad-06", by_name).message
+    assert check("conv-05", by_function).status == NOT_CHECKED
+    assert check("conv-05", lambda *a, **k: hidden["f"](*a, **k)).status in (NOT_CHECKED, RIGHT)  # no prison
+    assert check("conv-05", by_registry).status == NOT_CHECKED
+    assert check("conv-05", reference).status == NOT_CHECKED
+
+
+def test_what_a_learner_writes_is_escaped():
+    def bad(g, shape):
+        raise ValueError("<script>alert(1)</script>")
+
+    assert "<script>" not in check("ad-03", bad)._repr_html_()
