@@ -148,6 +148,7 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
     Arguments and errors as in `gradcheck`. Returns one result for each float input; the last input of each is gy.
     """
+    fn, inputs = on_cpu(fn, inputs)
     arrays = float64_inputs(inputs)
     # Not the gy that gradcheck will draw.
     gy = random_gradient(output_of(fn, arrays).shape, seed=options.get("seed", 0) + 1)
@@ -159,14 +160,12 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
         return gradient
 
-    results = []
-    for i, array in enumerate(arrays):
-        if array.dtype.kind == "f":
-            rerun = (
-                f"gradgradcheck(fn, inputs, seed={options.get('seed', 0)}): the gradient of input {i}, differentiated"
-            )
-            results.append(gradcheck(gradient_of(i), [*arrays, gy], **{"rerun": rerun, **options}))
-    return results
+    once_more = f"gradgradcheck(fn, inputs, seed={options.get('seed', 0)})"
+    return [
+        gradcheck(gradient_of(i), [*arrays, gy], **{"rerun": f"{once_more}, gradient of input {i}", **options})
+        for i, array in enumerate(arrays)
+        if array.dtype.kind == "f"
+    ]
 
 
 def check_reference(
@@ -188,6 +187,7 @@ def check_reference(
     gy = random_gradient(np.shape(forward(*arrays)), seed)
     gradients = backward(gy, *arrays)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    known = {f"array {k}": a for k, a in enumerate(arrays)} | {"gy": gy}
     checks = []
     for i, (array, analytic) in enumerate(zip(arrays, gradients, strict=True)):
         jacobian = np.empty((*array.shape, *gy.shape))
@@ -205,7 +205,7 @@ def check_reference(
                 exact.error_bar,
                 tolerance=np.full(array.shape, rtol * np.max(np.abs(exact.value), initial=0.0)),
                 method="complex step",
-                context=Context(gy=gy, jacobian=jacobian, known={f"array {k}": a for k, a in enumerate(arrays)}),
+                context=Context(gy=gy, jacobian=jacobian, known=known),
             )
         )
     return _conclude(CheckResult(checks, gy), raise_error)

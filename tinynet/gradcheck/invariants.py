@@ -65,7 +65,10 @@ def dtype_problems(run: Run, arrays: Sequence[np.ndarray], gy: np.ndarray) -> li
     except (TypeError, ValueError):
         return []
     if output.dtype != np.float32:
-        return [f"float32 inputs give an output of {output.dtype}: allocate with the dtype of the inputs"]
+        return [
+            f"float32 inputs give an output of {output.dtype}: allocate with the dtype of the inputs, and make NumPy's "
+            "scalars, such as np.sqrt(2), plain floats"
+        ]
     return []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 
 Axis = tuple[int, int]  # (number of the input, axis)
+TRIALS = 80  # a function may be slow, and a case that is small enough will do
 SHOWN = 12  # inputs of up to so many numbers are printed
 
 
@@ -18,19 +19,20 @@ def smallest(fails: Callable[[list[np.ndarray]], bool], arrays: Sequence[np.ndar
     to shrink together (the channels of x and of the weight), so an axis that cannot alone is tried with one other of
     the same length, and then with all of them.
     """
-    arrays = list(arrays)
-    progress = True
-    while progress:
-        progress = False
+    trials = itertools.count(1)
+
+    def smaller(arrays: list[np.ndarray]) -> list[np.ndarray] | None:
         for axes in _groups(arrays):
             length = arrays[axes[0][0]].shape[axes[0][1]]
             for shorter in sorted({1, length // 2, length - 1} - {0, length}):
                 cut = _cut(arrays, axes, shorter)
-                if fails(cut):
-                    arrays, progress = cut, True
-                    break
-            if progress:
-                break  # other lengths, other groups
+                if next(trials) <= TRIALS and fails(cut):
+                    return cut
+        return None
+
+    arrays = list(arrays)
+    while (cut := smaller(arrays)) is not None:
+        arrays = cut
     return arrays
 
 
@@ -52,7 +54,7 @@ def _groups(arrays: Sequence[np.ndarray]) -> Iterator[tuple[Axis, ...]]:
         by_length.setdefault(arrays[i].shape[k], []).append((i, k))
     yield from ((axis,) for axis in axes)
     for same in by_length.values():
-        yield from combinations(same, 2)
+        yield from itertools.combinations(same, 2)
     yield from (tuple(same) for same in by_length.values() if len(same) > 2)
 
 
