@@ -21,6 +21,10 @@ LAYERS = {
     "BatchNorm2d": (lambda: nn.BatchNorm2d(3), (2, 2, 3, 3)),
     "BatchNorm2d, of samples, in use": (lambda: nn.BatchNorm2d(4).astype(np.float64).eval(), (5, 4)),
     "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, 1.0, 0.5, 0.75), (2, 3, 2, 4)),
+    "AvgPool2d": (lambda: nn.AvgPool2d((2, 3), stride=(1, 2), padding=(1, 0)), (2, 3, 5, 4)),
+    "GlobalAvgPool2d": (lambda: nn.GlobalAvgPool2d(), (2, 3, 5, 4)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), (2, 3, 5, 4)),
+    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, k=1.0, alpha=0.5), (2, 2, 3, 7)),
     "MaxUnpool2d": (lambda: _Unpooled(), (2, 2, 3, 4)),
     "Dropout": (lambda: nn.Dropout(0.4), (3, 4, 5)),
     "ELU": (lambda: nn.ELU(0.7), (3, 4)),
@@ -70,7 +74,8 @@ def parameter_values(layer, rng):
     return [rng.normal(size=p.shape) / 2 for p in layer.parameters()]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+# A layer is its op and its parameters, and the op's tiers are checked elsewhere: the reference will do day by day.
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_a_layer(name, backend):
     make, shape = LAYERS[name]

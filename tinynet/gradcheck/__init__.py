@@ -1,8 +1,18 @@
 """Is this gradient right? Checks of `backward` against numerical derivatives of `forward`.
 
-    numeric.py   numerical derivatives with an error bar, and the complex step
-    check.py     gradcheck, gradgradcheck, check_reference and the result they return
-    explain.py   what is wrong with an array, in words: where, by how much, and which mistake gives exactly that
+    check.py        gradcheck, gradgradcheck, check_reference
+    result.py       what they return, and its report
+    explain.py      what is wrong with an array, in words: where.py says where, patterns.py which mistake gives exactly
+                    that, plane.py shows the numbers around the worst entry
+    numeric.py      numerical derivatives with an error bar, and the complex step
+    directions.py   the same along random directions, for large inputs
+    invariants.py   what holds for every right backward and costs little to check
+    mistakes.py     mistakes that are found by calling the function again
+    shrink.py       the smallest case that still fails
+    call.py         how the checks call a function
+    adjoint.py      adjoint_check: is backward the transpose of a linear forward
+    tiers.py        compare_tiers: fast kernels against the reference
+    command.py      `python -m tinynet gradcheck`
 
 The module itself can be called: `tinynet.gradcheck(fn, inputs)` is `tinynet.gradcheck.gradcheck(fn, inputs)`.
 """
