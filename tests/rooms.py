@@ -94,17 +94,20 @@ def poisoned(like):
     return np.full_like(like, np.nan if like.dtype.kind == "f" else np.iinfo(like.dtype).max)
 
 
-def rounding(dtype, implementation: str | None = None) -> float:
-    """The relative error of a product: of the dtype, or of tensor cores, which drop bits of float32's factors."""
-    return 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
+def tolerance(dtype, terms: int, implementation: str | None = None) -> float:
+    """Rounding errors of a sum grow like the square root of its length when their signs are random.
+
+    implementation: of the kernel; tensor cores (`tf32`) round float32's factors to 10 bits of mantissa.
+    """
+    eps = 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
+    return 8 * eps * max(1.0, np.sqrt(terms))
 
 
 def assert_close(got, want, dtype, terms, what, implementation=None):
-    """Rounding errors of a sum grow like the square root of its length when their signs are random."""
     assert got.shape == want.shape, f"{what}: shape {got.shape}, the reference has {want.shape}"
     if want.dtype.kind != "f":
         np.testing.assert_array_equal(got, want, err_msg=what)
         return
     scale = np.max(np.abs(want), initial=1.0)
-    tolerance = 8 * rounding(dtype, implementation) * max(1.0, np.sqrt(terms))
-    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=tolerance, err_msg=what)
+    atol = tolerance(dtype, terms, implementation)
+    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=atol, err_msg=what)
