@@ -351,11 +351,10 @@ def test_implementations_that_do_not_differ_in_a_kernel_are_timed_once(monkeypat
     assert calls.implementations_of("conv2d", "forward") == ["fast", "slow"]
 
 
-def test_arrays_in_lists_are_repeated_too(monkeypatch):
-    """As many numbers as LARGE in the largest array; what has as many images follows, the rest stays."""
-    monkeypatch.setattr(calls, "LARGE", 60)
+def test_arrays_in_lists_are_repeated_too():
+    """As many numbers as wanted in the largest array; what has as many images follows, the rest stays."""
     parts, weights = (np.ones((2, 5)), np.ones((2, 1))), np.ones((3, 1))
-    repeated, same = calls.more_images((parts, weights))
+    repeated, same = calls.more_images((parts, weights), 60)
     assert [a.shape for a in repeated] == [(12, 5), (12, 1)] and same is weights
     assert calls._size(((parts, weights), {})) == 15
 

@@ -12,6 +12,7 @@ from .cli import UsageError, run
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
     "gradcheck": ("tinynet.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
+    "op": ("tinynet.rooms.command", "what is in the room of an operation, and whether your change of it is right"),
     "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
     "exercises": (
         "tinynet.exercises.commands",

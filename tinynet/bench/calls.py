@@ -120,12 +120,17 @@ def layer_by_layer() -> Iterator[None]:
         yield
 
 
-def case_call(op: str, kernel: str) -> Call:
-    """A kernel at its room's largest case, with the images repeated until there are many."""
-    cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(0))
-    arrays, parameters = max((case.calls[kernel] for case in cases if kernel in case.calls), key=_size)
+def case_call(op: str, kernel: str, least: int | None = None) -> Call:
+    """A kernel at the first of its room's large cases (or the largest), with the images repeated until there are many.
+
+    least: how many numbers there shall be in the largest array, by default LARGE.
+    """
+    cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases
+    small, every = ([c for c in cases(np.random.default_rng(0), large=large) if kernel in c.calls] for large in (0, 1))
+    large = [case.calls[kernel] for case in every if case.label not in {c.label for c in small}]
+    arrays, parameters = large[0] if large else max((case.calls[kernel] for case in every), key=_size)
     arrays = _each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
-    arrays = more_images(arrays)
+    arrays = more_images(arrays, LARGE if least is None else least)
     return Call(op, kernel, arrays, parameters, shapes_of(arrays))
 
 
@@ -133,12 +138,12 @@ def _size(call: tuple[tuple, dict]) -> int:
     return sum(a.size for a in _arrays(call[0]))
 
 
-def more_images(arrays: tuple) -> tuple:
-    """Arrays with as many images as the largest one are repeated along that axis, until it has LARGE numbers."""
+def more_images(arrays: tuple, least: int) -> tuple:
+    """Arrays with as many images as the largest one are repeated along that axis, until it has `least` numbers."""
     largest = max(_arrays(arrays), key=np.size)
-    if largest.ndim == 0 or not 0 < largest.size < LARGE:
+    if largest.ndim == 0 or not 0 < largest.size < least:
         return arrays
-    copies = LARGE // largest.size
+    copies = least // largest.size
 
     def repeat(a: Any) -> Any:
         has_images = isinstance(a, np.ndarray) and a.ndim > 0 and len(a) == len(largest)

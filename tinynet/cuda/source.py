@@ -22,6 +22,7 @@ HEADERS = PACKAGE / "ops"
 FLOAT, DOUBLE = {"real": "float"}, {"real": "double"}
 TENSOR_CORES = "TF32"  # variants with this macro use mma instructions: compute capability 8.0 and later
 
+_WITH = re.compile(r"^// with (\S+\.cuh)\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(r"^KERNEL\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 # A list of parameters that several kernels share: `#define SIZE int height, int width`, also over lines.
@@ -71,11 +72,15 @@ class Source:
         """The file as it stands."""
         return self.path.read_text(encoding="utf-8")
 
+    @property
+    def headers(self) -> list[Path]:
+        """The headers that are pasted in front of the file, in their order."""
+        return [HEADERS / name for name in ("common.cuh", *_WITH.findall(self.text))]
+
     @functools.cached_property
     def code(self) -> str:
         """What is compiled: headers and file, each with a #line so that messages name the student's own lines."""
-        names = ["common.cuh", *re.findall(r"^// with (\S+\.cuh)\s*$", self.text, re.MULTILINE)]
-        pieces = [(f"tinynet/ops/{name}", (HEADERS / name).read_text(encoding="utf-8")) for name in names]
+        pieces = [(f"tinynet/ops/{p.relative_to(HEADERS).as_posix()}", p.read_text("utf-8")) for p in self.headers]
         return "".join(f'#line 1 "{name}"\n{text}\n' for name, text in [*pieces, (self.name, self.text)])
 
     @functools.cached_property
