@@ -21,10 +21,6 @@ LAYERS = {
     "BatchNorm2d": (lambda: nn.BatchNorm2d(3), (2, 2, 3, 3)),
     "BatchNorm2d, of samples, in use": (lambda: nn.BatchNorm2d(4).astype(np.float64).eval(), (5, 4)),
     "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, 1.0, 0.5, 0.75), (2, 3, 2, 4)),
-    "AvgPool2d": (lambda: nn.AvgPool2d((2, 3), stride=(1, 2), padding=(1, 0)), (2, 3, 5, 4)),
-    "GlobalAvgPool2d": (lambda: nn.GlobalAvgPool2d(), (2, 3, 5, 4)),
-    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), (2, 3, 5, 4)),
-    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, k=1.0, alpha=0.5), (2, 2, 3, 7)),
     "MaxUnpool2d": (lambda: _Unpooled(), (2, 2, 3, 4)),
     "Dropout": (lambda: nn.Dropout(0.4), (3, 4, 5)),
     "ELU": (lambda: nn.ELU(0.7), (3, 4)),
@@ -102,7 +98,7 @@ def test_a_layer_with_a_wrong_kernel_fails():
     layer = nn.Conv2d(2, 3, 2)
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(2, 4, 3, 2)), *parameter_values(layer, rng)]
-    with use_kernels("conv2d", backward_bias=lambda gy, out=None: gy.mean((0, 1, 2))):
+    with use_backend("reference"), use_kernels("conv2d", backward_bias=lambda gy, out=None: gy.mean((0, 1, 2))):
         result = gradcheck(as_function(layer), inputs, raise_error=False)
     assert [check.wrong > 0 for check in result.inputs] == [False, False, True]
     assert "averaged where it must be summed" in str(result)
