@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bench import machine
 from .bench.examples import FOLDERS, load_example
 from .cli import format_band, format_figure, in_band, option, parse
 from .data import data_path
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     for number, example in enumerate(chosen, start=1):
         print(f"\n=== {number} of {len(chosen)}: {example.name}: {example.topic}\n", flush=True)
         outcomes[example.name] = run_example(example, Path(config.out), config.quick)
-    print_summary(outcomes)
+    print_summary(outcomes, config.quick)
     if config.table or (config.all and not config.quick):
         write_table(folder, examples, outcomes, Path(config.out))
         print(f"table: {folder / 'README.md'}")
@@ -206,12 +207,13 @@ def _program_name(name: str) -> Iterator[None]:
         sys.argv = before
 
 
-def print_summary(outcomes: dict[str, Outcome]) -> None:
+def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
     """One line for each script, and below it what was not as expected."""
+    well = "ran" if quick else "as expected"
     print("\n=== summary\n")
     width = max(len(name) for name in outcomes)
     for name, outcome in outcomes.items():
-        print(f"{name:{width}}  {outcome.minutes:6.1f} min  {'as expected' if not outcome.problems else 'see below'}")
+        print(f"{name:{width}}  {outcome.minutes:6.1f} min  {'see below' if outcome.problems else well}")
     for name, outcome in outcomes.items():
         for problem in outcome.problems:
             print(f"{name}: {problem}")
@@ -228,7 +230,8 @@ def write_table(folder: Path, examples: Sequence[Example], outcomes: dict[str, O
     kept = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     for name, outcome in outcomes.items():
         if outcome.figures:
-            kept[name] = {"figures": outcome.figures, "minutes": round(outcome.minutes, 2)}
+            where = f"{machine.processor()}, {len(machine.cores())} cores"
+            kept[name] = {"figures": outcome.figures, "minutes": round(outcome.minutes, 2), "machine": where}
     kept = {example.name: kept[example.name] for example in examples if example.name in kept}
     with atomic_path(store) as temporary:
         temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -241,6 +244,8 @@ def write_table(folder: Path, examples: Sequence[Example], outcomes: dict[str, O
     heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "picture"]
     lines = [heading, ["---"] * len(heading), *rows]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    machines = sorted({row["machine"] for row in kept.values()})
+    table += f"\n\nMinutes are those of {' or '.join(machines)}." if machines else ""
     readme = folder / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(START)
     if END not in rest:

@@ -65,7 +65,7 @@ class Config(ExampleOptions):
     seeds: int = option(3, "runs, the mean of which counts", quick=1)
     depth: int = option(20, "layers")
     width: int = option(64, "neurons in a layer")
-    steps: int = option(200, "training steps", quick=20)
+    steps: int = option(200, "training steps", quick=10)
     lr: float = option(0.005, "learning rate of the training (SGD with momentum)")
 
 
