@@ -31,6 +31,7 @@ ROOMS = {
     "avg_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
     "batch_norm": ({}, {"x": ones(2, 8, 8, 3), "gamma": ones(3), "beta": ones(3)}),
     "local_response_norm": ({}, {"x": ones(2, 8, 8, 3)}),
+    "lstm": ({}, {"a": ones(5, 2, 12), "weight": ones(3, 12), "h": ones(2, 3), "c": ones(2, 3)}),
     "max_unpool2d": ({"size": (4, 4)}, {"y": ones(1, 2, 2, 1), "indices": ones(1, 2, 2, 1, dtype=np.int32)}),
     "dropout": ({"p": 0.5, "seed": 0, "stream": 0, "step": 0}, {"x": ones(2, 4)}),
     "elu": ({}, {"x": ones(2, 3)}),

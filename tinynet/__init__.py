@@ -41,6 +41,7 @@ _HOME = {
     "ops.max_unpool2d.op": ["max_unpool2d"],
     "ops.avg_pool2d.op": ["avg_pool2d"],
     "ops.batch_norm.op": ["batch_norm"],
+    "ops.lstm.op": ["lstm"],
     "ops.local_response_norm.op": ["local_response_norm"],
     "gradcheck": ["gradgradcheck"],
 }

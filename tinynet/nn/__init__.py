@@ -22,10 +22,13 @@ from .layers import (
     Tanh,
 )
 from .module import Module, Parameter, observe
+from .recurrent import LSTM, RNN
 from .summary import Summary, summary
 
 __all__ = [
     "ELU",
+    "LSTM",
+    "RNN",
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",

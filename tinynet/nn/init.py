@@ -63,6 +63,19 @@ def glorot_uniform(shape: tuple[int, ...], transposed: bool = False, groups: int
     return _uniform(shape, 2 / sum(fans(shape, transposed, groups)))
 
 
+def orthogonal(shape: tuple[int, int]) -> np.ndarray:
+    """A float32 matrix (n, n) that turns vectors and keeps their length: for the weights of a recurrent state.
+
+    The Q of the QR decomposition of normal numbers, with the signs of R's diagonal, so that all are equally likely.
+    Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.
+    Raises ValueError for a shape that is not square.
+    """
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"orthogonal: a square matrix is needed, the shape given is {shape}")
+    q, r = np.linalg.qr(generator().standard_normal(shape))
+    return (q * np.sign(np.diag(r))).astype(np.float32)
+
+
 def _truncated_normal(shape: tuple[int, ...], variance: float) -> np.ndarray:
     rng = generator()
     z = rng.standard_normal(shape)

@@ -1,0 +1,126 @@
+"""Recurrent layers: a state that is carried from step to step of a sequence.
+
+Sequences are (N, T, F): samples, time steps, features. Where they differ in length, shorter ones are padded at the end
+and `lengths` says how long each is: from there on a sample keeps its state, so that the last state is the one after
+its last real step, and what the padding holds makes no difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import tinynet as tn
+
+from ..ops.targets import beside, constant
+from .init import glorot_uniform, orthogonal
+from .module import Module, Parameter
+
+
+class RNN(Module):
+    """The plain recurrent net: h_t = tanh(x_t W + h_(t-1) U + b), and the outputs are all h.
+
+    x: (N, T, in_features). Returns (outputs (N, T, hidden), last state (N, hidden) of the last layer).
+    layers: each takes the outputs of the one below. input_weight: (in, hidden), Glorot; recurrent_weight: (hidden,
+    hidden), orthogonal, so that at first the state neither grows nor shrinks by it; bias: zeros.
+    Written step by step with the operations of tinynet: read it beside `LSTM`, which is one operation for all steps.
+    Elman, Finding Structure in Time, Cognitive Science 1990.
+    """
+
+    def __init__(self, in_features: int, hidden: int, layers: int = 1) -> None:
+        _check_sizes("RNN", in_features, hidden, layers)
+        self.in_features, self.hidden = in_features, hidden
+        self.cells = [_Weights(in_features if i == 0 else hidden, hidden, gates=1) for i in range(layers)]
+
+    def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tn.Tensor]:
+        _check_input("RNN", x, self.in_features)
+        lengths = _checked_lengths("RNN", lengths, x)
+        steps = [x[:, t] for t in range(x.shape[1])]
+        for cell in self.cells:
+            h = _zeros(x, self.hidden)
+            outputs = []
+            for t, step in enumerate(steps):
+                new = tn.tanh(cell.from_input(step) + tn.matmul(h, cell.recurrent_weight))
+                h = new if lengths is None else tn.where((t < lengths)[:, None], new, h)
+                outputs.append(h)
+            steps = outputs
+        return tn.stack(steps, axis=1), h
+
+
+class LSTM(Module):
+    """Long short-term memory: a cell that is added to, and gates that say what is kept, added and shown.
+
+    x: (N, T, in_features). Returns (outputs (N, T, hidden), (h, c)), the last state of the last layer, (N, hidden)
+    each. layers: each takes the outputs of the one below.
+    input_weight: (in, 4 hidden), Glorot; recurrent_weight: (hidden, 4 hidden), orthogonal; in the order input gate,
+    forget gate, candidate, output gate. bias: (4 hidden,), zeros, but 1 for the forget gate, so that at first
+    most of the cell is kept (Jozefowicz et al., An Empirical Exploration of Recurrent Network Architectures, 2015).
+    ops/lstm/derivation.md has the formulas. Hochreiter and Schmidhuber, Long Short-Term Memory, 1997.
+    """
+
+    def __init__(self, in_features: int, hidden: int, layers: int = 1) -> None:
+        _check_sizes("LSTM", in_features, hidden, layers)
+        self.in_features, self.hidden = in_features, hidden
+        self.cells = [_Weights(in_features if i == 0 else hidden, hidden, gates=4) for i in range(layers)]
+        for cell in self.cells:
+            cell.bias.data[hidden : 2 * hidden] = 1
+
+    def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tuple[tn.Tensor, tn.Tensor]]:
+        _check_input("LSTM", x, self.in_features)
+        lengths = _checked_lengths("LSTM", lengths, x)
+        h = tn.swapaxes(x, 0, 1)  # the op has time first
+        zeros = _zeros(x, self.hidden)
+        for cell in self.cells:
+            states = tn.lstm(cell.from_input(h), cell.recurrent_weight, zeros, zeros, lengths)
+            h = states[0]
+        return tn.swapaxes(h, 0, 1), (states[0, -1], states[1, -1])
+
+
+class _Weights(Module):
+    """The weights of one layer, for `gates` times `hidden` numbers from each step."""
+
+    def __init__(self, in_features: int, hidden: int, gates: int) -> None:
+        # Each gate is a map of its own from x and from h, and is drawn as one.
+        inputs = [glorot_uniform((in_features, hidden)) for _ in range(gates)]
+        recurrent = [orthogonal((hidden, hidden)) for _ in range(gates)]
+        self.input_weight = Parameter(np.concatenate(inputs, axis=1))
+        self.recurrent_weight = Parameter(np.concatenate(recurrent, axis=1))
+        self.bias = Parameter(np.zeros(gates * hidden, dtype=np.float32))
+
+    def from_input(self, x: tn.Tensor) -> tn.Tensor:
+        """x W + b."""
+        return tn.matmul(x, self.input_weight) + self.bias
+
+
+def _zeros(x: tn.Tensor, hidden: int) -> tn.Tensor:
+    """The state to start from, (N, hidden): of the dtype of x and where it is."""
+    return tn.Tensor(np.zeros((len(x), hidden), x.dtype)).to(x.device)
+
+
+def _check_sizes(layer: str, in_features: int, hidden: int, layers: int) -> None:
+    if min(in_features, hidden, layers) < 1:
+        raise ValueError(
+            f"{layer}: {in_features} features in, {hidden} hidden units, {layers} layers; each must be at least 1"
+        )
+
+
+def _check_input(layer: str, x: tn.Tensor, in_features: int) -> None:
+    if x.ndim != 3 or x.shape[2] != in_features or x.shape[1] == 0:
+        raise ValueError(
+            f"{layer}: x has shape {tuple(x.shape)}; (N, T, {in_features}) with at least one step T is needed"
+        )
+
+
+def _checked_lengths(layer: str, lengths: Any, x: tn.Tensor) -> Any:
+    """The lengths as an array where x is; the numbers in it are the op's to check."""
+    if lengths is None:
+        return None
+    lengths = constant(layer, "lengths", np.asarray(lengths) if isinstance(lengths, (list, tuple)) else lengths)
+    if lengths.dtype.kind not in "iu" or lengths.shape != (len(x),):
+        raise ValueError(
+            f"{layer}: lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; integers ({len(x)},) are needed"
+        )
+    if not 0 <= int(lengths.min(initial=0)) <= int(lengths.max(initial=0)) <= x.shape[1]:
+        raise ValueError(f"{layer}: lengths go from {lengths.min()} to {lengths.max()}; x has {x.shape[1]} steps")
+    return beside(layer, "lengths", lengths, x)
