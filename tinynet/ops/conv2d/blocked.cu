@@ -192,7 +192,7 @@ struct Output {
   }
 
   __device__ void store(size_t row, int column, float4 z) const {
-    if (row >= rows || column >= channels) return;
+    if (row >= rows) return;
     const int count = channels - column;
     const size_t i = pixel((u32)row) * pitch + first + column;
     if (isnan(z.x + z.y + z.z + z.w)) atomicExch(&axes->found_nan, 1);
@@ -310,7 +310,7 @@ struct SeenInput {
   Lines lines;
 
   int shift_y, shift_x, channel;  // of the line: its tap reads iy = oy stride + shift
-  bool exists;
+  bool exists;            // or it is one of the tile's behind the last: nothing is read for it
   int oy, ox, first_row;  // output pixel p; the first row of its image, where the images are one column of rows
   int pixel;              // of x, that p reads
   bool inside;
@@ -384,7 +384,7 @@ struct PartOfWeight {
 
   __device__ void store(size_t line, int column, float4 sums) const {
     const int tap = lines.tap(line), channel = lines.channel(line);
-    if (tap >= lines.taps || channel >= lines.i_group || column >= o_group) return;
+    if (tap >= lines.taps || channel >= lines.i_group) return;
     const size_t i = ((size_t)tap * lines.i_group + channel) * pitch + first + column;
     store4(part + i, sums, o_group - column, VECTOR);
   }
