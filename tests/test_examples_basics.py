@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from rooms import missing
 
 import tinynet as tn
 from tinynet.bench.examples import load_example
@@ -123,6 +124,13 @@ def test_leaks_and_their_absence(tmp_path):
 def test_cpu_vs_gpu(tmp_path):
     figures = run_quickly("basics/cpu_vs_gpu.py", tmp_path)
     assert figures["loss_difference"] < 1e-4 and figures["step_ms_cpu"] > 0 and figures["speedup_cpu"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+def test_cpu_vs_gpu_where_there_is_a_gpu(tmp_path, fake_gpu):
+    figures = run_quickly("basics/cpu_vs_gpu.py", tmp_path, "--size", "16")
+    assert fake_gpu.launches and figures["step_ms_cuda"] > 0 and figures["loss_difference"] < 1e-4
 
 
 # ---------------------------------------------------------------------------------------- ROC and kappa

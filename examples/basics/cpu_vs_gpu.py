@@ -19,8 +19,8 @@ frameworks.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ import numpy as np
 import tinynet as tn
 from tinynet.bench import machine
 from tinynet.bench.calls import Call, calls_of
+from tinynet.bench.peers import wall_clock
 from tinynet.bench.peers.tinynet_unet import contestant, new_net, train_step
 from tinynet.bench.problem import check_sizes
 from tinynet.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
@@ -79,22 +80,18 @@ def time_ops(tier: str, config: Config) -> dict[str, float]:
 
 def time_call(call: Call, rng: np.random.Generator, repeats: int) -> float:
     """Milliseconds of the fastest call of a kernel, after a first one that may compile."""
-    function, arrays = kernel(call.op, call.kernel), call.arguments(rng)
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        function(*arrays, **call.parameters)
-        wait_for_gpu()
-        times.append(1000 * (time.perf_counter() - begin))
+    function, arrays, timed = kernel(call.op, call.kernel), call.arguments(rng), clock()
+    times = [timed(lambda: function(*arrays, **call.parameters))[1] for _ in range(repeats + 1)]
     return min(times[1:])
 
 
-def wait_for_gpu() -> None:
-    """A GPU works while Python goes on: without waiting, one would measure the time to ask."""
+def clock() -> Callable:
+    """What times a function. A GPU has a clock of its own: Python goes on long before the GPU has done its work."""
     if tn.device() == "cuda":
-        import cupy
+        from tinynet.cuda import gpu
 
-        cupy.cuda.get_current_stream().synchronize()
+        return gpu.timed
+    return wall_clock
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
