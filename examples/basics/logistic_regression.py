@@ -107,10 +107,12 @@ def draw_one_feature(path: Path, radius: np.ndarray, t: np.ndarray, config: Conf
     """One measurement alone: the sigmoid through yes and no, and the straight line it takes the place of."""
     from tinynet import viz
 
-    scale = lambda r: ((r - radius.mean()) / radius.std()).astype(np.float32)[:, None]  # noqa: E731
-    model = fit(scale(radius), t, config)
+    def scaled(r: np.ndarray) -> np.ndarray:
+        return ((r - radius.mean()) / radius.std()).astype(np.float32)[:, None]
+
+    model = fit(scaled(radius), t, config)
     r = np.linspace(radius.min() - 1, radius.max() + 1, 200)
-    p = 1 / (1 + np.exp(-log_odds(model, scale(r))))
+    p = 1 / (1 + np.exp(-log_odds(model, scaled(r))))
     slope, intercept = np.polyfit(radius, t, 1)
 
     figure = viz.new_figure(7, 4)
