@@ -56,11 +56,8 @@ def as_function(layer):
 
     def function(x, *values):
         for name, value in zip(names, values, strict=True):
-            *path, last = name.split(".")
-            owner = layer
-            for step in path:
-                owner = dict(owner.named_children())[step]
-            setattr(owner, last, value)
+            owner, _, last = name.rpartition(".")
+            setattr(dict(layer.named_modules())[owner], last, value)
         return layer(x)
 
     return function
