@@ -1,20 +1,24 @@
 """The same net on different hardware: plain NumPy, compiled loops on the CPU, a GPU.
 
     python examples/basics/cpu_vs_gpu.py                     # --batch 16 --size 256 is the size of real training
- The bar chart of the lectures, measured here and now. One training step of the small U-Net (forward, backward, Adam)
+
+The bar chart of the lectures, measured here and now. One training step of the small U-Net (forward, backward, Adam)
 on the same images with the same initial weights, by each *tier* of this framework:
 
 - **reference**: the plain NumPy that defines what is right;
 - **cpu**: loops compiled by Numba, with vector instructions (SIMD) and all cores;
 - **cuda**: hand-written kernels on a GPU, where there is one.
- All three give the same loss, which is printed: faster must not mean something else. Below, the same step taken apart:
+
+All three give the same loss, which is printed: faster must not mean something else. Below, the same step taken apart:
 what each operation costs. Convolutions are nearly all of it, because each pixel of each channel is multiplied with 9
 weights for every channel of the next layer; a max-pool or a sigmoid touches each pixel once.
- A GPU has thousands of small cores. It needs thousands of pixels at a time to keep them busy, and every kernel costs a
+
+A GPU has thousands of small cores. It needs thousands of pixels at a time to keep them busy, and every kernel costs a
 few microseconds to start: try --size 32 --batch 1, where there is not enough to do.
- Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012,
-section 3, was the first to win by GPUs. Timing is that of `python -m tinynet bench`, which also compares with other
-frameworks.
+
+Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012,
+section 3.2: the net that won had been trained on two GPUs. Timing is that of `python -m tinynet bench`, which also
+compares with other frameworks.
 """
 
 from __future__ import annotations

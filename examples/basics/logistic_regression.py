@@ -1,22 +1,26 @@
 """Logistic regression: the probability of yes or no, and how to judge it at every threshold.
 
     python examples/basics/logistic_regression.py
- Is this breast tumour malignant? 30 measurements of its cell nuclei are known. A straight line would predict
+
+Is this breast tumour malignant? 30 measurements of its cell nuclei are known. A straight line would predict
 "probabilities" below 0 and above 1; so it predicts the *log-odds* instead, which may be any number, and the sigmoid
 turns them into a probability:
 
     log(p / (1 - p)) = w . x + b    <=>    p = sigmoid(w . x + b) = 1 / (1 + exp(-(w . x + b)))
- One more standard deviation of x_i adds w_i to the log-odds: it multiplies the odds by exp(w_i), the *odds ratio*. The
+
+One more standard deviation of x_i adds w_i to the log-odds: it multiplies the odds by exp(w_i), the *odds ratio*. The
 loss is the negative log-likelihood of the answers, the cross-entropy
 
     L = -mean(t log p + (1 - t) log(1 - p)),    dL/dw = mean((p - t) x)
 
 convex, so there is one minimum and gradient descent finds it. Where a plane separates the classes, the minimum lies at
 infinity (ever steeper is ever better): a little weight decay keeps w finite.
- **The ROC curve** shows sensitivity (malignant ones found) against 1 - specificity (benign ones accused) for every
+
+**The ROC curve** shows sensitivity (malignant ones found) against 1 - specificity (benign ones accused) for every
 threshold on p; the area under it (AUC) is the probability that a random malignant tumour gets a higher p than a random
 benign one.
- Sources: Cox, The regression analysis of binary sequences, 1958; Hanley and McNeil, Radiology 143, 1982 (AUC); DeLong
+
+Sources: Cox, The regression analysis of binary sequences, 1958; Hanley and McNeil, Radiology 143, 1982 (AUC); DeLong
 et al., Biometrics 44, 1988 (its interval); Street, Wolberg, Mangasarian 1993 (WDBC).
 """
 

@@ -15,9 +15,12 @@ so nothing happens where the answer is right; a missed 1 pulls w towards x, a fa
 separates the classes, the rule finds one after finitely many mistakes (Novikoff's theorem: at most (R / margin)^2 of
 them).
 
-**Why XOR defeats it.** It would need b <= 0 for (0, 0), w1 + b > 0 and w2 + b > 0 for the two that are 1, and w1 + w2
-+ b <= 0 for (1, 1). The sum of the middle two says w1 + w2 + 2 b > 0, so w1 + w2 + b > -b >= 0: a contradiction. No
-line separates the four points, and the rule goes round in circles for ever. A second layer helps: mlp.py.
+**Why XOR defeats it.** It would need
+
+    b <= 0 for (0, 0),    w1 + b > 0 and w2 + b > 0 for the two that are 1,    w1 + w2 + b <= 0 for (1, 1)
+
+The sum of the middle two says w1 + w2 + 2 b > 0, so w1 + w2 + b > -b >= 0: a contradiction. No line separates the four
+points, and the rule goes round in circles for ever. A second layer helps: mlp.py.
 
 **On real data** classes overlap and the rule never comes to rest, so we keep the weights that made the fewest mistakes
 on the training data ("pocket algorithm").

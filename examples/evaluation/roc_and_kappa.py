@@ -1,9 +1,11 @@
 """How good is a diagnosis? ROC curve, operating points, and Cohen's kappa.
 
     python examples/evaluation/roc_and_kappa.py
- 303 patients of the Cleveland Clinic: 13 measurements, and the narrowing of their coronary vessels in five degrees, 0
+
+303 patients of the Cleveland Clinic: 13 measurements, and the narrowing of their coronary vessels in five degrees, 0
 (none) to 4. Two questions, two kinds of figures.
- **Is there disease, yes or no?** The model gives a score, and the ROC curve what every threshold would do. Its area
+
+**Is there disease, yes or no?** The model gives a score, and the ROC curve what every threshold would do. Its area
 (AUC) is one figure for the score; the interval beside it says what 303 patients can tell (DeLong's formula; the
 bootstrap, which draws the patients again, agrees). But a doctor needs *one* threshold, an operating point, and which
 is best depends on the purpose:
@@ -11,19 +13,26 @@ is best depends on the purpose:
 - screening must not miss anybody: sensitivity 95 %, whatever the specificity;
 - before an operation one wants to be sure: specificity 95 %;
 - Youden's index, sensitivity + specificity - 1, weighs both alike.
- **Which degree?** Share of right answers is a poor figure: guessing "0" is right in 54 %. Cohen's kappa takes off what
+
+(A threshold that is to be used must be judged on other patients than those that chose it.)
+
+**Which degree?** Share of right answers is a poor figure: guessing "0" is right in 54 %. Cohen's kappa takes off what
 chance would give,
 
     kappa = 1 - (disagreement observed) / (disagreement expected by chance)
- and counts every mistake alike. For ordered degrees, taking a 3 for a 4 is not as bad as taking it for a 0: the linear
+
+and counts every mistake alike. For ordered degrees, taking a 3 for a 4 is not as bad as taking it for a 0: the linear
 kappa weighs a mistake by the distance |i - j|, the quadratic by (i - j)^2. A famous table shows it: two neurologists
 who judge the same patients for multiple sclerosis, in Winnipeg and in New Orleans.
- **The model** for ordered degrees has one score s = w . x for all of them and a threshold for each step of the scale
+
+**The model** for ordered degrees has one score s = w . x for all of them and a threshold for each step of the scale
 (the proportional odds model): P(degree > k) = sigmoid(s - threshold_k). It is logistic regression, four times with the
 same w.
- Every patient is judged by a model that has not seen him (5-fold cross-validation); figures are means over three ways
+
+Every patient is judged by a model that has not seen him (5-fold cross-validation); figures are means over three ways
 to deal out the patients.
- Sources: Detrano et al., American Journal of Cardiology 64, 1989 (the data); Hanley and McNeil 1982, DeLong et al.
+
+Sources: Detrano et al., American Journal of Cardiology 64, 1989 (the data); Hanley and McNeil 1982, DeLong et al.
 1988 (AUC); Youden, Cancer 3, 1950; Cohen 1960 and 1968 (kappa); McCullagh, Regression models for ordinal data, JRSS B
 42, 1980; Westlund and Kurland, American Journal of Hygiene 57, 1953 (the neurologists).
 """
