@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 
 import tinynet as tn
@@ -55,7 +56,6 @@ class Config(ExampleOptions):
     batch: int = option(4, "images in a step", quick=1)
     size: int = option(128, "their height and width, a multiple of 16", quick=32)
     steps: int = option(5, "steps of each tier, the fastest of which counts", quick=1)
-    threads: int = option(len(machine.cores()), "of the CPU; Numba reads NUMBA_NUM_THREADS")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +66,7 @@ class Config(ExampleOptions):
 def time_step(tier: str, config: Config) -> tuple[float, float]:
     """(milliseconds of the fastest training step, the loss of the first). Raises BackendError where a tier is
     missing."""
-    net = contestant("train", config.batch, config.size, config.threads, backend=tier)
+    net = contestant("train", config.batch, config.size, numba.get_num_threads(), backend=tier)
     first_loss, _ = net.timed(net.step)  # compiles, and starts all tiers from the same weights
     return min(net.timed(net.step)[1] for _ in range(config.steps)), first_loss
 
@@ -101,7 +101,7 @@ def clock() -> Callable:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns step_ms_* and speedup_* (over the reference) of each tier, and how far their losses are apart."""
     config = parse(Config, argv, description=__doc__)
-    print_settings(config, processor=machine.processor(), cores=len(machine.cores()))
+    print_settings(config, processor=machine.processor(), threads=numba.get_num_threads())
     steps, losses, ops = {}, [], {}
     for tier in TIERS:
         try:

@@ -34,7 +34,7 @@ TOPIC = "Softmax regression, confusion matrix"
 DATA = "dermatology, 366 x 34 (UCI); digits, 1,797 images of 8 x 8 pixels (scikit-learn)"
 FILES = ("tables/dermatology.data",)
 EXPECTED = {"dermatology_accuracy": (0.95, None), "digits_accuracy": (0.95, None)}
-PICTURE = "digits.png"
+PICTURE = "dermatology.png"
 
 
 @dataclass
