@@ -18,10 +18,12 @@ def scikit_learn():
 
 
 def run_quickly(path, tmp_path, *arguments):
-    """The figures of a quick run; its picture was written."""
+    """The figures of a quick run; its picture was written, or another one where its data file is missing."""
     script = load_example(path)
     figures = script.main(["--quick", "--out", str(tmp_path), *arguments])
-    assert min(Image.open(tmp_path / script.PICTURE).size) > 200
+    has_files = all(data_path(name) is not None for name in getattr(script, "FILES", ()))
+    picture = tmp_path / script.PICTURE if has_files else next(tmp_path.glob("*.png"))
+    assert min(Image.open(picture).size) > 200
     return figures
 
 
