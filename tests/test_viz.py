@@ -182,3 +182,17 @@ def test_bad_pictures_are_named():
         viz.panel([[IMAGE], [IMAGE]], ["a"], ["only one"])
     with pytest.raises(ValueError, match="rows is empty"):
         viz.panel([], ["a"])
+
+
+def test_diagrams_say_what_they_show(tmp_path):
+    figure = viz.new_figure(6, 3)
+    left, right = figure.subplots(1, 2)
+    viz.draw_roc(left, np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8, 0.9]), "model:")
+    (text,) = [entry.get_text() for entry in left.get_legend().get_texts()]
+    assert text.startswith("model: AUC 0.917 (") and text.endswith(" to 1.000)")
+    viz.draw_confusion(right, np.array([[1200, 0], [3, 4]]), ("benign", "malignant"))
+    assert [text.get_text() for text in right.texts] == ["1,200", "3", "4"], "zeros are left blank"
+    assert [tick.get_text() for tick in right.get_yticklabels()] == ["benign", "malignant"]
+    viz.save_figure(tmp_path / "new" / "figure.png", figure)
+    assert Image.open(tmp_path / "new" / "figure.png").size == (600, 300)
+    assert viz.mpl((255, 0, 51)) == (1.0, 0.0, 0.2)
