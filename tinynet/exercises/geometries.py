@@ -9,22 +9,24 @@ CONVOLUTIONS = (
     ("one pixel wide kernel", (1, 4, 5, 2), (1, 1, 2, 3), (1, 1), (0, 0)),
     ("3 x 2 kernel, no padding", (2, 4, 5, 3), (3, 2, 3, 4), (1, 1), (0, 0)),
     ("padding (1, 2)", (2, 4, 5, 3), (3, 2, 3, 4), (1, 1), (1, 2)),
-    ("stride (2, 1)", (2, 5, 7, 3), (2, 3, 3, 4), (2, 1), (0, 0)),
+    ("higher than wide, stride (2, 1)", (2, 8, 5, 3), (2, 3, 3, 4), (2, 1), (0, 0)),
     ("stride (2, 3), padding (2, 1), rows left over", (2, 6, 9, 3), (3, 2, 3, 4), (2, 3), (2, 1)),
 )
 # (label, shape of x, shape of w as (KH, KW, C_out, C_in), stride, padding, output padding)
 TRANSPOSED = (
-    ("2 x 2 patches, as in a U-Net", (2, 3, 4, 3), (2, 2, 2, 3), (2, 2), (0, 0), (0, 0)),
+    ("2 x 2 patches, as in a U-Net", (2, 5, 3, 3), (2, 2, 2, 3), (2, 2), (0, 0), (0, 0)),
     ("3 x 2 kernel, stride 1: copies overlap", (2, 3, 4, 3), (3, 2, 2, 3), (1, 1), (0, 0), (0, 0)),
-    ("padding (1, 2)", (2, 4, 5, 3), (3, 4, 2, 3), (1, 1), (1, 2), (0, 0)),
+    ("padding (2, 1)", (2, 4, 5, 3), (3, 4, 2, 3), (1, 1), (2, 1), (0, 0)),
+    ("padding (0, 1)", (1, 2, 4, 2), (2, 3, 3, 2), (1, 1), (0, 1), (0, 0)),
     ("stride (2, 3), padding (1, 0), output padding (1, 2)", (2, 3, 4, 3), (3, 2, 4, 3), (2, 3), (1, 0), (1, 2)),
 )
 # (label, shape of x, window, stride, padding)
 POOLINGS = (
     ("2 x 2 windows side by side", (2, 4, 6, 3), (2, 2), (2, 2), (0, 0)),
     ("3 x 2 windows that overlap", (2, 5, 6, 3), (3, 2), (1, 1), (0, 0)),
-    ("stride (2, 1), padding (1, 0), rows left over", (2, 6, 5, 3), (3, 2), (2, 1), (1, 0)),
-    ("stride (2, 3) larger than the window", (1, 7, 8, 2), (1, 2), (2, 3), (0, 1)),
+    ("stride (2, 1), padding (1, 0)", (2, 5, 4, 3), (3, 2), (2, 1), (1, 0)),
+    ("stride (3, 1), padding (0, 1)", (1, 7, 6, 2), (1, 2), (3, 1), (0, 1)),
+    ("rows and columns left over", (2, 6, 5, 3), (3, 2), (2, 2), (0, 0)),
 )
 
 

@@ -111,6 +111,7 @@ def probes(rng):
     far = np.array([[1.0, 2.0, 3.0], [-1001.0, -1002.0, -1000.0]])
     yield call("a row of -1000", "forward", far, gives={"y": "row c"})
     yield call("numbers of 800", "forward", np.array([[800.0, 801.0], [0.0, 1.0]]), gives={"y": "row c"})
+    yield call("one row from -800 to 800", "forward", np.array([[-800.0, 0.0, 800.0]]), gives={"y": "row c"})
     yield call("four axes", "forward", reals(rng, 2, 3, 4, 5), gives={"y": "n y x c"})
     for label, shape, axes in (
         ("one row", (3,), "c"),
