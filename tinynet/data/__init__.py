@@ -10,6 +10,7 @@ _HOME = {
     "crops": ["NucleiCrops"],
     "loader": ["DataLoader"],
     "synthetic": ["synthetic_nuclei"],
+    "ecg": ["Recording", "mitbih_100", "read_ecg", "synthetic_ecg"],
     "download": ["data_path", "fetch", "find_data"],
     "mnist": ["ImageSet", "handwritten_digits", "read_idx", "read_mnist"],
     "medmnist": ["read_breastmnist", "read_medmnist"],

@@ -12,10 +12,11 @@ from tinynet.data.files import DataError
 
 BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
 UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
+MITDB = "https://physionet.org/files/mitdb/1.0.0/"
 MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 # Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0; tables of
 # the UCI Machine Learning Repository, CC BY 4.0; MNIST (LeCun et al. 1998), CC BY-SA 3.0; MedMNIST (Yang et al. 2023),
-# CC BY 4.0.
+# CC BY 4.0; record 100 of the MIT-BIH Arrhythmia Database (Moody and Mark 2001), ODC-By.
 SOURCES = {
     "dsb2018/stage1_train.zip": BBBC038 + "stage1_train.zip",
     "dsb2018/stage1_test.zip": BBBC038 + "stage1_test.zip",
@@ -26,6 +27,9 @@ SOURCES = {
     "mnist/train-labels-idx1-ubyte.gz": MNIST + "train-labels-idx1-ubyte.gz",
     "mnist/t10k-images-idx3-ubyte.gz": MNIST + "t10k-images-idx3-ubyte.gz",
     "mnist/t10k-labels-idx1-ubyte.gz": MNIST + "t10k-labels-idx1-ubyte.gz",
+    "mitbih/100.hea": MITDB + "100.hea",
+    "mitbih/100.dat": MITDB + "100.dat",
+    "mitbih/100.atr": MITDB + "100.atr",
     "medmnist/breastmnist.npz": "https://zenodo.org/records/10519652/files/breastmnist.npz?download=1",
 }
 # SHA-256 of the files that are known by it everywhere; the publishers of the others give none.
@@ -34,6 +38,8 @@ HASHES = {
     "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "mnist/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "mitbih/100.dat": "b2ea3c250e56e48f4b7b90697832b8ecd1afa1e0bb31f2dcfea4ed6e1075a639",
+    "mitbih/100.atr": "8d8a5349fb16638ebbf649f1779d12e96d91b736b2aafe59db43719ae583d471",
     "medmnist/breastmnist.npz": "3a22d2a4625e7dd8903f0f59030e81a3d0c222bece2e5e10927456cb50efdec1",
 }
 IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
