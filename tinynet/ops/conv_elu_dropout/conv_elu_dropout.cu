@@ -18,7 +18,6 @@
 KERNEL conv_elu_dropout_backward(const real* gy, const real* y, real* gz, size_t n, real alpha, real keep, real scale,
                                  u64 threshold, u32 seed, u32 stream, u64 step) {
   const size_t first = WIDTH * thread_number();
-  if (first >= n) return;
   const uint4 words = threshold ? mask_words(first / 4, step, seed, stream) : make_uint4(0, 0, 0, 0);
   const auto gradient = [=](real g, real result, size_t i) {
     return word_of(words, i % 4) >= threshold ? g * scale * elu_slope(result * keep, alpha) : real(0);

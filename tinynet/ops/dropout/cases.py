@@ -17,6 +17,7 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
         _case(rng, (4, 9), p=0.0, seed=0, stream=0, step=0),
         _case(rng, (4, 9), p=0.9, seed=2**32 - 1, stream=2**32 - 2, step=2**64 - 1),
         _case(rng, (4, 9), p=0.5, seed=0xDEADBEEF, stream=7, step=2**32),
+        _case(rng, (5,), p=0x6627E8D5 / 2**32, seed=0, stream=0, step=0),  # the first word is equal: it is kept
     ]
 
 

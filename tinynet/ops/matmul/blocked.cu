@@ -19,7 +19,7 @@ struct MatrixLoader {
     p += ALONG_K ? line * terms + k : k * lines + line;
     stride = ALONG_K ? 1 : lines;
     width = (int)(lines - line);
-    left = line < lines && k < terms ? (int)(terms - k) : 0;
+    left = line < lines ? (int)(terms - k) : 0;  // not positive where k is behind the last term
   }
   __device__ float4 fetch() const { return load4(p, ALONG_K || left <= 0 ? left : width, is_vector); }
   __device__ void advance(int count) {

@@ -35,7 +35,16 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
         found += [_case(rng, *geometry, distinct(rng, geometry[1])) for geometry in LARGE_GEOMETRIES]
         # Three different values: nearly every window has a tie.
         found += [_case(rng, "ties", *g[1:], rng.integers(-1, 2, g[1]).astype(float)) for g in LARGE_GEOMETRIES]
+        found.append(_case(rng, "long rows", (2, 2, 62, 5), (2, 1), (1, 1), (0, 0), one_from_the_other_row()))
     return found
+
+
+def one_from_the_other_row() -> np.ndarray:
+    """Two images of two long rows, the larger numbers all in one row, but for the first."""
+    x = np.zeros((2, 2, 62, 5))
+    x[0, 1] = x[1, 0] = 1.0
+    x[0, 0, 0, 0] = x[1, 1, 0, 0] = 2.0
+    return x
 
 
 def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
