@@ -39,6 +39,7 @@ from .io import atomic_path
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS")
 TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
 THUMBNAIL = (480, 360)  # the most a picture of the table may measure, in pixels
+FIGURES = "figures.json"
 START, END = "<!-- table: written by `python -m tinynet examples --all` -->", "<!-- end of the table -->"
 
 
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     folder = examples_folder()
     examples = find_examples(folder)
     if config.list or not (config.all or config.names):
-        print_list(examples)
+        print_list(examples, measured(folder))
         return {}
     chosen = examples if config.all else [choose(examples, name) for name in config.names]
     outcomes = {}
@@ -160,11 +161,18 @@ def choose(examples: Sequence[Example], name: str) -> Example:
     return found[0]
 
 
-def print_list(examples: Sequence[Example]) -> None:
-    """One line for each example."""
+def print_list(examples: Sequence[Example], kept: dict[str, dict[str, Any]]) -> None:
+    """One line for each example, with the minutes it took when it was measured (`kept`)."""
     width = max(len(example.name) for example in examples)
     for example in examples:
-        print(f"{example.name:{width}}  {example.topic} ({example.data})")
+        minutes = f"{kept[example.name]['minutes']:5.1f} min" if example.name in kept else " " * 9
+        print(f"{example.name:{width}} {minutes}  {example.topic} ({example.data})")
+
+
+def measured(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> figures, minutes and machine of when it was last measured."""
+    store = folder / FIGURES
+    return json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
 
 
 # ---------------------------------------------------------------------------------------- running
@@ -226,14 +234,13 @@ def write_table(folder: Path, examples: Sequence[Example], outcomes: dict[str, O
 
     They are kept in figures.json beside it. Pictures go, reduced, to docs/examples/.
     """
-    store = folder / "figures.json"
-    kept = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    kept = measured(folder)
     for name, outcome in outcomes.items():
         if outcome.figures:
             where = f"{machine.processor()}, {len(machine.cores())} cores"
             kept[name] = {"figures": outcome.figures, "minutes": round(outcome.minutes, 2), "machine": where}
     kept = {example.name: kept[example.name] for example in examples if example.name in kept}
-    with atomic_path(store) as temporary:
+    with atomic_path(folder / FIGURES) as temporary:
         temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
     pictures = folder.parent / "docs" / "examples"
