@@ -13,7 +13,8 @@ import numpy as np
 
 import tinynet as tn
 
-from ..ops.targets import beside, constant
+from ..kernels import to_device
+from ..ops.targets import constant
 from .init import glorot_uniform, orthogonal
 from .module import Module, Parameter
 
@@ -35,14 +36,14 @@ class RNN(Module):
 
     def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tn.Tensor]:
         _check_input("RNN", x, self.in_features)
-        lengths = _checked_lengths("RNN", lengths, x)
+        lengths, shortest = _checked_lengths("RNN", lengths, x)
         steps = [x[:, t] for t in range(x.shape[1])]
         for cell in self.cells:
             h = _zeros(x, self.hidden)
             outputs = []
             for t, step in enumerate(steps):
                 new = tn.tanh(cell.from_input(step) + tn.matmul(h, cell.recurrent_weight))
-                h = new if lengths is None else tn.where((t < lengths)[:, None], new, h)
+                h = new if t < shortest else tn.where((t < lengths)[:, None], new, h)
                 outputs.append(h)
             steps = outputs
         return tn.stack(steps, axis=1), h
@@ -68,7 +69,7 @@ class LSTM(Module):
 
     def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tuple[tn.Tensor, tn.Tensor]]:
         _check_input("LSTM", x, self.in_features)
-        lengths = _checked_lengths("LSTM", lengths, x)
+        lengths, _ = _checked_lengths("LSTM", lengths, x)
         h = tn.swapaxes(x, 0, 1)  # the op has time first
         zeros = _zeros(x, self.hidden)
         for cell in self.cells:
@@ -112,15 +113,18 @@ def _check_input(layer: str, x: tn.Tensor, in_features: int) -> None:
         )
 
 
-def _checked_lengths(layer: str, lengths: Any, x: tn.Tensor) -> Any:
-    """The lengths as an array where x is; the numbers in it are the op's to check."""
+def _checked_lengths(layer: str, lengths: Any, x: tn.Tensor) -> tuple[Any, int]:
+    """(the lengths as an array where x is, the shortest); without lengths (None, T)."""
+    steps = x.shape[1]
     if lengths is None:
-        return None
+        return None, steps
     lengths = constant(layer, "lengths", np.asarray(lengths) if isinstance(lengths, (list, tuple)) else lengths)
+    lengths = to_device(lengths, "cpu")
     if lengths.dtype.kind not in "iu" or lengths.shape != (len(x),):
         raise ValueError(
             f"{layer}: lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; integers ({len(x)},) are needed"
         )
-    if not 0 <= int(lengths.min(initial=0)) <= int(lengths.max(initial=0)) <= x.shape[1]:
-        raise ValueError(f"{layer}: lengths go from {lengths.min()} to {lengths.max()}; x has {x.shape[1]} steps")
-    return beside(layer, "lengths", lengths, x)
+    shortest, longest = int(lengths.min(initial=steps)), int(lengths.max(initial=0))
+    if shortest < 0 or longest > steps:
+        raise ValueError(f"{layer}: lengths go from {shortest} to {longest}; x has {steps} steps")
+    return to_device(lengths, x.device), shortest
