@@ -38,6 +38,7 @@ FALLS_SHORT = '''
     TOPIC = "Falling short"
     DATA = "none"
     EXPECTED = {"loss": (None, 0.5), "missing": (0, 1)}
+    PICTURE = "never.png"
 
     def main(argv):
         return {"loss": 0.75}
@@ -110,6 +111,7 @@ def test_all_scripts_get_their_turn_whatever_happens(folder, tmp_path, capsys):
     for sentence in (
         "convnets/short: loss is 0.75, expected <= 0.5",
         "convnets/short: main() returned no missing",
+        "convnets/short: no picture never.png was written",
         "sequences/breaks: failed: ValueError: no such thing\n",
         "unsupervised/data: not run: mnist/none.gz not found",
     ):
@@ -135,6 +137,16 @@ def test_rows_of_what_did_not_run_stay(folder, tmp_path):
     text = (folder / "README.md").read_text()
     assert "accuracy 0.95" in text and "loss 0.75" in text
     assert set(json.loads((folder / "figures.json").read_text())) == {"basics/learns", "convnets/short"}
+
+
+def test_ctrl_c_ends_them_all_and_what_is_done_is_kept(folder, tmp_path, monkeypatch):
+    (folder / "convnets" / "short.py").write_text(
+        dedent(BREAKS).replace('ValueError("no such thing\\nand more")', "SystemExit(130)")
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main(["--all", "--out", str(tmp_path / "o")])
+    assert stopped.value.code == 130
+    assert "accuracy 0.95" in (folder / "README.md").read_text()
 
 
 def test_wrong_names_and_flags(folder):

@@ -101,10 +101,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     for number, example in enumerate(chosen, start=1):
         print(f"\n=== {number} of {len(chosen)}: {example.name}: {example.topic}\n", flush=True)
         outcomes[example.name] = run_example(example, Path(config.out), config.quick)
+        if config.table or (config.all and not config.quick):  # after each, so that nothing is lost when one stops
+            write_table(folder, examples, outcomes, Path(config.out))
     print_summary(outcomes, config.quick)
-    if config.table or (config.all and not config.quick):
-        write_table(folder, examples, outcomes, Path(config.out))
-        print(f"table: {folder / 'README.md'}")
     if any(outcome.problems for outcome in outcomes.values()):
         sys.exit(1)
     return {name: outcome.figures for name, outcome in outcomes.items()}
@@ -177,7 +176,9 @@ def measured(folder: Path) -> dict[str, dict[str, Any]]:
 
 # ---------------------------------------------------------------------------------------- running
 def run_example(example: Example, out: Path, quick: bool) -> Outcome:
-    """Run a script in this process; whatever goes wrong becomes a sentence, so that the others get their turn."""
+    """Run a script in this process. What goes wrong becomes a sentence, so that the others get their turn; Ctrl-C
+    ends them all.
+    """
     missing = [name for name in example.files if data_path(name) is None]
     if missing and not quick:
         return Outcome(problems=[f"not run: {', '.join(missing)} not found (in TINYNET_DATA, or the cache)"])
@@ -187,10 +188,14 @@ def run_example(example: Example, out: Path, quick: bool) -> Outcome:
         with _program_name(f"examples/{example.path}"):
             figures = load_example(example.path).main(arguments)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == 130:  # a script that saved its work after Ctrl-C
+            raise
         traceback.print_exc()
         return Outcome(problems=[f"failed: {type(error).__name__}: {error}".splitlines()[0]])
     outcome = Outcome({name: float(value) for name, value in figures.items()}, (time.perf_counter() - start) / 60)
     outcome.problems = [] if quick else outside(example, outcome.figures)
+    if example.picture and not missing and not (out / example.name / example.picture).exists():
+        outcome.problems.append(f"no picture {example.picture} was written")
     return outcome
 
 
@@ -245,8 +250,9 @@ def write_table(folder: Path, examples: Sequence[Example], outcomes: dict[str, O
 
     pictures = folder.parent / "docs" / "examples"
     for example in examples:
-        if example.picture and outcomes.get(example.name, Outcome()).figures:
-            _reduce_picture(out / example.name / example.picture, pictures / f"{Path(example.path).stem}.png")
+        source = out / example.name / (example.picture or "")
+        if example.picture and example.name in outcomes and source.exists():
+            _reduce_picture(source, pictures / f"{Path(example.path).stem}.png")
     rows = [table_row(example, kept.get(example.name), folder, pictures) for example in examples]
     heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "picture"]
     lines = [heading, ["---"] * len(heading), *rows]
