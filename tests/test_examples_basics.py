@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from example_runs import run_quickly
 from rooms import missing
 
 import tinynet as tn
@@ -15,16 +15,6 @@ needs_tables = pytest.mark.usefixtures("scikit_learn")
 @pytest.fixture
 def scikit_learn():
     pytest.importorskip("sklearn", reason="the tables are in scikit-learn, extra 'examples'")
-
-
-def run_quickly(path, tmp_path, *arguments):
-    """The figures of a quick run; its picture was written, or another one where its data file is missing."""
-    script = load_example(path)
-    figures = script.main(["--quick", "--out", str(tmp_path), *arguments])
-    has_files = all(data_path(name) is not None for name in getattr(script, "FILES", ()))
-    picture = tmp_path / script.PICTURE if has_files else next(tmp_path.glob("*.png"))
-    assert min(Image.open(picture).size) > 200
-    return figures
 
 
 # ---------------------------------------------------------------------------------------- linear regression
