@@ -103,6 +103,9 @@ def test_each_augmentation_of_the_ablation_is_alone():
         changed[name], _ = augmentation(image, None, np.random.default_rng(1))
         assert changed[name].dtype == np.float32 and changed[name].shape == image.shape
     np.testing.assert_array_equal(changed["none"], image)
+    for name in (*script.MOVES, "flip"):
+        at_work = {part for part, rest in script.STILL.items() if getattr(script.ABLATION[name], part) != rest}
+        assert at_work == {name}
     mirrored = [script.ABLATION["flip"](image, None, np.random.default_rng(seed))[0] for seed in range(8)]
     either = [np.allclose(picture, image[:, ::-1]) or np.allclose(picture, image) for picture in mirrored]
     assert all(either) and not all(np.allclose(picture, image) for picture in mirrored)
