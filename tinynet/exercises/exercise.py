@@ -262,9 +262,12 @@ class Exercise:
         """What the learner starts from."""
         return self.head + self._code(_to_be_written)
 
-    def variant(self, variant: Variant) -> str:
-        """A variant of the solution as a learner's file."""
-        return self.head + variant.applied_to(self._code(lambda match: match["body"]))
+    def variant(self, *variants: Variant) -> str:
+        """A variant of the solution as a learner's file, or several in one."""
+        code = self._code(lambda match: match["body"])
+        for variant in variants:
+            code = variant.applied_to(code)
+        return self.head + code
 
     @functools.cached_property
     def functions(self) -> tuple[str, ...]:

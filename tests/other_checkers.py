@@ -1,0 +1,232 @@
+"""Three ways to check a gradient that courses and small frameworks use, rewritten from their published protocols.
+
+They are what the checks of the exercises are compared with (measure_exercises.py). Each gets forward and backward as
+functions of arrays and says whether backward passes.
+
+- cs231n (Stanford, assignments 1 and 2, `gradient_check.py`): random upstream gradient, all elements, central
+  difference with h = 1e-5; prints the largest |a - b| / max(1e-8, |a| + |b|), of which the text says that it should be
+  around 1e-8; here it passes up to 1e-6. Forward is compared with stored right values in the same way. One shape for
+  each layer.
+- minitorch (Cornell, `autodiff.py`, `tensor_functions.grad_check`): the output is summed, so gy is all ones; one
+  element drawn by chance of each input, central difference with 1e-6, passes within 1e-2 relative plus 1e-2 absolute.
+- all ones (DeZero, `utils.gradient_check`; needle's tests): gy is all ones, all elements, central difference with
+  h = 1e-4, passes within 1e-4 relative plus 1e-5 absolute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Case:
+    """A layer at one shape. forward(*inputs) -> y; backward(gy, *inputs) -> a tuple of gradients.
+
+    right_forward: what forward should be; inputs: float64 arrays to differentiate at.
+    """
+
+    forward: Callable
+    right_forward: Callable
+    backward: Callable
+    inputs: Sequence[np.ndarray]
+
+
+def cs231n(case: Case, rng: np.random.Generator) -> bool:
+    """Random gy, all elements, one shape, relative error."""
+    y = np.asarray(case.forward(*case.inputs))
+    want = np.asarray(case.right_forward(*case.inputs))
+    if y.shape != want.shape or not _relative_error(y, want) <= 1e-6:
+        return False
+    gy = rng.normal(size=y.shape)
+    gradients = case.backward(gy, *case.inputs)
+    numeric = [_numeric(case, k, gy, 1e-5) for k in range(len(case.inputs))]
+    return all(np.shape(g) == n.shape and _relative_error(g, n) <= 1e-6 for g, n in zip(gradients, numeric))
+
+
+def minitorch(case: Case, rng: np.random.Generator) -> bool:
+    """gy of ones, one element of each input, a tolerance of a percent."""
+    gy = np.ones(np.shape(case.forward(*case.inputs)))
+    gradients = case.backward(gy, *case.inputs)
+    for k, x in enumerate(case.inputs):
+        index = tuple(int(rng.integers(n)) for n in x.shape)
+        if np.shape(gradients[k]) != x.shape:
+            return False
+        numeric = _numeric(case, k, gy, 1e-6, [index])[index]
+        if not np.allclose(gradients[k][index], numeric, rtol=1e-2, atol=1e-2):
+            return False
+    return True
+
+
+def all_ones(case: Case, rng: np.random.Generator) -> bool:
+    """gy of ones, all elements."""
+    gy = np.ones(np.shape(case.forward(*case.inputs)))
+    gradients = case.backward(gy, *case.inputs)
+    numeric = [_numeric(case, k, gy, 1e-4) for k in range(len(case.inputs))]
+    return all(np.shape(g) == n.shape and np.allclose(g, n, rtol=1e-4, atol=1e-5) for g, n in zip(gradients, numeric))
+
+
+CHECKERS = {"cs231n": cs231n, "minitorch": minitorch, "all ones": all_ones}
+
+
+def passes(checker: Callable, cases: Sequence[Case], seed: int) -> bool:
+    """Whether all cases pass; an exception is a failure, as in those courses' tests."""
+    try:
+        with np.errstate(all="ignore"):
+            return all(checker(case, np.random.default_rng(seed)) for case in cases)
+    except Exception:
+        return False
+
+
+def _relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    return np.max(np.abs(a - b) / np.maximum(1e-8, np.abs(a) + np.abs(b)), initial=0.0)
+
+
+def _numeric(case: Case, k: int, gy: np.ndarray, h: float, indices=None) -> np.ndarray:
+    """The central differences of sum(gy * forward) with respect to input k, at all elements or some."""
+    inputs = [x.copy() for x in case.inputs]
+    gradient = np.zeros(inputs[k].shape)
+    for index in indices or np.ndindex(inputs[k].shape):
+        kept = inputs[k][index]
+        inputs[k][index] = kept + h
+        above = np.array(case.forward(*inputs))
+        inputs[k][index] = kept - h
+        below = np.array(case.forward(*inputs))
+        inputs[k][index] = kept
+        gradient[index] = np.sum(gy * (above - below)) / (2 * h)
+    return gradient
+
+
+# ---------------------------------------------------------------------------------------- the layers of the exercises
+def _draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(231).normal(size=shape)
+
+
+def cases_of(id: str, functions: dict, right: dict) -> list[Case] | None:
+    """The layers of an exercise at the shapes that those courses use; None where there is no gradient to check.
+
+    functions: the learner's. right: those of the solution. Where an exercise is about backward alone, forward is
+    tinynet's.
+    """
+    return CASES[id](functions, right) if id in CASES else None
+
+
+def _binary(name: str, operation: Callable):
+    return lambda f, r: Case(operation, operation, f[name], [_draw(3, 4), _draw(3, 4)[::-1].copy()])
+
+
+def _unary(x: np.ndarray, **parameters):
+    """forward(x) and backward(gy, y) of one exercise."""
+    return lambda f, r: [
+        Case(
+            lambda x: f["forward"](x, **parameters),
+            lambda x: r["forward"](x, **parameters),
+            lambda gy, x: (f["backward"](gy, f["forward"](x, **parameters), **parameters),),
+            [x],
+        )
+    ]
+
+
+def _loss(f, r):
+    t = (_draw(5, 4) > 0).astype(float)
+    case = Case(
+        lambda x: f["forward"](x, t),
+        lambda x: r["forward"](x, t),
+        lambda gy, x: (f["backward"](gy, x, t),),
+        [_draw(5, 4)],
+    )
+    return [case]
+
+
+def _dice(f, r):
+    t, settings = (_draw(5, 4) > 0).astype(float), {"smooth": 1.0, "per_image": False}
+
+    def backward(gy, p):
+        return (f["backward"](gy, t, f["forward"](p, t, **settings)[1], smooth=1.0),)
+
+    def loss(functions):
+        return lambda p: functions["forward"](p, t, **settings)[0]
+
+    return [Case(loss(f), loss(r), backward, [np.random.default_rng(0).uniform(0.1, 0.9, (5, 4))])]
+
+
+def _dropout(f, r):
+    u = np.random.default_rng(0).uniform(size=(10, 10))
+    case = Case(
+        lambda x: f["forward"](x, u, p=0.2),
+        lambda x: r["forward"](x, u, p=0.2),
+        lambda gy, x: (f["backward"](gy, u, p=0.2),),
+        [_draw(10, 10)],
+    )
+    return [case]
+
+
+SAME = {"stride": (1, 1), "padding": (1, 1)}  # the layer of those courses: 3 x 3, stride 1, padding 1, on 5 x 5 pixels
+
+
+def _convolution_weight(f, r):
+    from tinynet.ops.conv2d import reference
+
+    def forward(x, w, b):
+        return reference.forward(x, w, b, **SAME)
+
+    def backward(gy, x, w, b):
+        gx = reference.backward_input(gy, w, input_size=(5, 5), **SAME)
+        return gx, f["backward_weight"](x, gy, kernel_size=(3, 3), **SAME), f["backward_bias"](gy)
+
+    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2), _draw(2)])]
+
+
+def _convolution_input(f, r):
+    from tinynet.ops.conv2d import reference
+
+    def forward(x, w):
+        return reference.forward(x, w, **SAME)
+
+    def backward(gy, x, w):
+        gw = reference.backward_weight(x, gy, kernel_size=(3, 3), **SAME)
+        return f["backward_input"](gy, w, input_size=(5, 5), **SAME), gw
+
+    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2)])]
+
+
+def _transposed(f, r):
+    from tinynet.ops.conv_transpose2d import reference
+
+    def forward(x, w):
+        return reference.forward(x, w, None, output_size=(5, 5), **SAME)
+
+    def backward(gy, x, w):
+        return f["backward_input"](gy, w, **SAME), f["backward_weight"](x, gy, kernel_size=(3, 3), **SAME)
+
+    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 2, 3)])]
+
+
+def _pooling(f, r):
+    from tinynet.ops.max_pool2d import reference
+
+    def pooled(x):
+        return reference.forward(x, size=(2, 2), stride=(2, 2))
+
+    def backward(gy, x):
+        return (f["scatter"](gy, pooled(x)[1], size=(8, 8)),)
+
+    return [Case(lambda x: pooled(x)[0], lambda x: pooled(x)[0], backward, [_draw(3, 8, 8, 2)])]
+
+
+CASES = {
+    "ad-02": lambda f, r: [_binary("backward_add", np.add)(f, r), _binary("backward_mul", np.multiply)(f, r)],
+    "ad-06": lambda f, r: [Case(np.matmul, np.matmul, f["backward_matmul"], [_draw(10, 6), _draw(6, 5)])],
+    "act-01": _unary(_draw(10, 10)),
+    "act-02": _unary(_draw(10, 10), alpha=1.0),
+    "act-03": _unary(_draw(10, 10)),
+    "loss-01": _loss,
+    "loss-02": _dice,
+    "drop-01": _dropout,
+    "conv-04": _convolution_weight,
+    "conv-05": _convolution_input,
+    "conv-07": _transposed,
+    "pool-02": _pooling,
+}
