@@ -74,8 +74,8 @@ class LSTM(Module):
         zeros = _zeros(x, self.hidden)
         for cell in self.cells:
             states = tn.lstm(cell.from_input(h), cell.recurrent_weight, zeros, zeros, lengths)
-            h = states[0]
-        return tn.swapaxes(h, 0, 1), (states[0, -1], states[1, -1])
+            h = states[:, 0]
+        return tn.swapaxes(h, 0, 1), (states[-1, 0], states[-1, 1])
 
 
 class _Weights(Module):

@@ -16,7 +16,7 @@ SIZES = [
     ("one unit", 3, 1, 1, None),
     ("no sample", 2, 0, 3, None),
 ]
-LARGE_SIZES = [("wide", 7, 5, 37, None), ("long, lengths that differ", 23, 4, 16, [23, 5, 0, 17])]
+LARGE_SIZES = [("wide", 9, 5, 37, None), ("long, lengths that differ", 23, 4, 16, [23, 5, 0, 17])]
 
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:

@@ -17,10 +17,10 @@ from . import steps
 def forward(
     a: np.ndarray, weight: np.ndarray, h0: np.ndarray, c0: np.ndarray, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(states, gates): states (2, T, N, H), all h and all c; gates (T, N, 4 H), all i, f, g, o."""
+    """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
     a, weight, h0, c0 = map(np.ascontiguousarray, (a, weight, h0, c0))
     ends = _ends(lengths, a)
-    states, gates = memory.empty((2, len(a), *h0.shape), a.dtype), memory.empty(a.shape, a.dtype)
+    states, gates = memory.empty((len(a), 2, *h0.shape), a.dtype), memory.empty(a.shape, a.dtype)
 
     def step(t: int, *arrays: np.ndarray) -> None:
         _forward(t < ends, *arrays)
@@ -37,7 +37,7 @@ def backward(
     c0: np.ndarray,
     lengths: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(ga, gweight, gh0, gc0) from the gradient of the states, (2, T, N, H)."""
+    """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
     arrays = tuple(map(np.ascontiguousarray, (gstates, states, gates, weight, h0, c0)))
     ends = _ends(lengths, gates)
     ga = memory.empty(gates.shape, gates.dtype)

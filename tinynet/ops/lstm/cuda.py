@@ -16,16 +16,16 @@ THREADS = 128
 
 
 def forward(a: Any, weight: Any, h0: Any, c0: Any, lengths: Any = None) -> tuple[Any, Any]:
-    """(states, gates): states (2, T, N, H), all h and all c; gates (T, N, 4 H), all i, f, g, o."""
+    """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
     a, weight, h0, c0 = map(contiguous, (a, weight, h0, c0))
-    states, gates = empty((2, len(a), *h0.shape), a.dtype, like=a), empty(a.shape, a.dtype, like=a)
+    states, gates = empty((len(a), 2, *h0.shape), a.dtype, like=a), empty(a.shape, a.dtype, like=a)
     return steps.forward(a, weight, h0, c0, states, gates, product, _step("lstm_forward", h0, lengths))
 
 
 def backward(
     gstates: Any, states: Any, gates: Any, weight: Any, h0: Any, c0: Any, lengths: Any = None
 ) -> tuple[Any, Any, Any, Any]:
-    """(ga, gweight, gh0, gc0) from the gradient of the states, (2, T, N, H)."""
+    """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
     arrays = tuple(map(contiguous, (gstates, states, gates, weight, h0, c0)))
     ga, zeros = empty(gates.shape, gates.dtype, like=gates), array_module(gates).zeros
     gh, gc = zeros(h0.shape, h0.dtype), zeros(c0.shape, c0.dtype)

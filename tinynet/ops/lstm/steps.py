@@ -9,7 +9,7 @@ from typing import Any
 def forward(
     a: Any, weight: Any, h0: Any, c0: Any, states: Any, gates: Any, product: Callable, step: Callable
 ) -> tuple[Any, Any]:
-    """Fill states (2, T, N, H) and gates (T, N, 4 H), contiguous, and return them.
+    """Fill states (T, 2, N, H) and gates (T, N, 4 H), contiguous, and return them.
 
     product: the matmul kernel. step(t, a_t, c_before, h_before, gates_t, h, c): gates_t holds h_before U, and becomes
     the gates; h and c become the new state.
@@ -17,8 +17,8 @@ def forward(
     h, c = h0, c0
     for t in range(len(a)):
         product(h, weight, out=gates[t])
-        step(t, a[t], c, h, gates[t], states[0, t], states[1, t])
-        h, c = states[0, t], states[1, t]
+        step(t, a[t], c, h, gates[t], states[t, 0], states[t, 1])
+        h, c = states[t, 0], states[t, 1]
     return states, gates
 
 
@@ -41,11 +41,11 @@ def backward(
     gradient of z; gh and gc become those of the step before, but for what comes by way of z.
     """
     for t in reversed(range(len(gates))):
-        c_before = states[1, t - 1] if t else c0
-        step(t, gstates[0, t], gstates[1, t], c_before, states[1, t], gates[t], gh, gc, ga[t])
+        c_before = states[t - 1, 1] if t else c0
+        step(t, gstates[t, 0], gstates[t, 1], c_before, states[t, 1], gates[t], gh, gc, ga[t])
         gh += product(ga[t], weight, transpose_y=True)
     hidden = len(weight)
     gweight = product(h0, ga[0], transpose_x=True)  # the first step had its h from outside, the others from states
-    h_before, later = states[0, :-1].reshape(-1, hidden), ga[1:].reshape(-1, 4 * hidden)
+    h_before, later = states[:-1, 0].reshape(-1, hidden), ga[1:].reshape(-1, 4 * hidden)
     gweight += product(h_before, later, transpose_x=True)
     return ga, gweight, gh, gc
