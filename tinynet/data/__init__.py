@@ -14,6 +14,7 @@ _HOME = {
     "download": ["data_path", "fetch", "find_data"],
     "mnist": ["ImageSet", "handwritten_digits", "read_idx", "read_mnist"],
     "medmnist": ["read_breastmnist", "read_medmnist"],
+    "chest_xray": ["read_chest_xrays", "synthetic_chest_xrays"],
     "tables": ["Table", "bundled", "cleveland", "dermatology", "read_table", "standardize", "stratified_folds"],
     "nuclei": ["Sample", "read_nuclei", "read_images", "image_kind", "normalize", "split", "validation_ids"],
 }
