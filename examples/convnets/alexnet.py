@@ -155,7 +155,7 @@ class MovedXrays:
 
 
 def xrays_or_drawings(config: Config) -> tuple[tn.data.ImageSet, np.ndarray, tn.data.ImageSet, str]:
-    """(X-rays to train on, whose they are, X-rays to test with, what they are): drawings where no X-rays are at hand."""
+    """(X-rays to train on, whose they are, those to test with, what they are): drawings where none are at hand."""
     from tinynet.data import DataError, read_chest_xrays, synthetic_chest_xrays
 
     rng = np.random.default_rng(config.seed)
@@ -280,24 +280,13 @@ def draw_layers(path: Path, model: nn.Sequential) -> None:
     """Where AlexNet's weights are, and where its work is: by layer, of one image."""
     from tinynet import viz
 
-    sides = {96: 55, 256: 27, 384: 13}  # height and width behind a convolution, by its channels
-    names, weights, work = [], [], []
-    for layer in model:
-        if isinstance(layer, nn.Conv2d):
-            names.append(f"conv {len(names) + 1}")
-            # The last convolution has 256 channels again, but 13 x 13 places.
-            side = sides[layer.out_channels] if layer.in_channels != 384 else 13
-            work.append(layer.weight.size * side**2)  # every weight is used once at every place
-        elif isinstance(layer, nn.Linear):
-            names.append(f"full {len(names) + 1}")
-            work.append(layer.weight.size)
-        else:
-            continue
-        weights.append(count(layer))
+    rows = [row for row in nn.summary(model, (1, 227, 227, 3)).rows if row.parameters]
+    names = [f"{'full' if row.type == 'Linear' else 'conv'} {number}" for number, row in enumerate(rows, start=1)]
+    weights, work = [row.parameters for row in rows], [row.multiply_adds for row in rows]
     figure = viz.new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     colours = [viz.mpl(viz.SKY if name.startswith("conv") else viz.ORANGE) for name in names]
-    for axes, values, title in ((left, weights, "weights"), (right, work, "multiplications for one image")):
+    for axes, values, title in ((left, weights, "weights"), (right, work, "products for one image")):
         bars = axes.bar(names, np.array(values) / 1e6, color=colours)
         axes.bar_label(bars, [f"{value / 1e6:.2g}" if value < 1e7 else f"{value / 1e6:.0f}" for value in values])
         axes.set_title(f"{title}, millions: {sum(values) / 1e6:.1f} in all")
@@ -344,7 +333,7 @@ def draw_filters(path: Path, model: nn.Sequential) -> None:
 
 
 def draw_xrays(path: Path, xrays: tn.data.ImageSet, score: np.ndarray) -> None:
-    """Test X-rays: the surest answers that are right, and the surest that are wrong, five of each class."""
+    """Test X-rays: the surest answers that are right, and the surest that are wrong, six of each kind."""
     from tinynet import viz
 
     probability = tn.sigmoid(tn.tensor(score)).numpy()

@@ -37,7 +37,8 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
     path = data_path(CHEST, given)
     if path is None:
         raise DataError(
-            f"{CHEST} was not found in TINYNET_DATA, nor in the cache; it is to be had at {ADDRESS}, name it with --data"
+            f"{CHEST} was not found in TINYNET_DATA, nor in the cache; it is to be had at {ADDRESS}, "
+            "name it with --data"
         )
     images, labels, patients = [], [], []
     with ImageFiles(path) as files:
