@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
         print(f"\n=== {number} of {len(chosen)}: {example.name}: {example.topic}\n", flush=True)
         outcomes[example.name] = run_example(example, Path(config.out), config.quick)
         if config.table or (config.all and not config.quick):  # after each, so that nothing is lost when one stops
-            write_table(folder, examples, outcomes, Path(config.out))
+            write_table(folder, outcomes, Path(config.out))
     print_summary(outcomes, config.quick)
     if any(outcome.problems for outcome in outcomes.values()):
         sys.exit(1)
@@ -234,12 +234,12 @@ def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
 
 
 # ---------------------------------------------------------------------------------------- the table
-def write_table(folder: Path, examples: Sequence[Example], outcomes: dict[str, Outcome], out: Path) -> None:
+def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
     """Bring the table in README.md up to date. What was not run, or failed, keeps its figures of before.
 
     They are kept in figures.json beside it. Pictures go, reduced, to docs/examples/.
     """
-    kept = measured(folder)
+    examples, kept = find_examples(folder), measured(folder)  # as they are now: hours may have gone by
     for name, outcome in outcomes.items():
         if outcome.figures:
             where = f"{machine.processor()}, {len(machine.cores())} cores"
