@@ -119,7 +119,7 @@ def test_handcrafted_features(tmp_path, without_data, capsys):
     figures = run_quickly("convnets/handcrafted_features.py", tmp_path)
     assert "without the ultrasound images: medmnist/breastmnist.npz was not found" in capsys.readouterr().out
     assert not any(name.startswith("breast") for name in figures)
-    assert figures["nuclei_hog_auc"] > 0.7 and figures["nuclei_pixels_auc"] > 0.7
+    assert figures["nuclei_hog_auc"] > 0.8
 
 
 def test_handcrafted_features_of_the_ultrasound_images():
@@ -151,3 +151,4 @@ def test_patches_have_what_their_label_says_in_the_middle():
     assert images.shape[1:] == (32, 32, 1) and images.dtype == np.float32 and 0 <= images.min() <= images.max() <= 1
     assert np.bincount(labels).tolist() == [len(labels) // 2] * 2
     assert (images[labels == 0, 16, 16] == 0).all() and (images[labels == 1, 16, 16] > 0.5).mean() > 0.9
+    assert (images[labels == 0].max(axis=(1, 2, 3)) == 1).all(), "a nucleus is never far away"

@@ -235,24 +235,23 @@ def draw_gallery(path: Path, sample: tn.data.Sample, seed: int) -> None:
 
 
 def draw_ablation(path: Path, runs: list[dict[str, float]], count: int) -> None:
-    """The mean accuracy with each augmentation as a bar, the runs as points."""
+    """The mean accuracy with each augmentation as a line, the runs as points."""
     from tinynet import viz
 
     figure = viz.new_figure(8, 4.2)
     axes = figure.subplots()
-    names = list(ABLATION)
-    values = np.array([[run[name] for name in names] for run in runs])
-    mean = values.mean(axis=0)
-    colours = [viz.mpl({"none": (150, 150, 150), "all": viz.GREEN}.get(name, viz.SKY)) for name in names]
-    colours[names.index("flip")] = viz.mpl(viz.VERMILLION)
-    axes.bar(names, mean, color=colours)
-    for points in values:
-        axes.plot(names, points, "k.", markersize=5)
-    axes.axhline(mean[names.index("none")], color="0.4", linestyle="--", linewidth=1)
-    for i, value in enumerate(mean):
-        axes.text(i, values[:, i].max() + 0.006, f"{value:.3f}", ha="center")
-    axes.set(ylim=(max(0, values.min() - 0.05), min(1.0, values.max() + 0.04)), ylabel="accuracy on the test digits")
-    axes.set_title(f"learning from {count} digits, one augmentation at a time")
+    colours = {"all": viz.GREEN, "flip": viz.VERMILLION}
+    for place, name in enumerate(ABLATION):
+        points = [accuracies[name] for accuracies in runs]
+        colour = viz.mpl(colours.get(name, viz.BLUE))
+        axes.plot([place] * len(points), points, "o", color=colour, alpha=0.4, markersize=5)
+        axes.hlines(np.mean(points), place - 0.35, place + 0.35, color=colour, linewidth=3)
+        axes.annotate(f"{np.mean(points):.3f}", (place, max(points)), (0, 7), textcoords="offset points", ha="center")
+    without = np.mean([accuracies["none"] for accuracies in runs])
+    axes.axhline(without, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    axes.set_xticks(range(len(ABLATION)), list(ABLATION))
+    axes.margins(y=0.15)
+    axes.set(ylabel="accuracy on the test digits", title=f"learning from {count} digits, one augmentation at a time")
     viz.save_figure(path, figure)
 
 
