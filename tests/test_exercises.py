@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exercise_mutants import mutants, survives
+from measure_exercises import explanation, rewritten
 
 from tinynet.exercises import check
 from tinynet.exercises.commands import main
@@ -142,6 +144,22 @@ def test_a_solution_that_fails_on_a_probe_is_no_truth():
             judged(this, this.solution, seed=99)
     finally:
         this.module.probes = kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", IDS)
+def test_a_mistake_is_named_in_other_ways_to_write_the_rest(id):
+    this = exercise_or_skip(id)
+    for text, name in rewritten(this):
+        assert name in judged(this, text).mistakes, f"{name}\n{judged(this, text)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", IDS)
+def test_every_mechanical_mutant_is_caught_or_explained(id):
+    this = exercise_or_skip(id)
+    survivors = [m for m in mutants(this) if survives(this, m)]
+    assert [m.change for m in survivors if explanation(id, m.before, m.after) is None] == []
 
 
 # ---------------------------------------------------------------------------------------- whatever a learner writes

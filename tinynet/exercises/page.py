@@ -23,7 +23,7 @@ def as_text(verdict: Verdict) -> str:
 
 def _finding(finding: Finding) -> list[str]:
     lines = [f"{finding.function}: {finding.output} is {_on_which(finding)}"]
-    if finding.sentence:
+    if finding.sentence and finding.sentence != finding.report:
         lead = "The mistake: " if finding.mistake else "What gives exactly this: "
         lines += ["", textwrap.fill(lead + finding.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     lines += ["", f"  On the probe '{finding.wrong[0]}':", textwrap.indent(finding.report, "  ")]
