@@ -5,22 +5,25 @@
 
 Nobody tells the net what an abnormal beat is. It sees normal stretches of an electrocardiogram, sample by sample, and
 learns to *predict the next 0.2 seconds*: where the next P wave will be, and the tall R behind it. To do so it has to
-remember when the last beat was; that is what its state is for. Then it listens to stretches it has not seen. Where
-its prediction is wrong, something happened that does not happen in a normal rhythm:
+remember when the last beat was; that is what its state is for. For every sample it says a mean and a variance: when a
+beat is due, it cannot know to the hundredth of a second when the R will come, and should say so. Then it listens to
+stretches it has not seen. What it held for nearly impossible does not happen in a normal rhythm:
 
 - an atrial premature beat (A): looks nearly normal, and comes a fifth of a second early;
 - a ventricular premature beat (V): comes early, is wide, and has no P wave in front.
 
-The *surprise* of a sample is its squared distance from what was predicted for it at the 24 steps before; the score of a
-beat is the mean surprise within 0.1 s of its peak. The area under the ROC curve says how often an abnormal beat has a
-higher score than a normal one. A stopwatch, the interval since the beat before, does well on premature beats, too, and
-is printed for comparison: but it needs the beats found first, and knows nothing of their shape.
+The *surprise* at a sample is -log p, where p is the density that was predicted for it, the mean over the 24 predictions
+made at the steps before; the score of a beat is the mean surprise within 0.1 s of its peak. The area under the ROC
+curve says how often an abnormal beat has a higher score than a normal one. A stopwatch, the interval since the beat
+before, is printed for comparison: in this record it is hard to beat. But it needs the beats to be found first, and
+knows nothing of their shape.
 
 The record is cut into stretches of 10 s. Those with nothing but normal beats are dealt out to training, validation and
 evaluation; all that hold an abnormal beat are for evaluation. It is one heart: of other patients this says nothing.
 
 Sources: Hochreiter and Schmidhuber, Long Short-Term Memory, 1997; Malhotra et al., Long short term memory networks for
-anomaly detection in time series, ESANN 2015 (the idea, on such a record, too). Data: Moody and Mark, IEEE EMB 2001.
+anomaly detection in time series, ESANN 2015 (the idea, on such records, too); Nix and Weigend, Estimating the mean and
+variance of the target probability distribution, ICNN 1994 (the loss). Data: Moody and Mark, IEEE EMB 2001.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class Config(TrainingOptions):
     data: str | None = option(None, "folder with mitbih/100.dat, or 'synthetic' (default: TINYNET_DATA, the cache)")
     out: str = option("out/lstm_ecg", "folder for the runs (one for each seed) and the pictures")
     seeds: int = option(1, "runs, the mean of which is compared with what is expected")
-    epochs: int = option(40, "epochs of --crops crops", quick=3)
+    epochs: int = option(20, "epochs of --crops crops", quick=3)
     crops: int = option(512, "crops per epoch", quick=64)
     batch_size: int = option(32, "crops in a step", quick=16)
     hidden: int = option(64, "units of the LSTM", quick=16)
@@ -64,22 +67,27 @@ class Config(TrainingOptions):
 
 # ---------------------------------------------------------------------------------------------- the net
 class Listener(nn.Module):
-    """After every sample: what the next AHEAD samples of the first lead will be. (N, T, leads) -> (N, T, AHEAD)."""
+    """After every sample: what the next AHEAD samples of the first lead will be, mean and log of the variance.
+
+    x: (N, T, leads). Returns two Tensors (N, T, AHEAD).
+    """
 
     def __init__(self, leads: int, hidden: int) -> None:
         self.memory = nn.LSTM(leads, hidden)
-        self.predict = nn.Linear(hidden, AHEAD, init=nn.init.glorot_uniform)
+        self.predict = nn.Linear(hidden, 2 * AHEAD, init=nn.init.glorot_uniform)
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
+    def forward(self, x: tn.Tensor) -> tuple[tn.Tensor, tn.Tensor]:
         outputs, _ = self.memory(x)
-        # What is learnt is the change from the present sample.
-        return self.predict(outputs) + x[:, :, :1]
+        y = self.predict(outputs)
+        # Of the mean, the change from the present sample is learnt; the variance is kept from running away to 0.
+        return y[:, :, :AHEAD] + x[:, :, :1], tn.clip(y[:, :, AHEAD:], -6, 6)
 
 
 def loss_of(model: Listener, x: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
-    """The mean squared error behind the warm-up."""
-    error = (model(x) - target)[:, WARM_UP * RATE :]
-    return (error * error).mean()
+    """The mean of -log p of a normal distribution (but for a constant), behind the warm-up."""
+    mean, log_variance = model(x)
+    error = target - mean
+    return (0.5 * (error * error * tn.exp(-log_variance) + log_variance))[:, WARM_UP * RATE :].mean()
 
 
 # ---------------------------------------------------------------------------------------------- the data
@@ -149,7 +157,7 @@ class Crops:
 
 # ---------------------------------------------------------------------------------------------- surprise
 def predictions(model: Listener, x: np.ndarray) -> np.ndarray:
-    """What is predicted after each sample: float32 (samples, AHEAD).
+    """What is predicted after each sample: mean and log of the variance, float32 (2, samples, AHEAD).
 
     Pieces of 30 s are heard side by side, each from 5 s before it: by then the state is what it would be.
     """
@@ -158,15 +166,18 @@ def predictions(model: Listener, x: np.ndarray) -> np.ndarray:
     padded = np.pad(x, ((before, count * piece - len(x)), (0, 0)), mode="edge")
     pieces = np.stack([padded[i * piece : i * piece + before + piece] for i in range(count)])
     with tn.no_grad():
-        heard = model(tn.tensor(pieces).to(tn.device())).numpy()[:, before:]
-    return heard.reshape(-1, AHEAD)[: len(x)]
+        heard = model(tn.tensor(pieces).to(tn.device()))
+    return np.stack([part.numpy()[:, before:].reshape(-1, AHEAD)[: len(x)] for part in heard])
 
 
 def surprise(x: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """For each sample the mean squared error of the AHEAD predictions that were made for it: float64 (samples,)."""
+    """For each sample the mean of -log p over the AHEAD predictions that were made for it: float64 (samples,)."""
+    mean, log_variance = predicted.astype(np.float64)
     total = np.zeros(len(x))
     for ahead in range(1, AHEAD + 1):
-        total[ahead:] += (x[ahead:, 0] - predicted[:-ahead, ahead - 1].astype(np.float64)) ** 2
+        error = x[ahead:, 0] - mean[:-ahead, ahead - 1]
+        said = log_variance[:-ahead, ahead - 1]
+        total[ahead:] += 0.5 * (error * error * np.exp(-said) + said + np.log(2 * np.pi))
     return total / AHEAD
 
 
@@ -214,8 +225,6 @@ def evaluate(heart: Heart, predicted: np.ndarray, out: Path) -> dict[str, float]
     evaluated[0] = False  # no beat before it
     score, is_abnormal = scores(heart, surprised)[evaluated], heart.symbols[evaluated] != "N"
     interval = np.diff(heart.peaks, prepend=0)[evaluated]
-    steady = np.repeat(heart.x[:, :1], AHEAD, axis=1)  # predicting that nothing changes
-    normal = np.concatenate([np.arange(start, start + STRETCH * RATE) for start in starts(heart, "validate")])
     alarm = np.quantile(score[~is_abnormal], 0.99)  # one normal beat in a hundred is above it
     ventricular = heart.symbols[evaluated] == "V"
     either = ~is_abnormal | ventricular
@@ -224,7 +233,8 @@ def evaluate(heart: Heart, predicted: np.ndarray, out: Path) -> dict[str, float]
         "auc_ventricular": auc(ventricular[either], score[either]) if ventricular.any() else float("nan"),
         "auc_interval": auc(is_abnormal, -interval.astype(float)),
         "found_at_1_percent": float(np.mean(score[is_abnormal] > alarm)),
-        "error_share": float(surprised[normal].mean() / surprise(heart.x, steady)[normal].mean()),
+        "surprise_normal": float(np.median(score[~is_abnormal])),
+        "surprise_premature": float(np.median(score[is_abnormal])),
     }
     draw_strip(out / "strip.png", heart, predicted, surprised)
     draw_scores(out / "scores.png", score, heart.symbols[evaluated])
@@ -233,8 +243,7 @@ def evaluate(heart: Heart, predicted: np.ndarray, out: Path) -> dict[str, float]
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns auc (of all premature beats), auc_ventricular, auc_interval (the stopwatch), found_at_1_percent (share of
-    the premature beats above a threshold that 1 % of the normal ones exceed) and error_share (squared error, relative
-    to that of predicting no change)."""
+    the premature beats above a threshold that 1 % of the normal ones exceed) and the median surprise of both kinds."""
     config = parse(Config, argv, description=__doc__)
     recording, source = load_data(config.data, config.quick)
     kinds = ", ".join(f"{kind} {np.count_nonzero(recording.symbols == kind)}" for kind in np.unique(recording.symbols))
@@ -273,18 +282,21 @@ def load_data(data: str | None, quick: bool) -> tuple[tn.data.Recording, str]:
 
 # ---------------------------------------------------------------------------------------------- pictures
 def draw_strip(path: Path, heart: Heart, predicted: np.ndarray, surprised: np.ndarray) -> None:
-    """Twelve seconds around a premature beat: the signal, what was expected of it, and the surprise."""
+    """Twelve seconds with two premature beats or more, if there are: the signal, what was expected, the surprise."""
     from tinynet import viz
 
-    rare = heart.peaks[heart.symbols == "V"] if "V" in heart.symbols else heart.peaks[heart.symbols != "N"]
-    middle = int(np.clip(rare[0], 6 * RATE, len(heart.x) - 6 * RATE))
+    premature = heart.peaks[heart.symbols != "N"]
+    company = [np.count_nonzero(abs(premature - peak) < 5 * RATE) for peak in premature]
+    middle = int(np.clip(premature[np.argmax(company)], 6 * RATE, len(heart.x) - 6 * RATE))
     shown = slice(middle - 6 * RATE, middle + 6 * RATE)
     time = np.arange(shown.start, shown.stop) / RATE
     figure = viz.new_figure(12, 5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     above.plot(time, heart.x[shown, 0], color="0.2", linewidth=1, label="electrocardiogram")
-    expected = np.roll(predicted[:, AHEAD - 1], AHEAD)[shown]
-    above.plot(time, expected, color=viz.mpl(viz.SKY), linewidth=1.2, label="as predicted 0.2 s before")
+    mean, log_variance = (np.roll(part[:, AHEAD - 1], AHEAD)[shown] for part in predicted)
+    deviation = np.exp(log_variance / 2)
+    band = {"color": viz.mpl(viz.SKY), "alpha": 0.4, "linewidth": 0}
+    above.fill_between(time, mean - 2 * deviation, mean + 2 * deviation, **band, label="as predicted 0.2 s before")
     top = heart.x[shown, 0].max()
     for peak, symbol in zip(heart.peaks, heart.symbols):
         if shown.start <= peak < shown.stop:
@@ -294,9 +306,9 @@ def draw_strip(path: Path, heart: Heart, predicted: np.ndarray, surprised: np.nd
             if symbol != "N":
                 for axes in (above, below):
                     axes.axvspan((peak / RATE) - 0.1, (peak / RATE) + 0.1, color=colour, alpha=0.15, linewidth=0)
-    above.set(ylabel="lead 1, in deviations", ylim=(None, top * 1.3))
+    above.set(ylabel="lead 1, in deviations", ylim=(1.3 * heart.x[shown, 0].min() - 1, top * 1.3))
     above.legend(loc="lower right", ncols=2)
-    below.fill_between(time, surprised[shown], color=viz.mpl(viz.VERMILLION), linewidth=0)
+    below.fill_between(time, np.maximum(surprised[shown], 0), color=viz.mpl(viz.VERMILLION), linewidth=0)
     below.set(xlabel="seconds", ylabel="surprise", xlim=(time[0], time[-1]))
     viz.save_figure(path, figure)
 
@@ -307,13 +319,14 @@ def draw_scores(path: Path, score: np.ndarray, symbols: np.ndarray) -> None:
 
     figure = viz.new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
-    bins = np.geomspace(score.min(), score.max(), 40)
+    score = score - score.min() + 1  # for a logarithmic axis; where zero lies means nothing
+    bins = np.geomspace(1, score.max(), 40)
     for kind, colour, label in (("N", viz.SKY, "normal"), ("A", viz.VERMILLION, "atrial premature")):
         if np.any(symbols == kind):
             left.hist(score[symbols == kind], bins, color=viz.mpl(colour), alpha=0.8, label=label)
     for value in score[symbols == "V"]:
         left.axvline(value, color=viz.mpl(viz.PURPLE), linewidth=2, label="ventricular premature")
-    left.set(xscale="log", yscale="log", xlabel="score: mean surprise around the peak", ylabel="beats")
+    left.set(xscale="log", yscale="log", xlabel="score: mean surprise around the peak, from 1", ylabel="beats")
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
     left.legend(unique.values(), unique.keys())
