@@ -191,7 +191,7 @@ def jacobian_of(backward: Callable[[np.ndarray], np.ndarray], gy_shape: tuple[in
         unit[index] = 1.0
         columns.append(np.array(backward(unit)))
         unit[index] = 0.0
-    return np.stack(columns, axis=-1).reshape(*columns[0].shape, *gy_shape)
+    return np.stack(columns, axis=-1).reshape((*columns[0].shape, *gy_shape))
 
 
 def _numpy(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 It reads requests, a line of JSON each, and answers each with a line:
 
-    {"do": "list", "tiers": [...]}          -> {"targets": [...], "files": [...], "failed_tiers": {tier: sentence}}
+    {"do": "list", "tiers": [...]}          -> {"targets": [...], "homes": [...], "files": [...], "failed_tiers": {...}}
     {"do": "build", "builds": [...]}        -> {}
     {"do": "check", "target": [...]}        -> {"right": ..., "error": ..., "report": ..., "files": [...], ...}
     {"do": "time", "target": [...]}         -> {"ms": ...}
@@ -37,7 +37,7 @@ from ..gradcheck import gradcheck
 from ..gradcheck.command import AXES
 from ..gradcheck.tiers import cases_of, check_kernel, every_access_checked
 from ..kernels import BackendError, implementation_kernel, to_device, use_backend
-from .targets import DERIVATIVES, Target, files_of, targets_of
+from .targets import DERIVATIVES, Target, files_of, home_of, targets_of
 
 SECONDS = 20.0  # for one kernel in one case; compiling does not count
 SEED = 7
@@ -66,17 +66,18 @@ def main(op: str, trace: str) -> None:
 
 
 def listed(op: str, clock: Clock, tiers: Sequence[str]) -> dict[str, Any]:
-    """The targets of these tiers, with the files of each; for a tier that cannot be imported why not."""
-    targets, files, failed = [], [], {}
+    """The targets of these tiers; of each its home and its files; for a tier that cannot be imported why not."""
+    targets, homes, files, failed = [], [], [], {}
     for tier in tiers:
         clock.start()
         try:
             found = targets_of(op, tier)
+            homes += [str(home_of(op, target)) for target in found]
             files += [_names(files_of(op, target)) for target in found]
             targets += [dataclasses.astuple(target) for target in found]
         except (Exception, SystemExit) as error:
             failed[tier] = sentence(error)
-    return {"targets": targets, "files": files, "failed_tiers": failed}
+    return {"targets": targets, "homes": homes, "files": files, "failed_tiers": failed}
 
 
 def built(op: str, clock: Clock, builds: Sequence[tuple[str, dict]]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def checked(op: str, clock: Clock, target: Sequence[str]) -> dict[str, Any]:
         "cases": len(outcomes),
         "error": shown.error,
         "allowed": shown.allowed,
-        "report": f"wrong from case '{wrong[0].label}' on, the smallest\n{shown.report}" if wrong else "",
+        "report": f"wrong from the small case '{wrong[0].label}' on\n{shown.report}" if wrong else "",
         "files": _names(files_of(op, this, [source for source, _ in noted])),
         "builds": [[str(source.path), macros] for source, macros in noted],
     }
@@ -149,7 +150,7 @@ def kernel_checks(op: str, target: Target) -> Iterator[Outcome]:
     for case in sorted(called, key=lambda case: _size(case.calls[target.kernel][0])):
         check = check_kernel(op, target.kernel, target.tier, target.implementation, dtype, [case], against)
         found = check.explanation
-        report = (str(found), found.sentence is not None, found.size) if found else ()
+        report = (str(found), found.sentence is not None, found.size) if found is not None else ()
         yield Outcome(case.label, check.error, check.allowed, *report)
 
 

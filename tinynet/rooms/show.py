@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def _first_line(path: Path) -> str:
             return _summary(ast.get_docstring(ast.parse(text)))
     except (OSError, SyntaxError):
         return ""
-    return text.partition("\n")[0].strip("#/ ")
+    lines = (line.strip("#/ ") for line in text.splitlines())
+    return next((line for line in lines if line and not line.endswith(".cuh")), "")  # `// with x.cuh` is no title
 
 
 def _functions(path: Path) -> list[tuple[str, str]]:
@@ -72,14 +73,23 @@ def _shown(path: Path) -> str:
 
 
 # ---------------------------------------------------------------------------------------- the table
-def targets_in(workers: Workers, look: Look = nothing) -> tuple[dict[Target, set[Path]], list[str]]:
-    """(the targets that this machine can run with the files of each, the sentences on tiers that cannot be read)."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a target comes from: the file in which its function stands, and all that it is built from."""
+
+    home: Path
+    files: set[Path]
+
+
+def targets_in(workers: Workers, look: Look = nothing) -> tuple[dict[Target, Origin], list[str]]:
+    """(the targets that this machine can run, the sentences on tiers that cannot be imported)."""
     tiers = [tier for tier in TIERS if missing(tier) is None]
     answer = workers.ask({"do": "list", "tiers": tiers}, look)
     if "failed" in answer:
         return {}, [answer["failed"]]
-    found = {Target(*t): set(map(Path, files)) for t, files in zip(answer["targets"], answer["files"])}
-    return found, list(dict.fromkeys(answer["failed_tiers"].values()))
+    origins = [Origin(Path(h), set(map(Path, files))) for h, files in zip(answer["homes"], answer["files"])]
+    targets = [Target(*fields) for fields in answer["targets"]]
+    return dict(zip(targets, origins)), list(dict.fromkeys(answer["failed_tiers"].values()))
 
 
 def measured(

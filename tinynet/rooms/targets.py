@@ -54,6 +54,14 @@ def targets_of(op: str, tier: str) -> list[Target]:
     return list(first.values())
 
 
+def home_of(op: str, target: Target) -> Path:
+    """The file in which the function of a target stands."""
+    if target.kernel == DERIVATIVES:
+        return OPS / op / "op.py"
+    function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
+    return Path(inspect.getsourcefile(getattr(function, "func", function)))  # func: of a functools.partial
+
+
 def files_of(op: str, target: Target, sources: Iterable[Source] | None = None) -> set[Path]:
     """The files of `tinynet/ops` that a target is built from, by their import statements, and its cases.
 
@@ -62,10 +70,8 @@ def files_of(op: str, target: Target, sources: Iterable[Source] | None = None) -
     """
     files = {OPS / op / "cases.py"}
     if target.kernel == DERIVATIVES:
-        return _in_ops(files | _sources(OPS / op / "reference.py") | _sources(OPS / op / "op.py"))
-    function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
-    function = getattr(function, "func", function)  # of a functools.partial
-    files |= _sources(Path(inspect.getsourcefile(function)))
+        files |= _sources(OPS / op / "reference.py")
+    files |= _sources(home_of(op, target))
     files.add(Path(tier_module(op, target.tier).__file__))
     for source in _sources_named_in(files) if sources is None else sources:
         files |= {source.path, *source.headers}

@@ -1,20 +1,21 @@
 """Waits for saves, and says of what was saved whether it is right, how exact it is, and how fast before and after.
 
 Only what is built from the file is checked, in new processes: whatever a module keeps in memory is gone, and Numba and
-the emulator, which name what they compiled by the content of its sources, compile anew. The smallest cases come first,
-and the first kernel that is wrong ends the check.
+the emulator, which name what they compiled by the content of its sources, compile anew. The kernels of the file itself
+come before those that call it, small cases before large ones, and the first kernel that is wrong ends the check.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from .show import HEAD, indented, measured, row, targets_in
+from .show import HEAD, Origin, indented, measured, row, targets_in
 from .targets import OPS, Target
 from .workers import POLL, Workers
 
@@ -100,21 +101,35 @@ class Known:
         """Keep an answer; one without ms leaves the last ms as they are."""
         self.answers[target] = {**self.answers.get(target, {}), **{k: v for k, v in answer.items() if v is not None}}
 
-    def files_of(self, target: Target, listed: set[Path]) -> set[Path]:
+    def files_of(self, target: Target, origin: Origin) -> set[Path]:
         """The files a target is built from: those that it was seen to use, or else all that may be."""
-        return set(map(Path, self.answers.get(target, {}).get("files", ()))) or listed
+        return set(map(Path, self.answers.get(target, {}).get("files", ()))) or origin.files
 
     def ms_of(self, target: Target) -> float | None:
         """How long it took the last time."""
         return self.answers.get(target, {}).get("ms")
 
     def builds_of(self, targets: Iterable[Target]) -> list:
-        """What the emulator compiled for these targets, each once."""
+        """What the emulator compiled for these targets, each once: the paths of `.cu` files with their macros."""
         found: list = []
         for target in targets:
             builds = self.answers.get(target, {}).get("builds", ()) if target.tier == "cuda-sim" else ()
             found += [build for build in builds if build not in found]
         return found
+
+    def stages(self, origins: Mapping[Target, Origin]) -> list[list[Target]]:
+        """The targets that are built from the unproven files, in the order in which they are best checked.
+
+        First those whose own files these are, and of these first the implementation with the least to compile.
+        """
+        groups: dict[tuple, list[Target]] = {}
+        for target, origin in origins.items():
+            if self.files_of(target, origin) & self.unproven:
+                builds = self.builds_of([target])
+                is_own = bool({origin.home, *(Path(path) for path, _ in builds)} & self.unproven)
+                # What is compiled by C++ is compiled for one implementation after the other.
+                groups.setdefault((not is_own, target.tier, bool(builds) and target.implementation), []).append(target)
+        return [groups[key] for key in sorted(groups, key=lambda key: (key[0], len(self.builds_of(groups[key]))))]
 
 
 def _first_look(op: str, files: Files, known: Known) -> None:
@@ -122,7 +137,7 @@ def _first_look(op: str, files: Files, known: Known) -> None:
     try:
         with Workers(op) as workers:
             targets, failed = targets_in(workers, files.raise_if_saved)
-            files.add(set().union(*targets.values()))
+            files.add(set().union(*(origin.files for origin in targets.values())))
             for sentence in failed:
                 print(f"  {indented(sentence)}")
             for target, answer in measured(workers, targets, files.raise_if_saved):
@@ -140,35 +155,40 @@ def _check_saved(op: str, files: Files, known: Known) -> None:
     files.changed.clear()
     try:
         with Workers(op, AT_ONCE, quiet=True) as workers:
-            targets, wrong = _find_wrong(workers, files, known)
-            print(f"{'not right' if wrong else 'right'}, {time.monotonic() - start:.1f} s after the save", flush=True)
-            if not wrong:
+            origins, failed = targets_in(workers, files.raise_if_saved)
+            for sentence in failed:
+                print(f"  {indented(sentence)}")
+            stages = [] if failed else known.stages(origins)
+            print(HEAD if stages else "  no kernel was checked")
+            verdict = "not right" if failed else "right"
+            for stage in stages:
+                if _is_wrong(workers, stage, files, known):
+                    verdict = "not right"
+                    break
+                if stage is not stages[-1]:
+                    print(f"right so far, {time.monotonic() - start:.1f} s after the save", flush=True)
+            print(f"{verdict}, {time.monotonic() - start:.1f} s after the save", flush=True)
+            if verdict == "right":
                 known.unproven.clear()
-                _print_times(workers, targets, files, known)
+                _print_times(workers, itertools.chain(*stages), files, known)
     except Saved:
         print("  (put off: a file was saved)")
 
 
-def _find_wrong(workers: Workers, files: Files, known: Known) -> tuple[list[Target], bool]:
-    """(the targets built from what was saved, whether one of them is wrong or cannot be checked)."""
-    listed, failed = targets_in(workers, files.raise_if_saved)
-    if failed:
-        print("\n".join(f"  {indented(sentence)}" for sentence in failed))
-        return [], True
-    targets = [target for target in listed if known.files_of(target, listed[target]) & known.unproven]
-    builds = workers.ask({"do": "build", "builds": known.builds_of(targets)}, files.raise_if_saved)
-    if "failed" in builds:
-        print(f"  {indented(builds['failed'])}")
-        return targets, True
-    print(HEAD)
+def _is_wrong(workers: Workers, targets: Sequence[Target], files: Files, known: Known) -> bool:
+    """Print a row for each target, up to the first that is wrong or cannot be checked; whether there is one."""
+    built = workers.ask({"do": "build", "builds": known.builds_of(targets)}, files.raise_if_saved)
+    if "failed" in built:
+        print(f"  {indented(built['failed'])}")
+        return True
     requests = [{"do": "check", "target": astuple(target)} for target in targets]
     for request, answer in workers.each(requests, files.raise_if_saved):
         target = Target(*request["target"])
         known.remember(target, answer)
         print(row(target, answer), flush=True)
         if not answer.get("right"):
-            return targets, True
-    return targets, False
+            return True
+    return False
 
 
 def _print_times(workers: Workers, targets: Iterable[Target], files: Files, known: Known) -> None:

@@ -1,0 +1,217 @@
+"""`python -m tinynet op`: what it says of a room, and of edits of a copy of the package, as students make them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import ROOT
+from rooms import missing
+
+from tinynet.cli import UsageError
+from tinynet.rooms import command, watch
+from tinynet.rooms.child import sentence
+from tinynet.rooms.show import describe, row
+from tinynet.rooms.targets import OPS, Target, files_of, targets_of
+from tinynet.rooms.watch import Files, Known, Saved
+
+
+# ---------------------------------------------------------------------------------------- what is in a room
+def test_rooms_are_listed(capsys):
+    command.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["elu", "ELU:"] for line in lines)
+
+
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(UsageError, match="there is no op 'elo'"):
+        command.main(["elo"])
+    with pytest.raises(UsageError, match="--watch needs the name"):
+        command.main(["--watch"])
+
+
+def test_a_room_is_shown_with_what_this_machine_lacks(capsys):
+    describe("conv2d")
+    out = capsys.readouterr().out
+    assert "conv2d.cu              conv2d. The letters" in out  # not its line `// with ...cuh`
+    assert "backward_weight        gw[ky, kx" in out
+    assert (missing("cuda") or "here, by cuda.py") in out
+
+
+def test_targets_are_the_kernels_that_differ():
+    targets = targets_of("conv2d", "cpu")
+    assert len({t for t in targets if t.kernel == "backward_bias"}) == 1
+    assert {t.implementation for t in targets if t.kernel == "forward"} >= {"rows", "naive", "fast"}
+    assert targets_of("adam", "reference") == [Target("reference", "default", "step")]
+
+
+def test_a_target_is_built_from_what_it_imports_and_what_that_includes():
+    names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cuda-sim", "default", "forward"))}
+    assert {"elu/cuda.py", "elu/cases.py", "activations.cu", "activations.cuh", "common.cuh"} <= names
+    names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cpu", "default", "forward"))}
+    assert {"elu/cpu.py", "elementwise.py", "fastmath.py"} <= names and "elu/reference.py" not in names
+
+
+# ---------------------------------------------------------------------------------------- what is checked, and when
+def test_saves_are_seen_once_and_files_that_are_gone_are_not(tmp_path, monkeypatch):
+    (tmp_path / "elu").mkdir()
+    kernel = tmp_path / "elu" / "cpu.py"
+    kernel.write_text("1")
+    monkeypatch.setattr(watch, "OPS", tmp_path)
+    files = Files("elu")
+    files.raise_if_saved()
+    kernel.write_text("12")
+    with pytest.raises(Saved):
+        files.raise_if_saved()
+    assert files.changed == {kernel}
+    files.changed.clear()
+    kernel.unlink()  # the first step of an editor that replaces the file
+    files.raise_if_saved()
+    kernel.write_text("123")
+    files.look()
+    assert files.changed == {kernel}
+
+
+def test_what_the_file_itself_holds_comes_first_and_of_that_what_is_compiled_soonest():
+    known, own, other = Known(), Path("/ops/own.cu"), Path("/ops/other.cu")
+    slow, quick, caller = (Target("cuda-sim", name, "forward") for name in ("slow", "quick", "caller"))
+    home = Path("/ops/cuda.py")
+    files = [str(own), str(home)]
+    known.remember(slow, {"files": files, "builds": [[str(own), {"N": 1}], [str(own), {"N": 2}]]})
+    known.remember(quick, {"files": files, "builds": [[str(own), {}]]})
+    known.remember(caller, {"files": files, "builds": [[str(other), {}]]})
+    known.unproven = {own}
+    origins = {t: watch.Origin(home, set()) for t in (caller, slow, quick)}
+    assert known.stages(origins) == [[quick], [slow], [caller]]
+    known.unproven = {other}
+    assert known.stages(origins) == []  # none was seen to use it
+
+
+def test_an_exception_is_told_with_its_line():
+    def broken():
+        exec(compile("x = 1\ny = x.nothing", str(OPS / "elu" / "reference.py"), "exec"))
+
+    with pytest.raises(AttributeError) as caught:
+        broken()
+    assert sentence(caught.value).startswith("tinynet/ops/elu/reference.py:2: `")
+    assert "no attribute 'nothing'" in sentence(caught.value)
+    assert "cannot be checked" in row(Target("cpu", "default", "forward"), {"failed": sentence(caught.value)})
+
+
+# ---------------------------------------------------------------------------------------- edits of a copy
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package, with a shorter patience for endless loops."""
+    root = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "tinynet", root / "tinynet", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
+    child = root / "tinynet" / "rooms" / "child.py"
+    child.write_text(child.read_text().replace("SECONDS = 20.0", "SECONDS = 5.0"))
+    return root
+
+
+ASK = """
+import json, sys
+from tinynet.rooms.workers import Workers
+with Workers("relu") as workers:
+    answer = workers.ask({"do": "check", "target": sys.argv[1:]})
+print(json.dumps(answer))
+"""
+
+
+def answer(root, file, old, new, *target):
+    """What is said of a target while `old` in a file of the copy is `new`."""
+    path = root / "tinynet" / "ops" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, *target],
+            cwd=root,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        path.write_text(text)
+    return {**json.loads(done.stdout), "printed": done.stderr}
+
+
+REFERENCE = ("reference", "default", "backward")
+BACKWARD = "gx[...] = "
+
+
+def test_a_wrong_reference_is_found_and_named(copy):
+    found = answer(copy, "relu/reference.py", BACKWARD, BACKWARD + "-", *REFERENCE)
+    assert not found.get("right", True) and "the mistake:" in found["report"], found
+    assert found["error"] > found["allowed"]
+
+
+def test_an_endless_loop_is_ended_and_its_line_named(copy):
+    found = answer(copy, "relu/reference.py", BACKWARD, "while True:\n        pass\n    " + BACKWARD, *REFERENCE)
+    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "an endless loop?" in found["failed"]
+
+
+def test_a_crash_is_told(copy):
+    crash = "import ctypes\n    ctypes.string_at(0)\n    "
+    found = answer(copy, "relu/reference.py", BACKWARD, crash + BACKWARD, *REFERENCE)
+    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "it ended the process" in found["failed"]
+
+
+def test_a_syntax_error_is_told_with_its_line(copy):
+    found = answer(copy, "relu/reference.py", BACKWARD, "gx[...] = = ", *REFERENCE)
+    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "SyntaxError" in found["failed"]
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+def test_a_kernel_of_the_emulator(copy):
+    target = ("cuda-sim", "default", "backward")
+    found = answer(copy, "activations.cu", "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
+    assert "tinynet/ops/activations.cu" in found["failed"] and "cannot be compiled" in found["failed"]
+
+
+def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):
+    flood = "for k in range(1000): print('line', k)\n    "
+    found = answer(copy, "relu/reference.py", BACKWARD, flood + BACKWARD, *REFERENCE)
+    assert found["right"] and "line 7\n" in found["printed"] and "are not shown" in found["printed"]
+    assert "line 999" not in found["printed"]
+
+
+def test_watching_says_what_a_save_did_and_goes_on(copy):
+    """The first table is put off by the save. Ctrl-C ends it quietly."""
+    path = copy / "tinynet" / "ops" / "relu" / "reference.py"
+    text = path.read_text()
+    command_line = [sys.executable, "-u", "-m", "tinynet", "op", "relu", "--watch"]
+    process = subprocess.Popen(command_line, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    seen = []
+
+    def until(words):
+        for line in process.stdout:
+            seen.append(line)
+            if words in line:
+                return line
+        raise AssertionError("".join(seen))
+
+    try:
+        until("tier      by")  # by now the files are watched
+        path.write_text(text.replace(BACKWARD, BACKWARD + "2 * "))
+        assert until("after the save").startswith("not right")
+        assert any("exactly 2 times the right" in line for line in seen), seen
+        path.write_text(text.replace("def backward", "def = backward"))
+        until("SyntaxError")
+        assert until("after the save").startswith("not right")
+        path.write_text(text)
+        assert until("after the save").startswith("right")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert "Traceback" not in "".join([*seen, process.stdout.read()])
+    finally:
+        path.write_text(text)
+        process.kill()
+        process.wait()
+        process.stdout.close()
