@@ -53,6 +53,21 @@ EXPLAINED = {
     ("hunt-01", "1e-06 * max(1, abs(numeric))", "max("): ANOTHER_TOLERANCE,
 }
 
+# Mistakes that are not named in another way to write the rest, by (exercise, that way, mistake).
+UNNAMED = {
+    (
+        "ad-03",
+        "an empty axis is no axis",
+        "one missing axis",
+    ): "ends in an exception wherever it is wrong: no number to tell it by; the message names the line",
+    ("ad-05", "the longest waiting first", "depth first"): "the two together are breadth first, and are called so",
+    ("loss-02", "by the common denominator", "square forgotten"): "in this formula the square belongs to both terms: "
+    "other numbers",
+    ("opt-01", "the correction in the step size", "not corrected"): "right: this formula does not use what was changed",
+    ("opt-01", "the correction in the step size", "old mean"): "right: this formula does not use what was changed",
+    ("hunt-01", "another seed", "one-sided difference"): "which of the right kernels it refuses depends on the seed",
+}
+
 
 @dataclass
 class Row:
@@ -82,7 +97,7 @@ def measure_planted(this: Exercise) -> Row:
         verdict = judge(this, functions(this.variant(wrong)), SOLUTION_FILE)
         row.caught += verdict.status == WRONG
         row.named += set(verdict.mistakes) == {wrong.name}
-    for text, name in rewritten(this):
+    for text, _, name in rewritten(this):
         row.rewritten += 1
         row.rewritten_named += name in judge(this, functions(text), SOLUTION_FILE).mistakes
     for text in (this.solution, *map(this.variant, this.right)):
@@ -100,8 +115,8 @@ def measure_planted(this: Exercise) -> Row:
     return row
 
 
-def rewritten(this: Exercise) -> Iterator[tuple[str, str]]:
-    """(a learner's file, the name of its mistake): mistakes made in another right way to write the solution.
+def rewritten(this: Exercise) -> Iterator[tuple[str, str, str]]:
+    """(a learner's file, the way it is written, its mistake): mistakes made in other right ways to write the solution.
 
     The exercises name a mistake by its numbers. In a wrong solution of their own these agree to the last bit; here the
     code is another.
@@ -109,7 +124,7 @@ def rewritten(this: Exercise) -> Iterator[tuple[str, str]]:
     for right in this.right:
         for wrong in this.wrong:
             with contextlib.suppress(ValueError):  # the piece of text that the mistake changes is not there
-                yield this.variant(right, wrong), wrong.name
+                yield this.variant(right, wrong), right.name, wrong.name
 
 
 def explanation(id: str, before: str, after: str) -> str | None:
@@ -133,7 +148,7 @@ def main() -> None:
         made[id] = len(all_of_it)
         survivors += [(id, mutant.change, explanation(id, mutant.before, mutant.after)) for mutant in left]
         print(f"{id}: {rows[id]}; {made[id]} mutants, {len(left)} survive", flush=True)
-    lines += [INTRODUCTION, *planted_table(rows), MUTANTS, *mutant_table(made, survivors)]
+    lines += [INTRODUCTION, *planted_table(rows), *unnamed_table(), MUTANTS, *mutant_table(made, survivors)]
     Path(options.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
     unexplained = [s for s in survivors if s[2] is None]
     print(f"wrote {options.out}; survivors that nobody has explained: {len(unexplained)}")
@@ -190,6 +205,15 @@ def _sums(rows: Iterable[Row]) -> list[int]:
 
 def _others(rows: list[Row]) -> list[str]:
     return [f"{sum(row.others[name] for row in rows):.3g}" if rows else "-" for name in CHECKERS]
+
+
+def unnamed_table() -> list[str]:
+    lines = [
+        "\nRewritten mistakes that are not named:\n",
+        "| exercise | written with | mistake | why |",
+        "|---|---|---|---|",
+    ]
+    return lines + [_line(*key, why) for key, why in UNNAMED.items()]
 
 
 def mutant_table(made: collections.Counter, survivors: list[tuple[str, str, str | None]]) -> list[str]:
