@@ -180,7 +180,7 @@ def test_commands_are_listed(capsys):
     tinynet_main([])
     printed = capsys.readouterr().out
     assert all(name in printed for name in COMMANDS)
-    with pytest.raises(UsageError, match="no command 'bnech'; the commands are: .*bench"):
+    with pytest.raises(UsageError, match=r"no command 'bnech'; the commands are: .*bench"):
         tinynet_main(["bnech"])
 
 
