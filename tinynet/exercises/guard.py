@@ -24,6 +24,8 @@ HARMLESS = frozenset(
         *("random", "time", "typing"),
     }
 )
+# What a function of a notebook is searched for, where everything is imported for many purposes.
+LIBRARIES = frozenset({"tinynet", "scipy", "skimage", "torch", "tensorflow", "keras", "jax"})
 
 
 class Refused(Exception):
@@ -83,58 +85,47 @@ def refusal(module: str, place: str, allowed: frozenset[str]) -> str:
 
 
 def refuse_library_functions(function: Callable, allowed: frozenset[str] = HARMLESS) -> None:
-    """Raise Refused for a function, as of a notebook, that reaches a module that is not allowed.
+    """Raise Refused for a function, as of a notebook, that reaches a library that may hold the answer.
 
     What its code names is looked up in its globals and closure; functions of the notebook that it calls are followed.
     """
-    seen: set[int] = set()
-
-    def visit(f: Callable) -> None:
+    refused = LIBRARIES - allowed
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", "?")
+    to_visit, seen = [function], set()
+    while to_visit:
+        f = to_visit.pop()
         f = getattr(f, "py_func", f)  # Numba's wrapper of a function
-        if not isinstance(f, FunctionType):
-            home = type(f).__module__ if not hasattr(f, "__module__") else f.__module__
-            _refuse_home(getattr(f, "__name__", repr(f)), home or "", function, allowed)
-            return
-        if id(f) in seen:
-            return
-        seen.add(id(f))
-        _refuse_home(f.__name__, f.__module__ or "", function, allowed)
-        cells = [c.cell_contents for c in f.__closure__ or () if _filled(c)]
-        for code in _codes(f.__code__):
-            values = [f.__globals__[name] for name in code.co_names if name in f.__globals__]
-            for value in [*values, *cells]:
-                if isinstance(value, ModuleType):
-                    _refuse_home(value.__name__, value.__name__, function, allowed)
-                elif callable(value):
-                    visit(value)
-            for constant in code.co_names:
-                if constant in sys.modules and constant.partition(".")[0] == "tinynet":
-                    _refuse_home(constant, constant, function, allowed)
-
-    visit(function)
+        module = f.__name__ if isinstance(f, ModuleType) else getattr(f, "__module__", None) or ""
+        names = [module, *_names_in(f)]  # an import inside of a function is a name of its code
+        found = next((name for name in names if name.partition(".")[0] in refused), None)
+        if found:
+            name = getattr(function, "__name__", repr(function))
+            raise Refused(f"{name} (line {line}) uses {found}: the point is to write it yourself")
+        if isinstance(f, FunctionType) and id(f) not in seen:
+            seen.add(id(f))
+            to_visit += [value for value in _values_in(f) if callable(value) or isinstance(value, ModuleType)]
 
 
-def _filled(cell: Any) -> bool:
-    with contextlib.suppress(ValueError):
-        cell.cell_contents  # noqa: B018
-        return True
-    return False
+def _names_in(f: Any) -> list[str]:
+    """All global names and attributes that the code of a function mentions."""
+    return [name for code in _codes(f) for name in code.co_names]
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """The code of a function and of those that are defined inside of it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+def _values_in(f: FunctionType) -> Iterator[Any]:
+    """What the code of a function can reach by name: globals, and variables of the functions around it."""
+    yield from (f.__globals__[name] for name in _names_in(f) if name in f.__globals__)
+    for cell in f.__closure__ or ():
+        with contextlib.suppress(ValueError):  # a variable that has no value yet
+            yield cell.cell_contents
 
 
-def _refuse_home(name: str, module: str, function: Callable, allowed: frozenset[str]) -> None:
-    top = module.partition(".")[0]
-    is_library = top in {"tinynet", "scipy", "skimage", "torch", "tensorflow", "keras", "jax"} - allowed
-    if is_library:
-        line = getattr(getattr(function, "__code__", None), "co_firstlineno", "?")
-        raise Refused(f"{function.__name__} (line {line}) uses {name} of {module}: the point is to write it yourself")
+def _codes(f: Any) -> Iterator[CodeType]:
+    """The code of a function and of those that are defined inside of it; nothing for what is no function."""
+    codes = [f.__code__] if isinstance(f, FunctionType) else []
+    while codes:
+        code = codes.pop()
+        yield code
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
 @functools.cache
