@@ -164,7 +164,8 @@ Made by `python tests/measure_exercises.py`. The exercises themselves: [exercise
 
 Each exercise comes with wrong solutions that people write. *Caught*: the check calls it wrong. *Named*: with its own
 sentence and no other. *Rewritten*: the same mistakes made in other right ways to write the solution, where they fit,
-and how many of these are named. *False alarms*: right solutions called wrong, over 20 seeds each. Beside it what three
+and how many of these are named; it says more than the column before it, in which a mistake is recognised by the numbers
+of its own code. *False alarms*: right solutions called wrong, over 20 seeds each. Beside it what three
 other ways to check a gradient catch on the same mistakes, rewritten from their published protocols
 ([other_checkers.py](../tests/other_checkers.py)) and averaged over 10 draws where they look at an element drawn by
 chance; "-" where an exercise has no gradient to check. None of them names anything.

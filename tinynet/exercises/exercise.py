@@ -144,21 +144,18 @@ def call(
     *arguments: Any,
     gives: dict[str, str],
     gy: str | None = None,
-    then: Callable[[Any], Any] | None = None,
     **parameters: Any,
 ) -> Probe:
     """The usual probe: call a function, and compare what it returns.
 
     gives: the names of its results, each with the letters of its axes. gy: for a backward function, whose first
-    argument is gy, the letters of its axes. then: computes what is compared from what is returned, where that is no
-    array. The function gets copies, must leave them as they are, and must return the same at a second call.
+    argument is gy, the letters of its axes. The function gets copies, must leave them as they are, and must return the
+    same at a second call.
     """
 
     def run(functions: Mapping[str, Any]) -> dict[str, Any]:
-        f = functions[function]
-        returned = _call_with_copies(f, function, arguments, parameters)
-        first = results(returned)
-        again = results(_call_with_copies(f, function, arguments, parameters))
+        first = results(_call_with_copies(functions[function], function, arguments, parameters))
+        again = results(_call_with_copies(functions[function], function, arguments, parameters))
         for name, value in first.items():
             if not same(value, again[name]):
                 raise Unusable(
@@ -170,8 +167,6 @@ def call(
     def results(returned: Any) -> dict[str, Any]:
         if returned is None:
             raise Unusable(f"{function} returned None: is there a `return`?")
-        if then is not None:
-            returned = then(returned)
         values = (returned,) if len(gives) == 1 else returned
         if not isinstance(values, (tuple, list)) or len(values) != len(gives):
             raise Unusable(

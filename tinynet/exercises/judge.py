@@ -97,48 +97,60 @@ def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learne
     probes = exercise.probes(seed)
     learned = [observe(probe, functions, path) for probe in probes]
     book = answer_book(exercise, probes, seed)
-    outputs = {output: probe.function for probe in probes for output in probe.axes}
-    wrong, unwritten = {}, []
-    for output in outputs:
-        on = [i for i, probe in enumerate(probes) if output in probe.axes]
-        if any(isinstance(learned[i][output], Failure) and learned[i][output].not_written for i in on):
-            unwritten.append(outputs[output])
+    wrong, unwritten = {}, set()
+    for output, on in probes_of_outputs(probes).items():
+        got = [learned[i][output] for i in on]
+        if any(isinstance(value, Failure) and value.not_written for value in got):
+            unwritten.add(probes[on[0]].function)
             continue
-        failed = [i for i in on if not agree(learned[i][output], book.solution[i][output])]
+        failed = [i for i, value in zip(on, got) if not agree(value, book.solution[i][output])]
         if failed:
-            wrong[output] = (failed, [i for i in on if i not in failed])
-    unwritten = list(dict.fromkeys(unwritten))
-    if not wrong:
-        done = [f for f in dict.fromkeys(outputs.values()) if f not in unwritten]
-        if not unwritten:
-            return Verdict(exercise.id, RIGHT, f"{len(probes)} probes, every number agrees")
-        right_so_far = f"; right so far: {', '.join(done)}" if done else ""
-        return Verdict(exercise.id, NOT_WRITTEN, f"to be written: {', '.join(unwritten)}{right_so_far}")
+            wrong[output] = failed
+    if wrong:
+        findings = explained(wrong, probes, learned, book)
+        names = ", ".join(f"{f.function}: {f.output}" for f in findings)
+        return Verdict(exercise.id, WRONG, f"not right yet: {names}", findings)
+    if not unwritten:
+        return Verdict(exercise.id, RIGHT, f"{len(probes)} probes, every number agrees")
+    in_order = dict.fromkeys(probe.function for probe in probes)
+    to_do, done = ([f for f in in_order if (f in unwritten) == missing] for missing in (True, False))
+    right_so_far = f"; right so far: {', '.join(done)}" if done else ""
+    return Verdict(exercise.id, NOT_WRITTEN, f"to be written: {', '.join(to_do)}{right_so_far}")
+
+
+def probes_of_outputs(probes: Sequence[Probe]) -> dict[str, list[int]]:
+    """For each output the numbers of the probes that give it."""
+    on: dict[str, list[int]] = {}
+    for i, probe in enumerate(probes):
+        for output in probe.axes:
+            on.setdefault(output, []).append(i)
+    return on
+
+
+def explained(wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: Answers, book: Book) -> list[Finding]:
+    """What is to be said on each wrong output; wrong: the numbers of the probes in which it is."""
     named = name_mistakes(wrong, probes, learned, book)
-    findings, crashed = [], []
-    for output, (failed, passed) in wrong.items():
-        i, mistake = failed[0], named.get(output)
-        sentence, report = describe(
-            learned[i][output], book.solution[i][output], probes[i], output, mistake is not None
-        )
+    on = probes_of_outputs(probes)
+    known = {probes[on[output][0]].function for output in named}
+    findings = []
+    for output, failed in wrong.items():
+        i, function, mistake = failed[0], probes[failed[0]].function, named.get(output)
+        no_numbers = all(isinstance(learned[j][output], Failure) for j in failed)
+        if mistake is None and no_numbers and function in known:
+            continue  # a named mistake ends the function by an exception: its other outputs tell nothing new
+        sentence, report = describe(learned[i][output], book.solution[i][output], probes[i], output, bool(mistake))
         findings.append(
             Finding(
                 output,
-                outputs[output],
-                [probes[j].label for j in failed],
-                [probes[j].label for j in passed],
-                mistake.name if mistake else None,
-                mistake.sentence if mistake else sentence,
-                report,
+                function,
+                wrong=[probes[j].label for j in failed],
+                right=[probes[j].label for j in on[output] if j not in failed],
+                mistake=mistake.name if mistake else None,
+                sentence=mistake.sentence if mistake else sentence,
+                report=report,
             )
         )
-        if all(isinstance(learned[j][output], Failure) for j in failed):
-            crashed.append(findings[-1])
-    # Where a named mistake ends a function by an exception, its other outputs tell nothing new.
-    known = {f.function for f in findings if f.mistake}
-    findings = [f for f in findings if f.mistake or f not in crashed or f.function not in known]
-    names = ", ".join(f"{f.function}: {f.output}" for f in findings)
-    return Verdict(exercise.id, WRONG, f"not right yet: {names}", findings)
+    return findings
 
 
 def observe(probe: Probe, functions: Mapping[str, Any], path: str = "<learner>") -> Observation:
@@ -217,10 +229,9 @@ def computed_book(exercise: Exercise, seed: int) -> Book:
 
 
 def name_mistakes(
-    wrong: Mapping[str, tuple[list[int], list[int]]], probes: Sequence[Probe], learned: Answers, book: Book
+    wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: Answers, book: Book
 ) -> dict[str, Wrong]:
-    """For each wrong output the known mistake that gives exactly the learner's numbers; outputs without one are left
-    out.
+    """For each wrong output the known mistake that gives exactly the learner's numbers; there may be none.
 
     A mistake in `forward` may spoil the output of `backward` too, and two mistakes may look alike in one output: first
     comes the mistake that accounts for most of the wrong outputs and spoils fewest of those that are right.
@@ -228,8 +239,7 @@ def name_mistakes(
     candidates = []
     for mistake, answers in book.mistakes():
         accounted, spoiled, exact = [], 0, True
-        for output in {name for probe in probes for name in probe.axes}:
-            on = [i for i, probe in enumerate(probes) if output in probe.axes]
+        for output, on in probes_of_outputs(probes).items():
             got, theirs, want = ([a[i][output] for i in on] for a in (learned, answers, book.solution))
             is_same = all(map(agree, got, theirs))
             if output in wrong and (is_same or are_alike(got, theirs, want)):
