@@ -238,7 +238,7 @@ def handout(config: HandoutConfig) -> int:
     from .handout import write_handout
 
     write_handout(Path(config.to))
-    print(f"wrote {config.to}: README.md, {FOLDER}/ (the stubs) and checks/ (no solutions in them)")
+    print(f"wrote {config.to}: README.md, {FOLDER}/ (the stubs) and tinynet_checks/ (no solutions in them)")
     return 0
 
 

@@ -53,7 +53,7 @@ import numpy as np
 
 COURSE_FOLDER = Path(__file__).parent / "course"
 # A handout (handout.py) brings a course of its own, without solutions; the commands look for it where they are run.
-HANDOUT_FOLDER = Path("checks")
+HANDOUT_FOLDER = Path("tinynet_checks")
 
 SOLUTION_FILE = "<solution>"  # the name of what is no learner's file
 

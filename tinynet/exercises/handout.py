@@ -1,11 +1,11 @@
 """A folder to hand out: stubs and checks, but no solutions.
 
-    DIR/README.md            what to do
-    DIR/my_exercises/ID.py   the stubs
-    DIR/checks/ID.py         the exercises without solution, wrong solutions and the like
-    DIR/checks/ID.npz        what the solution, and each of the wrong ones, gives on every probe
+    DIR/README.md                what to do
+    DIR/my_exercises/ID.py       the stubs
+    DIR/tinynet_checks/ID.py     the exercises without solutions, wrong ones and the like
+    DIR/tinynet_checks/ID.npz    what the solution, and each of the wrong ones, gives on every probe
 
-The commands of `python -m tinynet exercises`, run in DIR, take what is in `checks/` for the course.
+The commands of `python -m tinynet exercises`, run in DIR, take what is in `tinynet_checks/` for the course.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import COURSE_FOLDER, Exercise, Failure, Probe, Wrong, course, exercise, without_solutions
+from .exercise import (
+    COURSE_FOLDER,
+    HANDOUT_FOLDER,
+    Exercise,
+    Failure,
+    Probe,
+    Wrong,
+    course,
+    exercise,
+    without_solutions,
+)
 from .judge import Answers, Book, answer_book
 
 SEED = 0  # of the numbers that are tried in a handout
@@ -32,7 +42,7 @@ You need Python and tinynet. In this folder:
     python -m tinynet exercises hint ID       the next of three hints
     python -m tinynet exercises watch         checks a file whenever you save it
 
-Your files are in `my_exercises/`; each begins with its task. `checks/` is needed for the checks.
+Your files are in `my_exercises/`; each begins with its task. `tinynet_checks/` is needed for the checks.
 
 """
 
@@ -41,7 +51,7 @@ def write_handout(folder: Path) -> None:
     """Write the folder. Raises ValueError where there is something in it already, or answers cannot be computed."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
-    checks, stubs = folder / "checks", folder / "my_exercises"
+    checks, stubs = folder / HANDOUT_FOLDER, folder / "my_exercises"
     for new in (checks, stubs):
         new.mkdir(parents=True)
     (checks / "__init__.py").write_text((COURSE_FOLDER / "__init__.py").read_text(encoding="utf-8"), encoding="utf-8")

@@ -172,7 +172,7 @@ def probes(rng):
 
 def _watched(label, function, arguments, result, shape, axes):
     """The kernel as Python, every access watched; and compiled, where that is safe."""
-    bounds, race, compiled = f"{function}: bounds", f"{function}: parallel loop", f"{result} compiled"
+    bounds, race, compiled = f"{result} (bounds)", f"{result} (threads)", f"{result} (compiled)"
 
     def run(functions):
         kernel = functions[function]
