@@ -40,7 +40,7 @@ from tinynet.cli import TrainingOptions, mean_over_seeds, option, parse, print_m
 TOPIC = "LSTM: predicting a heart beat"
 DATA = "MIT-BIH record 100, 30 minutes, 34 premature beats (PhysioNet)"
 FILES = ("mitbih/100.hea", "mitbih/100.dat", "mitbih/100.atr")
-EXPECTED = {"auc": (0.95, 1.0)}
+EXPECTED = {"auc": (0.98, 1.0), "auc_ventricular": (0.98, 1.0)}
 PICTURE = "strip.png"
 ARGUMENTS = ("--seeds", "3")
 
@@ -79,8 +79,7 @@ class Listener(nn.Module):
     def forward(self, x: tn.Tensor) -> tuple[tn.Tensor, tn.Tensor]:
         outputs, _ = self.memory(x)
         y = self.predict(outputs)
-        # Of the mean, the change from the present sample is learnt; the variance is kept from running away to 0.
-        return y[:, :, :AHEAD] + x[:, :, :1], tn.clip(y[:, :, AHEAD:], -6, 6)
+        return y[:, :, :AHEAD], tn.clip(y[:, :, AHEAD:], -6, 6)  # no variance runs away to zero
 
 
 def loss_of(model: Listener, x: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
@@ -95,8 +94,8 @@ def loss_of(model: Listener, x: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 class Heart:
     """A recording as the net hears it.
 
-    x: float32 (samples, leads) at RATE. peaks: the sample of each beat's peak. symbols: what kind of beat. beat_role,
-    stretch_role: "train", "validate" or "evaluate", of each beat and of each stretch.
+    x: float32 (samples, leads) at RATE. peaks: the sample of each beat's peak. symbols: what kind of beat.
+    stretch_role: "train", "validate" or "evaluate", of each stretch.
     """
 
     x: np.ndarray
@@ -106,7 +105,9 @@ class Heart:
 
     @property
     def beat_role(self) -> np.ndarray:
-        return self.stretch_role[np.minimum(self.peaks // (STRETCH * RATE), len(self.stretch_role) - 1)]
+        """That of its stretch; behind the last whole one "evaluate"."""
+        stretch = self.peaks // (STRETCH * RATE)
+        return np.append(self.stretch_role, "evaluate")[np.minimum(stretch, len(self.stretch_role))]
 
 
 def prepare(recording: tn.data.Recording, rng: np.random.Generator) -> Heart:
