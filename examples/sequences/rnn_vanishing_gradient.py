@@ -61,9 +61,9 @@ class Config(ExampleOptions):
 
     out: str = option("out/rnn_vanishing_gradient", "folder for pictures")
     seeds: int = option(1, "runs, the mean of which is compared with what is expected")
-    length: int = option(100, "steps of the shortest sequence; the longest has a tenth more", quick=60)
+    length: int = option(100, "steps of the shortest sequence; the longest has a tenth more", quick=55)
     hidden: int = option(32, "units of the RNN and of the LSTM", quick=16)
-    steps: int = option(1000, "training steps, of 64 sequences each", quick=30)
+    steps: int = option(1000, "training steps, of 64 sequences each", quick=20)
     lr: float = option(1e-2, "learning rate (Adam) of the LSTM")
     lr_rnn: float = option(1e-3, "learning rate of the RNN, which is unstable with a larger one")
 

@@ -11,9 +11,8 @@ from .op import lstm
 #         label                      T  N  H  lengths
 SIZES = [
     ("one step", 1, 1, 2, None),
-    ("several steps", 2, 2, 2, None),
-    ("lengths that differ", 3, 3, 1, [3, 0, 1]),
-    ("one unit", 3, 1, 1, None),
+    ("several steps", 3, 1, 2, None),
+    ("lengths that differ", 2, 3, 1, [2, 0, 1]),
     ("no sample", 2, 0, 3, None),
 ]
 LARGE_SIZES = [("wide", 9, 5, 37, None), ("long, lengths that differ", 23, 4, 16, [23, 5, 0, 17])]
