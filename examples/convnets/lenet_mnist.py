@@ -1,6 +1,6 @@
 """LeNet-5 reads handwritten digits: the first convolutional net that went into service, on the data it was made for.
 
-    python examples/convnets/lenet_mnist.py                  # one net: a few minutes on two cores
+    python examples/convnets/lenet_mnist.py                  # one net: about two minutes
     python examples/convnets/lenet_mnist.py --seeds 3        # three, for the figure in the table
 
 Two times convolution and pooling, then three fully connected layers:
