@@ -43,7 +43,7 @@ EXPECTED = {
     "transposed_difference": (None, 1e-5),
     "adjoint_difference": (None, 1e-10),
 }
-PICTURE = "cells.png"
+PICTURE = "filters.png"
 
 SIGNAL, MEAN_OF_3 = [10, 50, 60, 10, 20, 30, 40], [1 / 3, 1 / 3, 1 / 3]
 MOVING_AVERAGE = [20, 40, 40, 30, 20, 30, 70 / 3]  # with a zero beyond each end
