@@ -16,11 +16,12 @@ smaller net on top of them: that is why it is quick.
 
 Two pairs of tasks, each net learning from 10 to 1,000 images of the new one:
 
-- **Digits**: a net that tells 0 to 4 apart learns 5 to 9. With ten images the features of another task are worth far
-  more than anything that could be learnt; with hundreds, letting more blocks change pays, and the lead shrinks.
+- **Digits**: a net that tells 0 to 4 apart learns 5 to 9. With ten images of them, what was learnt before is worth ten
+  points of accuracy; with a thousand, one point. Features that must not change help as long as there are few images,
+  and are in the way when there are many. How many blocks may change makes little difference here.
 - **Medicine**: a net that finds pneumonia in X-rays learns to find malignant tumours in ultrasound images. This is the
-  case of every talk on the subject, and here the pictures have little in common. See how much is gained, and how far
-  apart the three runs are: 156 test images are few.
+  case of every talk on the subject, and here the pictures have little in common. A gain can be seen, but look how far
+  the three runs are apart (the bands): other images to learn from matter as much, and 156 test images are few.
 
 Sources: Yosinski, Clune, Bengio, Lipson, How transferable are features in deep neural networks?, NIPS 2014; Raghu,
 Zhang, Kleinberg, Bengio, Transfusion: understanding transfer learning for medical imaging, NeurIPS 2019; data: LeCun
@@ -49,7 +50,7 @@ FILES = (
     "chest_xray/chest_xray.zip",
     "medmnist/breastmnist.npz",
 )
-EXPECTED = {"digits_gain_of_10": (0.03, 0.4), "digits_fine_tuned": (0.94, None)}
+EXPECTED = {"digits_gain_of_10": (0.03, 0.4), "digits_fine_tuned": (0.94, None), "breast_fine_tuned": (0.8, None)}
 PICTURE = "transfer.png"
 ARGUMENTS = ("--seeds", "3")
 
