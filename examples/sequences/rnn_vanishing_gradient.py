@@ -11,8 +11,9 @@ to it, and at every step it is multiplied by the same kind of matrix:
 
 A product of a hundred such factors is nearly nothing (the *vanishing gradient*) or very large (the exploding one).
 **First picture**: how much of the gradient of the last output arrives at an input so many steps before, for nets that
-have learnt nothing yet: RNNs with a small, an orthogonal and a large U, and LSTMs with two biases of the forget gate. An orthogonal
-U, a rotation, holds out longest of the three; but what it keeps, it keeps of all inputs alike, and it cannot choose.
+have learnt nothing yet: RNNs with a small, an orthogonal and a large U, and LSTMs with two biases of the forget gate.
+An orthogonal U, a rotation, holds out longest of the RNNs that stay stable; but what it keeps, it keeps of all inputs
+alike: it cannot choose.
 
 **The adding problem** needs a memory: a sequence of some hundred random numbers, two of which are marked, one in the
 first half and one in the second; wanted is their sum, at the end. Who has learnt nothing answers 1, and has a mean
