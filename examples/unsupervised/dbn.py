@@ -45,7 +45,7 @@ FILES = (
     "mnist/t10k-images-idx3-ubyte.gz",
     "mnist/t10k-labels-idx1-ubyte.gz",
 )
-EXPECTED = {"pretrained": (0.98, None), "pretrained_1000": (0.92, None), "pretrained_100": (0.75, None)}
+EXPECTED = {"pretrained": (0.98, None), "pretrained_1000": (0.9, None), "pretrained_100": (0.75, None)}
 PICTURE = "labels.png"
 
 
@@ -57,13 +57,13 @@ class Config(ExampleOptions):
     data: str | None = option(None, "folder of MNIST (default: TINYNET_DATA, then the cache)")
     seeds: int = option(3, "runs, the mean of which counts", quick=1)
     digits: int = option(60000, "digits to learn from, at most", quick=2000)
-    hidden: tuple[int, ...] = option((400, 400), "hidden units, from the pixels up", nargs="+", quick=(100, 100))
-    rbm_epochs: int = option(5, "passes over the digits for each machine", quick=20)
+    hidden: tuple[int, ...] = option((500, 500), "hidden units, from the pixels up", nargs="+", quick=(100, 100))
+    rbm_epochs: int = option(4, "passes over the digits for each machine", quick=20)
     rbm_lr: float = option(0.1, "their learning rate at first", quick=0.2)
     epochs: int = option(6, "passes over all labels", quick=10)
     few_steps: int = option(500, "steps with 1,000 labels or fewer", quick=100)
     batch_size: int = option(100, "digits per step, everywhere")
-    lr: float = option(1e-3, "highest learning rate of fine-tuning (Adam; a cosine down to zero)")
+    lr: float = option(3e-3, "highest learning rate of fine-tuning (Adam; a cosine down to zero)")
 
 
 # ---------------------------------------------------------------------------------------- greedy, layer by layer
