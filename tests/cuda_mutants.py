@@ -33,8 +33,9 @@ from tinynet.cuda.source import HEADERS, PACKAGE, Source
 from tinynet.kernels import implementation_kernel, implementations, ops
 from tinynet.ops.case import Case
 
+SECONDS_FOR_MORE = 2  # for the calls of a mutant that are neither the first of their kind nor of their path
 SECONDS = 6  # of the processor, after which a mutant is taken to be endless
-SURVIVED, WRONG, REPORTED, ENDLESS, FAILED = range(5)
+SURVIVED, WRONG, REPORTED, ENDLESS, FAILED = range(10, 15)  # exit codes, none that a process has by itself
 WORDS = {
     None: "listed as equivalent",
     SURVIVED: "NOT NOTICED",
@@ -395,13 +396,19 @@ def explore(mutants: list[Mutant], switches: np.ndarray) -> None:
 
 
 def _chosen(calls: list[Call]) -> list[Call]:
-    """The quickest of each kind and the quickest of each path, as the others tell nothing that these do not."""
-    chosen: list[Call] = []
-    seen: set = set()
+    """The quickest of each kind and of each path; then, while there is time, the second of each kind, and so on."""
+    rank: Counter[tuple] = Counter()
+    paths: set[bytes] = set()
+    ranked = []
     for call in sorted(calls, key=lambda call: call.seconds):
-        if not {call.kind, call.path} <= seen:
+        ranked.append((rank[call.kind] if call.path in paths else 0, len(ranked), call))
+        rank[call.kind] += 1
+        paths.add(call.path)
+    chosen, seconds = [], 0.0
+    for place, _, call in sorted(ranked, key=lambda entry: entry[:2]):
+        seconds += call.seconds if place else 0
+        if seconds < SECONDS_FOR_MORE:
             chosen.append(call)
-        seen |= {call.kind, call.path}
     return chosen
 
 
@@ -465,4 +472,4 @@ def tell(mutants: list[Mutant]) -> None:
 if __name__ == "__main__":
     from test_cuda_mutants import EQUIVALENT
 
-    tell(main(*sys.argv[1:2], frozenset(EQUIVALENT)))
+    tell(main("".join(sys.argv[1:2]), frozenset(EQUIVALENT)))
