@@ -445,3 +445,11 @@ print(len(known), *(".".join(kernel[:2]) for kernel in signatures() - known))
     assert done.returncode == 0, done.stderr
     count, *left = done.stdout.split()
     assert int(count) > 10 and left == ["tinynet.ops.conv2d.pointwise._backward_input"]
+
+
+def test_an_edit_of_the_engine_compiles_no_kernel_again():
+    """A kernel is keyed by all files it is built from: were the engine among them, each edit would cost a minute."""
+    rooms = Path(jit.__file__).parent
+    for file in [*rooms.glob("*/cpu.py"), rooms / "conv2d" / "winograd.py"]:
+        built_from = {path.name for path in jit._sources(file)}
+        assert not built_from & {"tensor.py", "kernels.py", "basic_ops.py"}, file

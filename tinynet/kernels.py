@@ -36,6 +36,9 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
+from .arrays import array_module, device_of  # noqa: F401 (kernels and devices are asked for in one place)
+
 # Backend -> the module of an op's folder that holds its kernels. `cuda-sim` runs the CUDA kernels on the CPU.
 TIERS = {"reference": "reference", "cpu": "cpu", "cuda": "cuda", "cuda-sim": "cuda"}
 # How the dense CUDA kernels multiply: `tf32` on tensor cores, with 10 bits of mantissa where float32 has 23.
@@ -223,22 +226,20 @@ def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
         _precision.reset(tokens[1])
 
 
+def is_large(x: Any) -> bool:
+    """Whether an array is worth a kernel of ours: NumPy itself is as quick with small ones. On a GPU all are, and so
+    that the emulator shows what happens there, in it too."""
+    if not isinstance(x, np.ndarray) and device_of(x) == "cpu":
+        return False
+    return x.dtype.kind == "f" and (x.nbytes >= memory.SMALLEST or TIERS[tier_of(x)] == "cuda")
+
+
 def device() -> str:
     """Where arrays belong that the current backend works on: 'cuda' for the backend of that name, otherwise 'cpu'."""
     return "cuda" if backend() == "cuda" else "cpu"
 
 
 # ---------------------------------------------------------------------------------------- devices
-def array_module(array: Any) -> ModuleType:
-    """The module that works on this array: NumPy, or CuPy for an array on a GPU."""
-    return sys.modules["cupy"] if type(array).__module__.startswith("cupy") else np
-
-
-def device_of(array: Any) -> str:
-    """'cpu' or 'cuda'."""
-    return "cpu" if array_module(array) is np else "cuda"
-
-
 def common_device(op: str, arrays: Mapping[str, Any]) -> str:
     """The device of all these arrays. Raises ValueError, with their names, where some are on the CPU, some on a GPU."""
     places = {name: device_of(array) for name, array in arrays.items()}

@@ -38,9 +38,8 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import array_module, device_of, kernel, to_device
+from .kernels import array_module, device_of, is_large, kernel, to_device
 from .memory import named_error
-from .ops.out import is_large
 from .saved import Saved, Version, is_view
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..kernels import array_module
+from ..arrays import array_module
 
 
 def rows_of(x: Any, width: int) -> tuple[Any, int]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...basic_ops import _axes, _kept, _one, expand_dims
-from ...kernels import array_module, has_overrides, kernel
+from ...kernels import array_module, has_overrides, is_large, kernel
 from ...tensor import Function, Tensor
-from ..out import is_large
 from .joined import Joined
 
 
