@@ -27,13 +27,14 @@ given h, again and again) until the start is forgotten. Two ways not to wait for
 How good is the model? Z is a sum of 2^(V + H) terms, so log P(v) is out of reach, and there are four things to look at:
 
 - the **pseudo-likelihood**: how well each pixel is predicted by all the others; needs no Z;
-- the **free energy** of digits it has learnt from and of others: a gap that opens is over-fitting;
+- the **free energy** of digits it has learnt from and of others: a gap that opens is over-fitting (one nat is chance);
 - **exactly**, for a small machine: 16 hidden units are 65,536 states to enumerate, and the pixels sum by hand;
 - **annealed importance sampling** for the large one: chains that pass slowly from a model with known Z to this one, and
   add up what changes on the way. On the small machine it can be held against the truth.
 
 To see: the filters are strokes. The pseudo-likelihood calls both machines equal; the likelihood says that PCD is the
-better model, and so do samples: started from noise, the chains of CD-1 end in a round valley that it never visited.
+better model, and so do samples: started from noise, the chains of CD-1 nearly all end as a zero, those of PCD as many
+digits.
 
 Sources: Smolensky, in Parallel Distributed Processing 1, 1986; Hinton, Training products of experts by minimizing
 contrastive divergence, Neural Computation 14, 2002 (CD); Tieleman, Training restricted Boltzmann machines using
@@ -375,6 +376,8 @@ def draw_curves(path: Path, curves: dict[str, np.ndarray]) -> None:
     right.axhline(0, color="0.7", linewidth=1)
     left.set(xlabel="epoch", ylabel="nats per digit", title="pseudo-likelihood of unseen digits")
     right.set(xlabel="epoch", ylabel="nats", title="free energy: unseen above training digits")
+    widest = max(5, *(np.abs(curve[:, 1]).max() for curve in curves.values()))  # a scale on which chance looks small
+    right.set_ylim(-widest, widest)
     left.legend()
     viz.save_figure(path, figure)
 
