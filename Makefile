@@ -12,7 +12,7 @@ demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about a minut
 		--out $(DEMO)
 
 test: .venv/test.stamp  ## the quick tests, under six minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: .venv/test.stamp  ## all tests, the long ones too
 	$(BIN)/python -m pytest -m "slow or not slow"
