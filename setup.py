@@ -28,7 +28,8 @@ EXTRAS = {
     "examples": ["scikit-learn", "wfdb", "nibabel"],
     "test": [
         "pytest>=8",
-        "pytest-xdist>=3.6", "hypothesis>=6.100",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6.100",
         "ruff>=0.6",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, on machines without one too.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
