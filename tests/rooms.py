@@ -11,6 +11,7 @@ import pytest
 
 from tinynet import cusim
 from tinynet.cuda.detect import GpuMissing, require_gpu
+from tinynet.gradcheck.tiers import rounding
 from tinynet.kernels import TIERS, array_module, implementations, ops, to_device
 
 # Operations on Tensors; the others hold kernels without a gradient, such as the optimiser's.
@@ -99,8 +100,7 @@ def tolerance(dtype, terms: int, implementation: str | None = None) -> float:
 
     implementation: of the kernel; tensor cores (`tf32`) round float32's factors to 10 bits of mantissa.
     """
-    eps = 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
-    return 8 * eps * max(1.0, np.sqrt(terms))
+    return 8 * rounding(dtype, implementation) * max(1.0, np.sqrt(terms))
 
 
 def assert_close(got, want, dtype, terms, what, implementation=None):

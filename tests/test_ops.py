@@ -28,13 +28,9 @@ from rooms import (
 )
 
 from tinynet.gradcheck import gradcheck, gradgradcheck
+from tinynet.gradcheck.tiers import cases_of
 from tinynet.kernels import implementation_kernel, kernel_names, ops, use_backend, use_kernels
 from tinynet.tensor import Tensor, grad
-
-
-def cases_of(op: str, large: bool = True) -> list:
-    module = importlib.import_module(f"tinynet.ops.{op}.cases")
-    return module.cases(np.random.default_rng(7), large=large)
 
 
 def results(value) -> tuple:

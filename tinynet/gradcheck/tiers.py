@@ -75,12 +75,12 @@ def compare_tiers(
         return [check_kernel(op, name, tier, implementation, dtype, cases) for name in kernel_names(op)]
 
 
-def cases_of(op: str, seed: int, large: bool = True) -> list[Case]:
+def cases_of(op: str, seed: int = 7, large: bool = True) -> list[Case]:
     """The cases of an op's room, with numbers drawn from this seed; those for a gradient check alone if not `large`."""
     return importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(seed), large=large)
 
 
-def rounding(dtype: str, implementation: str) -> float:
+def rounding(dtype: str, implementation: str | None) -> float:
     """The relative error of a product: of the dtype, or of tensor cores, which drop bits of float32's factors."""
     return 2.0**-10 if implementation == "tf32" and dtype == "float32" else float(np.finfo(dtype).eps)
 
