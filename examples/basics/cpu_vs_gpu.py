@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet.bench import machine
@@ -77,7 +78,7 @@ def time_ops(tier: str, config: Config) -> dict[str, float]:
     total: dict[str, float] = defaultdict(float)
     with tn.use_backend(tier):
         calls = calls_of(train_step(new_net().to(tn.device()), config.batch, config.size))
-        for call in calls.values():
+        for call in tqdm(calls.values(), tier, leave=False, disable=None):
             total[call.op] += call.per_step * time_call(call, rng, config.steps)
     return dict(total)
 

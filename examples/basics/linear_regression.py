@@ -77,7 +77,7 @@ def gradient_descent(
     for _ in range(steps):
         t = tn.tensor(theta, requires_grad=True)
         half_squared_error(t, x, y).backward()
-        theta = theta - lr * t.grad  # x_{n+1} = x_n - lr * grad
+        theta = theta - lr * t.grad  # theta <- theta - lr * grad L
         path.append(theta)
     return np.array(path)
 
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     draw_descent(out / "descent.png", x, y, (a, b), limit=2 / large)
     print_metrics(metrics, EXPECTED, quick=config.quick)
     print(f"pictures: {config.out}/fit.png, {config.out}/descent.png")
-    print("next: python examples/basics/perceptron.py")
+    print("next: python examples/basics/logistic_regression.py")
     return metrics
 
 

@@ -8,7 +8,8 @@ turns them into a probability:
 
     log(p / (1 - p)) = w . x + b    <=>    p = sigmoid(w . x + b) = 1 / (1 + exp(-(w . x + b)))
 
-One more standard deviation of x_i adds w_i to the log-odds: it multiplies the odds by exp(w_i), the *odds ratio*. The
+One more standard deviation of x_i, all others being equal, adds w_i to the log-odds: it multiplies the odds by
+exp(w_i), the *odds ratio*. (Radius, perimeter and area never differ alone: such measurements share their weight.) The
 loss is the negative log-likelihood of the answers, the cross-entropy
 
     L = -mean(t log p + (1 - t) log(1 - p)),    dL/dw = mean((p - t) x)

@@ -10,7 +10,8 @@ first layer:
 
 and gradient descent moves every weight a little against its own derivative. Three things to see:
 
-- **XOR**, which no single neuron can do: two hidden ones bend the plane, and a third separates it.
+- **XOR**, which no single neuron can do: hidden ones bend the plane, and another one separates it. Two hidden neurons
+  would do; four get stuck less often.
 - **Two moons**: decision regions of a net that is too small, one that fits, and one that is so large that it learns
   the noise of its 60 examples by heart. The curves tell them apart: under-fitting is a training loss that stays high;
   over-fitting is a training loss that goes on falling while the loss on other examples rises.
@@ -29,6 +30,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from tqdm import trange
 
 import tinynet as tn
 from tinynet import nn
@@ -85,15 +87,18 @@ def loss_and_errors(net: nn.Module, x: np.ndarray, t: np.ndarray) -> tuple[float
 
 
 # ---------------------------------------------------------------------------------------- XOR
+CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+XOR = np.array([0, 1, 1, 0])
+
+
 def learn_xor(seed: int) -> tuple[nn.Module, int]:
     """A net with four hidden neurons, and how many of the four answers are wrong."""
-    x, t = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32), np.array([0, 1, 1, 0])
     tn.seed(seed)
     net = mlp(2, 4, 1)
     optimizer = AdamW(net.parameters(), lr=0.05, weight_decay=0)
     for _ in range(300):
-        train_step(net, optimizer, x, t)
-    return net, loss_and_errors(net, x, t)[1]
+        train_step(net, optimizer, CORNERS, XOR)
+    return net, loss_and_errors(net, CORNERS, XOR)[1]
 
 
 # ---------------------------------------------------------------------------------------- two moons
@@ -120,7 +125,7 @@ def learn_moons(config: Config, seed: int) -> dict[str, tuple[nn.Module, np.ndar
         net = mlp(*widths)
         optimizer = AdamW(net.parameters(), lr=0.01, weight_decay=weight_decay)
         curve = []
-        for step in range(config.moons_steps + 1):
+        for step in trange(config.moons_steps + 1, desc=f"moons, {name}", leave=False, disable=None):
             if step % 25 == 0:
                 curve.append((step, loss_and_errors(net, x, t)[0], loss_and_errors(net, x_test, t_test)[0]))
             train_step(net, optimizer, x, t)
@@ -143,7 +148,7 @@ def learn_breast_cancer(config: Config, seed: int) -> float:
         net = mlp(x.shape[1], config.hidden, 1)
         optimizer = AdamW(net.parameters(), lr=3e-3, weight_decay=config.weight_decay)
         loader = DataLoader(list(zip(x, table.target[training])), batch_size=32, seed=seed, workers=0)
-        for _ in range(config.epochs):
+        for _ in trange(config.epochs, desc=f"patients, part {number + 1}", leave=False, disable=None):
             for batch, targets in loader:
                 train_step(net, optimizer, batch, targets)
         wrong += loss_and_errors(net, x_test, table.target[test])[1]
@@ -203,16 +208,15 @@ def draw_xor(path: Path, net: nn.Module) -> None:
     """The input plane with the decision, and the four corners in the output of the hidden layer."""
     from tinynet import viz
 
-    x, t = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32), np.array([0, 1, 1, 0])
     figure = viz.new_figure(8, 3.6)
     left, right = figure.subplots(1, 2)
-    draw_regions(left, net, x, t)
+    draw_regions(left, net, CORNERS, XOR)
     left.set(xlabel="x1", ylabel="x2", title="XOR, solved with a hidden layer")
     with tn.no_grad():
-        hidden = net[:2](tn.tensor(x)).numpy()
+        hidden = net[:2](tn.tensor(CORNERS)).numpy()
     right.imshow(hidden, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     right.set_xticks(range(hidden.shape[1]), [f"neuron {i + 1}" for i in range(hidden.shape[1])])
-    right.set_yticks(range(4), [f"({a:.0f}, {b:.0f}) is {c}" for (a, b), c in zip(x, t)])
+    right.set_yticks(range(4), [f"({a:.0f}, {b:.0f}) is {c}" for (a, b), c in zip(CORNERS, XOR)])
     for (i, j), value in np.ndenumerate(hidden):
         right.text(j, i, f"{value:+.1f}", ha="center", va="center", color="w" if abs(value) > 0.6 else "k")
     right.set_title("what the hidden neurons say")

@@ -2,7 +2,7 @@
 
     python examples/basics/perceptron.py
 
-A neuron adds up its inputs, each with a weight, and fires if the sum is above a threshold:
+A neuron adds up its inputs, each with a weight, and fires if the sum is above a threshold, which is -b:
 
     y = f(w . x + b),   f(s) = 1 if s > 0 else 0
 
@@ -23,7 +23,7 @@ The sum of the middle two says w1 + w2 + 2 b > 0, so w1 + w2 + b > -b >= 0: a co
 points, and the rule goes round in circles for ever. A second layer helps: mlp.py.
 
 **On real data** classes overlap and the rule never comes to rest, so we keep the weights that made the fewest mistakes
-on the training data ("pocket algorithm").
+on the training data, counted after each epoch (a "pocket algorithm").
 
 Sources: McCulloch and Pitts 1943 (the neuron); Rosenblatt, Psychological Review 1958 (the rule); Novikoff 1962; Minsky
 and Papert, Perceptrons, 1969 (XOR); Gallant, IEEE Transactions on Neural Networks 1990 (the pocket).

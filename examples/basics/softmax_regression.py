@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     figures = mean_over_seeds(one_run, config.seed, config.seeds)
     print_metrics(figures, EXPECTED, quick=config.quick)
     print("pictures: " + ", ".join(f"{config.out}/{name}.png" for name in tables))
-    print("next: python examples/basics/train_and_test.py")
+    print("next: python examples/basics/perceptron.py")
     return figures
 
 

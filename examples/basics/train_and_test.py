@@ -248,8 +248,8 @@ def draw_leakage(path: Path, metrics: dict[str, float]) -> None:
         places = np.arange(len(WAYS)) + shift
         axes.bar(places, figures, width=0.38, color=viz.mpl(colour), label=label)
         for place, value in zip(places, figures):
-            axes.text(place, value + 0.01, f"{value:.0%}", ha="center")
-    axes.axhline(0.5, color="k", linestyle="--", linewidth=1, label="the truth: a coin")
+            axes.text(place, value - 0.02, f"{value:.0%}", ha="center", va="top", color="w")
+    axes.axhline(0.5, color="k", linestyle="--", linewidth=1, zorder=0, label="the truth: a coin")
     axes.set_xticks(range(len(WAYS)), WAYS.values())
     axes.set(ylabel="accuracy that one would report", ylim=(0, 1.15), title="labels are tossed coins")
     axes.legend(loc="upper center", ncols=3)

@@ -139,11 +139,14 @@ def as_input(images: np.ndarray) -> np.ndarray:
     """Each image to mean 0 and standard deviation 1, so that exposure does not matter. Returns float32."""
     images = images.astype(np.float32)
     mean, spread = (f(images, axis=(-3, -2, -1), keepdims=True) for f in (np.mean, np.std))
-    return (images - mean) / (spread + 1)
+    return (images - mean) / (spread + 1)  # of 255 grey levels; + 1, so that an empty image is not divided by 0
 
 
 class MovedXrays:
-    """X-rays for a DataLoader, each a little shifted, turned and zoomed whenever it is asked for; some are mirrored."""
+    """X-rays for a DataLoader, each a little shifted, turned and zoomed whenever it is asked for.
+
+    Half of them are mirrored: that puts the heart on the wrong side, but pneumonia is pneumonia on either side.
+    """
 
     def __init__(self, xrays: tn.data.ImageSet) -> None:
         self.images, self.labels = as_input(xrays.images), xrays.labels

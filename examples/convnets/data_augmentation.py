@@ -5,8 +5,9 @@
 A cell that lies elsewhere, turned round, mirrored, a little larger or out of focus is still a cell. A net does not know
 that; it has to be shown. So every time an image is used for training it is changed a little, at random:
 
-- what moves pixels (shift, shear, zoom, rescale, flip, rotation) moves image and mask by the same map: the image by
-  linear interpolation, the mask by taking the nearest pixel, since there is nothing between nucleus 3 and nucleus 5;
+- what moves pixels (shift, shear, zoom, rescale: height and width by factors of their own, flip, rotation) moves image
+  and mask by the same map: the image by linear interpolation, the mask by taking the nearest pixel, since there is
+  nothing between nucleus 3 and nucleus 5;
 - what changes intensities (Gaussian noise, Gaussian blur) leaves the mask as it is.
 
 **The gallery** shows each on a microscope image and its mask. **The ablation** asks what each one is worth: the same
@@ -23,9 +24,11 @@ data augmentation for deep learning, Journal of Big Data 6, 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
@@ -115,17 +118,13 @@ def train(digits: tn.data.ImageSet, augmentation: Compose | Affine, config: Conf
     loader = DataLoader(Augmented(digits, augmentation), min(config.batch_size, len(digits)), seed=seed, workers=0)
     optimizer = AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
-    step = 0
-    while step < config.steps:
-        for images, labels in loader:
-            loss = tn.softmax_cross_entropy(model(tn.tensor(images)), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            if step == config.steps:
-                break
+    passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
+    for images, labels in islice(passes, config.steps):
+        loss = tn.softmax_cross_entropy(model(tn.tensor(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     return model.eval()
 
 
@@ -161,7 +160,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     def one_run(seed: int) -> dict[str, float]:
         training = few_of_each(digits, config.per_class, np.random.default_rng(seed))
-        models = {name: train(training, augmentation, config, seed) for name, augmentation in ABLATION.items()}
+        progress = tqdm(ABLATION.items(), f"seed {seed}", leave=False, disable=None)
+        models = {name: train(training, augmentation, config, seed) for name, augmentation in progress}
         runs.append({name: accuracy(model, test) for name, model in models.items()})
         figures = {f"accuracy_{name}": value for name, value in runs[-1].items()}
         gains = {f"gain_of_{name}": runs[-1][name] - runs[-1]["none"] for name in ("all", "flip")}

@@ -12,7 +12,8 @@ Before nets learnt their features, people designed them. Two that were used ever
 On top of them sits a linear classifier (logistic regression); beside them, the same one on the bare pixels, and a
 ConvNet that learns features and classifier together. Two questions:
 
-- **Is this tumour malignant?** BreastMNIST: 546 ultrasound images to learn from, 156 to test.
+- **Is this tumour malignant?** BreastMNIST: 546 ultrasound images to learn from, 156 to test; breasts without a tumour
+  count as "no".
 - **Does a nucleus lie in the middle?** Patches of microscope images, thousands of them. Half of them are shown as
   negatives, as dark stains on bright and bright ones on dark both occur: brightness alone must not tell. The test
   images come from other experiments than the training images.
@@ -25,13 +26,14 @@ say from it which of the five is best.
 
 Sources: Dalal and Triggs, Histograms of oriented gradients for human detection, CVPR 2005; Ojala, Pietikainen, Maenpaa,
 Multiresolution gray-scale and rotation invariant texture classification with local binary patterns, PAMI 24, 2002;
-data: Yang et al., MedMNIST v2, Scientific Data 2023; Caicedo et al., Nature Methods 16, 2019.
+data: Yang et al., MedMNIST v2, Scientific Data 2023, from Al-Dhabyani et al., Data in Brief 28, 2020; Caicedo et al.,
+Nature Methods 16, 2019.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +88,14 @@ class Task:
 
 # ---------------------------------------------------------------------------------------- features made by hand
 def hog(image: np.ndarray) -> np.ndarray:
-    """How much edge of each direction in each of 4 x 4 cells: 9 x 9 x 2 x 2 = 324 numbers. image: (H, W)."""
-    from skimage.feature import hog
+    """How much edge of each direction in each of 4 x 4 cells: 9 blocks of 2 x 2 cells with 9 directions, 324 numbers.
+
+    image: (H, W).
+    """
+    from skimage import feature
 
     cell = (image.shape[0] // 4, image.shape[1] // 4)
-    return hog(image, orientations=9, pixels_per_cell=cell, cells_per_block=(2, 2))
+    return feature.hog(image, orientations=9, pixels_per_cell=cell, cells_per_block=(2, 2))
 
 
 def lbp_codes(image: np.ndarray) -> np.ndarray:
@@ -178,17 +183,13 @@ def convnet_scores(task: Task, config: Config, seed: int) -> np.ndarray:
     optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
     loader = DataLoader(Mirrored(task), config.batch_size, seed=seed, workers=0)
-    step = 0
-    while step < config.steps:
-        for images, labels in loader:
-            loss = tn.bce_with_logits(model(tn.tensor((images - mean) / deviation)), labels[:, None])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            if step == config.steps:
-                break
+    passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
+    for images, labels in tqdm(islice(passes, config.steps), task.name, config.steps, leave=False, disable=None):
+        loss = tn.bce_with_logits(model(tn.tensor((images - mean) / deviation)), labels[:, None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     model.eval()
     x = (task.test_images - mean) / deviation
     with tn.no_grad():
@@ -240,7 +241,7 @@ def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator)
     from tinynet.data import normalize
 
     found, labels = [], []
-    for sample in (sample for sample in samples if sample.labels.any()):
+    for sample in tqdm([sample for sample in samples if sample.labels.any()], "patches", leave=False, disable=None):
         size = tn.segment.size_at_scale(sample.labels.shape, NUCLEUS / tn.instances.median_diameter(sample.labels))
         nuclei = tn.segment.resize_labels(sample.labels, size)
         grey = tn.segment.resize(normalize(sample.image), size).mean(axis=2)
@@ -276,7 +277,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     scores = {}  # (task, method) -> log-odds of the test images; of the ConvNet those of the first seed
     for task in tasks:
-        for feature in tqdm(FEATURES, task.name, disable=not sys.stderr.isatty()):
+        for feature in tqdm(FEATURES, task.name, leave=False, disable=None):
             scores[task.name, feature] = linear_scores(task, feature)
     figures = {f"{t.name}_{f}_auc": metrics.auc(t.test_labels, scores[t.name, f]) for t in tasks for f in FEATURES}
 
@@ -301,7 +302,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------- pictures
 def draw_features(path: Path, tasks: list[Task]) -> None:
     """Two images of each question, and what HOG and LBP see in them."""
-    from skimage.feature import hog
+    from skimage import feature
     from skimage.transform import resize
 
     from tinynet import viz
@@ -312,7 +313,8 @@ def draw_features(path: Path, tasks: list[Task]) -> None:
         for row, label in zip(pair, (0, 1)):
             image = task.images[task.labels == label][0, :, :, 0]
             large = resize(image, (96, 96))  # room for the strokes that stand for directions
-            _, edges = hog(large, orientations=9, pixels_per_cell=(24, 24), cells_per_block=(2, 2), visualize=True)
+            cells = {"pixels_per_cell": (24, 24), "cells_per_block": (2, 2)}
+            _, edges = feature.hog(large, orientations=9, **cells, visualize=True)
             row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
             row[1].imshow(np.sqrt(edges), cmap="gray")
             row[2].imshow(lbp_codes(image), cmap="tab10", vmin=0, vmax=9)
@@ -325,7 +327,7 @@ def draw_features(path: Path, tasks: list[Task]) -> None:
 
 
 def draw_roc_curves(path: Path, tasks: list[Task], scores: dict[tuple[str, str], np.ndarray]) -> None:
-    """The curves of all methods, with the intervals of their areas."""
+    """The curves of all methods, with the intervals of their areas; that of the ConvNet is of the first seed."""
     from tinynet import viz
 
     shown = {"pixels": viz.YELLOW, "lbp": viz.ORANGE, "hog": viz.SKY, "hog_lbp": viz.BLUE, "convnet": viz.VERMILLION}

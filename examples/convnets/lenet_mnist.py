@@ -1,4 +1,4 @@
-"""LeNet-5 reads handwritten digits: the first convolutional net that went into service, on the data it was made for.
+"""LeNet-5 reads handwritten digits: the convolutional net that read cheques for banks, on the data of its own paper.
 
     python examples/convnets/lenet_mnist.py                  # one net: about two minutes
     python examples/convnets/lenet_mnist.py --seeds 3        # three, for the figure in the table
@@ -8,7 +8,7 @@ Two times convolution and pooling, then three fully connected layers:
     28 x 28 x 1  --conv 5x5-->  28 x 28 x 6  --pool-->  14 x 14 x 6
                  --conv 5x5-->  10 x 10 x 16 --pool-->  5 x 5 x 16 = 400  -->  120  -->  84  -->  10 classes
 
-Most of the 61,706 weights are in the fully connected layers (58,954 of them); most of the work is in the convolutions,
+Most of the 61,706 weights are in the fully connected layers (59,134 of them); most of the work is in the convolutions,
 whose 2,572 weights look at every place of the picture. What is to be seen:
 
 - **The filters** of the first layer after training: strokes and edges of several directions, found by the net itself.

@@ -18,10 +18,11 @@ Two pairs of tasks, each net learning from 10 to 1,000 images of the new one:
 
 - **Digits**: a net that tells 0 to 4 apart learns 5 to 9. With ten images of them, what was learnt before is worth ten
   points of accuracy; with a thousand, one point. Features that must not change help as long as there are few images,
-  and are in the way when there are many. How many blocks may change makes little difference here.
+  and are in the way when there are many. Whether one, two or all three blocks may change makes little difference here.
 - **Medicine**: a net that finds pneumonia in X-rays learns to find malignant tumours in ultrasound images. This is the
-  case of every talk on the subject, and here the pictures have little in common. A gain can be seen, but look how far
-  the three runs are apart (the bands): other images to learn from matter as much, and 156 test images are few.
+  case of every talk on the subject, and here the pictures have little in common. With ten images nothing is gained,
+  with thirty or more a little. But look how far the three runs are apart (the bands): other images to learn from matter
+  as much, and 156 test images are few.
 
 Sources: Yosinski, Clune, Bengio, Lipson, How transferable are features in deep neural networks?, NIPS 2014; Raghu,
 Zhang, Kleinberg, Bengio, Transfusion: understanding transfer learning for medical imaging, NeurIPS 2019; data: LeCun
@@ -34,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn
@@ -248,7 +250,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     expected = {name: band for name, band in EXPECTED.items() if name in figures and source.startswith("MNIST")}
     print_metrics(figures, expected, quick=config.quick)
     print(f"pictures: {out}/transfer.png, {out}/tasks.png")
-    print("next: python examples/convnets/data_augmentation.py")
+    print("next: python examples/segmentation/unet_nuclei.py evaluate")
     return figures
 
 
@@ -258,7 +260,10 @@ def compare(task: Task, config: Config, seed: int) -> np.ndarray:
     source = small_net(len(task.first.classes))
     fit(source, as_input(task.first.images), task.first.labels, config.first_steps, config, seed)
     sizes = task.sizes(config)
-    return np.array([[learn(task, source, method, size, config, seed) for size in sizes] for method in METHODS])
+    pairs = [(method, size) for method in METHODS for size in sizes]
+    progress = tqdm(pairs, f"{task.name}, seed {seed}", leave=False, disable=None)
+    scores = [learn(task, source, method, size, config, seed) for method, size in progress]
+    return np.array(scores).reshape(len(METHODS), len(sizes))
 
 
 def print_tables(tasks: dict[str, Task], runs: dict[str, list[np.ndarray]], config: Config) -> None:

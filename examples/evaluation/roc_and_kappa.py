@@ -27,14 +27,15 @@ who judge the same patients for multiple sclerosis, in Winnipeg and in New Orlea
 
 **The model** for ordered degrees has one score s = w . x for all of them and a threshold for each step of the scale
 (the proportional odds model): P(degree > k) = sigmoid(s - threshold_k). It is logistic regression, four times with the
-same w.
+same w, and so is its loss here, the mean of the four cross-entropies; McCullagh's is -log P(degree).
 
 Every patient is judged by a model that has not seen him (5-fold cross-validation); figures are means over three ways
 to deal out the patients.
 
 Sources: Detrano et al., American Journal of Cardiology 64, 1989 (the data); Hanley and McNeil 1982, DeLong et al.
 1988 (AUC); Youden, Cancer 3, 1950; Cohen 1960 and 1968 (kappa); McCullagh, Regression models for ordinal data, JRSS B
-42, 1980; Westlund and Kurland, American Journal of Hygiene 57, 1953 (the neurologists).
+42, 1980; Westlund and Kurland, American Journal of Hygiene 57, 1953 (the neurologists), with plain kappas in Landis and
+Koch, Biometrics 33, 1977.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ FILES = ("tables/processed.cleveland.data",)
 EXPECTED = {
     "auc": (0.87, 0.93),
     "kappa_quadratic": (0.6, 0.8),
-    "winnipeg": (0.2079, 0.2079),  # as published, to four decimals
+    "winnipeg": (0.2079, 0.2079),  # 0.208 and 0.297 in Landis and Koch
     "winnipeg_linear": (0.3797, 0.3797),
     "winnipeg_quadratic": (0.5246, 0.5246),
     "new_orleans": (0.2965, 0.2965),
@@ -66,7 +67,7 @@ EXPECTED = {
 }
 PICTURE = "kappa.png"
 
-# Rows: the neurologist of Winnipeg, columns: that of New Orleans; from certain multiple sclerosis to unlikely.
+# Rows: the neurologist of New Orleans, columns: that of Winnipeg; from certain multiple sclerosis to unlikely.
 CLASSES = ("certain", "probable", "possible", "doubtful")
 NEUROLOGISTS = {
     "Winnipeg": np.array([[38, 5, 0, 1], [33, 11, 3, 0], [10, 14, 5, 6], [3, 7, 3, 10]]),
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for city, table in NEUROLOGISTS.items():
         key = city.lower().replace(" ", "_")
         figures |= dict(zip((key, f"{key}_linear", f"{key}_quadratic"), np.round(kappas(table), 4).tolist()))
-    raters = "neurologist in New Orleans", "neurologist in Winnipeg"
+    raters = "neurologist in Winnipeg", "neurologist in New Orleans"  # columns, rows
     tables = {f"patients in {city}": (table, CLASSES, *raters) for city, table in NEUROLOGISTS.items()}
     draw_agreement(Path(config.out) / "kappa.png", tables)
     print_metrics(figures, EXPECTED, quick=config.quick)

@@ -5,7 +5,8 @@
     python examples/segmentation/unet_nuclei.py predict --images DIR     # label images, overlays, measurements
     python examples/segmentation/unet_nuclei.py evaluate                 # against Otsu's threshold + watershed
 
-Read it from top to bottom: the net, the loss, training, prediction, evaluation.
+Read it from top to bottom: the net, the loss, training, prediction, evaluation. The shipped weights were chosen by
+their loss on the validation images that `evaluate` measures them with, which flatters them a little (docs/nuclei.md).
 
 Sources: Ronneberger, Fischer, Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015;
 ELU: Clevert et al., ICLR 2016; dropout: Srivastava et al., JMLR 2014; the Dice loss: Milletari, Navab, Ahmadi,
@@ -366,6 +367,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         row += [viz.comparison_overlay(samples[i].image, samples[i].labels, labels[i]) for labels in (otsu, found)]
     viz.save_png(out / "comparison.png", viz.panel(pictures, ["image", "Otsu + watershed", "U-Net"], width=300))
     print(f"tables: {out}/scores.csv, {out}/images.csv; picture: {out}/comparison.png")
+    print("next: python examples/unsupervised/rbm.py")
     overall = {row["method"]: row for row in table if row["kind"] == "all"}
     return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
 

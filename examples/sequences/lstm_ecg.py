@@ -7,7 +7,7 @@ Nobody tells the net what an abnormal beat is. It sees normal stretches of an el
 learns to *predict the next 0.2 seconds*: where the next P wave will be, and the tall R behind it. To do so it has to
 remember when the last beat was; that is what its state is for. For every sample it says a mean and a variance: when a
 beat is due, it cannot know to the hundredth of a second when the R will come, and should say so. Then it listens to
-stretches it has not seen. What it held for nearly impossible does not happen in a normal rhythm:
+stretches it has not seen. What it holds for nearly impossible should be no part of a normal rhythm:
 
 - an atrial premature beat (A): looks nearly normal, and comes a fifth of a second early;
 - a ventricular premature beat (V): comes early, is wide, and has no P wave in front.
@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         figures = mean_over_seeds(one_run, config.seed, config.seeds)
     print_metrics(figures, EXPECTED if source != SYNTHETIC else {}, quick=config.quick)
     print(f"pictures: {config.out}/strip.png, {config.out}/scores.png, {config.out}/seed_{config.seed}/curve.png")
-    print("next: python examples/sequences/rnn_vanishing_gradient.py")
+    print("next: python examples/basics/cpu_vs_gpu.py")
     return figures
 
 

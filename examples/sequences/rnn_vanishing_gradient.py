@@ -9,7 +9,8 @@ to it, and at every step it is multiplied by the same kind of matrix:
     RNN    h_t = tanh(x_t W + h_(t-1) U + b)     dh_t/dh_(t-1) = U^T times tanh', which is at most 1
     LSTM   c_t = f c_(t-1) + i g                 dc_t/dc_(t-1) = f, and the net chooses f
 
-A product of a hundred such factors is nearly nothing (the *vanishing gradient*) or very large (the exploding one).
+(The gates depend on h_(t-1), too; that second way is left out of the formula.) A product of a hundred such factors is
+nearly nothing (the *vanishing gradient*) or very large (the exploding one).
 **First picture**: how much of the gradient of the last output arrives at an input so many steps before, for nets that
 have learnt nothing yet: RNNs with a small, an orthogonal and a large U, and LSTMs with two biases of the forget gate.
 An orthogonal U, a rotation, holds out longest of the RNNs that stay stable; but what it keeps, it keeps of all inputs
@@ -23,8 +24,10 @@ not. What the LSTM has learnt shows in the first picture as well: its forget gat
 
 Sources: Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen, 1991; Bengio, Simard, Frasconi, Learning long-term
 dependencies with gradient descent is difficult, IEEE TNN 1994; Hochreiter and Schmidhuber, Long Short-Term Memory,
-1997, section 5.4 (the adding problem); Pascanu, Mikolov, Bengio, On the difficulty of training recurrent neural
-networks, ICML 2013 (clipping the gradient).
+1997, section 5.4 (the adding problem; here as simplified by Le, Jaitly, Hinton, A simple way to initialize recurrent
+networks of rectified linear units, 2015); Gers, Schmidhuber, Cummins, Learning to forget, Neural Computation 12, 2000
+(the forget gate); Pascanu, Mikolov, Bengio, On the difficulty of training recurrent neural networks, ICML 2013
+(clipping the gradient).
 """
 
 from __future__ import annotations
@@ -140,7 +143,7 @@ def untrained(hidden: int) -> dict[str, nn.RNN | nn.LSTM]:
         nets[f"RNN, {name} U"].cells[0].recurrent_weight.data *= size
     for bias in (0, 1):
         nets[f"LSTM, forget bias {bias}"] = nn.LSTM(2, hidden)
-        nets[f"LSTM, forget bias {bias}"].cells[0].bias.data[hidden : 2 * hidden] = bias
+        nets[f"LSTM, forget bias {bias}"].cells[0].bias.data[hidden : 2 * hidden] = bias  # that of the forget gate
     return nets
 
 

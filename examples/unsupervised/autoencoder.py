@@ -6,8 +6,9 @@ An encoder turns a digit of 784 pixels into a code of 30 numbers, a decoder turn
 learn together to make the output like the input. No labels are needed: the input is the target. The bottleneck keeps
 the net from copying; it has to find what digits have in common.
 
-With linear layers this would be principal component analysis (PCA), the best linear code there is. Hidden layers in
-between bend it: the digits lie on a curved surface, and a curved coordinate system follows it better. To see:
+With linear layers and the squared error as loss this would be principal component analysis (PCA), the best linear code
+there is. Hidden layers in between bend it: the digits lie on a curved surface, and a curved coordinate system follows
+it better. To see:
 
 - **Compression**: with 30 numbers per digit the autoencoder's squared error is about half of that of PCA.
 - **A map**: with 2 numbers the digits fall into regions of their own, where PCA leaves them in one heap. And every
@@ -32,6 +33,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
@@ -114,9 +116,9 @@ def train(net: nn.Module, x: np.ndarray, epochs: int, config: Config, seed: int)
     optimizer = Adam(net.parameters(), config.lr)
     schedule = CosineDecay(optimizer, total=epochs * len(loader))
     curve = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
         losses = []
-        for (batch,) in loader:
+        for (batch,) in tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=None):
             loss = tn.bce_with_logits(net(tn.tensor(batch)), batch)
             optimizer.zero_grad()
             loss.backward()

@@ -28,6 +28,7 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
@@ -109,8 +110,8 @@ def fine_tune(net: nn.Module, x: np.ndarray, labels: np.ndarray, steps: int, con
     loader = DataLoader(list(zip(x, labels)), config.batch_size, seed=seed, workers=0)
     optimizer = Adam(net.parameters(), config.lr)
     schedule = CosineDecay(optimizer, steps)
-    passes = chain.from_iterable(repeat(loader))
-    for batch, target in islice(passes, steps):
+    passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
+    for batch, target in tqdm(islice(passes, steps), "fine-tuning", steps, leave=False, disable=None):
         loss = tn.softmax_cross_entropy(net(tn.tensor(batch)), target)
         optimizer.zero_grad()
         loss.backward()

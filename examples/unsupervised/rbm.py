@@ -27,7 +27,8 @@ given h, again and again) until the start is forgotten. Two ways not to wait for
 How good is the model? Z is a sum of 2^(V + H) terms, so log P(v) is out of reach, and there are four things to look at:
 
 - the **pseudo-likelihood**: how well each pixel is predicted by all the others; needs no Z;
-- the **free energy** of digits it has learnt from and of others: a gap that opens is over-fitting (one nat is chance);
+- the **free energy** of digits it has learnt from and of others: a gap that opens is over-fitting (a nat or so is
+  chance);
 - **exactly**, for a small machine: 16 hidden units are 65,536 states to enumerate, and the pixels sum by hand;
 - **annealed importance sampling** for the large one: chains that pass slowly from a model with known Z to this one, and
   add up what changes on the way. On the small machine it can be held against the truth.
@@ -39,7 +40,7 @@ digits.
 Sources: Smolensky, in Parallel Distributed Processing 1, 1986; Hinton, Training products of experts by minimizing
 contrastive divergence, Neural Computation 14, 2002 (CD); Tieleman, Training restricted Boltzmann machines using
 approximations to the likelihood gradient, ICML 2008 (PCD, falling learning rate); Salakhutdinov and Murray, On the
-quantitative analysis of deep belief networks, ICML 2008 (AIS, section 4; exact enumeration); Hinton, A practical guide
+quantitative analysis of deep belief networks, ICML 2008 (AIS, section 3; exact enumeration); Hinton, A practical guide
 to training restricted Boltzmann machines, 2010 (initial biases, free energy gap).
 """
 
@@ -51,6 +52,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
@@ -182,7 +184,7 @@ def learn(
     curve = np.zeros((epochs, 2))
     updates, done = epochs * len(loader), 0
     for epoch in range(epochs):
-        for (grey,) in loader:
+        for (grey,) in tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=None):
             v = sample(grey, rng)
             chains = update(rbm, v, chains if persistent else v, lr * (1 - done / updates), rng)
             done += 1
@@ -231,7 +233,7 @@ def exact_log_z(rbm: RBM, block: int = 1024) -> float:
 
 
 def annealed_log_z(rbm: RBM, base: np.ndarray, betas: int, rng: np.random.Generator, chains: int = 100) -> float:
-    """log Z by annealed importance sampling (Salakhutdinov and Murray 2008, section 4).
+    """log Z by annealed importance sampling (Salakhutdinov and Murray 2008, section 3).
 
     Between a machine without weights (visible biases `base`, (V,)), whose Z is known, and this one lie models that have
     a share beta of this one's energy. Each chain multiplies up by how much its state gets likelier from one to the

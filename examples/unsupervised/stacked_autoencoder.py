@@ -2,9 +2,10 @@
 
     python examples/unsupervised/stacked_autoencoder.py
 
-Eight layers of sigmoid neurons, 784-256-128-64-30-64-128-256-784, are hard to train from random weights: the gradient
-shrinks at each sigmoid (examples/basics/activations.py), and what comes out at first is the average digit, for any
-input. The greedy way makes one hard problem into four easy ones and a last one with a good start:
+Eight layers of sigmoid neurons (only the code is linear), 784-256-128-64-30-64-128-256-784, are hard to train from
+random weights: the gradient shrinks at each sigmoid (examples/basics/activations.py), and what comes out at first is
+the average digit, for any input. The greedy way makes one hard problem into four easy ones and a last one with a good
+start:
 
     1. a shallow autoencoder 784-256-784 learns the digits: two layers only
     2. another one, 256-128-256, learns the *codes* of the first; a third and a fourth learn those of the one before
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
@@ -133,7 +135,8 @@ def train(
     loader = DataLoader(list(zip(x)), config.batch_size, seed=seed, workers=0)
     optimizer = Adam(net.parameters(), config.lr)
     schedule = CosineDecay(optimizer, total=epochs * len(loader))
-    for step, (batch,) in enumerate(batch for _ in range(epochs) for batch in loader):
+    batches = (batch for _ in range(epochs) for batch in loader)
+    for step, (batch,) in enumerate(tqdm(batches, "training", epochs * len(loader), leave=False, disable=None)):
         if watch is not None and step % EVERY == 0:
             watch()
         loss = tn.bce_with_logits(net(tn.tensor(batch)), batch)
@@ -157,7 +160,8 @@ def greedy(x: np.ndarray, widths: tuple[int, ...], config: Config, seed: int) ->
 
 def random_layers(pixels: int, widths: tuple[int, ...]) -> list[Layer]:
     """The same layers with random weights."""
-    return [Layer(n_in, n_out, n_out == widths[-1]) for n_in, n_out in zip((pixels, *widths), widths)]
+    sizes = [*zip((pixels, *widths), widths)]
+    return [Layer(*size, top=number == len(sizes)) for number, size in enumerate(sizes, start=1)]
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
