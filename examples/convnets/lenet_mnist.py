@@ -1,6 +1,6 @@
 """LeNet-5 reads handwritten digits: the convolutional net that read cheques for banks, on the data of its own paper.
 
-    python examples/convnets/lenet_mnist.py                  # one net: about two minutes
+    python examples/convnets/lenet_mnist.py                  # one net: some minutes on two cores
     python examples/convnets/lenet_mnist.py --seeds 3        # three, for the figure in the table
 
 Two times convolution and pooling, then three fully connected layers:

@@ -14,9 +14,10 @@ stretches it has not seen. What it holds for nearly impossible should be no part
 
 The *surprise* at a sample is -log p, where p is the density that was predicted for it, the mean over the 24 predictions
 made at the steps before; the score of a beat is the mean surprise within 0.1 s of its peak. The area under the ROC
-curve says how often an abnormal beat has a higher score than a normal one. A stopwatch, the interval since the beat
-before, is printed for comparison: in this record it is hard to beat. But it needs the beats to be found first, and
-knows nothing of their shape.
+curve says how often an abnormal beat has a higher score than a normal one. The beat behind a premature one is a normal
+one that comes late, and surprises the net even more: a false alarm. A stopwatch, the interval since the beat before, is
+printed for comparison: in this record it is hard to beat. But it needs the beats to be found first, and knows nothing
+of their shape.
 
 The record is cut into stretches of 10 s. Those with nothing but normal beats are dealt out to training, validation and
 evaluation; all that hold an abnormal beat are for evaluation. It is one heart: of other patients this says nothing.
@@ -310,7 +311,8 @@ def draw_strip(path: Path, heart: Heart, predicted: np.ndarray, surprised: np.nd
     above.set(ylabel="lead 1, in deviations", ylim=(1.3 * heart.x[shown, 0].min() - 1, top * 1.3))
     above.legend(loc="lower right", ncols=2)
     below.fill_between(time, np.maximum(surprised[shown], 0), color=viz.mpl(viz.VERMILLION), linewidth=0)
-    below.set(xlabel="seconds", ylabel="surprise", xlim=(time[0], time[-1]))
+    below.set_yscale("symlog", linthresh=1)  # from 1 on logarithmic: late beats surprise much more than early ones
+    below.set(xlabel="seconds", ylabel="surprise", xlim=(time[0], time[-1]), ylim=(0, None))
     viz.save_figure(path, figure)
 
 
