@@ -9,7 +9,7 @@ from rooms import fetch, on, place, tolerance
 from tinynet import cusim
 from tinynet.basic_ops import swapaxes
 from tinynet.kernels import implementation_kernel, implementations, use_kernels
-from tinynet.ops.matmul import cuda, reference
+from tinynet.ops.matmul import blas, blocked, cpu, cuda, reference, vector
 from tinynet.ops.matmul.op import matmul
 from tinynet.tensor import Tensor
 
@@ -139,3 +139,51 @@ def test_more_matrices_than_a_grid_is_high(tier, implementation):
     x, y = normal(66_000, 1, 2), normal(2, 1)
     got = run(tier, implementation, x, y)
     np.testing.assert_allclose(got, x @ y, rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------- the versions on the CPU
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape", "chosen"),
+    [
+        ((64, 64), (64, 64), blas),
+        ((64, 65), (65, 64), blocked),
+        ((2, 1, 3, 300), (5, 300, 100), blocked),
+        ((1, 96), (96, 96), blas),
+        ((1, 96), (96, 97), vector),
+        ((200, 96), (96, 1), vector),
+    ],
+)
+def test_a_version_is_chosen_by_size(monkeypatch, x_shape, y_shape, chosen):
+    called = []
+    for module in (blas, blocked, vector):
+        monkeypatch.setattr(module, "forward", lambda *_, module=module, **__: called.append(module))
+    monkeypatch.setattr(cpu, "REGISTER_BYTES", 64)
+    cpu.forward(normal(*x_shape), normal(*y_shape))
+    cpu.forward(normal(*x_shape).swapaxes(-1, -2), normal(*y_shape), transpose_x=True)
+    assert called == [chosen, chosen]
+
+
+def test_without_wide_vectors_blas_takes_the_large_products(monkeypatch):
+    called = []
+    monkeypatch.setattr(cpu, "REGISTER_BYTES", 0)
+    monkeypatch.setattr(blas, "forward", lambda *_, **__: called.append("blas"))
+    cpu.forward(normal(90, 90), normal(90, 90))
+    assert called == ["blas"]
+
+
+@pytest.mark.parametrize("version", [blocked, vector])
+@pytest.mark.parametrize("transpose_x", [False, True])
+def test_sums_do_not_depend_on_how_many_threads_share_them(monkeypatch, version, transpose_x):
+    columns = 1 if version is vector else 70
+    x, y = normal(600, 700), normal(600 if transpose_x else 700, columns)
+    results = []
+    for alone in (0, np.inf):
+        monkeypatch.setattr(version, "ALONE", alone)
+        results.append(version.forward(x, y, transpose_x=transpose_x))
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_edge_of_a_matrix_holds_no_neighbours():
+    """Panels are filled up with zeros, and infinities times these must not reach the result."""
+    x, y = np.full((20, 300), np.inf, np.float32), np.ones((300, 45), np.float32)
+    assert np.isposinf(blocked.forward(x, y)).all()

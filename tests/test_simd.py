@@ -7,7 +7,7 @@ from numba.core.errors import TypingError
 from processes import needs_x86, python
 
 from tinynet.ops.conv2d.winograd import AT2, BT2, BT4, G4
-from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform
+from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform, transpose_tile
 
 
 @numba.njit
@@ -55,6 +55,22 @@ def test_a_tile_transform_is_the_two_matrix_products(matrix, dtype):
     want = np.einsum("ai,bj,ijl->abl", matrix, matrix, d[:, :n, 0].astype(np.float64))
     np.testing.assert_allclose(got[:k, :k], want, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(want).max())
     assert np.isnan(got[k]).all() and np.isnan(got[:, k:]).all()
+
+
+@numba.njit
+def transposed(a, a_row, t, t_row):
+    transpose_tile(a, 3, a_row, t, 5, t_row)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tile_is_transposed_and_nothing_else_is_written(dtype):
+    lanes = lanes_of(dtype)
+    a = np.arange(3 + lanes * (lanes + 2), dtype=dtype)
+    t = np.full(5 + lanes * (lanes + 1), np.nan, dtype)
+    transposed(a, lanes + 2, t, lanes + 1)
+    got = t[5:].reshape(lanes, lanes + 1)
+    np.testing.assert_array_equal(got[:, :lanes], a[3:].reshape(lanes, lanes + 2)[:, :lanes].T)
+    assert np.isnan(got[:, lanes]).all() and np.isnan(t[:5]).all()
 
 
 # What Numba is told of another machine. Without the features it would take those of this one.

@@ -20,7 +20,8 @@ kernels call. `b` and `c` are contiguous along the lanes. A vector is as wide as
 AVX-512, of which it has 32; 32 bytes with AVX2, of which it has 16, so that the blocks are smaller. Elsewhere the
 default kernels are plain Numba.
 
-Beside it stands `tile_transform`, the other half of Winograd's convolution: small matrices applied to tiles of vectors.
+Beside it stand `tile_transform`, the other half of Winograd's convolution: small matrices applied to tiles of vectors;
+and `transpose_tile`, for operands that lie the wrong way round.
 """
 
 from __future__ import annotations
@@ -218,6 +219,50 @@ def tile_transform(matrix: np.ndarray) -> Callable:
         return types.void(d, i, i, i, t, i, i, i), generate
 
     return transform
+
+
+@intrinsic
+def transpose_tile(typing_context, a, a0, a_row, t, t0, t_row):
+    """t[j, i] = a[i, j] for a square tile with a vector to each side; for Numba kernels.
+
+    Flat, contiguous arrays of one float dtype: a[i, j] is at a[a0 + i * a_row + j], t[j, i] at t[t0 + j * t_row + i].
+    Read number by number it would take a load and a store each. Instead, whole rows are loaded, and swapped piece by
+    piece: cut the tile into four quarters and swap the two off the diagonal; then do the same within each quarter, and
+    so on down to single numbers. A swap is two shuffles of two vectors, for as many vectors as the tile has rows.
+    """
+    i = types.intp
+
+    def generate(context, builder, signature, arguments):
+        a, a0, a_row, t, t0, t_row = arguments
+        array = signature.args[0]
+        scalar = ir.FloatType() if array.dtype == types.float32 else ir.DoubleType()
+        align = array.dtype.bitwidth // 8
+        lanes = VECTOR_BYTES // align
+        vector = ir.VectorType(scalar, lanes)
+        mask_type = ir.VectorType(ir.IntType(32), lanes)
+
+        def address(which: int, data, start, row, r: int):
+            base = context.make_array(signature.args[which])(context, builder, data).data
+            offset = builder.add(start, builder.mul(row, ir.Constant(row.type, r)))
+            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+        rows = [builder.load(address(0, a, a0, a_row, r), align=align) for r in range(lanes)]
+        piece = lanes // 2
+        while piece:
+            # Positions in which the bit `piece` is 0 lie in a left quarter, r likewise in an upper one.
+            keep_left = [p if not p & piece else lanes + p - piece for p in range(lanes)]
+            keep_right = [p + piece if not p & piece else lanes + p for p in range(lanes)]
+            for r in range(lanes):
+                if not r & piece:
+                    upper, lower = rows[r], rows[r + piece]
+                    rows[r] = builder.shuffle_vector(upper, lower, ir.Constant(mask_type, keep_left))
+                    rows[r + piece] = builder.shuffle_vector(upper, lower, ir.Constant(mask_type, keep_right))
+            piece //= 2
+        for r in range(lanes):
+            builder.store(rows[r], address(3, t, t0, t_row, r), align=align)
+        return context.get_dummy_value()
+
+    return types.void(a, i, i, t, i, i), generate
 
 
 # The shapes in use. Named here, in a module: Numba can cache kernels that use them.

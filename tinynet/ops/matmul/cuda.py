@@ -22,6 +22,7 @@ import numpy as np
 from ...cuda.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
 from ...cuda.source import FLOAT, TENSOR_CORES, Source
 from ...kernels import array_module
+from .operands import as_it_lies, sizes_of
 
 SOURCE = Source(Path(__file__).with_name("matmul.cu"))
 BLOCKED = Source(Path(__file__).with_name("blocked.cu"), [FLOAT, {**FLOAT, TENSOR_CORES: 1}])
@@ -130,10 +131,8 @@ def _forward(
     out: Any = None,
 ) -> Any:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
-    (x, transpose_x), (y, transpose_y) = _in_memory(x, transpose_x), _in_memory(y, transpose_y)
-    terms, rows = x.shape[-2:] if transpose_x else x.shape[:-3:-1]
-    columns = y.shape[-2] if transpose_y else y.shape[-1]
-    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
+    batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = result_array((*batch, rows, columns), x.dtype, out, like=x)
 
     runs = _runs(batch, x.shape[:-2], y.shape[:-2])
@@ -147,14 +146,6 @@ def _forward(
     ]
     version(Product(*operands, z, math.prod(batch), rows, columns, terms, inner))
     return delivered(z, out)
-
-
-def _in_memory(a: Any, is_transposed: bool) -> tuple[Any, bool]:
-    """A contiguous array with the matrices of `a`, and whether they are transposed. Only what has gaps is copied."""
-    swapped = a.swapaxes(-1, -2)
-    if swapped.flags.c_contiguous and not a.flags.c_contiguous:
-        return swapped, not is_transposed
-    return contiguous(a), is_transposed
 
 
 def _runs(batch: tuple[int, ...], *shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
