@@ -6,6 +6,7 @@ import pytest
 from numba.core.errors import TypingError
 from processes import needs_x86, python
 
+from tinynet.ops import register_rows
 from tinynet.ops.conv2d.winograd import AT2, BT2, BT4, G4
 from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform, transpose_tile
 
@@ -55,6 +56,22 @@ def test_a_tile_transform_is_the_two_matrix_products(matrix, dtype):
     want = np.einsum("ai,bj,ijl->abl", matrix, matrix, d[:, :n, 0].astype(np.float64))
     np.testing.assert_allclose(got[:k, :k], want, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(want).max())
     assert np.isnan(got[k]).all() and np.isnan(got[:, k:]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [0, 1, 5, 30])
+@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("multiply", [register_rows._by_blocks, register_rows._by_loops], ids=["blocks", "loops"])
+def test_products_of_any_number_of_rows(multiply, vectors, rows, dtype):
+    rng = np.random.default_rng(2)
+    width, terms = vectors * lanes_of(dtype), 7
+    a, b, c = (rng.integers(-5, 6, shape).astype(dtype) for shape in ((terms, rows + 1), (terms, width), (rows, width)))
+    zeros = np.zeros(width, dtype)
+    for accumulate in (1, 0):  # a is transposed in memory, and its first column left out
+        want = a[:, 1:].T @ b + accumulate * c
+        flat = a.reshape(-1), 1, (1, rows + 1), b.reshape(-1), 0, width, terms, zeros, c.reshape(-1), 0, width
+        multiply(rows, vectors == 2, *flat, accumulate)
+        np.testing.assert_array_equal(c, want)
 
 
 @numba.njit

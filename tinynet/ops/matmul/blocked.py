@@ -23,18 +23,8 @@ from numba import prange
 
 from ..jit import jit
 from ..out import contiguous_result, delivered
-from ..simd import (
-    ROWS_OF_1,
-    ROWS_OF_2,
-    block_1x1,
-    block_1x2,
-    block_4x1,
-    block_4x2,
-    block_of_1,
-    block_of_2,
-    lanes_of,
-    transpose_tile,
-)
+from ..register_rows import multiply_rows
+from ..simd import ROWS_OF_1, lanes_of, transpose_tile
 from . import blas
 from .operands import as_it_lies, sizes_of, starts
 
@@ -97,38 +87,6 @@ def _fill_panel(panel, width, lanes, y, y0, y_strides, terms, columns):
 
 
 @jit
-def _add_rows(rows, is_wide, x, x0, x_strides, b, b0, b_row, terms, zeros, c, c0, c_row, accumulate):
-    """c[r, k] (+)= sum over j < terms of x[r, j] panel[j, k], for r < rows: as many rows at a time as fit."""
-    row_stride, term_stride = x_strides
-    r = 0
-    while r < rows:
-        left = rows - r
-        block = (
-            x, x0 + r * row_stride, row_stride, term_stride, 0, b, b0, b_row, 0, terms, 1,
-            zeros, 0, c, c0 + r * c_row, c_row, accumulate,
-        )  # fmt: skip
-        if is_wide:
-            if left >= ROWS_OF_2:
-                block_of_2(*block)
-                r += ROWS_OF_2
-            elif left >= 4:
-                block_4x2(*block)
-                r += 4
-            else:
-                block_1x2(*block)
-                r += 1
-        elif left >= ROWS_OF_1:
-            block_of_1(*block)
-            r += ROWS_OF_1
-        elif left >= 4:
-            block_4x1(*block)
-            r += 4
-        else:
-            block_1x1(*block)
-            r += 1
-
-
-@jit
 def _tasks(first, end, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes, rows_of_task, width, lanes):
     """Tasks first .. end - 1. They are counted by matrix, rows, and columns."""
     _, rows, columns, terms = sizes
@@ -153,7 +111,7 @@ def _tasks(first, end, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes,
             else:
                 _fill_panel(panel, width, lanes, y, y0, y_strides, terms_here, columns_here)
                 b, b0, b_row = panel, 0, width
-            _add_rows(
+            multiply_rows(
                 rows_here, width > lanes, x, x0, x_strides, b, b0, b_row, terms_here, zeros, c, c0, c_row, term > 0
             )
         if not is_whole:

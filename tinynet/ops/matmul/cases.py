@@ -30,9 +30,8 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
         _case(rng, "broadcast in three runs of axes", (2, 1, 2, 3, 9), (1, 3, 1, 9, 5)),
         _case(rng, "long sum", (3, 1501), (1501, 5)),
         _case(rng, "long sums, transposed", (2, 3, 1024), (1024, 4), True, False),
-        *(_case(rng, "a row times a large matrix", (1, 300), (300, 100), *transposed) for transposed in TRANSPOSED),
-        *(_case(rng, "a large matrix times a column", (2, 90, 300), (300, 1), *t) for t in TRANSPOSED),
-        *(_case(rng, "large", (2, 70, 301), (301, 85), *transposed) for transposed in TRANSPOSED),
+        *(_case(rng, "a row times a matrix", (1, 300), (300, 100), False, transpose) for transpose in (False, True)),
+        *(_case(rng, "a matrix times a column", (90, 300), (300, 1), transpose) for transpose in (False, True)),
     ]
     return small + (many if large else [])
 
