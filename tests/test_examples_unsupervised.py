@@ -139,12 +139,15 @@ def test_rbm(quick_run):
     assert figures["annealing_off"] < 0.5
     assert figures["annealed_cd"] > figures["exact_cd"], "64 hidden units do better than 6"
     assert figures["pseudo_pcd"] > -180
+    assert figures["pcd_gain"] == figures["exact_pcd"] - figures["exact_cd"]
 
 
 # ---------------------------------------------------------------------------------------- deep belief net
 def test_dbn(quick_run):
     figures = quick_run("unsupervised/dbn.py")
     assert figures["pretrained"] > 0.7 and figures["random"] > 0.7
+    for count in (100, 1000):
+        assert figures[f"gain_{count}"] == figures[f"pretrained_{count}"] - figures[f"random_{count}"]
 
 
 def test_the_net_computes_what_the_machines_do():
