@@ -330,6 +330,15 @@ def test_resume_says_what_does_not_fit(tmp_path, capsys):
     assert "lr was 0.1, is 0.5 now; the checkpoint's learning rate is kept" in capsys.readouterr().out
 
 
+def test_of_several_runs_one_may_not_have_begun(tmp_path, whole, capsys):
+    Run(tmp_path / "first").fit(2)
+    for name in ("first", "second"):
+        Run(tmp_path / name).fit(resume=True, runs=2)
+        assert_same_run(tmp_path / name, whole)
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'second'} holds no run yet" in printed and f"{tmp_path / 'first'} holds" not in printed
+
+
 def test_nothing_to_do_is_said(tmp_path, capsys):
     first = Run(tmp_path).fit(2)
     run = Run(tmp_path)

@@ -121,6 +121,7 @@ class Trainer:
         best: tuple[str, str] = ("val_loss", "min"),
         on_epoch: Callable[[int, dict[str, float]], None] | None = None,
         resume: bool = False,
+        runs: int = 1,
     ) -> dict[str, float]:
         """Train until `epochs` epochs are done, and return the metrics of the last one.
 
@@ -129,12 +130,14 @@ class Trainer:
         are called with the model in use (no dropout), nothing recorded, and the averaged weights if there are any.
         best: the metric that decides which weights are the best, and whether 'min' or 'max' is better; without
         `validate` it is the training loss. on_epoch: called with the number of the epoch, from 1, and its metrics,
-        once everything is saved. resume: go on from `out/last.npz`.
+        once everything is saved. resume: go on from `out/last.npz`. runs: how many runs, each with a folder of its own,
+        are resumed together: of several, one that has no `last.npz` had not begun yet, and begins.
 
         Ctrl-C finishes the batch, saves, prints how to go on and raises SystemExit(130); a second one stops at once.
         Raises TrainingError where the loss is not finite or has diverged, and where memory (of CPU or GPU) is full,
         then with the batch size to try; the last good checkpoint is kept;
-        CheckpointError where a file cannot be written, or where `last.npz` is missing, damaged or of another model.
+        CheckpointError where a file cannot be written, or where `last.npz` is damaged, of another model, or
+        missing (of a single run).
         """
         if epochs < 1:
             raise ValueError(f"fit: epochs is {epochs}; at least 1 is needed")
@@ -146,6 +149,9 @@ class Trainer:
                 f"fit: the schedule's mode is {self.schedule.mode!r}, but best is {best!r}; both must watch one metric"
             )
 
+        if resume and runs > 1 and not (self.out / "last.npz").exists():
+            print(f"{self.out} holds no run yet: it begins")
+            resume = False
         self._open(loader, resume)
         if self._progress.epoch >= epochs:
             print(f"{self._progress.epoch} epochs are done already, {epochs} were asked for")

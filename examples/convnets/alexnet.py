@@ -211,8 +211,7 @@ def train(training: tn.data.ImageSet, validation: tn.data.ImageSet, config: Conf
 
     folder = Path(config.out) / f"seed_{seed}"
     trainer = Trainer(model, optimizer, loss, folder, schedule=schedule, max_norm=5.0, settings=config)
-    resume = config.resume and (folder / "last.npz").exists()  # of three runs the third may not have begun
-    trainer.fit(loader, config.epochs, validate, resume=resume)
+    trainer.fit(loader, config.epochs, validate, resume=config.resume, runs=config.seeds)
     load_weights(folder / "best.npz", model)
     return model.eval()
 

@@ -138,8 +138,7 @@ def train(training: tn.data.ImageSet, validation: tn.data.ImageSet, config: Conf
 
     folder = Path(config.out) / f"seed_{seed}"
     trainer = Trainer(model, optimizer, loss, folder, schedule=schedule, settings=config)
-    resume = config.resume and (folder / "last.npz").exists()  # of three runs the third may not have begun
-    trainer.fit(loader, config.epochs, validate, best=("val_accuracy", "max"), resume=resume)
+    trainer.fit(loader, config.epochs, validate, best=("val_accuracy", "max"), resume=config.resume, runs=config.seeds)
     load_weights(folder / "best.npz", model)
     return model.eval()
 

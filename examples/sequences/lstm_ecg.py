@@ -41,7 +41,7 @@ from tinynet.cli import TrainingOptions, mean_over_seeds, option, parse, print_m
 TOPIC = "LSTM: predicting a heart beat"
 DATA = "MIT-BIH record 100, 30 minutes, 34 premature beats (PhysioNet)"
 FILES = ("mitbih/100.hea", "mitbih/100.dat", "mitbih/100.atr")
-EXPECTED = {"auc": (0.98, 1.0), "auc_ventricular": (0.98, 1.0)}
+EXPECTED = {"auc": (0.98, 1.0)}
 PICTURE = "strip.png"
 ARGUMENTS = ("--seeds", "3")
 
@@ -212,14 +212,13 @@ def train(config: Config, heart: Heart, seed: int, folder: Path) -> Listener:
         return loss_of(model, x, target)
 
     trainer = Trainer(model, optimizer, loss, folder, schedule=schedule, max_norm=1.0, settings=config)
-    resume = config.resume and (folder / "last.npz").exists()  # of three runs the third may not have begun
-    trainer.fit(loader, config.epochs, validate, resume=resume)
+    trainer.fit(loader, config.epochs, validate, resume=config.resume, runs=config.seeds)
     load_weights(folder / "best.npz", model)
     return model.eval()
 
 
-def evaluate(heart: Heart, predicted: np.ndarray, out: Path) -> dict[str, float]:
-    """Figures of the beats in the evaluation stretches, and the pictures."""
+def evaluate(heart: Heart, predicted: np.ndarray, out: Path | None) -> dict[str, float]:
+    """Figures of the beats in the evaluation stretches, and the pictures where there is a folder for them."""
     from tinynet.metrics import auc
 
     surprised = surprise(heart.x, predicted)
@@ -238,14 +237,16 @@ def evaluate(heart: Heart, predicted: np.ndarray, out: Path) -> dict[str, float]
         "surprise_normal": float(np.median(score[~is_abnormal])),
         "surprise_premature": float(np.median(score[is_abnormal])),
     }
-    draw_strip(out / "strip.png", heart, predicted, surprised)
-    draw_scores(out / "scores.png", score, heart.symbols[evaluated])
+    if out is not None:
+        draw_strip(out / "strip.png", heart, predicted, surprised)
+        draw_scores(out / "scores.png", score, heart.symbols[evaluated])
     return figures
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Returns auc (of all premature beats), auc_ventricular, auc_interval (the stopwatch), found_at_1_percent (share of
-    the premature beats above a threshold that 1 % of the normal ones exceed) and the median surprise of both kinds."""
+    """Returns auc (of all premature beats), auc_ventricular (of the only one in this record: it proves nothing),
+    auc_interval (the stopwatch), found_at_1_percent (share of the premature beats above a threshold that 1 % of the
+    normal ones exceed) and the median surprise of both kinds."""
     config = parse(Config, argv, description=__doc__)
     recording, source = load_data(config.data, config.quick)
     kinds = ", ".join(f"{kind} {np.count_nonzero(recording.symbols == kind)}" for kind in np.unique(recording.symbols))
@@ -259,7 +260,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             folder = Path(config.out) / f"seed_{seed}"
             heart = prepare(recording, np.random.default_rng(seed))
             model = train(config, heart, seed, folder)
-            return evaluate(heart, predictions(model, heart.x), Path(config.out))
+            return evaluate(heart, predictions(model, heart.x), Path(config.out) if seed == config.seed else None)
 
         figures = mean_over_seeds(one_run, config.seed, config.seeds)
     print_metrics(figures, EXPECTED if source != SYNTHETIC else {}, quick=config.quick)
