@@ -42,13 +42,13 @@ DATA = "digits: 1,797 images of 8 x 8 pixels (scikit-learn); coin tosses"
 EXPECTED = {
     "test_accuracy": (0.95, None),
     "leak_selection": (0.75, None),
-    "honest_selection": (0.4, 0.6),
+    "honest_selection": (0.48, 0.52),
     "leak_patients": (0.9, None),
-    "honest_patients": (0.4, 0.6),
+    "honest_patients": (0.48, 0.52),
     "leak_best_of_many": (0.6, None),
-    "honest_best_of_many": (0.4, 0.6),
+    "honest_best_of_many": (0.48, 0.52),
     "leak_training_set": (1, 1),
-    "honest_training_set": (0.4, 0.6),
+    "honest_training_set": (0.48, 0.52),
 }
 PICTURE = "leakage.png"
 
@@ -60,7 +60,7 @@ class Config(ExampleOptions):
     out: str = option("out/train_and_test", "folder for the pictures")
     seeds: int = option(3, "runs, the mean of which counts", quick=1)
     steps: int = option(300, "of training, 100 images each", quick=60)
-    repeats: int = option(20, "coin tosses, the mean of which counts in a run", quick=10)
+    repeats: int = option(200, "coin tosses, the mean of which counts in a run", quick=10)
 
 
 # ---------------------------------------------------------------------------------------- the three sets
