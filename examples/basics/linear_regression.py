@@ -142,7 +142,7 @@ def draw_descent(path: Path, x: np.ndarray, y: np.ndarray, best: tuple[float, fl
     """The bowl from above with the first steps of three learning rates, and the loss that they lead to."""
     from tinynet import viz
 
-    rates = ((0.1, "too small", viz.ORANGE), (1.0, "good", viz.GREEN), (1.02 * limit, "too large", viz.VERMILLION))
+    rates = ((0.1, "too small", viz.BLUE), (1.0, "good", viz.GREEN), (1.02 * limit, "too large", viz.VERMILLION))
     a, b = (np.linspace(centre - 280, centre + 280, 80) for centre in best)
 
     def loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
