@@ -137,10 +137,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     table = bundled("digits")
     (x,), target = standardize(table.features), table.target
     print_settings(config, data=DATA)
-    norms: dict[str, np.ndarray] = {}
-    losses: dict[str, list[float]] = {}
+    kept: dict[str, dict] = {}  # of the first seed, for the picture
 
     def one_run(seed: int) -> dict[str, float]:
+        norms: dict[str, np.ndarray] = {}
+        losses: dict[str, list[float]] = {}
         figures = {}
         for name in tqdm(ACTIVATIONS, f"seed {seed}", leave=False, disable=None):
             tn.seed(seed)
@@ -150,11 +151,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             key = name.lower().replace(" ", "_")
             figures[f"kept_{key}"] = norms[name][0] / norms[name][-1]
             figures[f"loss_{key}"] = float(np.mean(losses[name][-10:]))
+        kept.setdefault("norms", norms)
+        kept.setdefault("losses", losses)
         return figures
 
     metrics = mean_over_seeds(one_run, config.seed, config.seeds)
     draw_functions(Path(config.out) / "functions.png")
-    draw_gradients(Path(config.out) / "gradients.png", norms, losses)
+    draw_gradients(Path(config.out) / "gradients.png", kept["norms"], kept["losses"])
     print_metrics(metrics, EXPECTED, quick=config.quick)
     print(f"pictures: {config.out}/functions.png, {config.out}/gradients.png")
     print("next: python examples/basics/train_and_test.py")

@@ -87,6 +87,32 @@ class Config(ExampleOptions):
             raise ValueError(f"--sizes is {self.sizes}; it must lie in 1 .. {len(SIZES)}")
 
 
+# ---------------------------------------------------------------------------------------- a task
+@dataclass
+class Task:
+    """What is learnt first, and what then. labels: from 0 on."""
+
+    name: str
+    measure: str  # what score() gives
+    first: tn.data.ImageSet
+    training: tn.data.ImageSet
+    test: tn.data.ImageSet
+
+    @property
+    def classes(self) -> int:
+        return len(self.training.classes)
+
+    def sizes(self, config: Config) -> list[int]:
+        """How many images to learn from: as in SIZES, as far as there are; then all."""
+        return sorted({min(size, len(self.training)) for size in SIZES[: config.sizes]})
+
+    def score(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Accuracy; the area under the ROC curve where one class is rare."""
+        if self.measure == "accuracy":
+            return float(np.mean(logits.argmax(axis=1) == labels))
+        return metrics.auc(labels, logits[:, 1] - logits[:, 0])
+
+
 # ---------------------------------------------------------------------------------------- the net
 def block(channels_in: int, channels_out: int) -> nn.Sequential:
     """Convolution and pooling: half the height and width."""
@@ -166,31 +192,6 @@ def as_input(images: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------- the tasks
-@dataclass
-class Task:
-    """What is learnt first, and what then. labels: from 0 on."""
-
-    name: str
-    measure: str  # what score() gives
-    first: tn.data.ImageSet
-    training: tn.data.ImageSet
-    test: tn.data.ImageSet
-
-    @property
-    def classes(self) -> int:
-        return len(self.training.classes)
-
-    def sizes(self, config: Config) -> list[int]:
-        """How many images to learn from: as in SIZES, as far as there are; then all."""
-        return sorted({min(size, len(self.training)) for size in SIZES[: config.sizes]})
-
-    def score(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Accuracy; the area under the ROC curve where one class is rare."""
-        if self.measure == "accuracy":
-            return float(np.mean(logits.argmax(axis=1) == labels))
-        return metrics.auc(labels, logits[:, 1] - logits[:, 0])
-
-
 def digits_task(config: Config) -> tuple[Task, str]:
     """Digits 0 to 4, then 5 to 9; and where they are from."""
     from tinynet.data import ImageSet, handwritten_digits

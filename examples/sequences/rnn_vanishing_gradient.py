@@ -151,11 +151,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns kept_*, the gradient 50 steps before the end relative to that at the end, and mse_rnn, mse_lstm."""
     config = parse(Config, argv, description=__doc__)
     print_settings(config, data=DATA)
-    kept: dict[str, np.ndarray] = {}
-    losses: dict[str, list[float]] = {}
+    pictured: dict[str, dict] = {}  # of the first seed
 
     def one_run(seed: int) -> dict[str, float]:
         tn.seed(seed)
+        kept: dict[str, np.ndarray] = {}
+        losses: dict[str, list[float]] = {}
         x, _, _ = sequences(np.random.default_rng((seed, 2)), 32, config.length)
         x = x[:, : config.length]
         figures = {}
@@ -166,6 +167,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             losses[kind.__name__] = train(net, lr, config, seed)
             kept[f"{kind.__name__}, trained"] = gradient_by_distance(net.layer, x)
             figures[f"mse_{kind.__name__.lower()}"] = test(net, config, seed)
+        pictured.setdefault("kept", kept)
+        pictured.setdefault("losses", losses)
         named = {
             "kept_rnn_small": "RNN, small U",
             "kept_rnn_orthogonal": "RNN, orthogonal U",
@@ -176,8 +179,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return {name: float(kept[of][DISTANCE]) for name, of in named.items()} | figures
 
     metrics = mean_over_seeds(one_run, config.seed, config.seeds)
-    draw_gradients(Path(config.out) / "gradients.png", kept)
-    draw_adding(Path(config.out) / "adding.png", losses, config)
+    draw_gradients(Path(config.out) / "gradients.png", pictured["kept"])
+    draw_adding(Path(config.out) / "adding.png", pictured["losses"], config)
     print_metrics(metrics, EXPECTED, quick=config.quick)
     print(f"pictures: {config.out}/gradients.png, {config.out}/adding.png")
     print("next: python examples/sequences/lstm_ecg.py")
