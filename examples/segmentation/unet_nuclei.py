@@ -352,7 +352,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
             tn.segment.segment(net, sample.image, config.flips, scale)
             for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())
         ]
-    otsu = [tn.instances.otsu_watershed(sample.image) for sample in samples]
+    otsu = [
+        tn.instances.otsu_watershed(sample.image)
+        for sample in tqdm(samples, "Otsu + watershed", leave=False, disable=None)
+    ]
     rows = metrics.evaluate_instances(samples, otsu, "Otsu + watershed")
     rows += metrics.evaluate_instances(samples, found, "U-Net")
     table = metrics.score_table(rows)

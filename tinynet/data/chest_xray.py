@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from .download import data_path
 from .files import DataError, ImageFiles
@@ -46,7 +47,7 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
             members = [m for m in files.names if PurePosixPath(m).parts[-3:-1] == (part, name.upper())]
             if not members:
                 raise DataError(f"{path}: no images in {part}/{name.upper()}; need the folders of {CHEST}")
-            for member in members:
+            for member in tqdm(members, f"X-rays, {part}, {name}", leave=False, disable=None):
                 picture = files.open_image(member).convert("L").resize((size, size), Image.Resampling.BOX)
                 images.append(np.asarray(picture))
                 labels.append(label)
