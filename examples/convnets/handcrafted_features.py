@@ -76,7 +76,10 @@ class Config(ExampleOptions):
 
 @dataclass
 class Task:
-    """A question with two answers. images: float32 (N, H, W, 1), 0 to 1; labels: 0 or 1, (N,)."""
+    """A question with two answers. images: float32 (N, H, W, 1), 0 to 1; labels: 0 or 1, (N,).
+
+    negative: which of `images` are shown as negatives, bool (N,).
+    """
 
     name: str
     question: str
@@ -84,6 +87,7 @@ class Task:
     labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    negative: np.ndarray
 
 
 # ---------------------------------------------------------------------------------------- features made by hand
@@ -203,7 +207,8 @@ def breast_task(data: str | None) -> Task:
 
     training, test = read_breastmnist("train", data), read_breastmnist("test", data)
     images, test_images = (part.images.astype(np.float32) / 255 for part in (training, test))
-    return Task("breast", "malignant?", images, training.labels, test_images, test.labels)
+    none = np.zeros(len(images), dtype=bool)
+    return Task("breast", "malignant?", images, training.labels, test_images, test.labels, none)
 
 
 def nuclei_task(data: str | None, config: Config) -> tuple[Task, str]:
@@ -224,11 +229,11 @@ def nuclei_task(data: str | None, config: Config) -> tuple[Task, str]:
             ids = [row["id"] for row in split_table() if row["split"] == part]
             samples[part] = read_nuclei(path, ids=rng.permutation(ids)[:count].tolist())
     parts = [patches(samples[part], config.per_image, rng) for part in counts]
-    for images, _ in parts:
-        negative = rng.random(len(images)) < 0.5
+    negatives = [rng.random(len(images)) < 0.5 for images, _ in parts]
+    for (images, _), negative in zip(parts, negatives):
         images[negative] = 1 - images[negative]
     where = where or f"{path}, {len(parts[0][1]):,} + {len(parts[1][1]):,} patches"
-    return Task("nuclei", "nucleus in the middle?", *parts[0], *parts[1]), where
+    return Task("nuclei", "nucleus in the middle?", *parts[0], *parts[1], negatives[0]), where
 
 
 def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -311,7 +316,7 @@ def draw_features(path: Path, tasks: list[Task]) -> None:
     axes = figure.subplots(2 * len(tasks), 3)
     for pair, task in zip(axes.reshape(-1, 2, 3), tasks):
         for row, label in zip(pair, (0, 1)):
-            image = task.images[task.labels == label][0, :, :, 0]
+            image = task.images[(task.labels == label) & ~task.negative][0, :, :, 0]  # a negative would confuse
             large = resize(image, (96, 96))  # room for the strokes that stand for directions
             cells = {"pixels_per_cell": (24, 24), "cells_per_block": (2, 2)}
             _, edges = feature.hog(large, orientations=9, **cells, visualize=True)
