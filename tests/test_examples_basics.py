@@ -1,5 +1,7 @@
 """The scripts of examples/basics and examples/evaluation: that they learn, and what in them is exact."""
 
+import sys
+
 import numpy as np
 import pytest
 from example_runs import run_quickly
@@ -132,8 +134,18 @@ def test_roc_and_kappa(tmp_path):
     assert [figures[f"new_orleans{weights}"] for weights in ("", "_linear", "_quadratic")] == [0.2965, 0.4773, 0.6256]
     if data_path("tables/processed.cleveland.data") is not None:
         assert figures["auc"] > 0.87 and figures["kappa_quadratic"] > 0.6
-        assert not figures["difference_to_scikit_learn"] > 1e-12
+        assert figures.get("difference_to_scikit_learn", 0) < 1e-12
         assert (tmp_path / "roc.png").exists()
+
+
+@needs_tables
+def test_without_scikit_learn_nothing_is_said_of_it(monkeypatch):
+    script = load_example("evaluation/roc_and_kappa.py")
+    degree = np.arange(20) % 5
+    figures = script.beside_scikit_learn(degree > 0, degree, degree, degree)
+    assert list(figures) == ["difference_to_scikit_learn"] and figures["difference_to_scikit_learn"] < 1e-12
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    assert script.beside_scikit_learn(degree > 0, degree, degree, degree) == {}
 
 
 def test_ordered_degrees_share_their_weights():

@@ -116,6 +116,9 @@ def train(digits: tn.data.ImageSet, augmentation: Compose | Affine, config: Conf
     tn.seed(seed)
     model = small_net()
     loader = DataLoader(Augmented(digits, augmentation), min(config.batch_size, len(digits)), seed=seed, workers=0)
+    # On 3,000 other training digits: without augmentation, neither another learning rate (1e-3, 1e-2), nor another
+    # weight decay (0, 0.1), nor 200 or 800 steps are better by more than 0.1 points. So the gains are not owed to
+    # settings that were poor without augmentation; with all of them, 800 steps gain one point more.
     optimizer = AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
     passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time

@@ -63,8 +63,8 @@ EXPECTED = {
     "new_orleans": (0.2965, 0.2965),
     "new_orleans_linear": (0.4773, 0.4773),
     "new_orleans_quadratic": (0.6256, 0.6256),
-    "difference_to_scikit_learn": (None, 1e-12),
 }
+SCIKIT_LEARN = {"difference_to_scikit_learn": (None, 1e-12)}  # where it is installed
 PICTURE = "kappa.png"
 
 # Rows: the neurologist of New Orleans, columns: that of Winnipeg; from certain multiple sclerosis to unlikely.
@@ -86,7 +86,9 @@ class Config(ExampleOptions):
     splits: int = option(5, "parts of the patients, each judged by a model that learnt from the others")
     steps: int = option(500, "of gradient descent, on all training patients at once", quick=100)
     lr: float = option(0.2, "learning rate")
-    weight_decay: float = option(0.01, "pull of the weights towards zero")
+    # Of 0, 0.001, 0.003, 0.01, ... 0.3 the one with the least loss in a cross-validation within the first training part
+    # of seed 0; strictly, it should be chosen anew within each. Twice as many steps change nothing.
+    weight_decay: float = option(0.001, "pull of the weights towards zero")
 
 
 # ---------------------------------------------------------------------------------------- the model
@@ -159,15 +161,15 @@ def kappas(table: np.ndarray) -> list[float]:
     return [metrics.cohen_kappa(table, weights) for weights in WEIGHTS]
 
 
-def difference_to_scikit_learn(true: np.ndarray, score: np.ndarray, degree: np.ndarray, said: np.ndarray) -> float:
-    """The largest difference between these figures and scikit-learn's; NaN where it is not installed."""
+def beside_scikit_learn(true: np.ndarray, score: np.ndarray, degree: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """difference_to_scikit_learn: the largest one between these figures and its own; nothing where it is missing."""
     try:
         from sklearn.metrics import cohen_kappa_score, roc_auc_score
     except ImportError:
-        return float("nan")
+        return {}
     ours = [metrics.auc(true, score), *kappas(metrics.confusion_matrix(degree, said, 5))]
     theirs = [roc_auc_score(true, score), *(cohen_kappa_score(degree, said, weights=w) for w in WEIGHTS)]
-    return float(np.abs(np.subtract(ours, theirs)).max())
+    return {"difference_to_scikit_learn": float(np.abs(np.subtract(ours, theirs)).max())}
 
 
 def heart(config: Config, table: tn.data.Table) -> dict[str, float]:
@@ -191,7 +193,7 @@ def heart(config: Config, table: tn.data.Table) -> dict[str, float]:
             "kappa": plain,
             "kappa_linear": linear,
             "kappa_quadratic": quadratic,
-            "difference_to_scikit_learn": difference_to_scikit_learn(diseased, score, degree, said),
+            **beside_scikit_learn(diseased, score, degree, said),
         }
 
     return mean_over_seeds(one_run, config.seed, config.seeds)
@@ -230,7 +232,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     raters = "neurologist in Winnipeg", "neurologist in New Orleans"  # columns, rows
     tables = {f"patients in {city}": (table, CLASSES, *raters) for city, table in NEUROLOGISTS.items()}
     draw_agreement(Path(config.out) / "kappa.png", tables)
-    print_metrics(figures, EXPECTED, quick=config.quick)
+    print_metrics(figures, EXPECTED | SCIKIT_LEARN, quick=config.quick)
     print(f"picture: {config.out}/kappa.png")
     print("next: python examples/convnets/convolution_by_hand.py")
     return figures
