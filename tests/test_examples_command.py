@@ -1,6 +1,7 @@
 """`python -m tinynet examples`: what scripts say of themselves, running them, the table."""
 
 import json
+import re
 import sys
 from textwrap import dedent
 
@@ -159,6 +160,21 @@ def test_wrong_names_and_flags(folder):
     (folder / "convnets" / "learns.py").write_text(dedent(LEARNS))
     with pytest.raises(ValueError, match="more than one example 'learns': basics/learns, convnets/learns"):
         choose(find_examples(folder), "learns")
+
+
+def test_the_scripts_are_a_tour_that_passes_each_once():
+    folder = command.examples_folder()
+    scripts = [example.path for example in find_examples(folder)]
+    tour = ["basics/linear_regression.py"]
+    while len(tour) <= len(scripts):
+        text = (folder / tour[-1]).read_text(encoding="utf-8")
+        following = re.findall(r'"next: python examples/(\S+\.py)( \w+)?"', text)
+        if not following:
+            break
+        assert len(following) == 1, tour[-1]
+        tour.append(following[0][0])
+    assert sorted(tour) == sorted(scripts)
+    assert '"next: python -m tinynet bench unet"' in text
 
 
 def test_headers_are_read_without_running_the_script(folder):
