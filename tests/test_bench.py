@@ -21,7 +21,7 @@ import tinynet as tn
 from tinynet import optim
 from tinynet.__main__ import COMMANDS
 from tinynet.__main__ import main as tinynet_main
-from tinynet.bench import calls, examples, machine, ops, peak, processes, profile, unet, work
+from tinynet.bench import calls, examples, machine, nets, ops, peak, processes, profile, unet, work
 from tinynet.bench.main import main
 from tinynet.bench.peers import PEERS
 from tinynet.bench.processes import Child, ChildError
@@ -310,6 +310,45 @@ def test_profile_runs_in_the_threads_asked_for():
     with pytest.raises(ValueError, match=f"--threads is {most + 1}; Numba has {most}"), profile.numba_threads(most + 1):
         pass
     assert numba.get_num_threads() == before
+
+
+# ---------------------------------------------------------------------------------------- bench nets
+def test_nets_prints_a_table_and_writes_json(tmp_path, capsys, without_frameworks):
+    found = main(["nets", "autoencoder", "--turns", "1", "--json", str(tmp_path / "b.json")])
+    printed = capsys.readouterr().out
+    assert "autoencoder" in printed and "128 x 784" in printed and "439,470" in printed
+    assert "left out: torch: torch is not installed (pip install tinynet[bench])" in printed
+    assert json.loads((tmp_path / "b.json").read_text())["nets"] == found["nets"]
+    assert found["nets"]["autoencoder"]["tinynet"]["median_ms"] > 0
+
+
+def test_unknown_nets_are_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["nets", "lenet", "resnet"])
+    assert "there is no net resnet; the nets are lenet, alexnet, autoencoder, lstm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("torch_ms, quiet, ratio", [(4.0, 7, "0.50 "), (1.0, 6, "2.00*")])
+def test_a_row_of_nets_says_who_is_faster(torch_ms, quiet, ratio):
+    def result(ms, quiet):
+        turns = [unet.Turn([ms], 0.0)] * quiet + [unet.Turn([99.0], 0.5)] * (7 - quiet)
+        return unet.Result("x", 0.0, 0.0, 10, {}, turns, peak_mb=100.0)
+
+    row = nets.format_row("lenet", {"tinynet": result(2.0, 7), "torch": result(torch_ms, quiet)}, turns=7)
+    assert f" 2.00 {torch_ms:8.2f} " in row and f" {ratio}" in row
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("net", ["lenet", "alexnet", "autoencoder", "lstm"])
+def test_nets_learn_alike_in_torch(net):
+    pytest.importorskip("torch")
+    losses = {}
+    for name in ("tinynet", "torch"):
+        child = nets.start(name, net, threads=1)
+        losses[name] = [child.ask(1)["value"] for _ in range(3)]
+        child.close()
+    tolerance = 0.05 if net == "alexnet" else 1e-4  # AlexNet's dropout draws other masks
+    np.testing.assert_allclose(losses["torch"], losses["tinynet"], rtol=tolerance)
 
 
 # ---------------------------------------------------------------------------------------- bench ops

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cli import run_commands
+from .nets import NetsConfig, nets
 from .ops import OpsConfig, ops
 from .profile import ProfileConfig, profile
 from .unet import UnetConfig, unet
 
-COMMANDS = {"unet": (UnetConfig, unet), "ops": (OpsConfig, ops), "profile": (ProfileConfig, profile)}
+COMMANDS = {
+    "unet": (UnetConfig, unet),
+    "nets": (NetsConfig, nets),
+    "ops": (OpsConfig, ops),
+    "profile": (ProfileConfig, profile),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

@@ -14,6 +14,7 @@ import math
 import platform
 import statistics
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,7 +112,7 @@ def unet(config: UnetConfig) -> dict[str, Any]:
     Returns what goes into the JSON file.
     """
     print(headline(config))
-    results, left_out = measure(config)
+    results, left_out = measure(config.peers(), lambda name: start(name, config), config.turns)
     print(format_results(results, config.turns))
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
@@ -128,23 +129,28 @@ def unet(config: UnetConfig) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------- measuring
-def measure(config: UnetConfig) -> tuple[dict[str, Result], dict[str, str]]:
-    """(results by peer, the reason for each peer that was left out). Raises ChildError if tinynet itself cannot run."""
+def measure(
+    names: Sequence[str], start: Callable[[str], Child], turns: int
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """(results by peer, the reason for each peer that was left out). start: makes the process of a peer.
+
+    Raises ChildError if tinynet itself cannot run.
+    """
     results: dict[str, Result] = {}
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         children: dict[str, Child] = {}
         steps_per_turn: dict[str, int] = {}
-        for name in progress(config.peers(), "starting"):
+        for name in progress(names, "starting"):
             try:
-                child = start(name, config)
+                child = start(name)
                 stack.callback(child.close)
                 results[name], steps_per_turn[name] = warm_up(name, child)
                 children[name] = child
             except ChildError as error:
                 leave_out(name, error, results, left_out)
         waiting = list(children)
-        for _ in progress(range(1, PATIENCE * config.turns + 1), "round"):
+        for _ in progress(range(1, PATIENCE * turns + 1), "round"):
             for name in waiting:
                 wait_until_idle(child for other, child in children.items() if other != name)
                 try:
@@ -152,7 +158,7 @@ def measure(config: UnetConfig) -> tuple[dict[str, Result], dict[str, str]]:
                 except ChildError as error:
                     leave_out(name, error, results, left_out)
                     del children[name]
-            waiting = [name for name in children if len(results[name].quiet_turns) < config.turns]
+            waiting = [name for name in children if len(results[name].quiet_turns) < turns]
             if not waiting:
                 break
     return results, left_out

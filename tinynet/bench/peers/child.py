@@ -1,4 +1,4 @@
-"""What the process of one contestant does for `bench unet`."""
+"""What the process of one contestant does for `bench unet` and `bench nets`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import PEERS
+from . import PEERS, Contestant
 
 
 def start(
     name: str, mode: str, batch: str, size: str, threads: str, backend: str = "cpu"
 ) -> tuple[dict[str, Any], Callable]:
     """Build a peer's contestant; asked for a number of steps, it does them and says how long each took."""
-    begin = time.perf_counter()
     module = importlib.import_module(f"{__package__}.{PEERS[name].module}")
     options = {**PEERS[name].options, **({"backend": backend} if backend != "cpu" else {})}
-    contestant = module.contestant(mode, int(batch), int(size), int(threads), **options)
+    return serving(lambda: module.contestant(mode, int(batch), int(size), int(threads), **options))
+
+
+def serving(make: Callable[[], Contestant]) -> tuple[dict[str, Any], Callable]:
+    """What to say of the contestant that make() builds, and the function that does its steps."""
+    begin = time.perf_counter()
+    contestant = make()
     ready = {
         "parameters": contestant.parameters,
         "versions": contestant.versions,
