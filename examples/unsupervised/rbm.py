@@ -54,6 +54,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import tinynet as tn
 from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Restricted Boltzmann machine, contrastive divergence"
@@ -87,10 +88,13 @@ class Config(ExampleOptions):
 
 # ---------------------------------------------------------------------------------------- the machine
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x))."""
-    from scipy.special import expit
+    """1 / (1 + exp(-x)), by the framework's kernel."""
+    return tn.sigmoid(tn.tensor(x)).numpy()
 
-    return expit(x)
+
+def times(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The matrix product in the dtype of the weights, by the framework's kernel."""
+    return (tn.tensor(x.astype(weight.dtype, copy=False)) @ weight).numpy()
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -118,11 +122,11 @@ class RBM:
 
     def hidden(self, v: np.ndarray) -> np.ndarray:
         """P(h = 1 | v): (N, V) to (N, H)."""
-        return sigmoid(v @ self.W + self.c)
+        return sigmoid(times(v, self.W) + self.c)
 
     def visible(self, h: np.ndarray) -> np.ndarray:
         """P(v = 1 | h): (N, H) to (N, V)."""
-        return sigmoid(h @ self.W.T + self.b)
+        return sigmoid(times(h, self.W.T) + self.b)
 
     def gibbs(self, v: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:
         """The states of the chains v (N, V) after so many steps there and back."""
@@ -132,7 +136,7 @@ class RBM:
 
     def free_energy(self, v: np.ndarray) -> np.ndarray:
         """F(v) = -log of the sum of exp(-E(v, h)) over all h: (N, V) to (N,)."""
-        return -(v @ self.b) - softplus(v @ self.W + self.c).sum(axis=1)
+        return -times(v, self.b) - softplus(times(v, self.W) + self.c).sum(axis=1)
 
 
 # ---------------------------------------------------------------------------------------- learning
@@ -142,7 +146,7 @@ def statistics(rbm: RBM, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     The probability of h stands in for h: the same mean, and less noise.
     """
     h = rbm.hidden(v)
-    return v.T @ h / len(v), v.mean(axis=0), h.mean(axis=0)
+    return times(v.T, h) / len(v), v.mean(axis=0), h.mean(axis=0)
 
 
 def update(rbm: RBM, v: np.ndarray, chains: np.ndarray, lr: float, rng: np.random.Generator) -> np.ndarray:
@@ -202,7 +206,7 @@ def pseudo_log_likelihood(rbm: RBM, v: np.ndarray, rng: np.random.Generator, pix
     P(v_i | others) = P(v) / (P(v) + P(v with pixel i flipped)) = sigmoid(F(flipped) - F(v)): Z drops out. The flip
     changes v_i by 1 - 2 v_i, and the input of the hidden units by as much times W_i.
     """
-    rows, inputs = np.arange(len(v)), v @ rbm.W + rbm.c
+    rows, inputs = np.arange(len(v)), times(v, rbm.W) + rbm.c
     before = softplus(inputs).sum(axis=1)
     logs = []
     for _ in range(pixels):
@@ -226,7 +230,7 @@ def exact_log_z(rbm: RBM, block: int = 1024) -> float:
     for first in range(0, 2**hidden, block):
         number = np.arange(first, min(first + block, 2**hidden))
         h = ((number[:, None] >> np.arange(hidden)) & 1).astype(np.float32)  # the digits of a binary number
-        terms.append(h @ rbm.c + softplus(h @ rbm.W.T + rbm.b).sum(axis=1, dtype=np.float64))
+        terms.append(times(h, rbm.c) + softplus(times(h, rbm.W.T) + rbm.b).sum(axis=1, dtype=np.float64))
     return float(logsumexp(np.concatenate(terms)))
 
 
@@ -241,16 +245,16 @@ def annealed_log_z(rbm: RBM, base: np.ndarray, betas: int, rng: np.random.Genera
 
     def log_p(v: np.ndarray, beta: float) -> np.ndarray:
         """log of the unnormalised probability of v at beta."""
-        biases = (1 - beta) * (v @ base) + beta * (v @ rbm.b)
-        return biases + softplus(beta * (v @ rbm.W + rbm.c)).sum(axis=1, dtype=np.float64)
+        biases = (1 - beta) * times(v, base) + beta * times(v, rbm.b)
+        return biases + softplus(beta * (times(v, rbm.W) + rbm.c)).sum(axis=1, dtype=np.float64)
 
     schedule = np.linspace(0, 1, betas + 1, dtype=np.float32)
     v = sample(np.broadcast_to(sigmoid(base), (chains, len(base))), rng)
     log_weight = np.zeros(chains)
     for before, beta in pairwise(schedule):
         log_weight += log_p(v, beta) - log_p(v, before)
-        h = sample(sigmoid(beta * (v @ rbm.W + rbm.c)), rng)
-        v = sample(sigmoid((1 - beta) * base + beta * (h @ rbm.W.T + rbm.b)), rng)
+        h = sample(sigmoid(beta * (times(v, rbm.W) + rbm.c)), rng)
+        v = sample(sigmoid((1 - beta) * base + beta * (times(h, rbm.W.T) + rbm.b)), rng)
     log_z_base = len(rbm.c) * np.log(2) + softplus(base).sum()
     return float(log_z_base + logsumexp(log_weight) - np.log(chains))
 
