@@ -66,8 +66,8 @@ class Config(ExampleOptions):
     digits: int = option(60000, "digits to learn from, at most", quick=3000)
     hidden: tuple[int, ...] = option((256, 128, 64), "neurons of the encoder's layers", nargs="+")
     code: int = option(30, "numbers in a code")
-    greedy_epochs: int = option(2, "passes over the digits for each layer", quick=6)
-    epochs: int = option(5, "passes over the digits for fine-tuning", quick=6)
+    greedy_epochs: int = option(2, "passes over the digits for each layer", quick=12)
+    epochs: int = option(5, "passes over the digits for fine-tuning", quick=12)
     batch_size: int = option(128, "digits per step")
     lr: float = option(4e-3, "highest learning rate (Adam; a cosine down to zero)")
 
@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     starts = {"greedy": config.greedy_epochs, "random": 0}
     draw_curves(out / "curves.png", curves, starts, config.batch_size * EVERY / len(x), limits)
     draw_rows(out / "layers.png", rows)
-    print_metrics(metrics, EXPECTED, quick=config.quick)
+    print_metrics(metrics, EXPECTED if source.startswith("MNIST") else {}, quick=config.quick)
     print(f"pictures: {out}/curves.png, {out}/layers.png")
     print("next: python examples/sequences/rnn_vanishing_gradient.py")
     return metrics
