@@ -280,9 +280,12 @@ def draw_codes(path: Path, x: np.ndarray, labels: np.ndarray, flat: Autoencoder,
         low, high = np.percentile(code, [0.5, 99.5], axis=0)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axes.set_title(f"{title}, 2 numbers: squared error {squared_errors(coder, x).mean():.1f}")
-    u, v = (np.linspace(low[i], high[i], 18, dtype=np.float32) for i in (0, 1))
+    edges = [np.linspace(low[i], high[i], 19) for i in (0, 1)]
+    u, v = ((edge[:-1] + edge[1:]).astype(np.float32) / 2 for edge in edges)
     grid = np.stack(np.meshgrid(u, v[::-1]), axis=-1).reshape(-1, 2)
-    show(panels[2], flat.decode(grid), "the autoencoder's map, decoded", rows=18)
+    codes_there = np.histogram2d(*flat.encode(x).T, bins=edges)[0].T[::-1].reshape(-1, 1)
+    decoded = np.where(codes_there > 0, flat.decode(grid), 0)  # nobody knows what lies where no digit is
+    show(panels[2], decoded, "the autoencoder's map, decoded", rows=18)
     panels[2].set_aspect("auto")
     viz.save_figure(path, figure)
 

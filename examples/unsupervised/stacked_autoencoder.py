@@ -277,10 +277,11 @@ def draw_rows(path: Path, rows: dict[str, np.ndarray]) -> None:
     from tinynet import viz
 
     figure = viz.new_figure(7.6, 0.62 * len(rows) + 0.2)
-    for axes, (title, pictures) in zip(figure.subplots(len(rows), 1), rows.items()):
-        shallow.show(axes, pictures)
-        axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=11)
-        axes.set_frame_on(False)
+    for (left, right), (title, pictures) in zip(figure.subplots(len(rows), 2, width_ratios=(1, 3)), rows.items()):
+        left.text(1, 0.5, title, ha="right", va="center", fontsize=11)
+        left.axis("off")
+        shallow.show(right, pictures)
+        right.set_frame_on(False)
     viz.save_figure(path, figure)
 
 
