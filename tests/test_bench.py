@@ -415,7 +415,21 @@ def test_operations_of_a_convolution(op):
         for name in ("forward", "backward_input", "backward_weight"):
             arrays, parameters = case.calls[name]
             result = implementation_kernel(op, name, "reference")(*arrays, **parameters)
-            assert work.flops(op, name, arrays, result) == want, f"{name}, {case.label}"
+            assert work.flops(op, name, arrays, parameters, result) == want, f"{name}, {case.label}"
+
+
+def test_operations_of_matrix_products():
+    x, y, z = np.ones((2, 5, 3)), np.ones((5, 4)), np.ones((2, 3, 4))
+    assert work.flops("matmul", "forward", (x, y), {"transpose_x": True}, z) == 2 * 2 * 3 * 4 * 5
+    gates, weight = np.ones((7, 3, 8)), np.ones((2, 8))  # seven steps, three samples, two units
+    assert work.flops("lstm", "forward", (gates, weight), {}, (None, gates)) == 2 * 7 * 3 * 8 * 2
+    assert work.flops("lstm", "backward", (gates, gates, gates, weight), {}, (gates, weight)) == 4 * 7 * 3 * 8 * 2
+
+
+def test_what_the_unet_does_not_call_is_seen_in_the_lectures_nets():
+    seen = {(call.op, call.kernel): call for call in calls.all_calls(1, 16, ("matmul", "lstm"))}
+    assert seen["lstm", "forward"].shapes.startswith("600x32x256, 64x256"), "the electrocardiogram's"
+    assert seen["matmul", "forward"].per_step == 0 and "19200" in seen["matmul", "forward"].shapes
 
 
 def test_ops_prints_rows_and_writes_json(tmp_path, capsys, monkeypatch, without_frameworks):

@@ -1,4 +1,5 @@
-"""The kernel calls that `bench ops` times: those of a step of the U-Net, and for other rooms those of their cases.
+"""The kernel calls that `bench ops` times: those of a step of the U-Net; for rooms it does not use the largest of the
+lectures' other nets; and for those that no net uses a case of theirs.
 
 Nothing here knows an op. A step of the real net is watched, and every call of a kernel is noted by its shapes, so
 that a new room is measured at the sizes at which it is used.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,8 @@ from unittest import mock
 import numpy as np
 
 from .. import kernels, nn
+from .peers.tinynet_nets import NETS, net_step
+from .peers.tinynet_nets import new_net as new_lecture_net
 from .peers.tinynet_unet import new_net, train_step
 from .processes import timed
 from .profile import shapes_of
@@ -107,6 +111,23 @@ def unet_calls(batch: int, size: int) -> Calls:
     return calls
 
 
+def largest_calls_of_nets() -> list[Call]:
+    """Of each kernel, the call with the most numbers in training steps of the nets of `bench nets`."""
+    largest: dict[tuple[str, str], Call] = {}
+    for net in NETS:
+        for call in calls_of(net_step(*new_lecture_net(net), net)).values():
+            call.per_step = 0
+            before = largest.setdefault((call.op, call.kernel), call)
+            if _numbers(call) > _numbers(before):
+                largest[call.op, call.kernel] = call
+    return list(largest.values())
+
+
+def _numbers(call: Call) -> int:
+    """How many numbers its arguments hold."""
+    return sum(math.prod(a.shape) for a in _arrays(call.arrays, (np.ndarray, Floats)))
+
+
 @contextlib.contextmanager
 def layer_by_layer() -> Iterator[None]:
     """Inside `with`, an nn.Sequential calls its layers one after the other and fuses nothing."""
@@ -156,6 +177,9 @@ def all_calls(batch: int, size: int, ops: tuple[str, ...]) -> list[Call]:
     """The calls of these ops, by op and kernel."""
     calls = [call for call in unet_calls(batch, size).values() if call.op in ops]
     seen = {(call.op, call.kernel) for call in calls}
+    if not set(ops) <= {op for op, _ in seen}:
+        calls += [call for call in largest_calls_of_nets() if call.op in ops and (call.op, call.kernel) not in seen]
+        seen = {(call.op, call.kernel) for call in calls}
     calls += [case_call(op, name) for op in ops for name in kernels.kernel_names(op) if (op, name) not in seen]
     return sorted(calls, key=lambda call: (call.op, call.kernel))
 
@@ -173,20 +197,20 @@ def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
         result = function(*arrays, **call.parameters)  # compiles
         return {
             "ms": timed(lambda: function(*arrays, **call.parameters)),
-            "flops": flops(call.op, call.kernel, arrays, result),
+            "flops": flops(call.op, call.kernel, arrays, call.parameters, result),
             "bytes": sum(array.nbytes for array in _arrays((arrays, result))),
         }
 
     return {"calls": [_described(call) for call in calls]}, respond
 
 
-def _arrays(values: Any) -> Iterator[np.ndarray]:
+def _arrays(values: Any, kinds: tuple[type, ...] = (np.ndarray,)) -> Iterator[Any]:
     """All arrays among values, those in lists, too."""
-    if isinstance(values, np.ndarray):
+    if isinstance(values, kinds):
         yield values
     elif isinstance(values, (list, tuple)):
         for value in values:
-            yield from _arrays(value)
+            yield from _arrays(value, kinds)
 
 
 def _described(call: Call) -> dict[str, Any]:

@@ -107,7 +107,39 @@ def concat(kernel: str, arrays: list, p: dict[str, Any]) -> Callable | None:
     return lambda: torch.cat(tensors, dim={0: 0, 1: 2, 2: 3, 3: 1}[p["axis"]])
 
 
+def matmul(kernel: str, arrays: list, p: dict[str, Any]) -> Callable | None:
+    x, y = map(torch.rand, arrays)
+    x, y = x.mT if p["transpose_x"] else x, y.mT if p["transpose_y"] else y
+    return lambda: x @ y
+
+
+def local_response_norm(kernel: str, arrays: list, p: dict[str, Any]) -> Callable | None:
+    if kernel != "forward":
+        return None
+    x = image(arrays[0])
+    return lambda: F.local_response_norm(x, p["size"], p["alpha"] * p["size"], p["beta"], p["k"])
+
+
+def avg_pool2d(kernel: str, arrays: list, p: dict[str, Any]) -> Callable | None:
+    if kernel != "forward":
+        return None
+    x = image(arrays[0])
+    return lambda: F.avg_pool2d(x, p["size"], p["stride"], p["padding"])
+
+
+def batch_norm(kernel: str, arrays: list, p: dict[str, Any]) -> Callable | None:
+    """PyTorch takes the statistics and normalises in one; what tinynet's `normalize` does alone, it does in use."""
+    if kernel != "normalize":
+        return None
+    x, (mean, var, gamma, beta) = image(arrays[0]), map(torch.rand, arrays[1:5])
+    return lambda: F.batch_norm(x, mean, var, gamma, beta, eps=p["eps"])
+
+
 COUNTERPARTS = {
+    "matmul": matmul,
+    "local_response_norm": local_response_norm,
+    "avg_pool2d": avg_pool2d,
+    "batch_norm": batch_norm,
     "conv2d": convolution(transposed=False),
     "conv_transpose2d": convolution(transposed=True),
     "conv_elu_dropout": conv_elu_dropout,

@@ -47,9 +47,8 @@ def new_net(net: str) -> tuple[tn.nn.Module, Loss]:
     return NETS[net]()
 
 
-def contestant(net: str, threads: int) -> Contestant:
-    """A training step of a net; Numba knows the threads."""
-    model, loss_of = new_net(net)
+def net_step(model: tn.nn.Module, loss_of: Loss, net: str) -> Callable[[], float]:
+    """A function that does one step of training on the net's batch and returns the loss."""
     optimizer = AdamW(model.parameters(), LEARNING_RATE)
     x, target = batch_of(net)
 
@@ -60,8 +59,15 @@ def contestant(net: str, threads: int) -> Contestant:
         optimizer.step()
         return loss.item()
 
+    return step
+
+
+def contestant(net: str, threads: int) -> Contestant:
+    """A training step of a net; Numba knows the threads."""
+    model, loss_of = new_net(net)
     parameters = sum(p.size for p in model.parameters())
-    return Contestant(step, parameters, {name: version(name) for name in ("numpy", "numba")})
+    versions = {name: version(name) for name in ("numpy", "numba")}
+    return Contestant(net_step(model, loss_of, net), parameters, versions)
 
 
 def start(net: str, threads: str) -> tuple[dict[str, Any], Callable]:
