@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Test processes run side by side, and BLAS's threads would be in the way of both. It asks once, when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 from tinynet.nn import layers

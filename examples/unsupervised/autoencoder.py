@@ -72,7 +72,7 @@ class Config(ExampleOptions):
     hidden: tuple[int, ...] = option((256, 64), "neurons of the encoder's layers; the decoder mirrors them", nargs="+")
     detector_code: int = option(8, "numbers in a code of the anomaly detector: tighter, to leave nothing to spare")
     unseen: int = option(0, "the digit that the anomaly detector never sees", choices=tuple(range(10)))
-    epochs: int = option(6, "passes over the digits", quick=20)
+    epochs: int = option(6, "passes over the digits", quick=12)
     batch_size: int = option(128, "digits per step")
     lr: float = option(2e-3, "highest learning rate (Adam; a cosine down to zero)")
 
