@@ -1,11 +1,11 @@
 """matmul, `blocked`: the sums of the definition, computed with the register blocks of `ops/simd.py`. How:
 
 * A register block holds 8 rows x 32 columns of z (less with AVX2): for each term it loads 32 numbers of y and 8 of x.
-* The numbers of y that a block needs, 32 columns of up to TERMS rows, are copied into a *panel*: side by side, in the
-  order in which they are read, and small enough for the first cache. All rows of z use it, one block after the other.
-  It is written out of y or of a transposed y alike; columns that do not fill it are zeros. x is read where it lies.
-* A task is one panel's columns for some rows of z. Tasks are independent, each thread computes its share of them. The
-  order in which an element is summed never depends on how the work was shared: the result is the same in each run.
+* x and y are read where they lie. Only where the 32 numbers of y do not lie side by side, because y is transposed or
+  its rows end before, are they copied: up to TERMS rows of them into a *panel*, small enough for the first cache and
+  filled up with zeros. All blocks below each other use it.
+* A task is 32 columns of some rows of z. Tasks are independent, each thread computes its share of them. The order in
+  which an element is summed never depends on how the work was shared: the result is the same in each run.
 
 Why not BLAS? Its threads wait spinning for the next product, on the cores that the threads of all other kernels need:
 the training step of a small net took twice as long, with a data loader beside it ten times.
@@ -42,7 +42,7 @@ def forward(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
-    if x.dtype.kind != "f":  # integers
+    if x.dtype not in (np.float32, np.float64):  # integers, above all
         return blas.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y, out=out)
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)

@@ -31,7 +31,7 @@ def forward(
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
-    if x.dtype.kind != "f" or not (rows == 1 or columns == 1):
+    if x.dtype not in (np.float32, np.float64) or not (rows == 1 or columns == 1):
         return blocked.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y, out=out)
     z = contiguous_result((*batch, rows, columns), x.dtype, out)
     # A row times a matrix is the transposed matrix times a column.
