@@ -34,7 +34,7 @@ clean:
 	touch $@
 
 .venv/test.stamp: .venv/core.stamp
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,examples]"
 	touch $@
 
 .venv/bench.stamp: .venv/core.stamp
