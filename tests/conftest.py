@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-# Test processes run side by side, and BLAS's threads would be in the way of both. It asks once, when NumPy is imported.
+# Test processes run side by side. Further threads of BLAS (which asks once, when NumPy is imported), and processes that
+# compile ahead, would be in the way of both.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TINYNET_IS_SECOND_PROCESS", "1")
 
 import pytest
 
