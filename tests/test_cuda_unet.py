@@ -62,6 +62,7 @@ def test_the_losses_of_training_are_those_of_the_cpu(backend, on_the_cpu):
         assert np.mean(np.abs(weight - on_the_cpu[1][name])) < 1e-4, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", TIERS)
 def test_tf32_trains_with_three_digits(backend, on_the_cpu):
     values, _ = losses(backend, "tf32")

@@ -14,7 +14,7 @@ rbm = load_example("unsupervised/rbm.py")
 shallow = load_example("unsupervised/autoencoder.py")
 
 
-@pytest.fixture(params=["MNIST", "small digits"])
+@pytest.fixture(params=["small digits", pytest.param("MNIST", marks=pytest.mark.slow)])
 def quick_run(request, tmp_path, monkeypatch):
     """Runs a script with --quick on MNIST, or on scikit-learn's digits, which take its place; returns its figures."""
     if request.param == "MNIST" and data_path("mnist/train-images-idx3-ubyte.gz") is None:
