@@ -73,11 +73,17 @@ class ExampleOptions:
 
 
 @dataclass
-class TrainingOptions(ExampleOptions):
+class NetOptions(ExampleOptions):
+    """And those of scripts whose net is worth another backend than the CPU's."""
+
+    backend: str = option("cpu", "which implementation of the kernels runs", choices=tuple(TIERS))
+
+
+@dataclass
+class TrainingOptions(NetOptions):
     """And those of scripts that train a net with a `Trainer`."""
 
     data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
-    backend: str = option("cpu", "which implementation of the kernels runs", choices=tuple(TIERS))
     epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
     resume: bool = option(False, "go on with the run in --out")
 

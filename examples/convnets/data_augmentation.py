@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.data.augment import Affine, Compose, GaussianBlur, GaussianNoise, linear_map, warp
 from tinynet.optim import AdamW, CosineDecay
 
@@ -53,7 +53,7 @@ NUCLEI = "dsb2018/stage1_train.zip"
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/data_augmentation", "folder for the pictures")
@@ -114,7 +114,7 @@ def train(digits: tn.data.ImageSet, augmentation: Compose | Affine, config: Conf
     from tinynet.data import DataLoader
 
     tn.seed(seed)
-    model = small_net()
+    model = small_net().to(tn.device())
     loader = DataLoader(Augmented(digits, augmentation), min(config.batch_size, len(digits)), seed=seed, workers=0)
     # On 3,000 other training digits: without augmentation, neither another learning rate (1e-3, 1e-2), nor another
     # weight decay (0, 0.1), nor 200 or 800 steps are better by more than 0.1 points. So the gains are not owed to
@@ -123,7 +123,7 @@ def train(digits: tn.data.ImageSet, augmentation: Compose | Affine, config: Conf
     schedule = CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
     passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
     for images, labels in islice(passes, config.steps):
-        loss = tn.softmax_cross_entropy(model(tn.tensor(images)), labels)
+        loss = tn.softmax_cross_entropy(model(tn.tensor(images).to(tn.device())), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -136,7 +136,7 @@ def accuracy(model: nn.Sequential, digits: tn.data.ImageSet) -> float:
     right = 0
     with tn.no_grad():
         for i in range(0, len(digits), 500):
-            x = tn.tensor(digits.images[i : i + 500].astype(np.float32) / 255)
+            x = tn.tensor(digits.images[i : i + 500].astype(np.float32) / 255).to(tn.device())
             right += int(np.sum(model(x).numpy().argmax(axis=1) == digits.labels[i : i + 500]))
     return right / len(digits)
 
@@ -149,9 +149,15 @@ def few_of_each(digits: tn.data.ImageSet, per_class: int, rng: np.random.Generat
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """The gallery and the ablation; returns the accuracy with each augmentation, and gains over none."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import handwritten_digits
 
-    config = parse(Config, argv, description=__doc__)
     digits, test, source = handwritten_digits(config.data)
     test = test.subset(np.arange(len(test))[: config.test])
     sample, nuclei_source = nuclei_image(config.data, config.seed)

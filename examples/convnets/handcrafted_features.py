@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.optim import AdamW, CosineDecay
 
 TOPIC = "Handcrafted features (HOG, LBP) and learnt ones"
@@ -62,7 +62,7 @@ PATCH, NUCLEUS = 32, 14  # pixels: height and width of a patch; the diameter tha
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/handcrafted_features", "folder for the pictures")
@@ -131,8 +131,8 @@ def linear_scores(task: Task, feature: str) -> np.ndarray:
 
     make = FEATURES[feature]
     rows = [np.stack([make(image[:, :, 0]) for image in images]) for images in (task.images, task.test_images)]
-    x, x_test = (tn.tensor(part) for part in standardize(*rows))
-    model = nn.Linear(x.shape[1], 1, init=lambda shape: np.zeros(shape, dtype=np.float32))
+    x, x_test = (tn.tensor(part).to(tn.device()) for part in standardize(*rows))
+    model = nn.Linear(x.shape[1], 1, init=lambda shape: np.zeros(shape, dtype=np.float32)).to(tn.device())
     optimizer = AdamW(model.parameters(), lr=0.01, weight_decay=10.0)  # many columns, few rows: hold the weights back
     for _ in range(300):
         loss = tn.bce_with_logits(model(x), task.labels[:, None])
@@ -182,14 +182,14 @@ def convnet_scores(task: Task, config: Config, seed: int) -> np.ndarray:
     from tinynet.data import DataLoader
 
     tn.seed(seed)
-    model = convnet(task.images.shape[1])
+    model = convnet(task.images.shape[1]).to(tn.device())
     mean, deviation = task.images.mean(), task.images.std()
     optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
     loader = DataLoader(Mirrored(task), config.batch_size, seed=seed, workers=0)
     passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
     for images, labels in tqdm(islice(passes, config.steps), task.name, config.steps, leave=False, disable=None):
-        loss = tn.bce_with_logits(model(tn.tensor((images - mean) / deviation)), labels[:, None])
+        loss = tn.bce_with_logits(model(tn.tensor((images - mean) / deviation).to(tn.device())), labels[:, None])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -197,7 +197,8 @@ def convnet_scores(task: Task, config: Config, seed: int) -> np.ndarray:
     model.eval()
     x = (task.test_images - mean) / deviation
     with tn.no_grad():
-        return np.concatenate([model(tn.tensor(x[i : i + 256])).numpy()[:, 0] for i in range(0, len(x), 256)])
+        parts = [tn.tensor(x[i : i + 256]).to(tn.device()) for i in range(0, len(x), 256)]
+        return np.concatenate([model(part).numpy()[:, 0] for part in parts])
 
 
 # ---------------------------------------------------------------------------------------- the data
@@ -268,9 +269,15 @@ def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator)
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Both questions with every feature; returns the areas under the ROC curves on the test images."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import DataError
 
-    config = parse(Config, argv, description=__doc__)
     task, where = nuclei_task(config.data, config)
     tasks = [task]
     try:

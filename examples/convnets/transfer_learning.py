@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.optim import AdamW, CosineDecay
 
 TOPIC = "Transfer learning"
@@ -68,7 +68,7 @@ METHODS = {  # -> how many of the blocks are trained, those at the end; None: no
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/transfer_learning", "folder for the pictures")
@@ -131,7 +131,7 @@ def small_net(classes: int) -> nn.Sequential:
 
 def transferred(source: nn.Sequential, classes: int, trained_blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
     """(frozen, trained): the blocks of `source` with a new head, cut in two. `source` itself is not changed."""
-    model = small_net(classes)
+    model = small_net(classes).to(tn.device())
     model[:BLOCKS].load_state_dict(source[:BLOCKS].state_dict())  # the head keeps its new weights
     cut = BLOCKS - trained_blocks
     return model[:cut].eval(), model[cut:]
@@ -147,7 +147,7 @@ def fit(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, steps: int, con
     for _ in range(steps):
         batch = rng.choice(len(x), min(config.batch_size, len(x)), replace=False)
         optimizer.zero_grad()
-        tn.softmax_cross_entropy(model(tn.tensor(x[batch])), labels[batch]).backward()
+        tn.softmax_cross_entropy(model(tn.tensor(x[batch]).to(tn.device())), labels[batch]).backward()
         optimizer.step()
         schedule.step()
     model.eval()
@@ -156,7 +156,7 @@ def fit(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, steps: int, con
 def outputs(model: nn.Sequential, x: np.ndarray) -> np.ndarray:
     """What the model says to x, in parts of 500, without training it."""
     with tn.no_grad():
-        return np.concatenate([model(tn.tensor(x[i : i + 500])).numpy() for i in range(0, len(x), 500)])
+        return np.concatenate([model(tn.tensor(x[i : i + 500]).to(tn.device())).numpy() for i in range(0, len(x), 500)])
 
 
 def learn(task: Task, source: nn.Sequential, method: str, images: int, config: Config, seed: int) -> float:
@@ -165,7 +165,7 @@ def learn(task: Task, source: nn.Sequential, method: str, images: int, config: C
     chosen = few_of_each(task.training.labels, images, seed)
     trained_blocks = METHODS[method]
     if trained_blocks is None:
-        frozen, trained = nn.Sequential(), small_net(task.classes)
+        frozen, trained = nn.Sequential(), small_net(task.classes).to(tn.device())
     else:
         frozen, trained = transferred(source, task.classes, trained_blocks)
     features = outputs(frozen, as_input(task.training.images[chosen]))  # once, for all steps
@@ -218,9 +218,15 @@ def breast_task(config: Config) -> Task:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Every method on both pairs of tasks with 10 to 1,000 images; returns gains over starting from scratch."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import DataError
 
-    config = parse(Config, argv, description=__doc__)
     task, source = digits_task(config)
     tasks = {"digits": task}
     try:
@@ -258,7 +264,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 def compare(task: Task, config: Config, seed: int) -> np.ndarray:
     """The first task is learnt once; then the score of every method with every number of images."""
     tn.seed(seed)
-    source = small_net(len(task.first.classes))
+    source = small_net(len(task.first.classes)).to(tn.device())
     fit(source, as_input(task.first.images), task.first.labels, config.first_steps, config, seed)
     sizes = task.sizes(config)
     pairs = [(method, size) for method in METHODS for size in sizes]

@@ -40,7 +40,7 @@ from tqdm import trange
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.optim import Adam, clip_grad_norm
 
 TOPIC = "Recurrent nets: the vanishing gradient, LSTM"
@@ -61,7 +61,7 @@ DISTANCE = 50  # steps, for the figures kept_*
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/rnn_vanishing_gradient", "folder for pictures")
@@ -106,7 +106,7 @@ def train(net: Adder, lr: float, config: Config, seed: int) -> list[float]:
     losses = []
     for _ in trange(config.steps, desc=type(net.layer).__name__, leave=False, disable=None):
         x, lengths, target = sequences(rng, 64, config.length)
-        error = net(tn.tensor(x), lengths) - target
+        error = net(tn.tensor(x).to(tn.device()), lengths) - tn.tensor(target).to(tn.device())
         loss = (error * error).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -120,16 +120,16 @@ def test(net: Adder, config: Config, seed: int) -> float:
     """The mean squared error on 1000 sequences of its own."""
     x, lengths, target = sequences(np.random.default_rng((seed, 1)), 1000, config.length)
     with tn.no_grad():
-        return float(np.mean((net(tn.tensor(x), lengths).numpy() - target) ** 2))
+        return float(np.mean((net(tn.tensor(x).to(tn.device()), lengths).numpy() - target) ** 2))
 
 
 # ---------------------------------------------------------------------------------------- the gradient
 def gradient_by_distance(layer: nn.RNN | nn.LSTM, x: np.ndarray) -> np.ndarray:
     """|d(last output)/dx_t| for the steps 0, 1, 2 ... before the last, relative to the last: float64 (T,)."""
-    x = tn.tensor(x.astype(np.float64), requires_grad=True)
-    outputs, _ = layer.astype(np.float64)(x)
+    x = tn.tensor(x.astype(np.float64), requires_grad=True).to(tn.device())
+    outputs, _ = layer.astype(np.float64).to(tn.device())(x)
     towards = np.random.default_rng(0).standard_normal((len(x), layer.hidden))  # some direction, the same for all
-    g = tn.grad((outputs[:, -1] * towards).sum(), x).numpy()
+    g = tn.grad((outputs[:, -1] * tn.tensor(towards).to(tn.device())).sum(), x).numpy()
     layer.astype(np.float32)
     norms = np.sqrt((g * g).sum(axis=(0, 2)))[::-1]
     return norms / norms[0]
@@ -150,6 +150,12 @@ def untrained(hidden: int) -> dict[str, nn.RNN | nn.LSTM]:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns kept_*, the gradient 50 steps before the end relative to that at the end, and mse_rnn, mse_lstm."""
     config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     print_settings(config, data=DATA)
     pictured: dict[str, dict] = {}  # of the first seed
 
@@ -163,7 +169,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         for name, layer in untrained(config.hidden).items():
             kept[name] = gradient_by_distance(layer, x)
         for kind, lr in ((nn.RNN, config.lr_rnn), (nn.LSTM, config.lr)):
-            net = Adder(kind(2, config.hidden))
+            net = Adder(kind(2, config.hidden)).to(tn.device())
             losses[kind.__name__] = train(net, lr, config, seed)
             kept[f"{kind.__name__}, trained"] = gradient_by_distance(net.layer, x)
             figures[f"mse_{kind.__name__.lower()}"] = test(net, config, seed)

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.metrics import auc
 from tinynet.optim import Adam, CosineDecay
 
@@ -61,7 +61,7 @@ PICTURE = "codes.png"
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/autoencoder", "folder for the pictures")
@@ -100,12 +100,12 @@ class Autoencoder(nn.Module):
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Codes of digits: (N, V) to (N, code)."""
         with tn.no_grad():
-            return self.encoder(tn.tensor(x)).numpy()
+            return self.encoder(tn.tensor(x).to(tn.device())).numpy()
 
     def decode(self, code: np.ndarray) -> np.ndarray:
         """Digits of codes: (N, code) to (N, V), 0 .. 1."""
         with tn.no_grad():
-            return tn.sigmoid(self.decoder(tn.tensor(code))).numpy()
+            return tn.sigmoid(self.decoder(tn.tensor(code).to(tn.device()))).numpy()
 
 
 def train(net: nn.Module, x: np.ndarray, epochs: int, config: Config, seed: int) -> list[float]:
@@ -119,7 +119,7 @@ def train(net: nn.Module, x: np.ndarray, epochs: int, config: Config, seed: int)
     for epoch in range(epochs):
         losses = []
         for (batch,) in tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=None):
-            loss = tn.bce_with_logits(net(tn.tensor(batch)), batch)
+            loss = tn.bce_with_logits(net(tn.tensor(batch).to(tn.device())), batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -171,9 +171,15 @@ def precision(codes: np.ndarray, labels: np.ndarray, queries: np.ndarray, asked:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Squared error per test digit (error_*, with code and with 2 numbers: error_2_*), share of right digits among the
     ten nearest (retrieval_*), and the area under the ROC curve of the anomaly score (anomaly_*)."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import handwritten_digits
 
-    config = parse(Config, argv, description=__doc__)
     training, test, source = handwritten_digits(config.data)
     x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
     x, labels = x[: config.digits], training.labels[: config.digits]
@@ -188,7 +194,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     def learn(name: str, code: int, digits: np.ndarray, seed: int) -> Autoencoder:
         tn.seed(seed)
-        net = Autoencoder(digits.shape[1], config.hidden, code)
+        net = Autoencoder(digits.shape[1], config.hidden, code).to(tn.device())
         curve = train(net, digits, config.epochs, config, seed)
         print(f"  seed {seed}, {name}: loss {curve[0]:.4f} in the first epoch, {curve[-1]:.4f} in the last", flush=True)
         kept.setdefault(name, net)  # the pictures show the first run

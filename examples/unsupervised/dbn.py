@@ -33,7 +33,7 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn
 from tinynet.bench.examples import load_example
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.optim import Adam, CosineDecay
 
 rbm = load_example("unsupervised/rbm.py")  # the machine, and how it learns: read that script first
@@ -49,9 +49,11 @@ FILES = (
 EXPECTED = {"pretrained": (0.98, None), "gain_100": (0.02, 0.15), "gain_1000": (0.01, 0.08)}
 PICTURE = "labels.png"
 
+FEW = (100, 1000)  # labels
+
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/dbn", "folder for the pictures")
@@ -65,6 +67,11 @@ class Config(ExampleOptions):
     few_steps: int = option(500, "steps with 1,000 labels or fewer", quick=100)
     batch_size: int = option(100, "digits per step, everywhere")
     lr: float = option(3e-3, "highest learning rate of fine-tuning (Adam; a cosine down to zero)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.digits < 1400:  # or there may be fewer than 100 of some class
+            raise ValueError(f"--digits is {self.digits}; to draw {max(FEW):,} labels from, it must be at least 1,400")
 
 
 # ---------------------------------------------------------------------------------------- greedy, layer by layer
@@ -112,7 +119,7 @@ def fine_tune(net: nn.Module, x: np.ndarray, labels: np.ndarray, steps: int, con
     schedule = CosineDecay(optimizer, steps)
     passes = chain.from_iterable(repeat(loader))  # the loader again and again, in a new order each time
     for batch, target in tqdm(islice(passes, steps), "fine-tuning", steps, leave=False, disable=None):
-        loss = tn.softmax_cross_entropy(net(tn.tensor(batch)), target)
+        loss = tn.softmax_cross_entropy(net(tn.tensor(batch).to(tn.device())), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -122,7 +129,7 @@ def fine_tune(net: nn.Module, x: np.ndarray, labels: np.ndarray, steps: int, con
 def accuracy(net: nn.Module, x: np.ndarray, labels: np.ndarray) -> float:
     """Share of right answers."""
     with tn.no_grad():
-        return float(np.mean(net(tn.tensor(x)).numpy().argmax(axis=1) == labels))
+        return float(np.mean(net(tn.tensor(x).to(tn.device())).numpy().argmax(axis=1) == labels))
 
 
 def balanced(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -131,15 +138,18 @@ def balanced(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     return np.concatenate(chosen)
 
 
-FEW = (100, 1000)  # labels
-
-
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Accuracy on the test digits: `pretrained` and `random` with all labels, `pretrained_100`, ... with as many; and
     what pretraining gains with few of them, `gain_100` and `gain_1000`."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import handwritten_digits
 
-    config = parse(Config, argv, description=__doc__)
     training, test, source = handwritten_digits(config.data)
     x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
     x, labels = x[: config.digits], training.labels[: config.digits]
@@ -163,7 +173,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             chosen = balanced(labels, count, np.random.default_rng((seed, count))) if few else slice(None)
             for start, machines in (("pretrained", stack), ("random", None)):
                 tn.seed(seed)
-                net = feedforward(x.shape[1], config.hidden, machines)
+                net = feedforward(x.shape[1], config.hidden, machines).to(tn.device())
                 steps = config.few_steps if few else config.epochs * len(x) // config.batch_size
                 fine_tune(net, x[chosen], labels[chosen], steps, config, seed)
                 name = f"{start}_{count}" if few else start

@@ -55,7 +55,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Restricted Boltzmann machine, contrastive divergence"
 DATA = "MNIST, 60,000 + 10,000 digits, made black and white"
@@ -71,7 +71,7 @@ PICTURE = "samples.png"
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/rbm", "folder for the pictures")
@@ -89,12 +89,13 @@ class Config(ExampleOptions):
 # ---------------------------------------------------------------------------------------- the machine
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x)), by the framework's kernel."""
-    return tn.sigmoid(tn.tensor(x)).numpy()
+    return tn.sigmoid(tn.tensor(x).to(tn.device())).numpy()
 
 
 def times(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The matrix product in the dtype of the weights, by the framework's kernel."""
-    return (tn.tensor(x.astype(weight.dtype, copy=False)) @ weight).numpy()
+    x, weight = (tn.tensor(a.astype(weight.dtype, copy=False)).to(tn.device()) for a in (x, weight))
+    return (x @ weight).numpy()
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -283,6 +284,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     annealed_* of the large one; its pseudo-likelihoods pseudo_*; pcd_gain, what PCD gains over CD-1 on the small one;
     and how far annealing was off there."""
     config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     x, x_test, source = load_digits(config.data, config.digits)
     if not source.startswith("MNIST") and config.epochs == Config.epochs:
         config.epochs *= 20  # the digits in MNIST's place are few: they are passed over more often

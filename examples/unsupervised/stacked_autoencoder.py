@@ -34,7 +34,7 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn
 from tinynet.bench.examples import load_example
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.optim import Adam, CosineDecay
 
 shallow = load_example("unsupervised/autoencoder.py")  # PCA, errors, retrieval, pictures: read that script first
@@ -57,7 +57,7 @@ PICTURE = "curves.png"
 
 
 @dataclass
-class Config(ExampleOptions):
+class Config(NetOptions):
     """The flags."""
 
     out: str = option("out/stacked_autoencoder", "folder for the pictures")
@@ -114,12 +114,12 @@ class Stack(nn.Module):
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Codes of digits: (N, V) to (N, code)."""
         with tn.no_grad():
-            return self.up(tn.tensor(x)).numpy()
+            return self.up(tn.tensor(x).to(tn.device())).numpy()
 
     def decode(self, code: np.ndarray) -> np.ndarray:
         """Digits of codes: (N, code) to (N, V), 0 .. 1."""
         with tn.no_grad():
-            return tn.sigmoid(self.down(tn.tensor(code))).numpy()
+            return tn.sigmoid(self.down(tn.tensor(code).to(tn.device()))).numpy()
 
 
 # ---------------------------------------------------------------------------------------- learning
@@ -139,7 +139,7 @@ def train(
     for step, (batch,) in enumerate(tqdm(batches, "training", epochs * len(loader), leave=False, disable=None)):
         if watch is not None and step % EVERY == 0:
             watch()
-        loss = tn.bce_with_logits(net(tn.tensor(batch)), batch)
+        loss = tn.bce_with_logits(net(tn.tensor(batch).to(tn.device())), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -150,11 +150,11 @@ def greedy(x: np.ndarray, widths: tuple[int, ...], config: Config, seed: int) ->
     """Train a layer of each width on what the one below makes of x (N, V); what is below stays as it is."""
     layers: list[Layer] = []
     for width in widths:
-        layer = Layer(x.shape[1], width, top=len(layers) == len(widths) - 1)
+        layer = Layer(x.shape[1], width, top=len(layers) == len(widths) - 1).to(tn.device())
         train(layer, x, config.greedy_epochs, config, seed)
         layers.append(layer)
         with tn.no_grad():
-            x = layer.up(tn.tensor(x)).numpy()
+            x = layer.up(tn.tensor(x).to(tn.device())).numpy()
     return layers
 
 
@@ -167,9 +167,15 @@ def random_layers(pixels: int, widths: tuple[int, ...]) -> list[Layer]:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Squared error per test digit: error_greedy before fine-tuning, error after it, error_random from random weights,
     error_pca. Share of right digits among the ten nearest codes: retrieval, retrieval_pca."""
+    config = parse(Config, argv, description=__doc__)
+    with tn.use_backend(config.backend):
+        return run_all(config)
+
+
+def run_all(config: Config) -> dict[str, float]:
+    """What `main` does, in the backend that was asked for."""
     from tinynet.data import handwritten_digits
 
-    config = parse(Config, argv, description=__doc__)
     training, test, source = handwritten_digits(config.data)
     x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
     x, labels = x[: config.digits], training.labels[: config.digits]
@@ -216,7 +222,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return {
             "error": error,
             "error_greedy": error_greedy,
-            "error_random": train_all("random", Stack(random_layers(x.shape[1], widths)), epochs, seed),
+            "error_random": train_all("random", Stack(random_layers(x.shape[1], widths)).to(tn.device()), epochs, seed),
             "retrieval": shallow.precision(net.encode(x), labels, net.encode(queries), asked),
         }
 

@@ -1,0 +1,34 @@
+"""The scripts that take --backend, in the emulator and on the stand-in for a GPU: some steps, nothing is learnt."""
+
+from __future__ import annotations
+
+import pytest
+from rooms import missing
+
+from tinynet.bench.examples import load_example
+
+FEW = {  # flags that leave next to nothing to do
+    "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],
+    "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
+    "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
+    "unsupervised/autoencoder.py": ["--digits", "100", "--epochs", "1", "--hidden", "8", "--code", "4"],
+    "unsupervised/stacked_autoencoder.py": [
+        *("--digits", "100", "--hidden", "8", "--code", "4", "--epochs", "1", "--greedy-epochs", "1"),
+    ],
+    "unsupervised/dbn.py": [
+        *("--digits", "1400", "--hidden", "8", "--rbm-epochs", "1", "--epochs", "1", "--few-steps", "1"),
+    ],
+    "unsupervised/rbm.py": ["--digits", "100", "--hidden", "4", "--small", "2", "--epochs", "1", "--betas", "2"],
+    "sequences/rnn_vanishing_gradient.py": ["--steps", "1", "--length", "51", "--hidden", "4"],
+}
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("path", FEW)
+@pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
+def test_it_runs_there(path, backend, tmp_path, monkeypatch, fake_gpu):
+    """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy."""
+    pytest.importorskip("sklearn", reason="the digits in MNIST's place are in scikit-learn, extra 'examples'")
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    load_example(path).main(["--quick", "--backend", backend, "--out", str(tmp_path), *FEW[path]])
+    assert bool(fake_gpu.launches) == (backend == "cuda")
