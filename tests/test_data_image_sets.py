@@ -44,6 +44,9 @@ def test_mnist_from_a_data_folder_and_from_its_own(tmp_path):
         np.testing.assert_array_equal(digits.labels, labels)
         assert digits.labels.dtype == np.int64 and len(digits) == 3 and len(digits.classes) == 10
     assert digits.subset(digits.labels > 0).labels.tolist() == [1, 2]
+    rows = digits.subset(slice(1, 2)).rows()
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, images[1:2].reshape(1, 784) / 255, rtol=1e-6)
     with pytest.raises(ValueError, match="part is 'val'; it must be 'train' or 'test'"):
         read_mnist("val", tmp_path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rooms import missing
 
+from tinynet import cusim
 from tinynet.bench.examples import load_example
 
 FEW = {  # flags that leave next to nothing to do
@@ -30,5 +31,8 @@ def test_it_runs_there(path, backend, tmp_path, monkeypatch, fake_gpu):
     """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy."""
     pytest.importorskip("sklearn", reason="the digits in MNIST's place are in scikit-learn, extra 'examples'")
     monkeypatch.delenv("TINYNET_DATA", raising=False)
+    emulated, launch = [], cusim.launch
+    monkeypatch.setattr(cusim, "launch", lambda *a, **k: emulated.append(1) or launch(*a, **k))
     load_example(path).main(["--quick", "--backend", backend, "--out", str(tmp_path), *FEW[path]])
     assert bool(fake_gpu.launches) == (backend == "cuda")
+    assert emulated, "the emulator runs the kernels in both"

@@ -181,8 +181,8 @@ def run_all(config: Config) -> dict[str, float]:
     from tinynet.data import handwritten_digits
 
     training, test, source = handwritten_digits(config.data)
-    x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
-    x, labels = x[: config.digits], training.labels[: config.digits]
+    training = training.subset(slice(config.digits))
+    x, labels, x_test = training.rows(), training.labels, test.rows()
     if not source.startswith("MNIST") and config.epochs == Config.epochs:
         config.epochs *= 20  # the digits in MNIST's place are few: they are passed over more often
     net = Autoencoder(x.shape[1], config.hidden, config.code)

@@ -272,8 +272,7 @@ def load_digits(data: str | None, limit: int) -> tuple[np.ndarray, np.ndarray, s
     from tinynet.data import handwritten_digits
 
     training, test, source = handwritten_digits(data)
-    x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
-    return x[:limit], x_test, source
+    return training.subset(slice(limit)).rows(), test.rows(), source
 
 
 METHODS = {"cd": False, "pcd": True}  # name -> whether the chains go on

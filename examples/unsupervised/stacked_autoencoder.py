@@ -177,14 +177,12 @@ def run_all(config: Config) -> dict[str, float]:
     from tinynet.data import handwritten_digits
 
     training, test, source = handwritten_digits(config.data)
-    x, x_test = (part.images.reshape(len(part), -1).astype(np.float32) / 255 for part in (training, test))
-    x, labels = x[: config.digits], training.labels[: config.digits]
+    training = training.subset(slice(config.digits))
+    x, labels, x_test = training.rows(), training.labels, test.rows()
     # The digits in MNIST's place are few: they are passed over more often.
     if not source.startswith("MNIST") and config.epochs == Config.epochs:
-        config.greedy_epochs, config.epochs = (
-            20 * config.greedy_epochs,
-            20 * config.epochs,
-        )
+        config.greedy_epochs *= 20
+        config.epochs *= 20
     widths = (*config.hidden, config.code)
     net = Stack(random_layers(x.shape[1], widths))
     print_settings(config, net, digits_read=source, training_digits=len(x), test_digits=len(x_test))

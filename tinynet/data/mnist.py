@@ -35,9 +35,13 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, index: np.ndarray) -> ImageSet:
-        """Some of them: `index` is a boolean (N,), or numbers (M,)."""
+    def subset(self, index: np.ndarray | slice) -> ImageSet:
+        """Some of them: `index` is a boolean (N,), or numbers (M,), or a slice."""
         return ImageSet(self.images[index], self.labels[index], self.classes)
+
+    def rows(self) -> np.ndarray:
+        """Each image as a row of numbers from 0 to 1: float32 (N, H * W * C)."""
+        return self.images.reshape(len(self), -1).astype(np.float32) / 255
 
 
 def read_mnist(part: str, given: str | Path | None = None) -> ImageSet:
