@@ -13,6 +13,7 @@ from test_ops import cases_of
 import tinynet as tn
 from tinynet import nn
 from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.ops.lstm import cpu as lstm_cpu
 from tinynet.ops.lstm import reference
 
 RNG = np.random.default_rng(11)
@@ -188,3 +189,24 @@ def test_torch_agrees(kind):
     for i, cell in enumerate(mine.cells):
         wanted = getattr(theirs, f"weight_hh_l{i}").grad.T
         np.testing.assert_allclose(cell.recurrent_weight.grad.numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_threads_that_share_the_samples_give_what_one_gives(monkeypatch, samples):
+    rng = np.random.default_rng(6)
+    steps, hidden = 4, 19
+    a, weight, h, c, gstates = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in (
+            *((steps, samples, 4 * hidden), (hidden, 4 * hidden), (samples, hidden), (samples, hidden)),
+            (steps, 2, samples, hidden),
+        )
+    )
+    lengths = np.array([4, 2, 0, 3, 4])[:samples]
+    results = []
+    for alone in (0, np.inf):
+        monkeypatch.setattr(lstm_cpu, "ALONE", alone)
+        states, gates = lstm_cpu.forward(a, weight, h, c, lengths)
+        results.append((states, gates, *lstm_cpu.backward(gstates, states, gates, weight, h, c, lengths)))
+    for shared, by_one in zip(*results):
+        np.testing.assert_array_equal(shared, by_one)
