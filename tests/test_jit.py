@@ -179,6 +179,52 @@ def test_a_full_disk_does_no_harm(package, tmp_path):
     assert run(package, tmp_path / "cache") == (20, 1)
 
 
+# cpu.py -> factory.py: the kernel is a closure over a number, an array, a compiled function and an intrinsic.
+FACTORY = """
+from numba import njit, types
+from numba.extending import intrinsic
+from .jit import jit
+
+def adder(number):
+    @intrinsic
+    def add(typing_context, x):
+        def generate(context, builder, signature, arguments):
+            return builder.add(arguments[0], context.get_constant(types.int64, number))
+        return types.int64(types.int64), generate
+    return add
+
+def make(array, number):
+    add, last = adder(number), int(array[-1])
+    @njit
+    def scale(x):
+        return last * x
+    @jit
+    def kernel(x):
+        return add(scale(x)) + len(array)
+    return kernel
+"""
+CLOSURE = "import numpy as np\nfrom ..factory import make\nkernel = make(np.array([{0}]), {1})\n"
+
+
+def test_functions_made_by_a_factory_are_found_again_and_told_apart(package, tmp_path):
+    cache, source = tmp_path / "cache", package / "ops" / "toy" / "cpu.py"
+    show = "print(kernel(10), sum(kernel.stats.cache_hits.values()))\n"
+    (package / "ops" / "factory.py").write_text(FACTORY)
+    source.write_text(CLOSURE.format("1, 3", 5) + show)
+    assert [run(package, cache) for _ in range(2)] == [(37, 0), (37, 1)]
+    for array, number, result in [("1, 4", 5, 47), ("2, 3", 5, 37), ("1, 3", 6, 38)]:
+        source.write_text(CLOSURE.format(array, number) + show)
+        assert [run(package, cache) for _ in range(2)] == [(result, 0), (result, 1)]
+    (package / "ops" / "factory.py").write_text(FACTORY.replace("last * x", "2 * last * x"))
+    assert run(package, cache) == (68, 0)
+
+
+def test_what_a_closure_holds_must_be_identifiable(package, monkeypatch):
+    things = object()
+    with pytest.raises(TypeError, match="cannot identify a function that closes over a object"):
+        jit.jit(lambda x: things)
+
+
 def test_a_cache_that_looks_at_one_file_only_would_be_noticed(package, tmp_path):
     """Numba's own cache, which the test above must be able to tell from ours, serves the old constant."""
     source = package / "ops" / "jit.py"

@@ -1,4 +1,4 @@
-"""The explicit vectors by themselves: the register block, the tile transform, and the widths of other machines."""
+"""Vectors by themselves: register blocks, products of any number of rows, tile transforms, other machines."""
 
 import numba
 import numpy as np
@@ -6,109 +6,178 @@ import pytest
 from numba.core.errors import TypingError
 from processes import needs_x86, python
 
-from tinynet.ops import register_rows
-from tinynet.ops.conv2d.winograd import AT2, BT2, BT4, G4
-from tinynet.ops.simd import VECTOR_BYTES, block_4x2, lanes_of, tile_transform, transpose_tile
+from tinynet.backends.numba import simd
+from tinynet.ops._cpu.gemm import blocks_of, multiply, multiply_transposed
+
+DTYPES = [np.float32, np.float64]
+rng = np.random.default_rng(0)
+
+
+def integers(*shape, dtype):
+    """Small integers as floats: their sums are exact."""
+    return rng.integers(-5, 6, shape).astype(dtype)
+
+
+def views(layout, *shapes, dtype):
+    """Arrays of these shapes: contiguous, or parts of larger arrays with a gap behind each row."""
+    if layout == "contiguous":
+        return [integers(*shape, dtype=dtype) for shape in shapes]
+    return [integers(*shape[:-1], shape[-1] + 3, dtype=dtype)[..., 2:-1] for shape in shapes]
 
 
 @numba.njit
-def call(a, b, start, c, lanes, accumulate):
-    """c (4, 2 lanes) from a (2, 3, 4) and b (2, 3, 2 lanes), all flat: sums over the first two axes."""
-    block_4x2(a, 0, 1, 4, 12, b, 0, 2 * lanes, 6 * lanes, 3, 2, start, 0, c, 0, 2 * lanes, accumulate)
+def product(a, b, start, c):
+    multiply(a, b, start, c)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("accumulate", [0, 1])
-def test_a_block_is_the_sum_it_says(dtype, accumulate):
-    rng = np.random.default_rng(0)
-    lanes = lanes_of(dtype)
-    assert lanes == VECTOR_BYTES // np.dtype(dtype).itemsize
-    shapes = (2, 3, 4), (2, 3, 2 * lanes), (2 * lanes,), (4, 2 * lanes)
-    a, b, start, c = (rng.integers(-5, 6, shape).astype(dtype) for shape in shapes)  # sums of these are exact
-    want = start + np.einsum("okr,okj->rj", a, b) + accumulate * c
-    call(a.reshape(-1), b.reshape(-1), start, c.reshape(-1), lanes, accumulate)
-    np.testing.assert_array_equal(c, want)
+@numba.njit
+def transposed_product(a, b, start, c):
+    multiply_transposed(a, b, start, c)
+
+
+# ------------------------------------------------------------------------------------- products of matrices
+@pytest.mark.parametrize("layout", ["contiguous", "with gaps"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [0, 1, 5, 30])
+@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("call", [product, transposed_product])
+def test_products_of_any_number_of_rows(call, vectors, rows, dtype, layout):
+    k, width = 7, vectors * simd.lanes_of(dtype)
+    a, b, c, row = views(layout, (rows, k), (k, width), (rows, width), (1, width), dtype=dtype)
+    if call is transposed_product:
+        a = np.ascontiguousarray(a.T)
+    expected = (a.T if call is transposed_product else a) @ b
+    for start in (row[0], np.zeros(width, dtype), c):
+        with_start = expected + start
+        call(a, b, start, c)
+        np.testing.assert_array_equal(c, with_start)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("call", [product, transposed_product])
+def test_the_products_of_stacks_are_summed(call, dtype):
+    stack, rows, k, width = 3, 9, 4, 2 * simd.lanes_of(dtype)
+    shape = (stack, k, rows) if call is transposed_product else (stack, rows, k)
+    a, b, start, c = (integers(*s, dtype=dtype) for s in (shape, (stack, k, width), (width,), (rows, width)))
+    call(a, b, start, c)
+    np.testing.assert_array_equal(
+        c, start + np.einsum("skr,skn->rn" if call is transposed_product else "srk,skn->rn", a, b)
+    )
+
+
+def test_without_a_reduction_dimension_the_product_is_the_start():
+    c = np.full((3, simd.lanes_of(np.float32)), np.nan, np.float32)
+    product(np.empty((3, 0), np.float32), np.empty((0, c.shape[1]), np.float32), np.ones(c.shape[1], np.float32), c)
+    assert (c == 1).all()
+
+
+def test_rows_of_a_may_overlap():
+    """As they do in a convolution: the windows of an image row, seen as a matrix."""
+    row, width = integers(12, dtype=np.float32), simd.lanes_of(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(row, 5)
+    b, c = integers(5, width, dtype=np.float32), np.empty((8, width), np.float32)
+    product(np.lib.stride_tricks.as_strided(row, windows.shape, windows.strides), b, np.zeros(width, np.float32), c)
+    np.testing.assert_array_equal(c, windows @ b)
 
 
 @pytest.mark.parametrize("odd", range(4))
 def test_arrays_of_different_dtypes_are_refused(odd):
-    arrays = [np.zeros(200, np.float64 if i == odd else np.float32) for i in range(4)]
-    with pytest.raises(TypingError, match="a, b, start and c must have one float dtype"):
-        call(*arrays, 16, 0)
+    arrays = [np.zeros((16, 16), np.float64 if i == odd else np.float32) for i in range(4)]
+    with pytest.raises(TypingError, match="must have one dtype, float32 or float64"):
+        product(*arrays)
 
 
-@pytest.mark.parametrize("matrix", [BT2, AT2, AT2.T, BT4, G4], ids=["BT2", "AT2", "A2", "BT4", "G4"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_tile_transform_is_the_two_matrix_products(matrix, dtype):
-    transform = tile_transform(matrix)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_columns_are_cut_into_blocks_of_one_or_two_vectors(dtype):
+    lanes = simd.lanes_of(dtype)
+    assert lanes == simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    assert blocks_of(1, dtype) == blocks_of(lanes, dtype) == (lanes, 1)
+    assert blocks_of(lanes + 1, dtype) == blocks_of(2 * lanes, dtype) == (2 * lanes, 1)
+    assert blocks_of(2 * lanes + 1, dtype) == (2 * lanes, 2)
+
+
+# ------------------------------------------------------------------------------------- transforms of tiles
+BT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1.0]])
+G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [0, 0, 1]])
+MATRICES = pytest.mark.parametrize("matrix", [BT, BT.T, G, G.T], ids=["BT", "B", "G", "GT"])
+
+
+@MATRICES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_is_two_matrix_products_and_writes_nothing_else(matrix, dtype):
+    transform = simd.gather(matrix)
 
     @numba.njit
-    def transformed(d, d_row, d_column, t, t_row, t_column):
-        transform(d, 3, d_row, d_column, t, 5, t_row, t_column)
+    def run(image, y, x, stack, t, c):
+        transform(image, y, x, stack, t, c)
 
     k, n = matrix.shape
-    lanes = lanes_of(dtype)
-    d = np.random.default_rng(1).standard_normal((n, n + 2, 2, lanes)).astype(dtype)  # gaps between the vectors
-    t = np.full(5 + (k + 1) * (k + 3) * lanes, np.nan, dtype)
-    flat = np.concatenate([np.zeros(3, dtype), d.reshape(-1)])
-    transformed(flat, (n + 2) * 2 * lanes, 2 * lanes, t, (k + 3) * lanes, lanes)
-    got = t[5:].reshape(k + 1, k + 3, lanes)
-    want = np.einsum("ai,bj,ijl->abl", matrix, matrix, d[:, :n, 0].astype(np.float64))
-    np.testing.assert_allclose(got[:k, :k], want, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(want).max())
-    assert np.isnan(got[k]).all() and np.isnan(got[:, k:]).all()
+    lanes = simd.lanes_of(dtype)
+    image = rng.standard_normal((n + 3, n + 2, 3 * lanes)).astype(dtype)
+    stack = np.full((k * k, 4, 3 * lanes), np.nan, dtype)
+    run(image, 2, 1, stack, 3, lanes)
+    tile = image[2 : 2 + n, 1 : 1 + n, lanes : 2 * lanes].astype(np.float64)
+    expected = np.einsum("ai,bj,ijl->abl", matrix, matrix, tile).reshape(k * k, lanes)
+    actual = stack[:, 3, lanes : 2 * lanes].copy()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(expected).max())
+    stack[:, 3, lanes : 2 * lanes] = np.nan
+    assert np.isnan(stack).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("rows", [0, 1, 5, 30])
-@pytest.mark.parametrize("vectors", [1, 2])
-@pytest.mark.parametrize("multiply", [register_rows._by_blocks, register_rows._by_loops], ids=["blocks", "loops"])
-def test_products_of_any_number_of_rows(multiply, vectors, rows, dtype):
-    rng = np.random.default_rng(2)
-    width, terms = vectors * lanes_of(dtype), 7
-    a, b, c = (rng.integers(-5, 6, shape).astype(dtype) for shape in ((terms, rows + 1), (terms, width), (rows, width)))
-    zeros = np.zeros(width, dtype)
-    for accumulate in (1, 0):  # a is transposed in memory, and its first column left out
-        want = a[:, 1:].T @ b + accumulate * c
-        flat = a.reshape(-1), 1, (1, rows + 1), b.reshape(-1), 0, width, terms, zeros, c.reshape(-1), 0, width
-        multiply(rows, vectors == 2, *flat, accumulate)
-        np.testing.assert_array_equal(c, want)
+@MATRICES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scatter_is_the_way_back_with_a_bias(matrix, dtype):
+    transform = simd.scatter(matrix)
+
+    @numba.njit
+    def run(stack, t, image, y, x, c, bias):
+        transform(stack, t, image, y, x, c, bias)
+
+    k, n = matrix.shape
+    lanes = simd.lanes_of(dtype)
+    stack = rng.standard_normal((n * n, 4, 3 * lanes)).astype(dtype)
+    bias = rng.standard_normal(3 * lanes).astype(dtype)
+    image = np.full((k + 3, k + 2, 3 * lanes), np.nan, dtype)
+    run(stack, 2, image, 2, 1, lanes, bias)
+    tile = stack[:, 2, lanes : 2 * lanes].astype(np.float64).reshape(n, n, lanes)
+    expected = np.einsum("ai,bj,ijl->abl", matrix, matrix, tile) + bias[lanes : 2 * lanes]
+    part = image[2 : 2 + k, 1 : 1 + k, lanes : 2 * lanes]
+    np.testing.assert_allclose(part, expected, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(expected).max())
+    part[...] = np.nan
+    assert np.isnan(image).all()
 
 
-@numba.njit
-def transposed(a, a_row, t, t_row):
-    transpose_tile(a, 3, a_row, t, 5, t_row)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_tile_is_transposed_and_nothing_else_is_written(dtype):
-    lanes = lanes_of(dtype)
-    a = np.arange(3 + lanes * (lanes + 2), dtype=dtype)
-    t = np.full(5 + lanes * (lanes + 1), np.nan, dtype)
-    transposed(a, lanes + 2, t, lanes + 1)
-    got = t[5:].reshape(lanes, lanes + 1)
-    np.testing.assert_array_equal(got[:, :lanes], a[3:].reshape(lanes, lanes + 2)[:, :lanes].T)
-    assert np.isnan(got[:, lanes]).all() and np.isnan(t[:5]).all()
-
-
+# ------------------------------------------------------------------------------------- other machines
 # What Numba is told of another machine. Without the features it would take those of this one.
 MACHINES = {
     "AVX-512": {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""},
     "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
     "neither": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},
 }
+COUNT = """
+import numba, numpy as np, re
+from tinynet.backends.numba import simd
+
+block = simd.register_block(simd.ROWS_OF_2, 2)
+
+@numba.njit
+def call(a, b, start, c):
+    block(a, b, start, c, 0)
+
+a = np.ones((simd.ROWS_OF_2, 50), np.float32)
+b = np.ones((50, 2 * simd.lanes_of(np.float32)), np.float32)
+c = np.empty((len(a), b.shape[1]), np.float32)
+call(a, b, b[0] - 1, c)
+assert (c == 50).all()
+(code,) = call.inspect_asm().values()
+"""
 
 
 @needs_x86
-@pytest.mark.parametrize(("machine", "register_bytes", "default"), [
-    ("AVX-512", 64, "winograd2"), ("AVX2", 32, "winograd2"), ("neither", 0, "rows"),
-])  # fmt: skip
-def test_the_width_and_the_default_are_chosen_by_the_machine(machine, register_bytes, default):
-    code = """
-from tinynet.kernels import implementations
-from tinynet.ops.simd import REGISTER_BYTES
-print(REGISTER_BYTES, implementations("conv2d", "cpu")[0])
-"""
-    assert python(code, **MACHINES[machine]) == f"{register_bytes} {default}"
+@pytest.mark.parametrize(("machine", "vector_bytes"), [("AVX-512", 64), ("AVX2", 32), ("neither", 16)])
+def test_the_width_of_vectors_is_that_of_the_machine(machine, vector_bytes):
+    code = COUNT + "print(simd.VECTOR_BYTES, 'vfmadd' in code)"
+    assert python(code, **MACHINES[machine]) == f"{vector_bytes} {machine != 'neither'}"
 
 
 @needs_x86

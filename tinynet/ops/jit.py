@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import event
 
 from ..cache import cache_folder
@@ -94,6 +95,10 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
         kernel = numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
+    # Numba would identify a closure by the pickle of what it holds, and other compiled functions in that pickle have an
+    # identity of their own in each process: it would never find the closure again.
+    description = _description(function)
+    kernel._cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple(), description)
     files = kernel._cache._cache_file
     files.load, files.save = functools.partial(_load, files, function.__module__), functools.partial(_save, files)
     return kernel
@@ -128,6 +133,27 @@ def _save(files: Any, key: tuple, code: tuple) -> None:
 
 def _file(files: Any, key: tuple) -> str:
     return files._data_path(f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc")
+
+
+def _description(value: Any) -> str:
+    """Text that says which function this is, the same in every process: its name and what its closure holds.
+
+    A function that a factory makes is compiled once for each set of things it closes over: numbers, arrays, and other
+    functions, compiled ones and intrinsics among them, which are described in turn by their sources and closures.
+    """
+    function = getattr(value, "py_func", getattr(value, "_defn", value))  # of a compiled function, of an intrinsic
+    if inspect.isfunction(function):
+        cells = [_description(cell.cell_contents) for cell in function.__closure__ or ()]
+        return f"{function.__qualname__} {content_key(Path(inspect.getsourcefile(function)))} {cells}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {_digest(value.tobytes())}"
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return str([_description(element) for element in value])
+    raise TypeError(
+        f"jit: the compile cache cannot identify a function that closes over a {type(value).__name__}: {value!r}"
+    )
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""What the Numba kernels are made of: the compile cache and vectors."""

@@ -1,0 +1,1 @@
+"""What the Numba kernels of several ops share."""
