@@ -59,7 +59,7 @@ class BackendError(RuntimeError):
 def ops() -> tuple[str, ...]:
     """The names of all ops that have a room, in alphabetical order."""
     package = importlib.import_module("tinynet.ops")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg and m.name[0] != "_"))
 
 
 @functools.cache
