@@ -11,6 +11,7 @@ VERSION = "0.1.0"
 CORE = [
     "numpy>=2.0",
     "numba>=0.61",
+    "lazy_loader>=0.5",  # public names that are imported when they are first used
     "scipy>=1.11",
     "matplotlib>=3.8",
     "Pillow>=10.1",  # since then its built-in font has sizes
@@ -67,7 +68,7 @@ setup(
     license="MIT",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tinynet", "tinynet.*"]),
-    package_data={"tinynet": ["**/*.cu", "**/*.cuh", "cusim/*.h", "cusim/*.cpp", "**/*.md", "**/*.csv", "weights/*"]},
+    package_data={"tinynet": [f"**/*.{kind}" for kind in ("cu", "cuh", "h", "cpp", "md", "csv", "pyi", "npz")]},
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from tinynet import cusim
-from tinynet.cuda.source import HEADERS, PACKAGE, Source
-from tinynet.kernels import implementation_kernel, implementations, ops
-from tinynet.ops.case import Case
+from tinynet.backends.cuda.source import HEADERS, PACKAGE, Source
+from tinynet.backends.registry import implementation_kernel, implementations, ops
+from tinynet.ops._shared.case import Case
 
 SECONDS_FOR_MORE = 2  # for the calls of a mutant that are neither the first of their kind nor of their path
 SECONDS = 6  # of the processor, after which a mutant is taken to be endless

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tinynet.bench.examples import load_example
 from tinynet.data import data_path
+from tinynet.tools.bench.examples import load_example
 
 
 def run_quickly(path: str, tmp_path: Path, *arguments: str) -> dict[str, float]:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinynet.exercises.exercise import SOLUTION_FILE, Exercise
-from tinynet.exercises.guard import functions_of
-from tinynet.exercises.judge import RIGHT, judge
+from tinynet.learn.exercises.exercise import SOLUTION_FILE, Exercise
+from tinynet.learn.exercises.guard import functions_of
+from tinynet.learn.exercises.judge import RIGHT, judge
 
 SECONDS = 10.0  # for one mutant; one that runs longer is caught by the limit of every check
 

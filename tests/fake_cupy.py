@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-import tinynet.cuda
+import tinynet.backends.cuda
 from tinynet import cusim
-from tinynet.cuda import detect
+from tinynet.backends.cuda import detect
 
 # Functions that CuPy has under the name and with the meaning of NumPy's. The list is what tinynet uses: whoever needs
 # another one looks first whether CuPy has it.
@@ -301,10 +301,10 @@ def install(monkeypatch: Any) -> Machine:
     machine.__init__()
     monkeypatch.setattr(detect, "require_gpu", lambda: detect.Gpu("Example 4000", (8, 0), (12, 4)))
     monkeypatch.setitem(sys.modules, "cupy", make_module())
-    # tinynet/cuda/gpu.py imports CuPy: it is imported anew, and what was there before comes back afterwards.
-    name = "tinynet.cuda.gpu"
+    # tinynet/backends/cuda/gpu.py imports CuPy: it is imported anew, and what was there before comes back afterwards.
+    name = "tinynet.backends.cuda.gpu"
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(tinynet.cuda, "gpu", None, raising=False)
+    monkeypatch.setattr(tinynet.backends.cuda, "gpu", None, raising=False)
     del sys.modules[name]
     gpu = importlib.import_module(name)
     monkeypatch.setattr(gpu, "_function", EmulatedFunction)

@@ -19,9 +19,9 @@ import numpy as np
 from exercise_mutants import mutants, survives
 from other_checkers import CHECKERS, cases_of, passes
 
-from tinynet.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, Exercise, course, exercise
-from tinynet.exercises.guard import functions_of
-from tinynet.exercises.judge import RIGHT, WRONG, judge
+from tinynet.learn.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, Exercise, course, exercise
+from tinynet.learn.exercises.guard import functions_of
+from tinynet.learn.exercises.judge import RIGHT, WRONG, judge
 
 SEEDS = range(20)
 DRAWS = 10  # of the other protocols, some of which look at one element drawn by chance

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tinynet import cusim
-from tinynet.cuda.detect import GpuMissing, require_gpu
-from tinynet.gradcheck.tiers import rounding
-from tinynet.kernels import TIERS, array_module, implementations, ops, to_device
+from tinynet.backends.arrays import array_module
+from tinynet.backends.cuda.detect import GpuMissing, require_gpu
+from tinynet.backends.devices import to_device
+from tinynet.backends.registry import TIERS, implementations, ops
+from tinynet.learn.gradcheck.tiers import rounding
 
 # Operations on Tensors; the others hold kernels without a gradient, such as the optimiser's.
 DIFFERENTIABLE = [op for op in ops() if importlib.util.find_spec(f"tinynet.ops.{op}.op")]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tinynet.cli import run
-from tinynet.cuda.detect import require_gpu
+from tinynet.backends.cuda.detect import require_gpu
+from tinynet.tools.cli import run
 
 CASES = f"{Path(__file__).with_name('test_ops.py')}::test_kernel_agrees_with_the_reference"
 

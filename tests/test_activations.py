@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinynet as tn
-from tinynet.gradcheck import GradientError, check_reference, gradcheck
-from tinynet.kernels import implementation_kernel, use_backend, use_kernels
+from tinynet.backends.registry import implementation_kernel, use_backend, use_kernels
+from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
+from tinynet.ops._cpu.fastmath import ELEMENTWISE
 from tinynet.ops.elu import cpu as elu
-from tinynet.ops.fastmath import ELEMENTWISE
 
 # Name -> the function in float64 by other means.
 OUTSIDE = {

@@ -21,13 +21,15 @@ import tinynet as tn
 from tinynet import optim
 from tinynet.__main__ import COMMANDS
 from tinynet.__main__ import main as tinynet_main
-from tinynet.bench import calls, examples, machine, nets, ops, peak, processes, profile, unet, work
-from tinynet.bench.main import main
-from tinynet.bench.peers import PEERS
-from tinynet.bench.processes import Child, ChildError
-from tinynet.cli import UsageError, run
-from tinynet.kernels import implementation_kernel, kernel_names, use_kernels
-from tinynet.kernels import ops as all_ops
+from tinynet.backends import registry
+from tinynet.backends.registry import implementation_kernel, kernel_names, use_kernels
+from tinynet.backends.registry import ops as all_ops
+from tinynet.errors import UsageError
+from tinynet.tools.bench import calls, examples, machine, nets, ops, peak, processes, profile, unet, work
+from tinynet.tools.bench.main import main
+from tinynet.tools.bench.peers import PEERS
+from tinynet.tools.bench.processes import Child, ChildError
+from tinynet.tools.cli import run
 
 TINY = ["--batch", "1", "--size", "16", "--threads", "1"]
 
@@ -97,7 +99,7 @@ def test_peers_predict_the_same_as_tinynet_and_learn_alike(name):
     for mode, steps, tolerance in (("infer", 1, 1e-5), ("train", 4, 0.02)):  # dropout's masks differ
         values = {}
         for peer in ("tinynet", name):
-            child = Child("tinynet.bench.peers.child", peer, mode, 2, 32, 1, threads=1)
+            child = Child("tinynet.tools.bench.peers.child", peer, mode, 2, 32, 1, threads=1)
             values[peer] = child.ask(steps)["value"]
             assert child.started["parameters"] == 1_941_105
             child.close()
@@ -193,7 +195,7 @@ def test_every_peer_has_its_module_and_tuned_ones_only_other_settings():
 # ---------------------------------------------------------------------------------------- processes
 def test_an_exception_in_a_child_is_a_sentence():
     with pytest.raises(ChildError, match=r"ValueError: invalid literal .*'many'"):
-        Child("tinynet.bench.peers.child", "textbook", "train", "many", 16, 1, threads=1)
+        Child("tinynet.tools.bench.peers.child", "textbook", "train", "many", 16, 1, threads=1)
 
 
 def test_a_child_that_dies_leaves_its_last_words(tmp_path, monkeypatch):
@@ -207,7 +209,7 @@ def test_a_child_that_dies_leaves_its_last_words(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_child_that_is_killed_is_noticed():
-    child = Child("tinynet.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    child = Child("tinynet.tools.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
     os.kill(child._process.pid, signal.SIGKILL)
     with pytest.raises(ChildError, match="ended with -9"):
         child.ask(1)
@@ -240,7 +242,7 @@ def test_the_work_of_others_is_seen():
 @pytest.mark.parametrize(("busy", "others"), [(0.03, 0.0), (0.07, 2.0), (float("nan"), float("nan"))])
 def test_a_tick_more_or_less_is_no_other_process(monkeypatch, busy, others):
     """A request of 20 ms, in which its child computed for 10 ms, on two cores with ticks of 10 ms."""
-    child = Child("tinynet.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    child = Child("tinynet.tools.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
     clocks = {"perf_counter": iter([5.0, 5.02]), "busy_seconds": iter([0.0, busy])}
     monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clocks["perf_counter"]))
     monkeypatch.setattr(machine, "busy_seconds", lambda: next(clocks["busy_seconds"]))
@@ -285,7 +287,7 @@ def test_a_step_is_profiled_and_nothing_stays_behind(capsys):
             tn.Function.apply.__func__,
             tn.Function._gradients,
             optim.Optimizer.step,
-            tn.kernels.implementation_kernel,
+            registry.implementation_kernel,
         )
 
     before = replaced()
@@ -479,7 +481,7 @@ def start():
 def test_torch_has_counterparts_that_run(tiny_calls):
     """Each kernel of the net that PyTorch has too runs there with the shapes of the net."""
     pytest.importorskip("torch")
-    child = Child("tinynet.bench.torch_calls", threads=1)
+    child = Child("tinynet.tools.bench.torch_calls", threads=1)
     for c in tiny_calls:
         child.ask(calls._described(c))
     forward = next(c for c in tiny_calls if (c.op, c.kernel) == ("conv2d", "forward"))
@@ -504,7 +506,7 @@ def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
 
 def test_another_implementation_is_used_for_the_whole_step():
     """`tinynet-fast` is the same peer with an option; here the option names an implementation that every room has."""
-    from tinynet.bench.peers import tinynet_unet
+    from tinynet.tools.bench.peers import tinynet_unet
 
     plain = tinynet_unet.contestant("infer", 1, 16, 1).step()
     assert tinynet_unet.contestant("infer", 1, 16, 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
@@ -518,7 +520,7 @@ def test_another_implementation_is_used_for_the_whole_step():
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_the_step_runs_on_a_gpu_by_its_clock(mode, fake_gpu):
-    from tinynet.bench.peers import tinynet_unet
+    from tinynet.tools.bench.peers import tinynet_unet
 
     gpu = tinynet_unet.contestant(mode, 1, 16, 1, backend="cuda")
     value, milliseconds = gpu.timed(gpu.step)

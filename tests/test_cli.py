@@ -10,10 +10,8 @@ import pytest
 
 import tinynet as tn
 from tinynet import cli, nn
-from tinynet.cli import TrainingOptions, UsageError, option, parse, run, run_commands
-from tinynet.io import CheckpointError
-from tinynet.kernels import BackendError
-from tinynet.train import TrainingError
+from tinynet.errors import BackendError, CheckpointError, TrainingError, UsageError
+from tinynet.tools.cli import TrainingOptions, option, parse, run, run_commands
 
 
 @dataclass
@@ -205,7 +203,8 @@ def test_settings_are_printed_first_with_sizes_and_parameters(capsys):
 
 def test_importing_what_every_script_needs_is_light():
     program = (
-        "import sys, tinynet.cli, tinynet.train; print(*{'numba', 'scipy', 'matplotlib', 'skimage'} & {*sys.modules})"
+        "import sys, tinynet.tools.cli, tinynet.training.train\n"
+        "print(*{'numba', 'scipy', 'matplotlib', 'skimage'} & {*sys.modules})"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import memory, nn
-from tinynet.kernels import implementation_kernel, implementations
+from tinynet import nn
+from tinynet.backends import memory
+from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops.concat import cpu
 from tinynet.ops.concat import op as concat_op
 from tinynet.ops.concat.joined import Joined

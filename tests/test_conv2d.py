@@ -19,8 +19,8 @@ from scipy.signal import convolve, correlate
 from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
-from tinynet.gradcheck import GradientError, gradcheck
-from tinynet.kernels import implementation_kernel, implementations
+from tinynet.backends.registry import implementation_kernel, implementations
+from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.ops.conv2d import blocked, cpu, reference, winograd
 from tinynet.ops.conv2d.geometry import output_size
 

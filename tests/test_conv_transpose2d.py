@@ -13,9 +13,9 @@ from scipy.signal import convolve
 from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
-from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.learn.gradcheck import GradientError, gradcheck
+from tinynet.ops._cpu.old_simd import REGISTER_BYTES
 from tinynet.ops.conv_transpose2d import cpu, reference
-from tinynet.ops.simd import REGISTER_BYTES
 
 
 @st.composite

@@ -10,9 +10,10 @@ import re
 
 import pytest
 
-from tinynet.cuda import nvrtc, registers
-from tinynet.cuda.nvrtc import CompileError, NvrtcMissing, Resources
-from tinynet.cuda.source import FLOAT, Source
+from tinynet.backends.cuda import nvrtc
+from tinynet.backends.cuda.nvrtc import CompileError, NvrtcMissing, Resources
+from tinynet.backends.cuda.source import FLOAT, Source
+from tinynet.tools import registers
 
 try:
     COMPILER = nvrtc.load()
@@ -188,7 +189,7 @@ def test_resources_are_read_from_the_log(student):
 
 
 def test_registers_are_printed(student, monkeypatch, capsys):
-    from tinynet.cuda.main import main
+    from tinynet.tools.cuda_command import main
 
     monkeypatch.setattr(registers, "sources", lambda: [student(SCALE)])
     main(["registers"])

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms import assert_close, checks, fetch, on, place
 
-from tinynet.cuda.launch import is_aligned
-from tinynet.kernels import implementation_kernel, implementations
+from tinynet.backends.launch import is_aligned
+from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops.conv2d import cuda, reference
 from tinynet.ops.conv2d.geometry import output_size
 

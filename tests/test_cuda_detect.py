@@ -13,8 +13,8 @@ import pytest
 from processes import python
 
 import tinynet as tn
-from tinynet.cuda import detect, nvrtc
-from tinynet.cuda.detect import GpuMissing, require_gpu
+from tinynet.backends.cuda import detect, nvrtc
+from tinynet.backends.cuda.detect import GpuMissing, require_gpu
 
 
 class Driver:
@@ -183,13 +183,13 @@ import tinynet as tn
 from tinynet import nn
 with tn.use_backend("reference"):
     tn.sum(nn.Linear(2, 3)(tn.tensor([[1.0, 2.0]]))).backward()
-print([name for name in ("cupy", "tinynet.cuda.detect", "tinynet.cuda.gpu") if name in sys.modules])
+print([name for name in ("cupy", "tinynet.backends.cuda.detect", "tinynet.backends.cuda.gpu") if name in sys.modules])
 """
     assert python(code) == "[]"
 
 
 def test_status_says_what_is_there_and_what_is_missing(machine, capsys):
-    from tinynet.cuda.main import main
+    from tinynet.tools.cuda_command import main
 
     machine(driver="none")
     main([])

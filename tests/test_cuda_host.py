@@ -15,12 +15,13 @@ from rooms import cast, fetch, missing, place
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cuda import detect, nvrtc
-from tinynet.cuda.launch import launch
-from tinynet.cuda.source import Source
-from tinynet.io import load_weights, save_weights
-from tinynet.kernels import device_of, implementation_kernel, implementations, ops
-from tinynet.optim import SGD, AdamW, WeightAverage, clip_grad_norm
+from tinynet.backends.arrays import device_of
+from tinynet.backends.cuda import detect, nvrtc
+from tinynet.backends.cuda.source import Source
+from tinynet.backends.launch import launch
+from tinynet.backends.registry import implementation_kernel, implementations, ops
+from tinynet.nn.optim import SGD, AdamW, WeightAverage, clip_grad_norm
+from tinynet.training.io import load_weights, save_weights
 
 pytestmark = [
     pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim"))),
@@ -224,7 +225,7 @@ def test_a_model_moves_and_a_checkpoint_knows_no_device(tmp_path, fake_gpu):
 def test_a_run_goes_on_in_another_place(first, second, tmp_path, fake_gpu):
     """The optimiser's state moves too; with the kernels of the emulator on both sides the bits are the same."""
     from tinynet.data.loader import DataLoader
-    from tinynet.train import Trainer
+    from tinynet.training.train import Trainer
 
     class Points:
         def __len__(self):
@@ -270,7 +271,7 @@ def source(tmp_path):
 
 
 def test_a_null_pointer_arrives_as_one(source):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     y = gpu.empty((5,), np.float32)
     launch(source, "fill", 1, 32, y, None, 5)
@@ -302,7 +303,7 @@ def test_a_kernel_that_failed_is_looked_for_among_those_that_ran(read, fake_gpu)
 
 
 def test_a_block_with_too_many_threads_for_its_registers(source, monkeypatch):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     monkeypatch.setattr(gpu._function, "max_threads_per_block", 256)
     with pytest.raises(RuntimeError, match=r"fill: a block of 512 threads is too large: with the 32 registers .* 256"):
@@ -310,7 +311,7 @@ def test_a_block_with_too_many_threads_for_its_registers(source, monkeypatch):
 
 
 def test_more_shared_memory_than_usual_is_asked_for(source):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     function = gpu._function(source, "fill", (("real", "float"),))
     gpu._allow_shared_memory(function, "fill", 60_000)
@@ -342,7 +343,7 @@ def compiler(monkeypatch, tmp_path):
 
 
 def test_a_file_is_compiled_once_until_it_is_edited(source, compiler, capsys):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     first = gpu._compiled(source, {"real": "float"}, 80)
     assert re.fullmatch(r"tinynet: compiling .*student\.cu for sm_80 \.\.\.\n", capsys.readouterr().err)
@@ -360,7 +361,7 @@ def test_a_file_is_compiled_once_until_it_is_edited(source, compiler, capsys):
 
 
 def test_one_module_for_each_file_and_its_macros(source, compiler, fake_gpu):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     for macros in ({"real": "float"}, {"real": "float"}, {"real": "double"}):
         gpu._module(source, tuple(macros.items()))
@@ -368,7 +369,7 @@ def test_one_module_for_each_file_and_its_macros(source, compiler, fake_gpu):
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(source, compiler, tmp_path, monkeypatch):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TINYNET_CACHE", str(tmp_path / "file"))
@@ -376,7 +377,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(source, compiler, tmp_pa
 
 
 def test_tensor_cores_are_refused_where_there_are_none(source, compiler, monkeypatch):
-    from tinynet.cuda import gpu
+    from tinynet.backends.cuda import gpu
 
     monkeypatch.setattr(detect, "require_gpu", lambda: detect.Gpu("Example 2000", (7, 5), (12, 4)))
     with pytest.raises(RuntimeError, match=r"'tf32' needs a GPU of compute capability 8.0 .* Example 2000 is of 7.5"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinynet.cuda import launch as launcher
-from tinynet.cuda.launch import launch
-from tinynet.cuda.source import DOUBLE, FLOAT, Source
+from tinynet.backends import launch as launcher
+from tinynet.backends.cuda.source import DOUBLE, FLOAT, Source
+from tinynet.backends.launch import launch
 
-TEXT = """// with activations.cuh
+TEXT = """// with _cuda/activations.cuh
 // KERNEL not_this(int n)
 /* KERNEL nor_this(int n) */
 KERNEL scale(const real* __restrict__ x, real* y, size_t n,
@@ -62,7 +62,10 @@ def test_signatures_are_read_and_comments_are_not(source):
 def test_the_code_has_the_headers_in_front_and_counts_the_students_lines(source):
     code = source.code
     assert "#include" not in code.replace("//", "#")[: code.index("KERNEL scale")].split("#define")[0]
-    order = [code.index(f'#line 1 "{name}"') for name in ("tinynet/ops/common.cuh", "tinynet/ops/activations.cuh")]
+    order = [
+        code.index(f'#line 1 "{name}"')
+        for name in ("tinynet/ops/_cuda/common.cuh", "tinynet/ops/_cuda/activations.cuh")
+    ]
     own = code.index(f'#line 1 "{source.name}"')
     assert order == sorted(order) and own > order[-1]
     after = code[own:].splitlines()[1:]

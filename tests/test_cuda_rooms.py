@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rooms import checks, fetch, on, place
 
-from tinynet.cuda.launch import is_aligned
-from tinynet.kernels import implementation_kernel, implementations
-from tinynet.ops import elementwise_cuda
-from tinynet.ops.elementwise_cuda import pack_width, row_grid
+from tinynet.backends.launch import is_aligned
+from tinynet.backends.registry import implementation_kernel, implementations
+from tinynet.ops._cuda import elementwise as elementwise_cuda
+from tinynet.ops._cuda.elementwise import pack_width, row_grid
 from tinynet.ops.max_pool2d import cuda as max_pool2d
 
 TIERS = pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("cuda-sim", "cuda")])

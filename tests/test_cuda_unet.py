@@ -11,9 +11,9 @@ from processes import python
 from rooms import on
 
 import tinynet as tn
-from tinynet.bench.peers.tinynet_unet import new_net
 from tinynet.data import synthetic_nuclei, targets
-from tinynet.optim import AdamW, clip_grad_norm
+from tinynet.nn.optim import AdamW, clip_grad_norm
+from tinynet.tools.bench.peers.tinynet_unet import new_net
 
 STEPS = 3
 TIERS = [on("cuda-sim", "cuda-sim"), on("cuda", "cuda")]

@@ -15,11 +15,11 @@ import pytest
 from rooms import missing
 
 from tinynet import cusim
-from tinynet.cuda import source as source_module
-from tinynet.cuda.launch import launch
-from tinynet.cuda.source import Source
-from tinynet.cusim import apart, build, run
-from tinynet.cusim.report import main as report_main
+from tinynet.backends.cuda import source as source_module
+from tinynet.backends.cuda.source import Source
+from tinynet.backends.cusim import apart, build, run
+from tinynet.backends.launch import launch
+from tinynet.tools.cusim_report import main as report_main
 
 pytestmark = pytest.mark.skipif(bool(missing("cuda-sim")), reason=missing("cuda-sim") or "")
 
@@ -643,7 +643,7 @@ def test_builds_that_nobody_used_for_long_are_deleted(tmp_path, monkeypatch):
 
 
 def test_without_the_tools_that_know_lines_a_report_still_comes(files, monkeypatch):
-    findings = importlib.import_module("tinynet.cusim.findings")
+    findings = importlib.import_module("tinynet.backends.cusim.findings")
     findings.shared_arrays.cache_clear()
     monkeypatch.setattr(findings.shutil, "which", lambda name: None)
     with (
@@ -655,7 +655,7 @@ def test_without_the_tools_that_know_lines_a_report_still_comes(files, monkeypat
 
 
 def test_the_emulator_is_loaded_without_numba():
-    code = "import sys; sys.modules['numba'] = None; import tinynet.cusim, tinynet.cusim.report"
+    code = "import sys; sys.modules['numba'] = None; import tinynet.backends.cusim, tinynet.tools.cusim_report"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -674,7 +674,7 @@ KERNEL straight(const float* x, float* y) {
 
 
 def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
-    from tinynet.cusim.report import _lines
+    from tinynet.tools.cusim_report import _lines
 
     x, y = np.arange(1024, dtype=np.float32).reshape(32, 32), np.zeros((32, 32), np.float32)
     x, y = (np.require(a, requirements="A") for a in (x, y))
@@ -693,7 +693,7 @@ def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
 
 
 def test_counts_do_not_depend_on_where_the_arrays_lie(tmp_path):
-    from tinynet.cusim.report import _lines
+    from tinynet.tools.cusim_report import _lines
 
     memory = np.zeros(1040, np.float32)
     for start in range(0, 16, 5):

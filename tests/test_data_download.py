@@ -8,7 +8,7 @@ from nuclei_files import kaggle_files, squares, write_zip
 
 from tinynet.data import download as module
 from tinynet.data.download import data_path, fetch
-from tinynet.data.files import DataError
+from tinynet.errors import DataError
 
 NAME = "dsb2018/stage1_train.zip"
 
@@ -110,5 +110,5 @@ def test_every_public_name_is_there():
 
     for name in tinynet.data.__all__:
         assert getattr(tinynet.data, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="attribute nonsense"):
         _ = tinynet.data.nonsense

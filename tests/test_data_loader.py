@@ -7,12 +7,12 @@ import pytest
 from nuclei_files import squares
 
 from tinynet.data.crops import NucleiCrops
-from tinynet.data.files import DataError
 from tinynet.data.loader import DataLoader
 from tinynet.data.maps import targets
 from tinynet.data.nuclei import Sample, normalize
 from tinynet.data.synthetic import synthetic_nuclei
-from tinynet.instances import median_diameter
+from tinynet.errors import DataError
+from tinynet.imaging.instances import median_diameter
 
 
 class Numbers:

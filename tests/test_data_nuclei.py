@@ -12,7 +12,8 @@ from PIL import Image
 
 from tinynet.data import files as files_module
 from tinynet.data import make_split, nuclei
-from tinynet.data.files import DataError, ImageFiles, to_rgb8
+from tinynet.data.files import ImageFiles, to_rgb8
+from tinynet.errors import DataError
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ from nuclei_files import REAL_ZIP, real_data
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from tinynet.data.nuclei import grey, image_kind, read_nuclei, split_table
+from tinynet.data.nuclei import gray, image_kind, read_nuclei, split_table
 from tinynet.data.synthetic import synthetic_nuclei
-from tinynet.instances import otsu_watershed
-from tinynet.metrics import mean_ap
+from tinynet.imaging.instances import otsu_watershed
+from tinynet.imaging.metrics import mean_ap
 
 # Of 541 fluorescence and 107 purple images of the Data Science Bowl, stage 1 train. Shapes and variation are
 # percentiles over nuclei, all else over images.
@@ -60,7 +60,7 @@ TOLERANCE = {
 
 def measure(sample) -> dict[str, list[float]]:
     """The quantities of the table for one image."""
-    picture, labels = grey(sample.image), sample.labels
+    picture, labels = gray(sample.image), sample.labels
     inside = labels > 0
     nuclei = [r for r in regionprops(labels) if r.area >= 8]
     levels = [picture[r.slice][r.image] for r in nuclei]

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinynet as tn
-from tinynet.gradcheck import GradientError, check_reference, gradcheck
-from tinynet.kernels import implementation_kernel, use_backend
+from tinynet.backends.registry import implementation_kernel, use_backend
+from tinynet.engine.tensor import Function
+from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
+from tinynet.ops._cpu.philox import draw_words, philox4x32
 from tinynet.ops.dropout import cpu, reference
 from tinynet.ops.dropout.op import Dropout
-from tinynet.ops.philox import draw_words, philox4x32
-from tinynet.tensor import Function
 
 forward = {tier: implementation_kernel("dropout", "forward", tier) for tier in ("reference", "cpu")}
 

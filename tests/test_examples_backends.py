@@ -6,7 +6,7 @@ import pytest
 from rooms import missing
 
 from tinynet import cusim
-from tinynet.bench.examples import load_example
+from tinynet.tools.bench.examples import load_example
 
 FEW = {  # flags that leave next to nothing to do
     "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],

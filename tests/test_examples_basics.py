@@ -8,8 +8,8 @@ from example_runs import run_quickly
 from rooms import missing
 
 import tinynet as tn
-from tinynet.bench.examples import load_example
 from tinynet.data import data_path
+from tinynet.tools.bench.examples import load_example
 
 needs_tables = pytest.mark.usefixtures("scikit_learn")
 

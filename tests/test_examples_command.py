@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinynet import examples_command as command
-from tinynet.bench import examples
-from tinynet.cli import format_band, format_figure, in_band, mean_over_seeds, print_metrics
-from tinynet.examples_command import END, START, choose, find_examples, main, read_header
+from tinynet.tools import examples as command
+from tinynet.tools.bench import examples
+from tinynet.tools.cli import format_band, format_figure, in_band, mean_over_seeds, print_metrics
+from tinynet.tools.examples import END, START, choose, find_examples, main, read_header
 
 LEARNS = '''
     """A script."""

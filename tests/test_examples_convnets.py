@@ -6,8 +6,8 @@ from example_runs import run_quickly
 from scipy import ndimage, signal
 
 import tinynet as tn
-from tinynet.bench.examples import load_example
 from tinynet.data import ImageSet, data_path, synthetic_nuclei
+from tinynet.tools.bench.examples import load_example
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from example_runs import run_quickly
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.bench.examples import load_example
 from tinynet.data import ImageSet
+from tinynet.tools.bench.examples import load_example
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from example_runs import run_quickly
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.bench.examples import load_example
 from tinynet.data import synthetic_ecg
+from tinynet.tools.bench.examples import load_example
 
 adding = load_example("sequences/rnn_vanishing_gradient.py")
 ecg = load_example("sequences/lstm_ecg.py")

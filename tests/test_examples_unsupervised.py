@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import tinynet as tn
-from tinynet.bench.examples import load_example
 from tinynet.data import data_path
+from tinynet.tools.bench.examples import load_example
 
 rbm = load_example("unsupervised/rbm.py")
 shallow = load_example("unsupervised/autoencoder.py")

@@ -12,13 +12,13 @@ import pytest
 from exercise_mutants import mutants, survives
 from measure_exercises import UNNAMED, explanation, rewritten
 
-from tinynet.exercises import check
-from tinynet.exercises.commands import main
-from tinynet.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, course, exercise, without_solutions
-from tinynet.exercises.guard import functions_of
-from tinynet.exercises.judge import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, judge
-from tinynet.exercises.runner import check_file
-from tinynet.kernels import use_backend
+from tinynet.backends.registry import use_backend
+from tinynet.learn.exercises import check
+from tinynet.learn.exercises.commands import main
+from tinynet.learn.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, course, exercise, without_solutions
+from tinynet.learn.exercises.guard import functions_of
+from tinynet.learn.exercises.judge import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, judge
+from tinynet.learn.exercises.runner import check_file
 
 IDS = course(COURSE_FOLDER)
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
@@ -90,7 +90,7 @@ def test_only_the_two_on_compiled_code_have_no_library_to_be_compared_with():
 
 @pytest.mark.parametrize("tier", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_gives(tier):
-    from tinynet.kernels import kernel
+    from tinynet.backends.registry import kernel
 
     this = exercise("jit-01", COURSE_FOLDER)
     own = this.module.kernels(functions_of(this.solution, SOLUTION_FILE, this.imports))
@@ -105,7 +105,7 @@ def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_give
 
 
 def test_the_cuda_kernels_give_what_the_library_gives():
-    from tinynet.exercises.emulated import run_emulated
+    from tinynet.learn.exercises.emulated import run_emulated
     from tinynet.ops.conv2d import reference
 
     this = exercise_or_skip("cuda-01")
@@ -262,7 +262,7 @@ def test_a_race_names_the_element_and_the_turns():
 
 
 def test_helpers_slices_and_sums_of_a_kernel_are_followed():
-    from tinynet.exercises.parallel import run_watched
+    from tinynet.learn.exercises.parallel import run_watched
 
     text = """
 import numba
@@ -366,7 +366,7 @@ def test_a_file_that_is_saved_is_checked_again(run, monkeypatch, capsys):
             change()
 
     clock = types.SimpleNamespace(sleep=instead_of_sleep, strftime=time.strftime)
-    monkeypatch.setattr("tinynet.exercises.commands.time", clock)
+    monkeypatch.setattr("tinynet.learn.exercises.commands.time", clock)
     with pytest.raises(KeyboardInterrupt):
         run("watch")
     printed = capsys.readouterr().out
@@ -382,7 +382,7 @@ def test_a_senseless_command_is_a_sentence(run, line):
 
 
 def test_all_at_once_for_a_lecturer(run, monkeypatch):
-    monkeypatch.setattr("tinynet.exercises.commands.course", lambda folder: ("ad-02", "ad-03", "ad-04"))
+    monkeypatch.setattr("tinynet.learn.exercises.commands.course", lambda folder: ("ad-02", "ad-03", "ad-04"))
     solve("ad-02"), solve("ad-03", exercise("ad-03", COURSE_FOLDER).wrong[1])
     code, text = run("check all --json")
     assert code == 1
@@ -405,7 +405,7 @@ def test_a_damaged_record_is_a_sentence(run):
 
 
 def test_a_handout_checks_without_solutions(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinynet.exercises.handout.course", lambda folder: ("ad-03", "conv-05"))
+    monkeypatch.setattr("tinynet.learn.exercises.handout.course", lambda folder: ("ad-03", "conv-05"))
     code, text = run("handout given")
     assert code == 0 and "wrote given" in text
     assert run("handout given")[0] == 3, "a folder that is not empty"
@@ -434,7 +434,7 @@ def test_a_handout_checks_without_solutions(run, tmp_path, monkeypatch):
 def test_a_kernel_is_used_by_a_script(run):
     solve("act-02")
     Path("script.py").write_text(
-        "import sys, numpy as np, tinynet as tn\nfrom tinynet.kernels import implementations\n"
+        "import sys, numpy as np, tinynet as tn\nfrom tinynet.backends.registry import implementations\n"
         "x = tn.tensor(np.ones(3, 'float32'), requires_grad=True)\ntn.elu(x).sum().backward()\n"
         "print(sys.argv[1:], implementations('elu', 'cpu'), x.grad.dtype)\n"
     )
@@ -474,7 +474,7 @@ def test_a_notebook_cannot_use_the_library():
     def by_name(gy, x, w):
         return tn.matmul(gy, w.T), None
 
-    reference = sys.modules["tinynet.kernels"].implementation_kernel("conv2d", "backward_input", "reference")
+    reference = sys.modules["tinynet.backends.registry"].implementation_kernel("conv2d", "backward_input", "reference")
 
     def by_function(gy, w, *, input_size, stride, padding):
         return reference(gy, w, input_size=input_size, stride=stride, padding=padding)
@@ -482,7 +482,7 @@ def test_a_notebook_cannot_use_the_library():
     hidden = {"f": by_function}
 
     def by_registry(gy, w, **geometry):
-        from tinynet.kernels import kernel
+        from tinynet.backends.registry import kernel
 
         return kernel("conv2d", "backward_input")(gy, w, **geometry)
 

@@ -8,10 +8,10 @@ from rooms import assert_close, cast, poisoned
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.bench.examples import load_example
-from tinynet.kernels import implementation_kernel, implementations
+from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops.conv_elu_dropout import reference as fused_reference
 from tinynet.ops.elu import reference as elu_reference
+from tinynet.tools.bench.examples import load_example
 
 
 def level(c_in=16, c_out=32, p=0.3):

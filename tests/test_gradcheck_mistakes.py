@@ -9,8 +9,8 @@ import pytest
 
 import tinynet as tn
 from tinynet import Function
-from tinynet.gradcheck import gradcheck
-from tinynet.kernels import implementation_kernel, use_kernels
+from tinynet.backends.registry import implementation_kernel, use_kernels
+from tinynet.learn.gradcheck import gradcheck
 
 REFERENCE = {
     name: implementation_kernel("conv2d", name, "reference")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tinynet import use_backend
-from tinynet.gradcheck import explain, jacobian_of
-from tinynet.gradcheck.where import at, describe
+from tinynet.learn.gradcheck import explain, jacobian_of
+from tinynet.learn.gradcheck.where import at, describe
 
 KERNEL = ("kh", "kw", "c_in", "c_out")
 PICTURE = ("n", "h", "w", "c")

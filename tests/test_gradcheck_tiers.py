@@ -8,9 +8,11 @@ from rooms import missing
 
 import tinynet as tn
 from tinynet.__main__ import main as tinynet_main
-from tinynet.gradcheck import AdjointError, adjoint_check, compare_tiers, explain, gradcheck
-from tinynet.gradcheck import command as gradcheck_command
-from tinynet.kernels import BackendError, implementation_kernel, tier_module, to_device, use_kernels
+from tinynet.backends.devices import to_device
+from tinynet.backends.registry import implementation_kernel, tier_module, use_kernels
+from tinynet.errors import BackendError
+from tinynet.learn.gradcheck import AdjointError, adjoint_check, compare_tiers, explain, gradcheck
+from tinynet.learn.gradcheck import command as gradcheck_command
 
 NEEDS_THE_EMULATOR = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 

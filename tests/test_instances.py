@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from tinynet import instances, metrics
-from tinynet.io import atomic_path
+from tinynet.files import atomic_path
 
 
 def disc(shape, y, x, radius):

@@ -5,7 +5,6 @@ A small package with the real jit.py is written to a temporary folder and run in
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -15,15 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from numba import types
 
-import tinynet as tn
-from tinynet import cache, optim
-from tinynet.ops import announce, jit, second_process, settings
+from tinynet import files
+from tinynet.backends.numba import announce, jit, settings
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
     "__init__.py": "",
+    "backends/__init__.py": "",
+    "backends/numba/__init__.py": "",
     "ops/__init__.py": "",
     "ops/shared.py": "FACTOR = 2\n",
     "ops/helper.py": (
@@ -31,7 +30,7 @@ FILES = {
     ),
     "ops/toy/__init__.py": "",
     "ops/toy/cpu.py": (
-        "from ..helper import scale\nfrom ..jit import jit\n"
+        "from ..helper import scale\nfrom ...backends.numba.jit import jit\n"
         "@jit\ndef kernel(x):\n    return scale(x)\n"
         "print(kernel(10), sum(kernel.stats.cache_hits.values()))\n"
     ),
@@ -46,7 +45,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, announce, second_process, settings, cache):
+    for module in (jit, announce, settings, files):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
@@ -84,7 +83,7 @@ def test_an_edit_two_imports_away_takes_effect_and_unchanged_code_is_not_compile
 def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path, monkeypatch):
     """By the cache of the process before, each way must get its own machine code; here they differ in what 1/0 is."""
     (package / "ops" / "toy" / "cpu.py").write_text(
-        "from ..jit import jit\n"
+        "from ...backends.numba.jit import jit\n"
         "def divide(x):\n    return 1 / (x - 10)\n"
         "ways = [jit(divide), jit(fastmath={'nsz', 'arcp', 'contract'})(divide), jit(error_model='python')(divide)]\n"
         "results = []\n"
@@ -102,7 +101,7 @@ def test_one_function_compiled_in_two_ways_is_kept_twice(package, tmp_path, monk
 def test_two_processes_that_compile_at_once_do_not_mix_up_their_code(package, tmp_path):
     """Both look what is there before either has written, and write in either order: each code has its own file."""
     (package / "ops" / "toy" / "cpu.py").write_text(
-        "import contextlib, io, pathlib\nfrom ..jit import jit\n"
+        "import contextlib, io, pathlib\nfrom ...backends.numba.jit import jit\n"
         "@jit\ndef half(x):\n    return x / 2\n"
         "files, written = half._cache._cache_file, []\n"
         "@contextlib.contextmanager\ndef write_later(path):\n"
@@ -183,7 +182,7 @@ def test_a_full_disk_does_no_harm(package, tmp_path):
 FACTORY = """
 from numba import njit, types
 from numba.extending import intrinsic
-from .jit import jit
+from ..backends.numba.jit import jit
 
 def adder(number):
     @intrinsic
@@ -227,7 +226,7 @@ def test_what_a_closure_holds_must_be_identifiable(package, monkeypatch):
 
 def test_a_cache_that_looks_at_one_file_only_would_be_noticed(package, tmp_path):
     """Numba's own cache, which the test above must be able to tell from ours, serves the old constant."""
-    source = package / "ops" / "jit.py"
+    source = package / "backends" / "numba" / "jit.py"
     source.write_text(
         "import os, numba\n"
         "def jit(function):\n    numba.config.CACHE_DIR = os.environ['TINYNET_CACHE']\n"
@@ -286,9 +285,9 @@ def test_importing_numpy_or_nothing_by_name_is_no_error(package, monkeypatch):
 
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
-    assert cache.cache_folder() == tmp_path
+    assert files.cache_folder() == tmp_path
     monkeypatch.delenv("TINYNET_CACHE")
-    assert cache.cache_folder().name == "tinynet"
+    assert files.cache_folder().name == "tinynet"
 
 
 def test_the_cache_of_other_numba_functions_stays_where_it_was(monkeypatch, tmp_path):
@@ -303,8 +302,8 @@ def test_the_cache_of_other_numba_functions_stays_where_it_was(monkeypatch, tmp_
 def openmp_settings(**variables: str) -> tuple[str, str, str]:
     """(wait policy, spin count) of OpenMP as it says itself, and what is left in the environment."""
     code = """
-import contextlib, os, tinynet.ops.jit
-print(sorted(name for name in os.environ if name in tinynet.ops.jit.BETWEEN_KERNELS))
+import contextlib, os, tinynet.backends.numba.jit
+print(sorted(name for name in os.environ if name in tinynet.backends.numba.jit.BETWEEN_KERNELS))
 with contextlib.suppress(ImportError):
     import numba.np.ufunc.omppool  # with the first parallel kernel, if not before
 """
@@ -391,111 +390,9 @@ def test_compiling_is_announced_once_and_counted(compilations, capsys, tmp_path)
     ]
 
 
-# ------------------------------------------------------------------------------------- the second process
-FLOATS = (types.Array(types.float32, 1, "C"), types.int64)
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """The commands and environments of the processes that were to be started; on a machine of several cores."""
-    found = []
-    popen = lambda command, env, **_: found.append((command, env))  # noqa: E731
-    monkeypatch.setattr(second_process.subprocess, "Popen", popen)
-    monkeypatch.setattr(second_process.os, "cpu_count", lambda: 2)
-    monkeypatch.delenv(second_process.IS_SECOND_PROCESS, raising=False)
-    monkeypatch.setitem(sys.modules, "tinynet.optim", optim)
-    second_process._start.cache_clear()
-    yield found
-    second_process._start.cache_clear()
-
-
-def test_a_second_process_helps_where_a_convolution_is_compiled_to_train(started, monkeypatch):
-    monkeypatch.delenv("NUMBA_OPT", raising=False)
-    second_process.start_if_it_helps("tinynet.ops.elu.cpu", FLOATS)
-    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", (types.Array(types.float64, 1, "C"), types.int64))
-    assert not started
-    for _ in range(2):
-        second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
-    ((command, environment),) = started
-    assert command == [sys.executable, "-m", "tinynet.compile_ahead"]
-    assert environment[second_process.IS_SECOND_PROCESS] == "1", "or it would start a third"
-    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(jit.PACKAGE.parent)
-    assert environment["NUMBA_OPT"] == str(int(jit.numba.config.OPT)), "or its files would have other names"
-
-
-@pytest.mark.parametrize("reason", ["one core", "is the second itself", "frozen program", "does not train", "predicts"])
-def test_no_second_process(started, monkeypatch, reason):
-    if reason == "one core":
-        monkeypatch.setattr(second_process.os, "cpu_count", lambda: 1)
-    elif reason == "is the second itself":
-        monkeypatch.setenv(second_process.IS_SECOND_PROCESS, "1")
-    elif reason == "frozen program":
-        monkeypatch.setattr(sys, "frozen", True, raising=False)
-    elif reason == "does not train":
-        monkeypatch.delitem(sys.modules, "tinynet.optim")
-    with tn.no_grad() if reason == "predicts" else contextlib.nullcontext():
-        second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
-    assert not started
-
-
-def test_where_no_process_can_be_started_nothing_is_said(started, monkeypatch):
-    def fail(*args, **options):
-        raise OSError("no more processes")
-
-    monkeypatch.setattr(second_process.subprocess, "Popen", fail)
-    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked", FLOATS)
-
-
-@pytest.mark.parametrize("folder", ["empty", "full", "cannot be written"])
-def test_no_second_process_where_nothing_is_left_to_compile_or_cannot_be_kept(package, tmp_path, monkeypatch, folder):
-    monkeypatch.delenv(second_process.IS_SECOND_PROCESS, raising=False)
-    (package / "optim.py").write_text("")
-    (package / "ops" / "conv2d").mkdir()
-    (package / "ops" / "conv2d" / "cpu.py").write_text("from ..jit import jit\n@jit\ndef kernel(x):\n    return x[0]\n")
-    (package / "ops" / "toy" / "cpu.py").write_text(
-        "import numpy, tinynet.optim\nfrom .. import second_process\n"
-        "second_process.os.cpu_count, started = lambda: 2, []\n"
-        "second_process.subprocess.Popen = lambda command, **options: started.append(command)\n"
-        "from ..conv2d.cpu import kernel\n"
-        "print(int(kernel(numpy.ones(3, 'float32'))), len(started))\n"
-    )
-    cache = tmp_path / "cache"
-    if folder == "full":
-        run(package, cache)
-    elif folder == "cannot be written":
-        cache.write_text("not a folder")
-    assert run(package, cache) == (1, int(folder == "empty"))
-
-
-def test_what_is_compiled_ahead_is_what_training_needs():
-    """After the forward pass of the U-Net and the second process's step, one small kernel is left to compile."""
-    code = """
-import numpy as np, tinynet as tn
-from tinynet import compile_ahead, optim
-from tinynet.bench.examples import load_example
-from tinynet.ops.jit import announcer
-
-def signatures():
-    return {(kernel.__module__, kernel.__name__, s) for kernel in announcer.kernels for s in kernel.overloads}
-
-model = load_example("segmentation/unet_nuclei.py").UNet()
-loss = tn.dice_loss(model(tn.tensor(np.ones((1, 32, 32, 3), np.float32))), np.ones((1, 32, 32, 1), np.float32))
-compile_ahead.main()
-known = signatures()
-loss.backward()
-optim.Adam(model.parameters()).step()
-print(len(known), *(".".join(kernel[:2]) for kernel in signatures() - known))
-"""
-    environment = {**os.environ, second_process.IS_SECOND_PROCESS: "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    count, *left = done.stdout.split()
-    assert int(count) > 10 and left == ["tinynet.ops.conv2d.pointwise._backward_input"]
-
-
 def test_an_edit_of_the_engine_compiles_no_kernel_again():
     """A kernel is keyed by all files it is built from: were the engine among them, each edit would cost a minute."""
-    rooms = Path(jit.__file__).parent
+    rooms = jit.PACKAGE / "ops"
     for file in [*rooms.glob("*/cpu.py"), rooms / "conv2d" / "winograd.py"]:
         built_from = {path.name for path in jit._sources(file)}
-        assert not built_from & {"tensor.py", "kernels.py", "basic_ops.py"}, file
+        assert not built_from & {"tensor.py", "registry.py", "basic_ops.py"}, file

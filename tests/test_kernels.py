@@ -8,7 +8,8 @@ from processes import python
 from rooms import missing
 
 import tinynet as tn
-from tinynet.kernels import implementation_in_use, implementations, kernel, kernel_names, ops, to_device
+from tinynet.backends.devices import to_device
+from tinynet.backends.registry import implementation_in_use, implementations, kernel, kernel_names, ops
 from tinynet.ops.conv2d import cpu, naive, reference
 
 needs_compiler = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))

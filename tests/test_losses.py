@@ -12,8 +12,9 @@ from scipy import special
 
 import tinynet as tn
 from tinynet import cusim
-from tinynet.gradcheck import GradientError, check_reference, gradcheck
-from tinynet.kernels import implementation_kernel, to_device, use_backend, use_kernels
+from tinynet.backends.devices import to_device
+from tinynet.backends.registry import implementation_kernel, use_backend, use_kernels
+from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
 
 ON_EMULATOR = on("cuda-sim", "cuda-sim")
 ON_MACHINES_WITH_AN_EMULATOR = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))

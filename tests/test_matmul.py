@@ -7,11 +7,11 @@ import pytest
 from rooms import fetch, on, place, tolerance
 
 from tinynet import cusim
-from tinynet.basic_ops import swapaxes
-from tinynet.kernels import implementation_kernel, implementations, use_kernels
+from tinynet.backends.registry import implementation_kernel, implementations, use_kernels
+from tinynet.engine.basic_ops import swapaxes
+from tinynet.engine.tensor import Tensor
 from tinynet.ops.matmul import blas, blocked, cpu, cuda, reference, vector
 from tinynet.ops.matmul.op import matmul
-from tinynet.tensor import Tensor
 
 GPU_TIERS = [on("cuda", "cuda"), on("cuda-sim", "cuda-sim")]
 

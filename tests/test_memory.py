@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinynet as tn
-from tinynet import memory, nn
-from tinynet.memory import ALIGNMENT, HEADROOM, LARGER, SMALLEST, Pool
+from tinynet import nn
+from tinynet.backends import memory
+from tinynet.backends.memory import ALIGNMENT, HEADROOM, LARGER, SMALLEST, Pool
+from tinynet.engine.tensor import Function, Tensor
+from tinynet.ops._shared.layout import rows_of
 from tinynet.ops.accumulate import cpu as accumulate
-from tinynet.ops.layout import rows_of
-from tinynet.tensor import Function, Tensor
 
 KB = 1024
 
@@ -179,7 +180,7 @@ def test_a_child_process_can_use_the_pool_whatever_the_parent_was_doing():
     """The fork happens while another thread holds the lock, which nobody will ever open in the child."""
     program = """
 import os, threading
-from tinynet import memory
+from tinynet.backends import memory
 kept = memory.empty(10**6, "uint8")
 kept[...] = 5
 locked, done = threading.Event(), threading.Event()

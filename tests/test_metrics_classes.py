@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinynet.metrics import (
+from tinynet.imaging.metrics import (
     auc,
     auc_interval,
     bootstrap_interval,

@@ -45,7 +45,7 @@ class Branches(nn.Module):
 
 def test_importing_the_layers_is_light():
     heavy = ("numba", "scipy", "matplotlib", "skimage", "cupy")
-    program = f"import sys, tinynet.nn, tinynet.optim, tinynet.io; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys, tinynet.nn, tinynet.training.io; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

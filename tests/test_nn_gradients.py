@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tinynet import nn, random, use_backend, use_kernels
-from tinynet.gradcheck import gradcheck
+from tinynet.learn.gradcheck import gradcheck
 from tinynet.nn import layers
-from tinynet.ops.case import away_from
+from tinynet.ops._shared.case import away_from
 
 # Layer -> the input's shape. N, H, W and C all differ; strides and paddings differ along the axes.
 LAYERS = {

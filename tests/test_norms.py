@@ -11,7 +11,7 @@ from test_ops import cases_of
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.ops.batch_norm import cpu, reference
 
 RNG = np.random.default_rng(3)

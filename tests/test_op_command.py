@@ -12,12 +12,12 @@ import pytest
 from processes import ROOT
 from rooms import missing
 
-from tinynet.cli import UsageError
-from tinynet.rooms import command, watch
-from tinynet.rooms.child import sentence
-from tinynet.rooms.show import describe, row
-from tinynet.rooms.targets import OPS, Target, files_of, targets_of
-from tinynet.rooms.watch import Files, Known, Saved
+from tinynet.errors import UsageError
+from tinynet.learn.rooms import command, watch
+from tinynet.learn.rooms.child import sentence
+from tinynet.learn.rooms.show import describe, row
+from tinynet.learn.rooms.targets import OPS, Target, files_of, targets_of
+from tinynet.learn.rooms.watch import Files, Known, Saved
 
 
 # ---------------------------------------------------------------------------------------- what is in a room
@@ -51,9 +51,9 @@ def test_targets_are_the_kernels_that_differ():
 
 def test_a_target_is_built_from_what_it_imports_and_what_that_includes():
     names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cuda-sim", "default", "forward"))}
-    assert {"elu/cuda.py", "elu/cases.py", "activations.cu", "activations.cuh", "common.cuh"} <= names
+    assert {"elu/cuda.py", "elu/cases.py", "_cuda/activations.cu", "_cuda/activations.cuh", "_cuda/common.cuh"} <= names
     names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cpu", "default", "forward"))}
-    assert {"elu/cpu.py", "elementwise.py", "fastmath.py"} <= names and "elu/reference.py" not in names
+    assert {"elu/cpu.py", "_cpu/elementwise.py", "_cpu/fastmath.py"} <= names and "elu/reference.py" not in names
 
 
 # ---------------------------------------------------------------------------------------- what is checked, and when
@@ -108,14 +108,14 @@ def copy(tmp_path_factory):
     """A copy of the package, with a shorter patience for endless loops."""
     root = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "tinynet", root / "tinynet", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    child = root / "tinynet" / "rooms" / "child.py"
+    child = root / "tinynet" / "learn" / "rooms" / "child.py"
     child.write_text(child.read_text().replace("SECONDS = 20.0", "SECONDS = 5.0"))
     return root
 
 
 ASK = """
 import json, sys
-from tinynet.rooms.workers import Workers
+from tinynet.learn.rooms.workers import Workers
 with Workers("relu") as workers:
     answer = workers.ask({"do": "check", "target": sys.argv[1:]})
 print(json.dumps(answer))
@@ -171,8 +171,8 @@ def test_a_syntax_error_is_told_with_its_line(copy):
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 def test_a_kernel_of_the_emulator(copy):
     target = ("cuda-sim", "default", "backward")
-    found = answer(copy, "activations.cu", "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
-    assert "tinynet/ops/activations.cu" in found["failed"] and "cannot be compiled" in found["failed"]
+    found = answer(copy, "_cuda/activations.cu", "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
+    assert "tinynet/ops/_cuda/activations.cu" in found["failed"] and "cannot be compiled" in found["failed"]
 
 
 def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):

@@ -27,10 +27,10 @@ from rooms import (
     spread,
 )
 
-from tinynet.gradcheck import gradcheck, gradgradcheck
-from tinynet.gradcheck.tiers import cases_of
-from tinynet.kernels import implementation_kernel, kernel_names, ops, use_backend, use_kernels
-from tinynet.tensor import Tensor, grad
+from tinynet.backends.registry import implementation_kernel, kernel_names, ops, use_backend, use_kernels
+from tinynet.engine.tensor import Tensor, grad
+from tinynet.learn.gradcheck import gradcheck, gradgradcheck
+from tinynet.learn.gradcheck.tiers import cases_of
 
 
 def results(value) -> tuple:

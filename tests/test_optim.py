@@ -8,11 +8,11 @@ from rooms import on
 
 import tinynet as tn
 from tinynet import cusim, io, nn, optim
-from tinynet.kernels import implementation_kernel
-from tinynet.ops import tensor_table
+from tinynet.backends.registry import implementation_kernel
+from tinynet.ops._cuda import tensor_table
+from tinynet.ops._cuda.tensor_table import CHUNK
 from tinynet.ops.adam import cpu as adam_cpu
 from tinynet.ops.sgd import cpu as sgd_cpu
-from tinynet.ops.tensor_table import CHUNK
 
 STEPS = 6
 SHAPES = ((3, 4), (5,), ())

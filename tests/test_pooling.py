@@ -14,7 +14,7 @@ from skimage.measure import block_reduce
 from test_ops import cases_of, spread
 
 import tinynet as tn
-from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.ops.max_pool2d import cpu, reference
 
 TIERS = pytest.mark.parametrize("tier", [reference, cpu], ids=["reference", "cpu"])

@@ -12,7 +12,7 @@ from test_ops import cases_of
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.gradcheck import GradientError, gradcheck
+from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.ops.lstm import cpu as lstm_cpu
 from tinynet.ops.lstm import reference
 

@@ -7,7 +7,7 @@ import pytest
 
 import tinynet as tn
 from tinynet import nn, segment
-from tinynet.bench.examples import load_example
+from tinynet.tools.bench.examples import load_example
 
 script = load_example("segmentation/unet_nuclei.py")
 

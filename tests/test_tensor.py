@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet.gradcheck import gradcheck
-from tinynet.tensor import Function, Tensor
+from tinynet.engine.tensor import Function, Tensor
+from tinynet.learn.gradcheck import gradcheck
 
 
 def leaf(*values):

@@ -69,7 +69,7 @@ print(numba.get_num_threads())
 TRAINING = """
 import hashlib, sys
 import numpy as np, tinynet as tn
-from tinynet.bench.examples import load_example
+from tinynet.tools.bench.examples import load_example
 from tinynet.optim import Adam
 
 tn.seed(int(sys.argv[1]))

@@ -19,9 +19,10 @@ import pytest
 import tinynet as tn
 from tinynet import nn
 from tinynet.data.loader import DataLoader
-from tinynet.io import CheckpointError, load_checkpoint, load_weights
-from tinynet.optim import SGD, Adam, CosineDecay, ReduceOnPlateau, WeightAverage, clip_grad_norm
-from tinynet.train import Trainer, TrainingError
+from tinynet.errors import CheckpointError, TrainingError
+from tinynet.nn.optim import SGD, Adam, CosineDecay, ReduceOnPlateau, WeightAverage, clip_grad_norm
+from tinynet.training.io import load_checkpoint, load_weights
+from tinynet.training.train import Trainer
 
 EPOCHS, BATCHES = 4, 4
 
@@ -29,7 +30,7 @@ EPOCHS, BATCHES = 4, 4
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The plain kernels, which need no compiling, and no drawing of curves: most tests are not about these."""
-    monkeypatch.setattr("tinynet.viz.plot_curve", lambda table, picture: None)
+    monkeypatch.setattr("tinynet.training.figures.plot_curve", lambda table, picture: None)
     with tn.use_backend("reference"):
         yield
 
@@ -118,7 +119,7 @@ def whole(tmp_path_factory):
     """The folder of a run of four epochs that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch, tn.use_backend("reference"):
-        patch.setattr("tinynet.viz.plot_curve", lambda table, picture: None)
+        patch.setattr("tinynet.training.figures.plot_curve", lambda table, picture: None)
         Run(out).fit()
     return out
 

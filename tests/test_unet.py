@@ -15,9 +15,9 @@ from PIL import Image
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.bench.examples import load_example
-from tinynet.bench.peers.textbook import CONVOLUTIONS, POOLING, pool_forward, textbook
-from tinynet.kernels import use_backend, use_kernels
+from tinynet.backends.registry import use_backend, use_kernels
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.bench.peers.textbook import CONVOLUTIONS, POOLING, pool_forward, textbook
 
 script = load_example("segmentation/unet_nuclei.py")
 
@@ -386,7 +386,7 @@ PICTURES = {  # name: (height, width, centres of its discs, how it is stored)
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory):
     """The folder that `predict` wrote for PICTURES, and its metrics."""
-    from tinynet.io import save_weights
+    from tinynet.training.io import save_weights
 
     folder = tmp_path_factory.mktemp("predict")
     (folder / "images").mkdir()
@@ -470,7 +470,7 @@ def test_predict_with_the_shipped_weights(tmp_path):
     if not script.SHIPPED_WEIGHTS.exists():
         pytest.skip("the package has no weights yet")
     from tinynet.data import synthetic_nuclei
-    from tinynet.metrics import dice
+    from tinynet.imaging.metrics import dice
 
     sample = synthetic_nuclei(np.random.default_rng(5), size=128)
     (tmp_path / "images").mkdir()
@@ -480,7 +480,7 @@ def test_predict_with_the_shipped_weights(tmp_path):
 
 
 def test_a_net_trained_at_native_resolution_sees_images_as_they_are(tmp_path):
-    from tinynet.io import save_weights
+    from tinynet.training.io import save_weights
 
     for native, scale in ((True, 1.0), (False, None)):
         save_weights(tmp_path / "w.npz", script.UNet(), {"settings": {"native": native}})
@@ -497,7 +497,8 @@ def test_a_net_trained_at_native_resolution_sees_images_as_they_are(tmp_path):
     ],
 )
 def test_weights_of_another_model_are_refused(weights, message, tmp_path):
-    from tinynet.io import CheckpointError, save_checkpoint
+    from tinynet.errors import CheckpointError
+    from tinynet.training.io import save_checkpoint
 
     save_checkpoint(tmp_path / "other.npz", {"model": weights})
     with pytest.raises(CheckpointError, match=message):
@@ -592,8 +593,8 @@ def test_views_are_spread_over_the_held_out_images_and_drawn_with_what_was_found
 
 def test_every_setting_of_train_arrives(tiny_data, monkeypatch, tmp_path):
     import tinynet.data
-    import tinynet.optim
-    import tinynet.train
+    import tinynet.nn.optim
+    import tinynet.training.train
 
     given, backends = {}, []
 
@@ -610,11 +611,11 @@ def test_every_setting_of_train_arrives(tiny_data, monkeypatch, tmp_path):
         given["fit"] = options
         backends.append(tn.backend())
 
-    monkeypatch.setattr(tinynet.train.Trainer, "fit", fit)
+    monkeypatch.setattr(tinynet.training.train.Trainer, "fit", fit)
     for module, names in (
         (tinynet.data, ["NucleiCrops", "DataLoader"]),
-        (tinynet.optim, ["AdamW", "CosineDecay", "WeightAverage"]),
-        (tinynet.train, ["Trainer"]),
+        (tinynet.nn.optim, ["AdamW", "CosineDecay", "WeightAverage"]),
+        (tinynet.training.train, ["Trainer"]),
     ):
         for name in names:
             spy(module, name)
@@ -691,8 +692,8 @@ def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(tiny_data,
 
 # ---------------------------------------------------------------------------------------- the script: bad input
 def test_a_learning_rate_that_diverges_is_said_and_the_last_good_checkpoint_kept(tiny_data, tmp_path):
-    from tinynet.io import load_checkpoint
-    from tinynet.train import TrainingError
+    from tinynet.errors import TrainingError
+    from tinynet.training.io import load_checkpoint
 
     script.main(["train", *TINY, "--epochs", "1", "--out", str(tmp_path)])
     before = (tmp_path / "last.npz").read_bytes()

@@ -139,8 +139,8 @@ def test_curve_has_one_plot_a_quantity(tmp_path, monkeypatch):
 def test_no_window_and_no_pyplot(tmp_path):
     (tmp_path / "m.csv").write_text("epoch,train_loss\n1,2\n")
     program = (
-        "import sys, tinynet.viz; assert 'matplotlib' not in sys.modules; "
-        "tinynet.viz.plot_curve(sys.argv[1] + '/m.csv', sys.argv[1] + '/m.png'); "
+        "import sys, tinynet.imaging.viz; assert 'matplotlib' not in sys.modules; "
+        "tinynet.imaging.viz.plot_curve(sys.argv[1] + '/m.csv', sys.argv[1] + '/m.png'); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)

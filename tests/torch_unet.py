@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from tinynet.bench.peers.torch_unet import dice_loss, images_to_torch, net_with
+from tinynet.tools.bench.peers.torch_unet import dice_loss, images_to_torch, net_with
 
 
 def loss_and_gradients(weights: dict[str, np.ndarray], x: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:

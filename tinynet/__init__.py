@@ -1,83 +1,66 @@
 """tinynet: a from-scratch deep-learning framework to learn from.
 
-Everything below is imported when it is first used, so that `import tinynet` is quick.
+`__init__.pyi` lists every public name and the module it lives in. A name is imported when it is first used, so that
+`import tinynet` is quick.
 """
 
 import importlib
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import lazy_loader
 
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# Public name -> the module it lives in.
-_HOME = {
-    "tensor": ["Tensor", "Function", "grad", "no_grad", "is_grad_enabled"],
-    "saved": ["check_saved_arrays"],
-    "basic_ops": [
-        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "sign", "clip", "astype"),
-        *("maximum", "minimum", "where"),
-        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
-        *("logical_not", "logical_and", "logical_or", "any", "all"),
-        *("sum", "mean", "var", "max", "min", "argmax"),
-        *("reshape", "flatten", "transpose", "swapaxes", "squeeze", "expand_dims", "broadcast_to", "sum_to"),
-        *("pad", "getitem"),
-        *("softmax", "log_softmax", "logsumexp"),
-    ],
-    "kernels": ["use_kernels", "use_backend", "backend", "device"],
-    "random": ["seed"],
-    "ops.concat.op": ["concat", "stack"],
-    "ops.matmul.op": ["matmul"],
-    "ops.conv2d.op": ["conv2d"],
-    "ops.elu.op": ["elu"],
-    "ops.relu.op": ["relu"],
-    "ops.leaky_relu.op": ["leaky_relu"],
-    "ops.tanh.op": ["tanh"],
-    "ops.maxout.op": ["maxout"],
-    "ops.sigmoid.op": ["sigmoid"],
-    "ops.dropout.op": ["dropout"],
-    "ops.dice.op": ["dice_loss"],
-    "ops.bce_with_logits.op": ["bce_with_logits"],
-    "ops.softmax_cross_entropy.op": ["softmax_cross_entropy"],
-    "ops.conv_transpose2d.op": ["conv_transpose2d"],
-    "ops.max_pool2d.op": ["max_pool2d"],
-    "ops.max_unpool2d.op": ["max_unpool2d"],
-    "ops.avg_pool2d.op": ["avg_pool2d"],
-    "ops.batch_norm.op": ["batch_norm"],
-    "ops.lstm.op": ["lstm"],
-    "ops.local_response_norm.op": ["local_response_norm"],
-    "gradcheck": ["gradgradcheck"],
+# Modules that users import by a short name, `from tinynet.optim import Adam`, and the folders they live in.
+_SHORT_NAMES = {
+    "tinynet.cli": "tinynet.tools.cli",
+    "tinynet.cuda": "tinynet.backends.cuda",
+    "tinynet.cuda.launch": "tinynet.backends.launch",
+    "tinynet.cusim": "tinynet.backends.cusim",
+    "tinynet.exercises": "tinynet.learn.exercises",
+    "tinynet.gradcheck": "tinynet.learn.gradcheck",
+    "tinynet.instances": "tinynet.imaging.instances",
+    "tinynet.io": "tinynet.training.io",
+    "tinynet.kernels": "tinynet.backends.registry",
+    "tinynet.metrics": "tinynet.imaging.metrics",
+    "tinynet.optim": "tinynet.nn.optim",
+    "tinynet.random": "tinynet.engine.random",
+    "tinynet.segment": "tinynet.imaging.segment",
+    "tinynet.tensor": "tinynet.engine.tensor",
+    "tinynet.train": "tinynet.training.train",
+    "tinynet.viz": "tinynet.imaging.viz",
 }
-_MODULES = {
-    "nn",
-    "optim",
-    "data",
-    "io",
-    "metrics",
-    "instances",
-    "segment",
-    "cli",
-    "train",
-    "viz",
-    "kernels",
-    "cusim",
-    "basic_ops",
-    "random",
-    "tensor",  # a module that can be called, like gradcheck: tinynet.tensor(data)
-    "gradcheck",
-}
-_NAMES = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = sorted(_NAMES)
 
 
-def __getattr__(name: str):
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"tinynet.{_NAMES[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"tinynet.{name}")
-    else:
-        raise AttributeError(f"module 'tinynet' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+class _ShortNames:
+    """Finds the modules in `_SHORT_NAMES`: Python asks it after it has looked for a file of that name."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_loader(name, _ShortNames) if name in _SHORT_NAMES else None
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(_SHORT_NAMES[spec.name])
+        spec.loader_state = module.__spec__  # importing by a short name must not change the module
+        return module
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES, *_MODULES})
+class _Package(ModuleType):
+    """This package. `import tinynet.gradcheck` must not put a module in the place of the function `tinynet.gradcheck`."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in ("gradcheck", "tensor") and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.meta_path.append(_ShortNames)
+sys.modules[__name__].__class__ = _Package

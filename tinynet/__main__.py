@@ -7,20 +7,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .cli import UsageError, run
+from .errors import UsageError
+from .tools.cli import run
 
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
-    "gradcheck": ("tinynet.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
-    "op": ("tinynet.rooms.command", "what is in the room of an operation, and whether your change of it is right"),
-    "bench": ("tinynet.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
+    "gradcheck": ("tinynet.learn.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
+    "op": (
+        "tinynet.learn.rooms.command",
+        "what is in the folder of an operation, and whether your change of it is right",
+    ),
+    "bench": ("tinynet.tools.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),
     "exercises": (
-        "tinynet.exercises.commands",
+        "tinynet.learn.exercises.commands",
         "write pieces of a framework yourself, and be told what is wrong with them",
     ),
-    "examples": ("tinynet.examples_command", "run the lecture models, and compare their figures with what is expected"),
-    "cusim": ("tinynet.cusim.report", "how well the accesses of a CUDA kernel fit together, line by line"),
-    "cuda": ("tinynet.cuda.main", "whether kernels can run on a GPU here, and what each takes of one"),
+    "examples": ("tinynet.tools.examples", "run the lecture models, and compare their figures with what is expected"),
+    "cusim": ("tinynet.tools.cusim_report", "how well the accesses of a CUDA kernel fit together, line by line"),
+    "cuda": ("tinynet.tools.cuda_command", "whether kernels can run on a GPU here, and what each takes of one"),
 }
 
 

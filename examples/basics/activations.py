@@ -34,8 +34,8 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import SGD
+from tinynet.nn.optim import SGD
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Activation functions, vanishing gradients"
 DATA = "digits: 1,797 images of 8 x 8 pixels (scikit-learn)"

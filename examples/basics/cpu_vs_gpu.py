@@ -33,13 +33,14 @@ import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet.bench import machine
-from tinynet.bench.calls import Call, calls_of
-from tinynet.bench.peers import wall_clock
-from tinynet.bench.peers.tinynet_unet import contestant, new_net, train_step
-from tinynet.bench.problem import check_sizes
-from tinynet.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
-from tinynet.kernels import BackendError, kernel
+from tinynet.backends.registry import kernel
+from tinynet.errors import BackendError
+from tinynet.tools.bench import machine
+from tinynet.tools.bench.calls import Call, calls_of
+from tinynet.tools.bench.peers import wall_clock
+from tinynet.tools.bench.peers.tinynet_unet import contestant, new_net, train_step
+from tinynet.tools.bench.problem import check_sizes
+from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
 
 TOPIC = "CPU and GPU"
 DATA = "random images; the small U-Net"
@@ -93,7 +94,7 @@ def time_call(call: Call, rng: np.random.Generator, repeats: int) -> float:
 def clock() -> Callable:
     """What times a function. A GPU has a clock of its own: Python goes on long before the GPU has done its work."""
     if tn.device() == "cuda":
-        from tinynet.cuda import gpu
+        from tinynet.backends.cuda import gpu
 
         return gpu.timed
     return wall_clock

@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 
 import tinynet as tn
-from tinynet.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Linear regression, gradient descent"
 DATA = "diabetes: 442 patients, body mass index (scikit-learn)"

@@ -34,8 +34,8 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import SGD
+from tinynet.nn.optim import SGD
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Logistic regression, ROC curve"
 DATA = "WDBC breast cancer, 569 x 30 (scikit-learn)"

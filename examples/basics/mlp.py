@@ -34,8 +34,8 @@ from tqdm import trange
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import AdamW
+from tinynet.nn.optim import AdamW
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Multilayer perceptron, backpropagation, over-fitting"
 DATA = "XOR; two moons (made here); WDBC breast cancer, 569 x 30 (scikit-learn)"

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "The formal neuron, the perceptron rule"
 DATA = "AND, OR, XOR; WDBC breast cancer, 569 x 30 (scikit-learn)"

@@ -27,8 +27,8 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import SGD
+from tinynet.nn.optim import SGD
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Softmax regression, confusion matrix"
 DATA = "dermatology, 366 x 34 (UCI); digits, 1,797 images of 8 x 8 pixels (scikit-learn)"

@@ -34,8 +34,8 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import AdamW
+from tinynet.nn.optim import AdamW
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Training, validation and test set; leakage; learning curves"
 DATA = "digits: 1,797 images of 8 x 8 pixels (scikit-learn); coin tosses"

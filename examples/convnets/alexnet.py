@@ -40,8 +40,8 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.data.augment import Affine
+from tinynet.tools.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Convolutional nets: AlexNet"
 DATA = "chest X-rays of children, 1,200 to train on, 624 to test (Kermany et al.)"
@@ -190,9 +190,9 @@ def hold_out(patients: np.ndarray, seed: int) -> np.ndarray:
 def train(training: tn.data.ImageSet, validation: tn.data.ImageSet, config: Config, seed: int) -> nn.Sequential:
     """The small net with the weights that had the lowest loss on the validation X-rays."""
     from tinynet.data import DataLoader
-    from tinynet.io import load_weights
-    from tinynet.optim import AdamW, CosineDecay
-    from tinynet.train import Trainer
+    from tinynet.nn.optim import AdamW, CosineDecay
+    from tinynet.training.io import load_weights
+    from tinynet.training.train import Trainer
 
     tn.seed(seed)
     model = small_alexnet().to(tn.device())

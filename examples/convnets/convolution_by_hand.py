@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 import tinynet as tn
-from tinynet.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Convolution, padding, stride, pooling, transposed convolution"
 DATA = "a few numbers; a retina (scikit-image, public domain)"

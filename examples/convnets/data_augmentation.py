@@ -32,9 +32,9 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 from tinynet.data.augment import Affine, Compose, GaussianBlur, GaussianNoise, linear_map, warp
-from tinynet.optim import AdamW, CosineDecay
+from tinynet.nn.optim import AdamW, CosineDecay
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Data augmentation"
 DATA = "MNIST, 100 digits to train on, 10,000 to test; a nuclei image of the Data Science Bowl 2018"

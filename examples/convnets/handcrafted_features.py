@@ -41,8 +41,8 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import AdamW, CosineDecay
+from tinynet.nn.optim import AdamW, CosineDecay
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Handcrafted features (HOG, LBP) and learnt ones"
 DATA = "BreastMNIST, 780 ultrasound images; patches of the Data Science Bowl 2018's nuclei images"

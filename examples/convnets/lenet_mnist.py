@@ -33,7 +33,7 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Convolutional nets: LeNet-5"
 DATA = "MNIST, 60,000 + 10,000 handwritten digits"
@@ -119,9 +119,9 @@ def hold_out(digits: tn.data.ImageSet, seed: int, images: int | None) -> tuple[t
 def train(training: tn.data.ImageSet, validation: tn.data.ImageSet, config: Config, seed: int) -> nn.Sequential:
     """The net with the weights that did best on the validation digits."""
     from tinynet.data import DataLoader
-    from tinynet.io import load_weights
-    from tinynet.optim import AdamW, CosineDecay
-    from tinynet.train import Trainer
+    from tinynet.nn.optim import AdamW, CosineDecay
+    from tinynet.training.io import load_weights
+    from tinynet.training.train import Trainer
 
     tn.seed(seed)
     model = lenet().to(tn.device())

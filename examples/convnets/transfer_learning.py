@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import AdamW, CosineDecay
+from tinynet.nn.optim import AdamW, CosineDecay
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Transfer learning"
 DATA = "MNIST; chest X-rays (Kermany et al.) and BreastMNIST's ultrasound images, 28 x 28 pixels"

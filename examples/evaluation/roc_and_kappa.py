@@ -48,8 +48,8 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn
-from tinynet.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import SGD
+from tinynet.nn.optim import SGD
+from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Evaluation: ROC curve, operating points, Cohen's kappa"
 DATA = "Cleveland heart disease, 303 x 13, five degrees (UCI); two neurologists' ratings"

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import TrainingOptions, option, print_settings, run, run_commands
+from tinynet.tools.cli import BACKENDS, TrainingOptions, option, print_settings, run, run_commands
 
 TOPIC = "Semantic segmentation: the U-Net"
 DATA = "Data Science Bowl 2018: nuclei, 130 validation images, weights that come with tinynet"
@@ -38,7 +38,7 @@ ARGUMENTS = ("evaluate",)
 
 WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
 STAGE1_TRAIN = "dsb2018/stage1_train.zip"
-SHIPPED_WEIGHTS = Path(tn.__file__).parent / "weights" / "unet_nuclei.npz"
+SHIPPED_WEIGHTS = Path(tn.data.__file__).parent / "weights" / "unet_nuclei.npz"
 
 
 # ---------------------------------------------------------------------------------------------- the net
@@ -133,8 +133,8 @@ class TrainConfig(TrainingOptions):
 def train(config: TrainConfig) -> dict[str, float]:
     """Train the net on random crops; keep the weights with the lowest validation loss in `best.npz`."""
     from tinynet.data import DataError, DataLoader, NucleiCrops
-    from tinynet.optim import AdamW, CosineDecay, WeightAverage
-    from tinynet.train import Trainer
+    from tinynet.nn.optim import AdamW, CosineDecay, WeightAverage
+    from tinynet.training.train import Trainer
 
     samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
     if not any(sample.labels.any() for sample in samples):
@@ -217,7 +217,7 @@ class ValidationCrops:
 
     def score(self, model: UNet, loss: Callable) -> dict[str, float]:
         """Loss, Dice of the mask and mean average precision of the nuclei."""
-        from tinynet.metrics import dice, mean_ap
+        from tinynet.imaging.metrics import dice, mean_ap
 
         rows, self.found = [], []
         for (image, labels), target in zip(self.views, self.targets):
@@ -262,7 +262,7 @@ class PredictConfig:
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
     flips: bool = option(True, "average over mirrored images and two scales: better, and eight times the work")
-    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
+    backend: str = option("cpu", "where kernels run", choices=BACKENDS)
 
 
 def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
@@ -270,7 +270,8 @@ def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
 
     The number of heads is that of the weights; a net trained with --native wants images as they are: scale 1.
     """
-    from tinynet.io import CheckpointError, load_checkpoint, load_weights
+    from tinynet.errors import CheckpointError
+    from tinynet.training.io import load_checkpoint, load_weights
 
     path = Path(weights) if weights else SHIPPED_WEIGHTS
     head = load_checkpoint(path)[0].get("model", {}).get("head.weight")
@@ -295,7 +296,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
 
     from tinynet import instances, viz
     from tinynet.data import read_images
-    from tinynet.io import atomic_path
+    from tinynet.files import atomic_path
 
     net, model, scale = load_net(config.weights)
     out = Path(config.out)
@@ -334,7 +335,7 @@ class EvaluateConfig:
     flips: bool = option(True, "average over mirrored images and two scales", quick=False)
     out: str = option("out/unet_nuclei/evaluation", "folder for tables and pictures")
     seed: int = option(0, "seed of the synthetic images")
-    backend: str = option("cpu", "where kernels run", choices=tuple(tn.kernels.TIERS))
+    backend: str = option("cpu", "where kernels run", choices=BACKENDS)
     quick: bool = option(False, "a few small synthetic images")
 
 

@@ -36,7 +36,7 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import TrainingOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "LSTM: predicting a heart beat"
 DATA = "MIT-BIH record 100, 30 minutes, 34 premature beats (PhysioNet)"
@@ -193,9 +193,9 @@ def scores(heart: Heart, surprised: np.ndarray) -> np.ndarray:
 def train(config: Config, heart: Heart, seed: int, folder: Path) -> Listener:
     """Train on random crops; the weights with the lowest error on the validation stretches are kept."""
     from tinynet.data import DataLoader
-    from tinynet.io import load_weights
-    from tinynet.optim import Adam, CosineDecay
-    from tinynet.train import Trainer
+    from tinynet.nn.optim import Adam, CosineDecay
+    from tinynet.training.io import load_weights
+    from tinynet.training.train import Trainer
 
     tn.seed(seed)
     model = Listener(heart.x.shape[1], config.hidden).to(tn.device())
@@ -219,7 +219,7 @@ def train(config: Config, heart: Heart, seed: int, folder: Path) -> Listener:
 
 def evaluate(heart: Heart, predicted: np.ndarray, out: Path | None) -> dict[str, float]:
     """Figures of the beats in the evaluation stretches, and the pictures where there is a folder for them."""
-    from tinynet.metrics import auc
+    from tinynet.imaging.metrics import auc
 
     surprised = surprise(heart.x, predicted)
     evaluated = heart.beat_role == "evaluate"

@@ -40,8 +40,8 @@ from tqdm import trange
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import Adam, clip_grad_norm
+from tinynet.nn.optim import Adam, clip_grad_norm
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Recurrent nets: the vanishing gradient, LSTM"
 DATA = "the adding problem, made up as it goes"

@@ -37,9 +37,9 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.metrics import auc
-from tinynet.optim import Adam, CosineDecay
+from tinynet.imaging.metrics import auc
+from tinynet.nn.optim import Adam, CosineDecay
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Autoencoder: compression, map, retrieval, anomalies"
 DATA = "MNIST, 60,000 + 10,000 digits"

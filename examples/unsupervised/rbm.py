@@ -55,7 +55,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 TOPIC = "Restricted Boltzmann machine, contrastive divergence"
 DATA = "MNIST, 60,000 + 10,000 digits, made black and white"

@@ -33,9 +33,9 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.bench.examples import load_example
-from tinynet.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-from tinynet.optim import Adam, CosineDecay
+from tinynet.nn.optim import Adam, CosineDecay
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
 
 shallow = load_example("unsupervised/autoencoder.py")  # PCA, errors, retrieval, pictures: read that script first
 

@@ -1,1 +1,7 @@
-"""Where kernels run: which implementation is chosen, memory, and what Numba, CUDA and the emulator need."""
+"""What runs a kernel: the registry, the memory pool, Numba, CUDA and its emulator."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["arrays", "cuda", "cusim", "devices", "launch", "memory", "numba", "registry"]
+)

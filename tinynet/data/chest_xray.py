@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..errors import DataError
 from .download import data_path
-from .files import DataError, ImageFiles
+from .files import ImageFiles
 from .mnist import ImageSet
 
 CHEST = "chest_xray/chest_xray.zip"

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tinynet.data.augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, Stain, linear_map, warp
-from tinynet.data.files import DataError
-from tinynet.data.maps import binary_map, border_map, distance_map
-from tinynet.data.nuclei import Sample, normalization
-from tinynet.instances import median_diameter
-from tinynet.segment import DIAMETER, SCALE_LIMITS
+from ..errors import DataError
+from ..imaging.instances import median_diameter
+from ..imaging.intensity import normalization
+from ..imaging.segment import DIAMETER, SCALE_LIMITS
+from .augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, Stain, linear_map, warp
+from .maps import binary_map, border_map, distance_map
+from .nuclei import Sample
 
 # How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
 # their share.

@@ -7,8 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tinynet.cache import cache_folder
-from tinynet.data.files import DataError
+from ..errors import DataError
+from ..files import cache_folder
 
 BBBC038 = "https://data.broadinstitute.org/bbbc/BBBC038/"
 UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from .download import find_data
-from .files import DataError
 
 MITBIH_100 = "mitbih/100.dat"
 PARTS = (".hea", ".dat", ".atr")

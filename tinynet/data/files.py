@@ -14,16 +14,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import DataError
+
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 # A member that unpacks to more than this is refused before it is read. The largest honest images (whole microscope
 # fields, 16 bits, three channels) stay below; a "zip bomb" claims gigabytes.
 MAX_MEMBER_BYTES = 512 * 2**20
 # Pillow raises above twice its own limit; TIFF files read by tifffile are held to the same number of pixels.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
-
-
-class DataError(ValueError):
-    """A data file is not what it must be; the message names the file and what was needed."""
 
 
 class ImageFiles:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.data.files import DataError
+from ..errors import DataError
 
 # What the random numbers are for: order and items never share a stream.
 _ORDER, _ITEM = 0, 1

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinynet.data.nuclei import KINDS, SPLIT_TABLE, Sample, grey, read_nuclei
+from tinynet.data.nuclei import KINDS, SPLIT_TABLE, Sample, read_nuclei
+from tinynet.imaging.intensity import gray
 
 SEED = 2018
 VALIDATION_SHARE = 0.20
@@ -65,7 +66,7 @@ def appearance(image: np.ndarray) -> np.ndarray:
 
     levels = np.percentile(image.reshape(-1, 3), [5, 25, 50, 75, 95, 99.5], axis=0)
     levels = np.log2(levels + 4).ravel() / np.sqrt(3)  # three channels, mostly equal, count once
-    blurred = [grey(image)]
+    blurred = [gray(image)]
     blurred += [gaussian_filter(blurred[0], sigma) for sigma in (1, 2, 4, 8, 16)]
     bands = [np.log2((fine - coarse).std() + 0.1) for fine, coarse in itertools.pairwise(blurred)]
     return np.concatenate([levels, bands])
@@ -82,7 +83,7 @@ def group_samples(samples: list[Sample]) -> list[str]:
         alike[sample.kind, sample.image.shape].append(index)
     clusters: dict[int, tuple] = {}
     for key, members in alike.items():
-        links = edge_links([grey(samples[m].image) for m in members])
+        links = edge_links([gray(samples[m].image) for m in members])
         rows, columns = np.array(links, int).reshape(-1, 2).T
         graph = coo_matrix((np.ones(len(rows)), (rows, columns)), (len(members), len(members)))
         n_fields, field = connected_components(graph, directed=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from tinynet.checks import check_labels
+from ..imaging.checks import check_labels
 
 BORDER_WINDOW = 5  # pixels; two nuclei inside one window of this size touch
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from .download import find_data
-from .files import MAX_MEMBER_BYTES, DataError
+from .files import MAX_MEMBER_BYTES
 from .mnist import ImageSet
 
 PARTS = ("train", "val", "test")

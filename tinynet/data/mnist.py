@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from .download import find_data
-from .files import DataError
 
 PARTS = {"train": "train", "test": "t10k"}  # our name -> that in the files' names
 DIGITS = tuple("0123456789")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from tinynet.data.maps import distance_map
-from tinynet.data.nuclei import Sample
+from .maps import distance_map
+from .nuclei import Sample
 
 
 @dataclass(frozen=True)

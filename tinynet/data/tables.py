@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from .download import find_data
-from .files import DataError
 
 DERMATOLOGY, CLEVELAND = "tables/dermatology.data", "tables/processed.cleveland.data"
 DISEASES = (

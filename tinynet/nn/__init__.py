@@ -1,6 +1,6 @@
 """Modules and layers, initial values, and the summary of a model."""
 
-from . import init
+from . import init, optim
 from .layers import (
     ELU,
     AvgPool2d,
@@ -51,5 +51,6 @@ __all__ = [
     "Tanh",
     "init",
     "observe",
+    "optim",
     "summary",
 ]

@@ -12,7 +12,7 @@ to match. The backward pass has the same sum over `fan_out` products.
 
 The normal ones draw as Keras does, from a normal distribution cut off at two of its standard deviations and
 widened so that the variance is the one above: no weight starts far out. Every call draws from a stream of its
-own, fixed by `tinynet.random.seed`.
+own, fixed by `tinynet.engine.random.seed`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from ..random import generator
+from ..engine.random import generator
 
 # The standard deviation of a standard normal cut off at -2 and 2: sqrt(1 - 2 * 2 phi(2) / (2 Phi(2) - 1)).
 _STD_OF_TRUNCATED = 0.87962566103423978

@@ -12,11 +12,26 @@ from typing import Any
 
 import numpy as np
 
-import tinynet as tn
-
-from .. import random
-from ..ops.checks import pair
+from ..engine import random
+from ..engine.basic_ops import mean, reshape
+from ..engine.tensor import Tensor
+from ..ops._shared.checks import pair
+from ..ops.avg_pool2d.op import avg_pool2d
+from ..ops.batch_norm.op import batch_norm
+from ..ops.conv2d.op import conv2d
 from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
+from ..ops.conv_transpose2d.op import conv_transpose2d
+from ..ops.dropout.op import dropout
+from ..ops.elu.op import elu
+from ..ops.leaky_relu.op import leaky_relu
+from ..ops.local_response_norm.op import local_response_norm
+from ..ops.matmul.op import matmul
+from ..ops.max_pool2d.op import max_pool2d
+from ..ops.max_unpool2d.op import max_unpool2d
+from ..ops.maxout.op import maxout
+from ..ops.relu.op import relu
+from ..ops.sigmoid.op import sigmoid
+from ..ops.tanh.op import tanh
 from .init import glorot_uniform, he_normal
 from .module import Module, Parameter, is_observed
 
@@ -51,8 +66,8 @@ class Conv2d(Module):
         self.weight = Parameter(init((*self.kernel_size, in_channels // groups, out_channels), groups=groups))
         self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.conv2d(x, self.weight, self.bias, **self.geometry)
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.weight, self.bias, **self.geometry)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -94,8 +109,8 @@ class ConvTranspose2d(Module):
         self.weight = Parameter(init(shape, transposed=True, groups=groups))
         self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.conv_transpose2d(
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_transpose2d(
             x,
             self.weight,
             self.bias,
@@ -125,13 +140,13 @@ class Linear(Module):
         self.weight = Parameter(init((in_features, out_features)))
         self.bias = Parameter(np.zeros(out_features, dtype=np.float32)) if bias else None
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"Linear: weight {self.weight.shape} expects {self.in_features} features on the last axis of x, "
                 f"x has shape {x.shape}"
             )
-        y = tn.matmul(x, self.weight)
+        y = matmul(x, self.weight)
         return y if self.bias is None else y + self.bias
 
 
@@ -153,8 +168,8 @@ class MaxPool2d(Module):
         self.padding = pair("MaxPool2d", "padding", padding, 0)
         self.return_indices = return_indices
 
-    def forward(self, x: tn.Tensor) -> Any:
-        return tn.max_pool2d(
+    def forward(self, x: Tensor) -> Any:
+        return max_pool2d(
             x, self.kernel_size, stride=self.stride, padding=self.padding, return_indices=self.return_indices
         )
 
@@ -169,10 +184,10 @@ class MaxUnpool2d(Module):
     def __init__(self, stride: int | tuple[int, int] = 2) -> None:
         self.stride = pair("MaxUnpool2d", "stride", stride, 1)
 
-    def forward(self, y: tn.Tensor, indices: Any, size: tuple[int, int] | None = None) -> tn.Tensor:
+    def forward(self, y: Tensor, indices: Any, size: tuple[int, int] | None = None) -> Tensor:
         if size is None:
             size = (y.shape[1] * self.stride[0], y.shape[2] * self.stride[1])
-        return tn.max_unpool2d(y, indices, size=size)
+        return max_unpool2d(y, indices, size=size)
 
 
 class AvgPool2d(Module):
@@ -191,8 +206,8 @@ class AvgPool2d(Module):
         self.stride = self.kernel_size if stride is None else pair("AvgPool2d", "stride", stride, 1)
         self.padding = pair("AvgPool2d", "padding", padding, 0)
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+    def forward(self, x: Tensor) -> Tensor:
+        return avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
 
 
 class GlobalAvgPool2d(Module):
@@ -201,10 +216,10 @@ class GlobalAvgPool2d(Module):
     Lin et al., Network In Network, 2014, section 3.2.
     """
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d: x has shape {tuple(x.shape)}; 4 axes (N, H, W, C) are needed")
-        return tn.mean(x, (1, 2))
+        return mean(x, (1, 2))
 
 
 class BatchNorm2d(Module):
@@ -229,10 +244,10 @@ class BatchNorm2d(Module):
         self.running_mean = np.zeros(channels, dtype=np.float32)
         self.running_var = np.ones(channels, dtype=np.float32)
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return tn.batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var, eps=self.eps)
-        y, mean, var = tn.batch_norm(x, self.gamma, self.beta, eps=self.eps, return_statistics=True)
+            return batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var, eps=self.eps)
+        y, mean, var = batch_norm(x, self.gamma, self.beta, eps=self.eps, return_statistics=True)
         m = x.size // self.channels
         self.running_mean += self.momentum * (mean - self.running_mean)
         self.running_var += self.momentum * (var * (m / (m - 1)) - self.running_var)
@@ -249,8 +264,8 @@ class LocalResponseNorm(Module):
     def __init__(self, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
         self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.local_response_norm(x, self.size, self.k, self.alpha, self.beta)
+    def forward(self, x: Tensor) -> Tensor:
+        return local_response_norm(x, self.size, self.k, self.alpha, self.beta)
 
 
 class Dropout(Module):
@@ -273,10 +288,10 @@ class Dropout(Module):
         self.p = p
         self.random_state = np.array([*random.new_stream(), 0], dtype=np.int64)  # seed, stream, step
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.is_active:
             return x
-        return tn.dropout(x, self.p, **self.next_mask())
+        return dropout(x, self.p, **self.next_mask())
 
     @property
     def is_active(self) -> bool:
@@ -298,15 +313,15 @@ class ELU(Module):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.elu(x, self.alpha)
+    def forward(self, x: Tensor) -> Tensor:
+        return elu(x, self.alpha)
 
 
 class ReLU(Module):
     """max(x, 0)."""
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.relu(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(x)
 
 
 class LeakyReLU(Module):
@@ -315,22 +330,22 @@ class LeakyReLU(Module):
     def __init__(self, slope: float = 0.1) -> None:
         self.slope = slope
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.leaky_relu(x, self.slope)
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(x, self.slope)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.sigmoid(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return sigmoid(x)
 
 
 class Tanh(Module):
     """The hyperbolic tangent."""
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.tanh(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return tanh(x)
 
 
 class Maxout(Module):
@@ -342,15 +357,15 @@ class Maxout(Module):
     def __init__(self, pieces: int = 2) -> None:
         self.pieces = pieces
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.maxout(x, self.pieces)
+    def forward(self, x: Tensor) -> Tensor:
+        return maxout(x, self.pieces)
 
 
 class Flatten(Module):
     """All axes but the first in one: (N, ...) -> (N, F)."""
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return tn.reshape(x, (x.shape[0], -1))
+    def forward(self, x: Tensor) -> Tensor:
+        return reshape(x, (x.shape[0], -1))
 
 
 class Sequential(Module):
@@ -397,7 +412,7 @@ class Sequential(Module):
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
 
-def _fused(x: tn.Tensor, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> tn.Tensor:
+def _fused(x: Tensor, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:
     """dropout(elu(conv(x)))."""
     mask = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
     return conv_elu_dropout(x, conv.weight, conv.bias, **conv.geometry, alpha=elu.alpha, **mask)

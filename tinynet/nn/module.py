@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import device_of, to_device
-from ..tensor import Tensor, no_grad
+from ..backends.arrays import device_of
+from ..backends.devices import to_device
+from ..engine.tensor import Tensor, no_grad
 
 _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
 

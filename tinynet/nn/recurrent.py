@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 
-import tinynet as tn
-
-from ..kernels import to_device
-from ..ops.targets import constant
+from ..backends.devices import to_device
+from ..engine.basic_ops import swapaxes, where
+from ..engine.tensor import Tensor
+from ..ops._shared.targets import constant
+from ..ops.concat.op import stack
+from ..ops.lstm.op import lstm
+from ..ops.matmul.op import matmul
+from ..ops.tanh.op import tanh
 from .init import glorot_uniform, orthogonal
 from .module import Module, Parameter
 
@@ -34,7 +38,7 @@ class RNN(Module):
         self.in_features, self.hidden = in_features, hidden
         self.cells = [_Weights(in_features if i == 0 else hidden, hidden, gates=1) for i in range(layers)]
 
-    def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tn.Tensor]:
+    def forward(self, x: Tensor, lengths: Any = None) -> tuple[Tensor, Tensor]:
         _check_input("RNN", x, self.in_features)
         lengths, shortest = _checked_lengths("RNN", lengths, x)
         steps = [x[:, t] for t in range(x.shape[1])]
@@ -42,11 +46,11 @@ class RNN(Module):
             h = _zeros(x, self.hidden)
             outputs = []
             for t, step in enumerate(steps):
-                new = tn.tanh(cell.from_input(step) + tn.matmul(h, cell.recurrent_weight))
-                h = new if t < shortest else tn.where((t < lengths)[:, None], new, h)
+                new = tanh(cell.from_input(step) + matmul(h, cell.recurrent_weight))
+                h = new if t < shortest else where((t < lengths)[:, None], new, h)
                 outputs.append(h)
             steps = outputs
-        return tn.stack(steps, axis=1), h
+        return stack(steps, axis=1), h
 
 
 class LSTM(Module):
@@ -67,15 +71,15 @@ class LSTM(Module):
         for cell in self.cells:
             cell.bias.data[hidden : 2 * hidden] = 1
 
-    def forward(self, x: tn.Tensor, lengths: Any = None) -> tuple[tn.Tensor, tuple[tn.Tensor, tn.Tensor]]:
+    def forward(self, x: Tensor, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _check_input("LSTM", x, self.in_features)
         lengths, _ = _checked_lengths("LSTM", lengths, x)
-        h = tn.swapaxes(x, 0, 1)  # the op has time first
+        h = swapaxes(x, 0, 1)  # the op has time first
         zeros = _zeros(x, self.hidden)
         for cell in self.cells:
-            states = tn.lstm(cell.from_input(h), cell.recurrent_weight, zeros, zeros, lengths)
+            states = lstm(cell.from_input(h), cell.recurrent_weight, zeros, zeros, lengths)
             h = states[:, 0]
-        return tn.swapaxes(h, 0, 1), (states[-1, 0], states[-1, 1])
+        return swapaxes(h, 0, 1), (states[-1, 0], states[-1, 1])
 
 
 class _Weights(Module):
@@ -89,14 +93,14 @@ class _Weights(Module):
         self.recurrent_weight = Parameter(np.concatenate(recurrent, axis=1))
         self.bias = Parameter(np.zeros(gates * hidden, dtype=np.float32))
 
-    def from_input(self, x: tn.Tensor) -> tn.Tensor:
+    def from_input(self, x: Tensor) -> Tensor:
         """x W + b."""
-        return tn.matmul(x, self.input_weight) + self.bias
+        return matmul(x, self.input_weight) + self.bias
 
 
-def _zeros(x: tn.Tensor, hidden: int) -> tn.Tensor:
+def _zeros(x: Tensor, hidden: int) -> Tensor:
     """The state to start from, (N, hidden): of the dtype of x and where it is."""
-    return tn.Tensor(np.zeros((len(x), hidden), x.dtype)).to(x.device)
+    return Tensor(np.zeros((len(x), hidden), x.dtype)).to(x.device)
 
 
 def _check_sizes(layer: str, in_features: int, hidden: int, layers: int) -> None:
@@ -106,14 +110,14 @@ def _check_sizes(layer: str, in_features: int, hidden: int, layers: int) -> None
         )
 
 
-def _check_input(layer: str, x: tn.Tensor, in_features: int) -> None:
+def _check_input(layer: str, x: Tensor, in_features: int) -> None:
     if x.ndim != 3 or x.shape[2] != in_features or x.shape[1] == 0:
         raise ValueError(
             f"{layer}: x has shape {tuple(x.shape)}; (N, T, {in_features}) with at least one step T is needed"
         )
 
 
-def _checked_lengths(layer: str, lengths: Any, x: tn.Tensor) -> tuple[Any, int]:
+def _checked_lengths(layer: str, lengths: Any, x: Tensor) -> tuple[Any, int]:
     """(the lengths as an array where x is, the shortest); without lengths (None, T)."""
     steps = x.shape[1]
     if lengths is None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Function, Node, Tensor
+from ..engine.tensor import Function, Node, Tensor
 from .layers import Conv2d, ConvTranspose2d, Linear, MaxPool2d, MaxUnpool2d
 from .module import Module, observe
 

@@ -1,1 +1,1 @@
-"""What the Numba kernels are made of: the compile cache and vectors."""
+"""Numba: its settings, the compile cache, and explicit vectors."""

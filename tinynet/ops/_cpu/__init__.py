@@ -1,1 +1,1 @@
-"""What the Numba kernels of several ops share."""
+"""What the Numba kernels of several operations share."""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...backends.numba.jit import jit
 from ...backends.numba.simd import ROWS_OF_1, ROWS_OF_2, VECTOR_BYTES, lanes_of, register_block
-from ..jit import jit
 
 
 def blocks_of(columns: int, dtype: np.dtype) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""What the kernels of an op share on all tiers: geometry and epilogue of a convolution."""
+"""What the operations share in every tier: checks, geometry, cases."""

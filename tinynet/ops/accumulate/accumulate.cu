@@ -5,8 +5,8 @@
 //   2 (WIDTH 4)  four neighbours at a time, read and written in one instruction each (pack.cuh). float32 at addresses
 //                that are multiples of 16 bytes; for add_rows pitches and width must be multiples of 4, too.
 
-// with pack.cuh
-// with elementwise.cuh
+// with _cuda/pack.cuh
+// with _cuda/elementwise.cuh
 
 // Flat arrays of n elements, on a one-dimensional grid.
 KERNEL add(const real* x, const real* y, real* z, size_t n) {

@@ -6,7 +6,7 @@
 // neighbouring elements of one parameter, a thread every 256th of them: neighbouring threads, neighbouring elements.
 //
 // Versions: one. Seven numbers are moved for each weight, and nothing that a thread could do for another makes it fewer.
-// with tensor_table.cuh
+// with _cuda/tensor_table.cuh
 
 KERNEL adam_step(const u64* __restrict__ addresses, const u64* __restrict__ chunks, double keep, double weight_decay,
                  double share1, double share2, double rate, double eps) {

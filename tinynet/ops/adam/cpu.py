@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import prange
 
-from ..jit import jit
+from ...backends.numba.jit import jit
 from .formula import constants
 
 # Elements from which on several threads are quicker than one, although they have to be woken first.

@@ -16,7 +16,7 @@
 // has packs of one row of the result, "line" blockIdx.x; gridDim.y blocks share a long one, `items` is how many packs
 // it has. So a thread divides 32-bit numbers only, which is cheap, to find its pixel.
 
-// with pack.cuh
+// with _cuda/pack.cuh
 
 #define WINDOWS int height, int width, int out_height, int out_width, int size_y, int size_x, int stride_y, \
                 int stride_x, int padding_y, int padding_x

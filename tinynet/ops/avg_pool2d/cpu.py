@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
 from ..conv2d.geometry import Pair, output_size
-from ..jit import jit
-from ..out import contiguous_result, delivered
 
 
 def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float, check_ndim, pair
+from ...backends.registry import kernel
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair, output_size
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..elementwise import RANGE
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
-from ..out import contiguous_result, delivered
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.elementwise import RANGE
+from .._cpu.fastmath import ELEMENTWISE
 
 Pair = tuple[np.ndarray, np.ndarray]
 

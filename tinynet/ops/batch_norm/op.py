@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...basic_ops import mean as mean_of
-from ...basic_ops import sqrt, sum
-from ...kernels import common_device, kernel
-from ...memory import named_error
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.devices import common_device
+from ...backends.memory import named_error
+from ...backends.registry import kernel
+from ...engine.basic_ops import mean as mean_of
+from ...engine.basic_ops import sqrt, sum
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
 
 
 def batch_norm(

@@ -6,7 +6,7 @@
 //
 // Versions: one. Each element is read once; what it takes is memory, not arithmetic. A loss is computed in `real`, the
 // sum is double.
-// with reduction.cuh
+// with _cuda/reduction.cuh
 
 // partial (blocks): the sum of the losses of each block's elements.
 KERNEL bce_sums(const real* __restrict__ x, const real* __restrict__ t, OPTIONAL const real* __restrict__ w,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from .._shared.case import Case
 from .op import bce_with_logits
 
 SMALL = [(2, 3, 4, 1), (7,), ()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..elementwise import run
-from ..fastmath import ELEMENTWISE, exp_of_nonpositive, log1p_of_unit
-from ..jit import jit
-from ..reduction import CHUNK, chunk_count, sum_float64
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import run
+from .._cpu.fastmath import ELEMENTWISE, exp_of_nonpositive, log1p_of_unit
+from .._cpu.reduction import CHUNK, chunk_count, sum_float64
 
 U = np.uint64
 

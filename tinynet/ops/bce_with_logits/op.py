@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...kernels import array_module, kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.arrays import array_module
+from ...backends.registry import kernel
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
+from .._shared.targets import beside, check_not_empty, constant, soft_target
 from ..sigmoid.op import sigmoid
-from ..targets import beside, check_not_empty, constant, soft_target
 
 
 def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: float = 1.0) -> Tensor:

@@ -10,7 +10,7 @@
 // apart; y points to o_k. A block is as wide as a row, as far as threads go, and has as many rows as fit: threads along
 // x move neighbouring elements, those along y different rows. So no thread has to divide its number to find its row.
 
-// with pack.cuh
+// with _cuda/pack.cuh
 
 KERNEL copy_rows(const real* __restrict__ x, size_t x_pitch, real* __restrict__ y, size_t y_pitch, size_t rows,
                  size_t width) {

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numba import prange
 
-from ..elementwise import rows_per_run
-from ..jit import jit
-from ..layout import rows_of
-from ..out import contiguous_result, delivered
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.elementwise import rows_per_run
+from .._shared.layout import rows_of
 
 U = np.uint64
 

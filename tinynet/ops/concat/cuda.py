@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import delivered, launch, result_array
-from ...cuda.source import Source
-from ..elementwise_cuda import VARIANTS, pack_width, row_grid
-from ..layout import rows_of
+from ...backends.cuda.source import Source
+from ...backends.launch import delivered, launch, result_array
+from .._cuda.elementwise import VARIANTS, pack_width, row_grid
+from .._shared.layout import rows_of
 
 SOURCE = Source(Path(__file__).with_name("concat.cu"), VARIANTS)
 

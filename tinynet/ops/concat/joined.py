@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...tensor import Function, Tensor, is_grad_enabled, recording
+from ...engine.tensor import Function, Tensor, is_grad_enabled, recording
 
 
 class Joined(Tensor):

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ...basic_ops import _axes, _kept, _one, expand_dims
-from ...kernels import array_module, has_overrides, is_large, kernel
-from ...tensor import Function, Tensor
+from ...backends.arrays import array_module
+from ...backends.registry import has_overrides, is_large, kernel
+from ...engine.basic_ops import _axes, _kept, _one, expand_dims
+from ...engine.tensor import Function, Tensor
 from .joined import Joined
 
 

@@ -6,10 +6,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..jit import jit
-from ..layout import rows_of
-from ..out import delivered
-from ..simd import REGISTER_BYTES, block_1x1, lanes_of
+from ...backends.numba.jit import jit
+from ...backends.out import delivered
+from .._cpu.old_simd import REGISTER_BYTES, block_1x1, lanes_of
+from .._shared.layout import rows_of
 
 
 def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,6 +1,6 @@
-// with activations.cuh
+// with _cuda/activations.cuh
 // with conv2d/definition.cuh
-// with gemm.cuh
+// with _cuda/gemm.cuh
 
 // conv2d by products of matrices, versions 3 and 4 of the list in conv2d.cu. The matrices are never stored: gemm.cuh asks
 // for their elements, and the loaders below say where in x, w and gy those lie ("implicit" matrices).

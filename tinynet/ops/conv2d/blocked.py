@@ -24,17 +24,11 @@ import numba
 import numpy as np
 from numba import prange
 
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.old_simd import ROWS_OF_1, ROWS_OF_2, block_of_1, block_of_2, lanes_of
+from .._cpu.register_rows import add_rows
 from ..concat import cpu as concat
-from ..jit import jit
-from ..out import contiguous_result, delivered
-from ..register_rows import add_rows
-from ..simd import (
-    ROWS_OF_1,
-    ROWS_OF_2,
-    block_of_1,
-    block_of_2,
-    lanes_of,
-)
 from . import rows as by_rows
 from .epilogue import Activation, activate
 from .geometry import Pair, output_size, phase

@@ -1,4 +1,4 @@
-// with activations.cuh
+// with _cuda/activations.cuh
 // with conv2d/definition.cuh
 
 // conv2d. The letters are those of derivation.md:

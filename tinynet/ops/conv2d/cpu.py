@@ -12,7 +12,7 @@ The first in IMPLEMENTATIONS is the default: `winograd2`, or `rows` on machines 
 
 from __future__ import annotations
 
-from ..simd import REGISTER_BYTES
+from .._cpu.old_simd import REGISTER_BYTES
 from . import blocked, naive, rows, winograd
 from .bias import backward_bias
 

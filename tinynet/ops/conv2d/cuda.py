@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cuda.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
-from ...cuda.source import FLOAT, TENSOR_CORES, Source
+from ...backends.cuda.source import FLOAT, TENSOR_CORES, Source
+from ...backends.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
 from ..concat import cuda as concat
 from .geometry import Pair, output_size
 

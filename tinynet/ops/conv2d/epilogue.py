@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...backends.numba.jit import jit
+from .._cpu.fastmath import ELEMENTWISE
+from .._cpu.reduction import REDUCTION
 from ..dropout.cpu import forward_range as dropout_range
 from ..elu.cpu import forward_range as elu_range
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
-from ..reduction import REDUCTION
 
 U = np.uint64
 

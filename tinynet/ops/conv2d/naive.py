@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..jit import jit
-from ..out import contiguous_result, delivered
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
 from .geometry import Pair, output_size
 
 

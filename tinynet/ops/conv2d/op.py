@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...basic_ops import broadcast_to
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float, check_ndim, pair
+from ...backends.registry import kernel
+from ...engine.basic_ops import broadcast_to
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float, check_ndim, pair
 from .geometry import Pair, output_size
 
 

@@ -10,10 +10,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
-from ..out import contiguous_result, delivered
-from ..reduction import REDUCTION
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.fastmath import ELEMENTWISE
+from .._cpu.reduction import REDUCTION
 from .epilogue import Activation, activate
 from .geometry import Pair
 

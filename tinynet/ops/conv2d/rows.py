@@ -34,8 +34,8 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..jit import jit
-from ..out import contiguous_result, delivered
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
 from .geometry import Pair, axis_taps, output_size
 
 # backward_weight sums this many pixels before it adds them to the total: rounding errors then grow with the number

@@ -31,12 +31,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from ... import memory
-from ..concat import cpu as concat
-from ..jit import jit
-from ..out import contiguous_result, delivered
-from ..prefetch import LINE, prefetch
-from ..simd import (
+from ...backends import memory
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.old_simd import (
     ROWS_OF_1,
     ROWS_OF_2,
     VECTOR_BYTES,
@@ -45,6 +43,8 @@ from ..simd import (
     register_block,
     tile_transform,
 )
+from .._cpu.prefetch import LINE, prefetch
+from ..concat import cpu as concat
 from . import blocked, pointwise
 from .blocked import Blocks, flat
 from .epilogue import Activation, activate, is_finite

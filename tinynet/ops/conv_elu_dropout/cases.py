@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from .._shared.case import Case
 from ..concat.joined import Joined
 from ..concat.op import Concat
 from ..conv2d.geometry import output_size

@@ -11,8 +11,8 @@
 //
 // Layout: flat arrays of n elements, i is the index in C order.
 
-// with pack.cuh
-// with activations.cuh
+// with _cuda/pack.cuh
+// with _cuda/activations.cuh
 
 // scale = 1 / (1 - p), keep = 1 - p. threshold 0: no dropout, no word is drawn. gz may be the array of gy.
 KERNEL conv_elu_dropout_backward(const real* gy, const real* y, real* gz, size_t n, real alpha, real keep, real scale,

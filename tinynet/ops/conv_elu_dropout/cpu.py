@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 from numba import prange
 
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import RANGE, range_count, run
+from .._cpu.fastmath import ELEMENTWISE
 from ..conv2d import blocked, winograd
 from ..conv2d.epilogue import Activation
 from ..conv2d.geometry import Pair
 from ..dropout.cpu import forward_range as dropout_range
-from ..elementwise import RANGE, range_count, run
 from ..elu import cpu as elu
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
 
 U = np.uint64
 

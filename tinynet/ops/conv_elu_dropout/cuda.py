@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...cuda.source import Source
+from ...backends.cuda.source import Source
+from .._cuda.elementwise import VARIANTS, run
 from ..conv2d.cuda import VERSIONS, Activation, Version, convolve
 from ..conv2d.geometry import Pair
-from ..elementwise_cuda import VARIANTS, run
 
 SOURCE = Source(Path(__file__).with_name("conv_elu_dropout.cu"), VARIANTS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from ...basic_ops import where
-from ...kernels import has_overrides, implementation_in_use, implementations, kernel, tier_of, use_kernels
-from ...tensor import Function, Tensor
+from ...backends.registry import has_overrides, implementation_in_use, implementations, kernel, tier_of, use_kernels
+from ...engine.basic_ops import where
+from ...engine.tensor import Function, Tensor
 from ..concat.joined import Joined
 from ..concat.op import concat
 from ..conv2d.op import BackwardBias, BackwardInput, BackwardWeight, check

@@ -21,13 +21,9 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..conv2d.geometry import Pair
-from ..jit import jit
-from ..layout import rows_of
-from ..out import contiguous_result, delivered
-from ..prefetch import LINE, prefetch
-from ..register_rows import add_rows
-from ..simd import (
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.old_simd import (
     REGISTER_BYTES,
     ROWS_OF_1,
     ROWS_OF_2,
@@ -37,6 +33,10 @@ from ..simd import (
     block_of_2,
     lanes_of,
 )
+from .._cpu.prefetch import LINE, prefetch
+from .._cpu.register_rows import add_rows
+from .._shared.layout import rows_of
+from ..conv2d.geometry import Pair
 
 BAND_BYTES = 300_000  # of x and gy per task: they are read again for each block, so they should stay in the L2 cache
 

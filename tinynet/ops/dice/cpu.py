@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..elementwise import run
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
-from ..reduction import CHUNK, REDUCTION, chunk_count
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import run
+from .._cpu.fastmath import ELEMENTWISE
+from .._cpu.reduction import CHUNK, REDUCTION, chunk_count
 from .formula import loss_of, slopes_of
 
 U = np.uint64

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import contiguous, delivered, empty, launch, result_array
-from ...cuda.source import Source
-from ..reduction_cuda import THREADS, chunking
+from ...backends.cuda.source import Source
+from ...backends.launch import contiguous, delivered, empty, launch, result_array
+from .._cuda.reduction import THREADS, chunking
 
 SOURCE = Source(Path(__file__).with_name("dice.cu"))
 

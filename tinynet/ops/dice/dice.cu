@@ -7,7 +7,7 @@
 //
 // Versions: one. Each element is read once and takes four operations: nothing can be gained but by reading less.
 // The gradient depends on p through I and S only, so backward reads t alone.
-// with reduction.cuh
+// with _cuda/reduction.cuh
 
 // Where the elements of this block begin and end, counted from the start of the array.
 __device__ inline size_t first_element(size_t length, size_t chunk, u32 chunks) {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
-from ..targets import check_not_empty, soft_target
+from ...backends.registry import kernel
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
+from .._shared.targets import check_not_empty, soft_target
 
 
 def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float = 1.0) -> Tensor:

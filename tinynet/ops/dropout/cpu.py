@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..elementwise import RANGE, range_count, run
-from ..jit import jit
-from ..philox import draw_words
-from ..prefetch import LINE, prefetch
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import RANGE, range_count, run
+from .._cpu.philox import draw_words
+from .._cpu.prefetch import LINE, prefetch
 
 U = np.uint64
 CHUNK = 1024  # elements whose words are drawn before they are used: few enough to stay in the fastest cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.source import Source
-from ..elementwise_cuda import VARIANTS, run
+from ...backends.cuda.source import Source
+from .._cuda.elementwise import VARIANTS, run
 
 SOURCE = Source(Path(__file__).with_name("dropout.cu"), VARIANTS)
 

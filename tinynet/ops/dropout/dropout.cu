@@ -11,7 +11,7 @@
 // Layout: flat arrays of n elements, i is the index in C order. The grid is one-dimensional; thread t has the elements
 // WIDTH t .. WIDTH t + WIDTH - 1.
 
-// with pack.cuh
+// with _cuda/pack.cuh
 
 // threshold: round(p 2^32), in 64 bits: for p just below 1 it is 2^32, and then nothing is kept.
 // x and y may be the same array, so they are not __restrict__: an element is read before it is written, by one thread.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.registry import kernel
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
 
 
 def dropout(x: Tensor, p: float, *, seed: int, stream: int, step: int) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...basic_ops import where
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.registry import kernel
+from ...engine.basic_ops import where
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
 
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:

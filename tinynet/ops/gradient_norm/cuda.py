@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import empty, launch
-from ...cuda.source import Source
-from ..tensor_table import THREADS, launch_over_tensors, tables
+from ...backends.cuda.source import Source
+from ...backends.launch import empty, launch
+from .._cuda.tensor_table import THREADS, launch_over_tensors, tables
 
 SOURCE = Source(Path(__file__).with_name("gradient_norm.cu"))
 

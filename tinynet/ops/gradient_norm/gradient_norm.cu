@@ -4,8 +4,8 @@
 // neighbouring elements of one gradient, a thread every 256th of them: neighbouring threads, neighbouring elements.
 //
 // Versions: one. Each element is read once.
-// with reduction.cuh
-// with tensor_table.cuh
+// with _cuda/reduction.cuh
+// with _cuda/tensor_table.cuh
 
 // partial (blocks): the sum of the squares of each block's elements.
 KERNEL gradient_norm_sums(const u64* __restrict__ addresses, const u64* __restrict__ chunks,

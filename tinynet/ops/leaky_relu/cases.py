@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case, away_from
+from .._shared.case import Case, away_from
 from .op import leaky_relu
 from .reference import forward
 

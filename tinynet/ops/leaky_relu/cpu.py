@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..elementwise import run
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import run
+from .._cpu.fastmath import ELEMENTWISE
 
 
 def forward(x: np.ndarray, *, slope: float = 0.1, out: np.ndarray | None = None) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from .._shared.case import Case
 from .op import local_response_norm
 
 ALEXNET = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75}

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numba import prange
 
-from ..elementwise import U, rows_per_run, run
-from ..fastmath import ELEMENTWISE
-from ..jit import jit
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import U, rows_per_run, run
+from .._cpu.fastmath import ELEMENTWISE
 
 
 def forward(

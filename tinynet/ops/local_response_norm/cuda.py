@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import blocks, contiguous, delivered, empty, launch, result_array
-from ...cuda.source import Source
+from ...backends.cuda.source import Source
+from ...backends.launch import blocks, contiguous, delivered, empty, launch, result_array
 
 SOURCE = Source(Path(__file__).with_name("local_response_norm.cu"))
 THREADS = 256

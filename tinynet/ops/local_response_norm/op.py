@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ...basic_ops import pad
-from ...kernels import kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.registry import kernel
+from ...engine.basic_ops import pad
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
 
 
 def local_response_norm(x: Tensor, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Tensor:

@@ -10,12 +10,12 @@ import numba
 import numpy as np
 from numba import prange
 
-from ... import memory
-from ..fastmath import ELEMENTWISE, exp_of_nonpositive, expm1_of_nonpositive
-from ..jit import jit
+from ...backends import memory
+from ...backends.numba.jit import jit
+from .._cpu.fastmath import ELEMENTWISE, exp_of_nonpositive, expm1_of_nonpositive
+from .._cpu.old_simd import lanes_of
+from .._cpu.register_rows import multiply_rows
 from ..matmul.cpu import forward as product
-from ..register_rows import multiply_rows
-from ..simd import lanes_of
 from .weight import gradient_of_weight
 
 ALONE = 1_000_000  # multiply-adds of all steps: with fewer, waking the other threads would take longer than the work

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import blocks, contiguous, empty, launch
-from ...cuda.source import Source
-from ...kernels import array_module
+from ...backends.arrays import array_module
+from ...backends.cuda.source import Source
+from ...backends.launch import blocks, contiguous, empty, launch
 from ..matmul.cuda import forward as product
 from .weight import gradient_of_weight
 

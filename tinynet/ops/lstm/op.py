@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...basic_ops import swapaxes, where
-from ...kernels import device_of, kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float, check_ndim
+from ...backends.arrays import device_of
+from ...backends.registry import kernel
+from ...engine.basic_ops import swapaxes, where
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float, check_ndim
+from .._shared.targets import beside, constant
 from ..concat.op import concat, stack
 from ..matmul.op import matmul
 from ..sigmoid.op import sigmoid
 from ..tanh.op import tanh
-from ..targets import beside, constant
 
 
 def lstm(a: Tensor, weight: Tensor, h: Tensor, c: Tensor, lengths: Any = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..out import delivered
+from ...backends.out import delivered
 
 
 def forward(

@@ -21,10 +21,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..jit import jit
-from ..out import contiguous_result, delivered
-from ..register_rows import multiply_rows
-from ..simd import ROWS_OF_1, lanes_of, transpose_tile
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.old_simd import ROWS_OF_1, lanes_of, transpose_tile
+from .._cpu.register_rows import multiply_rows
 from . import blas
 from .operands import as_it_lies, sizes_of, starts
 

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from ..simd import REGISTER_BYTES
+from .._cpu.old_simd import REGISTER_BYTES
 from . import blas, blocked, vector
 from .operands import sizes_of
 

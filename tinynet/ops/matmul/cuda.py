@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cuda.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
-from ...cuda.source import FLOAT, TENSOR_CORES, Source
-from ...kernels import array_module
+from ...backends.arrays import array_module
+from ...backends.cuda.source import FLOAT, TENSOR_CORES, Source
+from ...backends.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
 from .operands import as_it_lies, sizes_of
 
 SOURCE = Source(Path(__file__).with_name("matmul.cu"))

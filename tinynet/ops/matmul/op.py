@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...basic_ops import (
+from ...backends.registry import kernel
+from ...engine.basic_ops import (
     _check_broadcast,
     _check_real,
     _data,
@@ -18,8 +19,7 @@ from ...basic_ops import (
     squeeze,
     sum_to,
 )
-from ...kernels import kernel
-from ...tensor import Function
+from ...engine.tensor import Function
 
 
 def matmul(x: Any, y: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import array_module
+from ...backends.arrays import array_module
 
 
 def as_it_lies(a: Any, is_transposed: bool) -> tuple[Any, bool]:

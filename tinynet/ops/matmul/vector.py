@@ -10,9 +10,9 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..jit import jit
-from ..out import contiguous_result, delivered
-from ..reduction import REDUCTION
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.reduction import REDUCTION
 from . import blocked
 from .operands import as_it_lies, sizes_of, starts
 

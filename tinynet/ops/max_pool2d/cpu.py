@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends.numba.jit import jit
+from ...backends.out import contiguous_result, delivered
+from .._cpu.old_simd import lanes_of
+from .._shared.layout import rows_of
 from ..conv2d.geometry import Pair, output_size
-from ..jit import jit
-from ..layout import rows_of
-from ..out import contiguous_result, delivered
-from ..simd import lanes_of
 from .lanes import largest_of_one, largest_of_vector, placed_one, placed_vector
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import REAL, blocks, contiguous, delivered, empty, launch, result_array
-from ...cuda.source import Source
+from ...backends.cuda.source import Source
+from ...backends.launch import REAL, blocks, contiguous, delivered, empty, launch, result_array
+from .._cuda.elementwise import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
 from ..conv2d.geometry import Pair, output_size
-from ..elementwise_cuda import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
 
 SOURCE = Source(Path(__file__).with_name("max_pool2d.cu"), VARIANTS)
 

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..simd import VECTOR_BYTES
+from .._cpu.old_simd import VECTOR_BYTES
 
 
 def _lanes(x: types.Array, whole_vector: bool) -> int:

@@ -19,7 +19,7 @@
 // with a block for each row ("line") of an array have line = blockIdx.x; gridDim.y blocks share a long one, and
 // `items` is how many packs it has. So a thread divides 32-bit numbers only, which is cheap, to find its pixel.
 
-// with pack.cuh
+// with _cuda/pack.cuh
 
 // A block for each row (n, oy) of y.
 KERNEL max_pool(const real* __restrict__ x, real* __restrict__ y, int* __restrict__ indices, int items, int channels,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...cuda.launch import blocks, contiguous, delivered, launch, result_array
-from ...cuda.source import Source
-from ..elementwise_cuda import THREADS
+from ...backends.cuda.source import Source
+from ...backends.launch import blocks, contiguous, delivered, launch, result_array
+from .._cuda.elementwise import THREADS
 
 SOURCE = Source(Path(__file__).with_name("maxout.cu"))
 

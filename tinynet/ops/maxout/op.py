@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 
-from ...basic_ops import expand_dims, reshape, where
-from ...kernels import array_module, kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
+from ...backends.arrays import array_module
+from ...backends.registry import kernel
+from ...engine.basic_ops import expand_dims, reshape, where
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
 
 
 def maxout(x: Tensor, pieces: int) -> Tensor:

@@ -8,7 +8,7 @@ from itertools import repeat
 import numpy as np
 from numba import prange
 
-from ..jit import jit
+from ...backends.numba.jit import jit
 
 # Elements from which on several threads are quicker than one, although they have to be woken first.
 LARGE = 65536

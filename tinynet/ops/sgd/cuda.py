@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...cuda.source import Source
-from ..tensor_table import launch_over_tensors
+from ...backends.cuda.source import Source
+from .._cuda.tensor_table import launch_over_tensors
 
 SOURCE = Source(Path(__file__).with_name("sgd.cu"))
 

@@ -7,7 +7,7 @@
 //
 // Versions: one. Three or five numbers are moved for each weight, and nothing that a thread could do for another makes
 // it fewer.
-// with tensor_table.cuh
+// with _cuda/tensor_table.cuh
 
 // Without momentum: p = p - lr d. Roles: parameter, gradient.
 KERNEL sgd_step(const u64* __restrict__ addresses, const u64* __restrict__ chunks, double lr, double weight_decay) {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..activations_cuda import SOURCE
-from ..elementwise_cuda import run
+from .._cuda.activations import SOURCE
+from .._cuda.elementwise import run
 
 
 def forward(x: Any, *, out: Any = None) -> Any:

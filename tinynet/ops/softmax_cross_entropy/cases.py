@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from .._shared.case import Case
 from .op import softmax_cross_entropy
 
 SMALL = [(3, 4), (2, 2, 3, 2), (5,), (3, 1)]

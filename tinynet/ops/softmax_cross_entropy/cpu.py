@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numba import prange
 
-from ..elementwise import run
-from ..fastmath import ELEMENTWISE, exp_of_nonpositive
-from ..jit import jit
-from ..reduction import CHUNK, chunk_count
+from ...backends.numba.jit import jit
+from .._cpu.elementwise import run
+from .._cpu.fastmath import ELEMENTWISE, exp_of_nonpositive
+from .._cpu.reduction import CHUNK, chunk_count
 from .formula import total_weight
 
 

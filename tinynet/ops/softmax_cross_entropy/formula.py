@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import array_module
+from ...backends.arrays import array_module
 
 
 def total_weight(t: Any, w: Any) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...basic_ops import softmax
-from ...kernels import array_module, device_of, kernel
-from ...tensor import Function, Tensor
-from ..checks import check_float
-from ..targets import beside, check_not_empty, constant
+from ...backends.arrays import array_module, device_of
+from ...backends.registry import kernel
+from ...engine.basic_ops import softmax
+from ...engine.tensor import Function, Tensor
+from .._shared.checks import check_float
+from .._shared.targets import beside, check_not_empty, constant
 from .formula import total_weight
 
 

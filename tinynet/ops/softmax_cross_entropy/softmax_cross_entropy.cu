@@ -11,7 +11,7 @@
 //
 // A target that is no class would be read from beyond the row. On a GPU nobody has looked at the targets before, so such
 // a row gives NaN: the loss is NaN, and so is the row's gradient.
-// with reduction.cuh
+// with _cuda/reduction.cuh
 
 __device__ inline bool is_class(i64 t, int classes) { return 0 <= t && t < classes; }
 

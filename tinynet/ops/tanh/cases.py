@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from .._shared.case import Case
 from .op import tanh
 
 

@@ -1,0 +1,209 @@
+"""`jit`: Numba's compiler with a cache on disk that notices every edit.
+
+Numba can keep compiled code on disk, but it looks only at the file a function stands in: edit a helper in
+another file, and the stale machine code is served. Here the cache folder is named by the *content* of the
+function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
+name, and the function is compiled anew. Part of the name, too, are Numba's version, LLVM's level of optimisation and
+the options: one function may be compiled in two ways.
+
+The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
+kernels are compiled in memory, every time.
+
+What Numba keeps is a pickle, and reading one may run anything; but so does calling the machine code that is in it. The
+folder is the user's own, written by processes of this user: it is to be trusted as much as the program itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import inspect
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import event
+
+from ...files import cache_folder
+from . import settings
+from .announce import Announcer
+
+PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
+DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
+
+# What OpenMP's threads do between two kernels. Spinning on their cores, they are ready at once, but where other
+# programs want the cores, they keep them from the thread that everybody waits for: measured, a training step then takes
+# 3 to 8 times as long. Asleep, they have to be woken for every kernel: a step takes a fifth longer. So: spin for some
+# 20 microseconds, then sleep; docs/performance.md has the figures. The count is for GNU's OpenMP; others understand the
+# first setting only.
+BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
+
+
+def load_openmp() -> None:
+    """Load OpenMP, which reads its settings from the environment at that time; what the user has set stays as it is.
+
+    The variables are taken out again: a program that is started from this one decides for itself.
+    """
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    ours = {name: value for name, value in BETWEEN_KERNELS.items() if name not in os.environ}
+    os.environ.update(ours)
+    with contextlib.suppress(ImportError):  # Numba has other ways to run threads, should OpenMP be missing
+        import numba.np.ufunc.omppool  # noqa: F401
+    for name in ours:
+        del os.environ[name]
+
+
+load_openmp()
+settings.limit_threads()  # not earlier: it starts the threads
+
+announcer = Announcer(cache_folder())
+event.register("numba:compile", announcer)
+
+
+def jit(function: Callable | None = None, **options: Any) -> Callable:
+    """Compile a kernel with `numba.njit(**options)`, cached on disk by the content of its sources.
+
+    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's, but a division by zero gives inf or NaN, as in
+    NumPy: Python's way, an exception, would need a test and a jump at every division.
+    """
+    if function is None:
+        return functools.partial(jit, **options)
+    options = {"error_model": "numpy", **options}
+    # A set in an order of its own: that of its elements differs from process to process.
+    described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
+    how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())
+    folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
+    is_kept = _writable(folder)
+    kernel = _cached_in(folder, function, options) if is_kept else numba.njit(**options)(function)
+    announcer.kernels.append(kernel)
+    announcer.is_kept &= is_kept
+    return kernel
+
+
+def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Callable:
+    """The function compiled with a cache in the folder."""
+    previous = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # Numba reads it once, while it decorates
+    try:
+        kernel = numba.njit(cache=True, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = previous
+    # Numba would identify a closure by the pickle of what it holds, and other compiled functions in that pickle have an
+    # identity of their own in each process: it would never find the closure again.
+    description = _description(function)
+    kernel._cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple(), description)
+    files = kernel._cache._cache_file
+    files.load, files.save = functools.partial(_load, files), functools.partial(_save, files)
+    return kernel
+
+
+# Numba keeps an index for each function and numbers the files of its machine code. Two processes that compile one
+# function for different signatures at the same time would choose the same number, and later one signature would be
+# answered by the code of the other. Here the name of a file says what is in it, and there is no index.
+#
+# A damaged file may be readable all the same, and wrong machine code may do anything: each file begins with a digest of
+# the rest.
+
+
+def _load(files: Any, key: tuple) -> tuple | None:
+    """The machine code for a signature and processor, or None; a file that is damaged will be written again."""
+    with contextlib.suppress(Exception):  # a pickle may raise any, and none is a reason not to compile anew
+        content = Path(_file(files, key)).read_bytes()
+        digest, code = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
+        if digest == _digest(code).encode():
+            return pickle.loads(code)
+    return None
+
+
+def _save(files: Any, key: tuple, code: tuple) -> None:
+    """Keep machine code on disk. Where the disk is full, the kernel runs all the same: it is compiled by then."""
+    pickled = files._dump(code)
+    with contextlib.suppress(OSError), files._open_for_write(_file(files, key)) as file:
+        file.write(_digest(pickled).encode() + pickled)
+
+
+def _file(files: Any, key: tuple) -> str:
+    return files._data_path(f"{Path(files._index_name).stem}.{_digest(repr(key).encode())}.nbc")
+
+
+def _description(value: Any) -> str:
+    """Text that says which function this is, the same in every process: its name and what its closure holds.
+
+    A function that a factory makes is compiled once for each set of things it closes over: numbers, arrays, and other
+    functions, compiled ones and intrinsics among them, which are described in turn by their sources and closures.
+    """
+    function = getattr(value, "py_func", getattr(value, "_defn", value))  # of a compiled function, of an intrinsic
+    if inspect.isfunction(function):
+        cells = [_description(cell.cell_contents) for cell in function.__closure__ or ()]
+        return f"{function.__qualname__} {content_key(Path(inspect.getsourcefile(function)))} {cells}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {_digest(value.tobytes())}"
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return str([_description(element) for element in value])
+    raise TypeError(
+        f"jit: the compile cache cannot identify a function that closes over a {type(value).__name__}: {value!r}"
+    )
+
+
+@functools.cache
+def content_key(source: Path) -> str:
+    """A hash of the content of a source file and of all tinynet files it imports, directly or not."""
+    return _digest(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(_sources(source))))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+
+
+def _sources(source: Path) -> set[Path]:
+    """The file and, by its import statements, every file of tinynet it depends on."""
+    found, todo = set(), [source.resolve()]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo.extend(_imported_files(path))
+    return found
+
+
+@functools.cache  # many kernels import the same files
+def _imported_files(path: Path) -> list[Path]:
+    """The tinynet files that the import statements of one file name (`import tinynet.x`, `from .y import z`)."""
+    candidates = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            candidates += [_module_path(alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:  # from ..jit import jit: one dot is the file's own folder
+                folder = path.parents[node.level - 1]
+                base = folder.joinpath(*(node.module or "").split(".")) if node.module else folder
+            else:
+                base = _module_path(node.module or "")
+            candidates += [base, *(base / alias.name for alias in node.names)]
+    files = (file for c in candidates for file in (c.with_suffix(".py"), c / "__init__.py"))
+    return [f.resolve() for f in files if f.is_file() and PACKAGE in f.resolve().parents]
+
+
+def _module_path(name: str) -> Path:
+    """tinynet.backends.numba.jit -> .../tinynet/ops/jit, the path of a module without its suffix."""
+    return PACKAGE.parent.joinpath(*name.split("."))
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True

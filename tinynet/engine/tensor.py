@@ -1,0 +1,526 @@
+"""The engine: Tensor, Function and the backward pass. It knows no operation.
+
+How it works, in five sentences. A `Tensor` is an array plus the memory of where it came from. A `Function`
+is one differentiable operation: `forward` turns arrays into an array, `backward` turns the gradient of the
+output into the gradients of the inputs. `Function.apply` runs `forward` and, if a gradient may be asked for
+later, links the output tensor to the function and the function to the functions that made its inputs: that is
+the graph. `backward()` walks the graph from the loss to the leaves in reverse topological order, so that the
+gradient of a tensor is complete (summed over all its uses) before it is passed on. Nothing else is here.
+
+The nodes of the graph are functions, not tensors, so that the graph keeps no array alive but those that a function
+saved: of `conv -> ELU`, the output of the convolution is freed as soon as nobody else holds it, because ELU saves its
+own output. Only at the leaves, where gradients are delivered, the node is the tensor itself.
+
+    class Square(Function):
+        def forward(self, x):
+            self.save(x)
+            return x * x
+        def backward(self, gy):
+            (x,) = self.saved
+            return 2 * x * gy
+
+    y = Square.apply(x)
+
+Second derivatives come for free: with `create_graph=True` the same `backward` methods are handed Tensors
+instead of arrays, so that what they compute is recorded like any other computation. One rule makes that
+work: *a Function applied to plain arrays just runs its forward and returns a plain array.*
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ..backends.arrays import array_module, device_of
+from ..backends.devices import to_device
+from ..backends.memory import named_error
+from .saved import Saved, Version, is_view
+
+# How two gradients of one tensor are added. `tinynet.ops` puts its parallel kernel for large arrays here.
+add_gradients: Callable[[Any, Any], Any] = operator.add
+
+_grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
+
+
+@contextlib.contextmanager
+def recording(enabled: bool) -> Iterator[None]:
+    """Inside `with`, operations are recorded, or they are not."""
+    token = _grad_enabled.set(enabled)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+def no_grad() -> contextlib.AbstractContextManager[None]:
+    """Inside `with no_grad():` nothing is recorded, so nothing is kept alive for a backward pass."""
+    return recording(False)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded."""
+    return _grad_enabled.get()
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data: the array (NumPy, or CuPy on a GPU), of any shape.
+    requires_grad: whether `backward()` should compute the gradient with respect to this tensor.
+    grad: after `backward()`, a Tensor of the same shape and dtype, or None. Gradients of several backward
+        passes add up; `tensor.grad = None` starts afresh.
+    creator: the Function that made this tensor, None for a leaf.
+
+    Raises TypeError where data is a Tensor already, or needs a gradient and is not of a floating-point dtype.
+    """
+
+    __slots__ = ("__weakref__", "_hooks", "_retain_grad", "_version", "creator", "data", "grad", "requires_grad")
+
+    # NumPy must leave `array + tensor` to Tensor.__radd__ instead of looping over the elements.
+    __array_ufunc__ = None
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for the same values without history")
+        is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
+        self.data = data if is_array else np.asarray(data)
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: requires_grad needs a floating-point dtype, data has {self.data.dtype}; "
+                "convert it first, e.g. data.astype('float32')"
+            )
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.creator: Function | None = None
+        self._version = Version()
+        self._hooks: list[Callable] | None = None
+        self._retain_grad = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return int(self.data.size)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        """'cpu' (NumPy) or 'cuda' (CuPy)."""
+        return device_of(self.data)
+
+    @property
+    def node(self) -> Function | Tensor:
+        """What stands for this tensor in the graph: the Function that made it, or a leaf itself."""
+        return self if self.creator is None else self.creator
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.creator is None
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor with no axes")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), prefix="tensor(", separator=", ", threshold=100, precision=4)
+        extra = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({body}, dtype={self.dtype}{extra})"
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous: use .any() or .all()")
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> float | int | bool:
+        """The value of a tensor with one element, as a Python number. Raises ValueError for any other size."""
+        if self.size != 1:
+            raise ValueError(f"item: the tensor has shape {self.shape}; exactly one element is needed")
+        return self.numpy().reshape(()).item()
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array: the tensor's own memory on the CPU, a copy from a GPU."""
+        return to_device(self.data, "cpu")
+
+    def detach(self) -> Tensor:
+        """A tensor with the same memory and no history: gradients stop here."""
+        out = Tensor(self.data)
+        out._version = self._version
+        return out
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch recording for a leaf (a parameter to freeze or to train) and return it."""
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad_: only a leaf can be switched; use .detach() to stop a gradient")
+        if requires_grad and self.dtype.kind != "f":
+            raise TypeError(f"requires_grad_: the tensor has dtype {self.dtype}; a floating-point one is needed")
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> Tensor:
+        """Ask that `backward()` stores `.grad` here too, although this tensor is not a leaf."""
+        self._retain_grad = True
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` in each backward pass, once the gradient of this tensor is complete.
+
+        What the hook returns, if not None, takes the gradient's place. Returns a function that removes it.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: this tensor does not require a gradient, the hook would never run")
+        hooks = self.node._hooks = self.node._hooks or []
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    def changed_in_place(self) -> None:
+        """Say that `data` was overwritten, so that a graph which saved the old values refuses to use the new.
+
+        The in-place operations of the Tensor API and the optimisers call this.
+        """
+        if self.requires_grad and is_grad_enabled():
+            raise RuntimeError(
+                "in-place change of a tensor that requires a gradient: the graph could not know about it. "
+                "Write x = x + 1 instead of x[...] = ..., or do it inside `with no_grad():`"
+            )
+        self._version.count += 1
+
+    def backward(self, gradient: Any = None, *, create_graph: bool = False, retain_graph: bool | None = None) -> None:
+        """Compute d(self)/d(leaf) for every leaf that requires it and add it to `leaf.grad`.
+
+        gradient: dL/d(self), of this tensor's shape; may be left out for a single element (then it is 1).
+        create_graph: record the backward pass too, so that gradients can be differentiated again.
+        retain_graph: keep what was saved for another backward pass (default: only with create_graph).
+
+        Raises RuntimeError if the tensor has no history, if its graph was freed by an earlier backward(), or if what
+        the graph saved was changed in place; ValueError or TypeError for a gradient of another shape or dtype.
+        """
+
+        def deliver(node: Node, gradient: Any) -> None:
+            tensor = node if isinstance(node, Tensor) else node._out()
+            if tensor is None or not (tensor.is_leaf or tensor._retain_grad):
+                return
+            if tensor.grad is not None:
+                total = (tensor.grad if create_graph else tensor.grad.data) + gradient
+            else:
+                # A function may hand the same array to two inputs: each leaf gets memory of its own, with create_graph
+                # by a multiplication that is recorded.
+                total = gradient * 1 if create_graph else gradient.copy()
+            tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
+
+        _propagate(self, gradient, create_graph, retain_graph, deliver)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32.
+
+    data: an array, a Tensor (whose memory is shared, not its history) or nested lists of numbers. dtype: to convert to.
+    Raises TypeError for ragged lists and objects, and for requires_grad with a dtype that is not floating-point.
+    """
+    is_array = hasattr(data, "dtype")
+    try:
+        array = data.data if isinstance(data, Tensor) else data if is_array else np.asarray(data)
+    except ValueError:
+        raise TypeError("tensor: data is ragged; a rectangular array of numbers is needed") from None
+    if array.dtype == object:
+        raise TypeError("tensor: data holds objects; a rectangular array of numbers is needed")
+    if dtype is None and not is_array and array.dtype == np.float64:
+        dtype = np.float32
+    if dtype is not None:
+        array = array.astype(dtype, copy=False)
+    out = Tensor(array, requires_grad=requires_grad)
+    if isinstance(data, Tensor) and array is data.data:
+        out._version = data._version  # the same memory: a change through one is a change of both
+    return out
+
+
+class Function:
+    """One differentiable operation. Subclass it, write `forward` and `backward`, call `MyFunction.apply(...)`.
+
+    forward(self, *arrays, **parameters) -> array
+        works on plain arrays and calls `self.save(...)` with what backward will need.
+    backward(self, gy) -> gradient or tuple of gradients
+        one for each positional argument of forward; in a tuple, None where there is none. `gy` and `self.saved`
+        are arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
+        functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
+    """
+
+    inputs: tuple[Node | None, ...] | None = None  # the nodes of those that need a gradient; None: the graph is freed
+    needs_grad: tuple[bool, ...] = ()
+    _input_kinds: tuple = ()  # (shape, dtype) of those that need a gradient
+    _out: Callable[[], Tensor | None]  # a weak reference to the output: output -> function -> output would be a cycle
+    _hooks: list[Callable] | None = None
+    _recording = False
+    _saved: tuple = ()  # what `save` was given, until `apply` makes a record of it
+    _record: Saved | None = None
+    _create_graph = False
+
+    def forward(self, *arrays: Any, **parameters: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a forward method")
+
+    def backward(self, gy: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no backward: it cannot be differentiated")
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays for backward. Nothing is kept when no gradient can be asked for.
+
+        Save inputs and the output themselves: with create_graph they come back as the Tensors they belong
+        to. Anything computed from them comes back as a constant, and second derivatives would miss it.
+        """
+        if self._recording:
+            self._saved = arrays
+
+    @property
+    def saved(self) -> tuple:
+        """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
+        self._check_not_freed()
+        self._record.check()
+        return self._record.tensors(self._output) if self._create_graph else self._record.arrays
+
+    def _output(self, data: Any, version: Version) -> Tensor:
+        """The tensor made of what forward returned: again, where nobody has kept it and only the array was saved."""
+        out = self._out()
+        if out is None:
+            out = Tensor(data)
+            out.requires_grad, out.creator, out._version = True, self, version
+            self._out = weakref.ref(out)
+        return out
+
+    @classmethod
+    def op_name(cls) -> str:
+        """The name users know the operation by: that of its room in tinynet/ops, or else of its class."""
+        module = cls.__module__.split(".")
+        return module[2] if module[:2] == ["tinynet", "ops"] else cls.__name__.strip("_").lower()
+
+    @classmethod
+    def apply(cls, *args: Any, **parameters: Any) -> Any:
+        """Run the operation. Tensors among `args` make the result a Tensor; plain arrays give a plain array."""
+        function = cls()
+        arrays = tuple(a.data if isinstance(a, Tensor) else a for a in args)
+        inputs = [a for a in args if isinstance(a, Tensor)]
+        function.needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        function._recording = any(function.needs_grad) and is_grad_enabled()
+        try:
+            data = function.forward(*arrays, **parameters)
+        except MemoryError as error:
+            raise named_error(cls.op_name(), error) from None
+        if data is None:
+            raise TypeError(f"{cls.__name__}.forward returned None: does it, or a kernel it calls, lack its `return`?")
+        if not inputs:
+            return data
+
+        out = Tensor(data)
+        for tensor in inputs:  # a view (reshape, slice) shares its version with the tensor it looks at
+            if is_view(data, tensor.data):
+                out._version = tensor._version
+        if function._recording and out.dtype.kind == "f":
+            out.requires_grad = True
+            out.creator = function
+            function._out = weakref.ref(out)
+            function.inputs = tuple(a.node if needed else None for a, needed in zip(args, function.needs_grad))
+            function._input_kinds = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else None for a in args)
+            function._record = Saved(cls.__name__, function._saved, inputs, data, out._version)
+        function._saved = ()
+        return out
+
+    def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Node, Any]]:
+        """Run backward, check what it returns, and pair each gradient with the node it belongs to."""
+        self._check_not_freed()
+        name = type(self).__name__
+        self._create_graph = create_graph
+        try:
+            gradients = self.backward(gy)
+        except MemoryError as error:
+            raise named_error(self.op_name(), error) from None
+        finally:
+            self._create_graph = False
+        if gradients is None:
+            raise RuntimeError(f"{name}.backward returned None: does it, or a kernel it calls, lack its `return`?")
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(self.inputs):
+            raise RuntimeError(
+                f"{name}.backward returned {len(gradients)} gradients, forward has {len(self.inputs)} arguments"
+            )
+        pairs = []
+        for i, (node, g) in enumerate(zip(self.inputs, gradients)):
+            if node is None or g is None:
+                continue
+            if (g.shape, g.dtype) != self._input_kinds[i]:
+                shape, dtype = self._input_kinds[i]
+                raise RuntimeError(
+                    f"{name}.backward returned a gradient {g.dtype}{list(g.shape)} where input {i} "
+                    f"is {dtype}{list(shape)}"
+                )
+            pairs.append((node, g))
+        return pairs
+
+    def _check_not_freed(self) -> None:
+        if self.inputs is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: the graph was freed by an earlier backward(). Call backward() once, "
+                "or pass retain_graph=True to the first call"
+            )
+
+    def _release(self) -> None:
+        """Forget inputs and saved arrays, so that activations are freed while backward goes on."""
+        self.inputs = self._record = None
+
+
+Node = Tensor | Function
+
+
+def _topological_order(root: Node) -> list[Node]:
+    """All nodes below `root` that require a gradient, each after the nodes it was computed from.
+
+    Depth-first with an explicit stack: recursion would overflow on deep graphs. A node is appended once
+    all its inputs have been, that is when it comes off the stack for the second time.
+    """
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            if isinstance(node, Function) and node.inputs is not None:
+                stack.extend((n, False) for n in node.inputs if n is not None)
+    return order
+
+
+def _propagate(
+    root: Tensor,
+    gradient: Any,
+    create_graph: bool,
+    retain_graph: bool | None,
+    deliver: Callable[[Node, Any], None],
+) -> None:
+    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each node."""
+    if not root.requires_grad:
+        raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
+    gradient = _first_gradient(root, gradient, create_graph)
+    retain_graph = create_graph if retain_graph is None else retain_graph
+
+    order = _topological_order(root.node)
+    gradients = {id(root.node): gradient}  # of nodes whose turn is still to come
+    with recording(create_graph):
+        while order:
+            node = order.pop()
+            g = gradients.pop(id(node), None)
+            if g is None:  # no path with a gradient leads here
+                continue
+            g = _run_hooks(node, g, create_graph)
+            deliver(node, g)
+            if isinstance(node, Tensor):  # a leaf
+                continue
+            contributions = node._gradients(g, create_graph)
+            if not retain_graph:
+                node._release()
+            g = None  # not needed for the additions, and may be large
+            _add_to(gradients, contributions)
+            contributions = None
+
+
+def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) -> None:
+    """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
+    for node, contribution in contributions:
+        known = gradients.get(id(node))
+        if known is None:
+            gradients[id(node)] = contribution
+        else:
+            gradients[id(node)] = add_gradients(known, contribution)
+
+
+def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
+    """dL/d(root) to start from: given, or 1 for a single element."""
+    if gradient is None:
+        if root.size != 1:
+            raise RuntimeError(
+                f"backward: the tensor has shape {root.shape}; only a single element has an obvious gradient. "
+                "Reduce it (.sum(), .mean()) or pass gradient="
+            )
+        gradient = array_module(root.data).ones_like(root.data)
+    if isinstance(gradient, Tensor):
+        if gradient.dtype != root.dtype:
+            raise TypeError(f"backward: gradient is {gradient.dtype}, the tensor is {root.dtype}")
+    else:
+        gradient = Tensor(array_module(root.data).asarray(gradient, dtype=root.dtype))
+    if gradient.shape != root.shape:
+        raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {root.shape}")
+    return gradient if create_graph else gradient.data
+
+
+def _run_hooks(node: Node, gradient: Any, create_graph: bool) -> Any:
+    """Give a tensor's complete gradient to its hooks; each may put another in its place."""
+    for hook in tuple(node._hooks or ()):
+        result = hook(gradient if create_graph else Tensor(gradient))
+        if result is not None:
+            if result.shape != gradient.shape or result.dtype != gradient.dtype:
+                raise ValueError(
+                    f"hook returned a gradient {result.dtype}{list(result.shape)}, "
+                    f"the tensor is {gradient.dtype}{list(gradient.shape)}"
+                )
+            gradient = result.data if isinstance(result, Tensor) and not create_graph else result
+    return gradient
+
+
+def grad(
+    y: Tensor,
+    x: Tensor | Sequence[Tensor],
+    gradient: Any = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> Any:
+    """dy/dx as a Tensor (a list of them for a list of x), without touching any `.grad`.
+
+    y: a tensor with history; x: tensors y was computed from, leaves or not. gradient, create_graph and
+    retain_graph as in `Tensor.backward`, and its errors. An x that y does not depend on gets zeros; ValueError for
+    one that is no Tensor or requires no gradient.
+    """
+    single = isinstance(x, Tensor)
+    wanted = [x] if single else list(x)
+    for i, t in enumerate(wanted):
+        if not (isinstance(t, Tensor) and t.requires_grad):
+            raise ValueError(f"grad: x[{i}] must be a Tensor that requires a gradient")
+    found: dict[int, Any] = {}
+    ids = {id(t.node) for t in wanted}
+
+    def deliver(node: Node, gradient: Any) -> None:
+        if id(node) in ids:
+            found[id(node)] = gradient
+
+    _propagate(y, gradient, create_graph, retain_graph, deliver)
+    result = []
+    for t in wanted:
+        g = found.get(id(t.node))
+        g = array_module(t.data).zeros_like(t.data) if g is None else g
+        result.append(g if isinstance(g, Tensor) else Tensor(g))
+    return result[0] if single else result

@@ -1,0 +1,7 @@
+"""From predicted maps to nuclei: segmentation, instances, measurements, scores and pictures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["checks", "instances", "intensity", "metrics", "segment", "viz"]
+)

@@ -1,0 +1,170 @@
+"""From a trained net and an image of any size to a label image: tiles, one nucleus size, instances.
+
+A net sees nuclei best at the size it was trained on. So an image is first brought to a common scale, at which its
+nuclei have a median diameter of `DIAMETER` pixels; nobody tells us their diameter, so the net is asked itself
+(`estimate_scale`). The maps it predicts there are cut into nuclei (`labels_from_maps`), and these are brought
+back to the image's own pixels.
+
+A `net` here is any function from float32 (N, H, W, 3), H and W multiples of 16, to maps (N, H, W, heads) in [0, 1]:
+the mask alone, or mask, touching border and distance as in `data.maps.targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .checks import check_image, check_maps
+from .instances import distance_watershed, drop_small, median_diameter, otsu_watershed, seeded_watershed
+from .intensity import normalize
+
+Net = Callable[[np.ndarray], np.ndarray]
+
+DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
+SCALE_LIMITS = (0.12, 5.0)
+# No image is enlarged beyond this: a 4000 x 3000 one full of specks, five times enlarged, would fill any memory.
+MAX_ENLARGED_PIXELS = 64 * 2**20
+MULTIPLE = 16  # a U-Net with four poolings halves the size four times
+# A pixel of the U-Net's output depends on inputs at most 107 pixels away (`nn.summary` says so); a multiple of 16.
+MARGIN = 112
+ENOUGH_TO_MEASURE = 1024  # pixels: an image of this height and width shows nuclei enough to know their size
+MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 0.5 and 0.6
+MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller things are dropped
+
+
+def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MARGIN) -> np.ndarray:
+    """Maps (H, W, heads) of a normalised image (H, W, 3) of any size, without seams.
+
+    The image is mirrored at its lower and right edge to multiples of 16, cut into tiles of `tile` pixels, and each tile
+    is predicted with `margin` more pixels on every side, which are then cut off: with a margin beyond the net's
+    receptive field, every pixel is computed from what it would be computed from in the whole image.
+    Raises ValueError for another shape, values that are not finite, and a `tile` or `margin` not a multiple of 16.
+    """
+    if tile % MULTIPLE or margin % MULTIPLE or tile < MULTIPLE or margin < 0:
+        raise ValueError(f"predict_tiled: tile {tile} and margin {margin} must be multiples of {MULTIPLE}")
+    height, width = check_maps("predict_tiled", "image", image, (3,)).shape[:2]
+    padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
+    maps = None
+    for top in range(0, padded.shape[0], tile):
+        for left in range(0, padded.shape[1], tile):
+            rows = slice(max(0, top - margin), top + tile + margin)
+            columns = slice(max(0, left - margin), left + tile + margin)
+            seen = net(np.ascontiguousarray(padded[None, rows, columns]))[0]
+            if maps is None:
+                maps = np.empty((*padded.shape[:2], seen.shape[2]), seen.dtype)
+            inner = seen[top - rows.start :, left - columns.start :][:tile, :tile]
+            maps[top : top + tile, left : left + tile] = inner
+    return maps[:height, :width]
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, C) float32 to `size`: linear between pixels, and averaging over them where the image shrinks."""
+    from PIL import Image
+
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    planes = [
+        Image.fromarray(np.ascontiguousarray(image[:, :, c])).resize((width, height), Image.Resampling.BILINEAR)
+        for c in range(image.shape[2])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+
+
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A label image (H, W) at another size: each pixel takes the number of the nearest one, none are mixed."""
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, labels.shape))
+    return labels[rows[:, None], columns]
+
+
+def size_at_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(H, W) of an image of `size` once it is scaled, at least 16 pixels a side."""
+    return tuple(max(MULTIPLE, round(n * scale)) for n in size)
+
+
+def middle_of(size: tuple[int, int], side: int) -> tuple[slice, slice]:
+    """The rows and columns of the middle `side` x `side` pixels of an image of `size`; all where it is smaller."""
+    firsts = (max(0, (n - side) // 2) for n in size)
+    return tuple(slice(first, first + side) for first in firsts)
+
+
+def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
+    """Maps of a normalised image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
+
+    flips: average over the image and its mirror images (left-right, up-down, both): a bit better, four times the work.
+    """
+    scaled = resize(image, size_at_scale(image.shape[:2], scale))
+    axes = [(), (0,), (1,), (0, 1)] if flips else [()]
+    return sum(np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes) / len(axes)
+
+
+def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
+    """Nuclei (H, W) int32 from predicted maps (H, W, 1 or 3) in which they are about `DIAMETER` * zoom pixels wide.
+
+    One map: distance-transform watershed of the mask. Three: the inside of nuclei, mask - border, gives the seeds,
+    which are regrown by a watershed. Lengths and areas of the method are those at the common scale, times zoom.
+    """
+    mask = check_maps("labels_from_maps", "maps", maps, (1, 3))[:, :, 0]
+    min_area = round(MIN_AREA * zoom**2)
+    if maps.shape[2] == 1:
+        labels = distance_watershed(mask > MASK_THRESHOLD, sigma=2 * zoom, min_distance=round(5 * zoom))
+        return drop_small(labels, min_area)
+    return seeded_watershed(
+        mask, maps[:, :, 1], min_seed=round(3 * zoom**2), mask_threshold=MASK_THRESHOLD, min_size=min_area
+    )
+
+
+def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | None = None) -> np.ndarray:
+    """Nuclei of an image (H, W, 3) uint8 of any size: int32 (H, W), 0 background, 1..n the nuclei.
+
+    flips: average over mirrored images and two scales, eight predictions in all; a little better, and slower.
+    scale: the factor to enlarge the image by before the net sees it; by default it is estimated.
+    """
+    normal = normalize(check_image("segment", image))
+    scale = _limited(scale, image) if scale else estimate_scale(net, image)
+    maps = predict_maps(net, normal, scale, flips)
+    if flips:
+        other = predict_maps(net, normal, _limited(scale * 0.8, image), flips)
+        maps = (maps + resize(other, maps.shape[:2])) / 2
+    return labels_at_scale(maps, scale, image.shape[:2])
+
+
+def labels_at_scale(maps: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
+    """Nuclei in the pixels of an image of `size`, from its maps at `scale`.
+
+    They are cut out at whichever resolution is finer, so that outlines stay smooth and small nuclei apart.
+    """
+    if scale < 1:
+        return labels_from_maps(resize(maps.astype(np.float32), size), 1 / scale)
+    labels = resize_labels(labels_from_maps(maps), size)
+    return drop_small(labels, 1)  # a thin one may lie between the image's pixels: number the others without a gap
+
+
+def estimate_scale(net: Net, image: np.ndarray) -> float:
+    """The factor that brings the median nucleus of an image (H, W, 3) uint8 to `DIAMETER` pixels.
+
+    Three guesses start it: the median diameter that Otsu's method finds, its area-weighted median, and the image as
+    it is. At each the net predicts, and the nuclei found are measured. The median of the three is taken: each alone
+    goes wrong on some images, by more than a factor of 1.5, and then ruins them. Of an image larger than
+    `ENOUGH_TO_MEASURE` pixels a side, the middle is looked at.
+    """
+    normal = normalize(check_image("estimate_scale", image))
+    middle = middle_of(normal.shape[:2], ENOUGH_TO_MEASURE)
+    normal = normal[middle]
+    baseline = otsu_watershed(image[middle])
+    guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
+    found = []
+    for guess in guesses:
+        scale = _limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess), image)
+        diameter = median_diameter(labels_from_maps(predict_maps(net, normal, scale))) / scale
+        found.append(DIAMETER / scale if np.isnan(diameter) else diameter)
+    return _limited(DIAMETER / float(np.median(found)), image)
+
+
+def _limited(scale: float, image: np.ndarray) -> float:
+    """The scale within its limits, the memory that the enlarged image would take among them."""
+    smallest, largest = SCALE_LIMITS
+    height, width = image.shape[:2]
+    affordable = max(1.0, np.sqrt(MAX_ENLARGED_PIXELS / (height * width)))
+    return float(np.clip(scale, smallest, min(largest, affordable)))

@@ -1,0 +1,239 @@
+"""Pictures: outlines on images, montages and training curves.
+
+Everything here returns or writes plain RGB pictures, without a window and without the global state of pyplot.
+The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
+
+from ..files import atomic_path
+from ..training.figures import (  # noqa: F401
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    mpl,
+    new_figure,
+    plot_curve,
+    save_figure,
+)
+from .checks import check_image, check_labels, check_same_shape, check_same_size
+from .metrics import auc, auc_interval, iou_matrix, roc_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OUTLINES = np.array([ORANGE, SKY, YELLOW, VERMILLION, PURPLE, GREEN], dtype=np.uint8)
+HIT, MISS, FALSE_ALARM = SKY, YELLOW, VERMILLION
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+FONT_SIZE = 13  # pixels
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """Brighten a dim image for the eye: grey percentile 99.8 becomes white, black stays black.
+
+    image: uint8 (H, W, 3). Returns uint8 (H, W, 3); an image that is bright already comes back unchanged.
+    Fluorescence images often use a fifth of the scale, and outlines would float on black. For looking only,
+    never for measuring.
+    """
+    white = np.percentile(check_image("stretch", image).mean(axis=2), 99.8)
+    return np.clip(np.rint(image * (255 / max(white, 1))), 0, 255).astype(np.uint8)
+
+
+# --- outlines -----------------------------------------------------------------------------------------------
+
+
+def outline(labels: np.ndarray) -> np.ndarray:
+    """The outermost pixels of every nucleus: bool (H, W). One that the image border cuts stays open there."""
+    return find_boundaries(labels, mode="inner")
+
+
+def casing(labels: np.ndarray) -> np.ndarray:
+    """The first pixels outside of every nucleus: bool (H, W).
+
+    Drawn black below the outlines, they make light colours visible on bright images, as on road maps.
+    """
+    return find_boundaries(labels, mode="outer")
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image, stretched for the eye, with each nucleus outlined in a colour given by its number.
+
+    image: uint8 (H, W, 3); labels: integers (H, W). Returns uint8 (H, W, 3).
+    """
+    labels = check_labels("overlay", "labels", labels)
+    picture = stretch(check_image("overlay", image))
+    check_same_size("overlay", labels, image)
+    edge = outline(labels)
+    picture[casing(labels)] = BLACK
+    picture[edge] = OUTLINES[labels[edge] % len(OUTLINES)]
+    return picture
+
+
+def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """What was found, what was missed and what is not there, as outlines, with the counts in a legend below.
+
+    A hit is a predicted nucleus with an IoU above 0.5 with a true one (its predicted outline is drawn); a
+    miss is a true nucleus, a false alarm a predicted one, without such a partner.
+
+    image: uint8 (H, W, 3); true, pred: integers (H, W). Returns uint8 (H + legend, W, 3), or wider where the
+    image is narrower than the legend's longest entry.
+    """
+    true, pred = (check_labels("comparison_overlay", name, x) for name, x in (("true", true), ("pred", pred)))
+    check_same_shape("comparison_overlay", true, pred)
+    picture = stretch(check_image("comparison_overlay", image))
+    check_same_size("comparison_overlay", true, image)
+
+    matched = iou_matrix(true, pred) > 0.5
+    true_ids, pred_ids = (np.unique(labels[labels > 0]) for labels in (true, pred))
+    missed, hit = true_ids[~matched.any(axis=1)], matched.any(axis=0)
+    groups = (
+        (np.where(np.isin(true, missed), true, 0), MISS),
+        (np.where(np.isin(pred, pred_ids[~hit]), pred, 0), FALSE_ALARM),
+        (np.where(np.isin(pred, pred_ids[hit]), pred, 0), HIT),
+    )
+    for labels, _ in groups:  # all black first, so that it covers no colour
+        picture[casing(labels)] = BLACK
+    for labels, colour in groups:
+        picture[outline(labels)] = colour
+
+    legend = (
+        (f"hit (IoU > 0.5): {hit.sum()}", HIT),
+        (f"missed: {len(missed)}", MISS),
+        (f"false alarm: {(~hit).sum()}", FALSE_ALARM),
+    )
+    return _stack(picture, _legend(legend, picture.shape[1]))
+
+
+# --- text and montage ---------------------------------------------------------------------------------------
+
+
+def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
+
+
+def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
+    """Coloured text on black, as many entries to a line as fit into `width` pixels; larger on large images."""
+    font_size = max(FONT_SIZE, width // 30)
+    font, gap, line_height = _font(font_size), font_size, font_size + 5
+    lengths = [int(np.ceil(font.getlength(text))) + gap for text, _ in entries]
+    places, x, y = [], 0, 0
+    for length in lengths:
+        if x and x + length > width:
+            x, y = 0, y + line_height
+        places.append((x + gap // 2, y + 1))
+        x += length
+    strip = Image.new("RGB", (max(width, *lengths), y + line_height), BLACK)
+    draw = ImageDraw.Draw(strip)
+    for place, (text, colour) in zip(places, entries, strict=True):
+        draw.text(place, text, fill=colour, font=font)
+    return np.asarray(strip)
+
+
+def _stack(*pictures: np.ndarray) -> np.ndarray:
+    """Pictures below each other, the narrower ones filled up with black on the right."""
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0))) for p in pictures])
+
+
+def _to_width(picture: np.ndarray, width: int) -> Image.Image:
+    """Scale to a width and the height that goes with it; single pixels stay visible when enlarged."""
+    image = Image.fromarray(picture)
+    height = max(1, round(image.height * width / image.width))
+    smooth, sharp = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
+    return image.resize((width, height), sharp if width > image.width else smooth)
+
+
+def panel(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    captions: Sequence[str] | None = None,
+    width: int = 256,
+) -> np.ndarray:
+    """A montage: one row of pictures per image, a title above each column, a caption below each row.
+
+    rows: lists of uint8 pictures (H, W, 3) of any size; titles: one per column; captions: one per row, or
+    None; width: what each picture is scaled to, in pixels. Returns uint8 (height, width, 3); `save_png`
+    writes it. Raises ValueError where the numbers of pictures, titles and captions do not agree.
+    """
+    if not rows:
+        raise ValueError("panel: rows is empty, at least one row of pictures is needed")
+    for number, row in enumerate(rows):
+        if len(row) != len(titles):
+            raise ValueError(f"panel: row {number} has {len(row)} pictures, titles name {len(titles)} columns")
+    if captions is not None and len(captions) != len(rows):
+        raise ValueError(f"panel: {len(captions)} captions for {len(rows)} rows")
+
+    gap, text_height = 8, FONT_SIZE + 7
+    scaled = [[_to_width(check_image("panel", picture), width) for picture in row] for row in rows]
+    below = gap if captions is None else gap + text_height
+    heights = [max(picture.height for picture in row) + below for row in scaled]
+    canvas = Image.new("RGB", (gap + len(titles) * (width + gap), text_height + sum(heights)), WHITE)
+    draw = ImageDraw.Draw(canvas)
+    lefts = [gap + column * (width + gap) for column in range(len(titles))]
+    for left, title in zip(lefts, titles, strict=True):
+        draw.text((left, 2), title, fill=BLACK, font=_font())
+    top = text_height
+    for number, (row, height) in enumerate(zip(scaled, heights, strict=True)):
+        for left, picture in zip(lefts, row, strict=True):
+            canvas.paste(picture, (left, top))
+        if captions is not None:
+            draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=_font())
+        top += height
+    return np.asarray(canvas)
+
+
+def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
+    """Write a uint8 picture (H, W, 3) as PNG; an older file of that name is replaced by a whole one or not at
+    all.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(check_image("save_png", picture)).save(temporary, format="PNG")
+
+
+# --- diagrams -----------------------------------------------------------------------------------------------
+
+
+def draw_roc(
+    axes: "Axes", true: np.ndarray, score: np.ndarray, label: str = "", colour: tuple[int, int, int] = BLUE
+) -> None:
+    """Draw a ROC curve, with its area and 95 % interval in the legend, and the diagonal that guessing gives.
+
+    true, score: as for `metrics.roc_curve`. label: comes before the area, where several curves share the axes.
+    """
+    false_positive_rate, true_positive_rate, _ = roc_curve(true, score)
+    low, high = auc_interval(true, score)
+    text = f"{label} AUC {auc(true, score):.3f} ({low:.3f} to {high:.3f})".strip()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    axes.step(false_positive_rate, true_positive_rate, where="post", color=mpl(colour), label=text)
+    axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)", aspect="equal")
+    axes.legend(loc="lower right")
+
+
+def draw_confusion(axes: "Axes", table: np.ndarray, classes: Sequence[str]) -> None:
+    """Draw a table of `metrics.confusion_matrix`: counts, shaded by their share of the true class (the row)."""
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(table):
+        if count:
+            shade = "w" if shares[row, column] > 0.5 else "k"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=shade)
+    long_names = max(len(name) for name in classes) > 3
+    axes.set_xticks(
+        range(len(classes)), classes, rotation=35 if long_names else 0, ha="right" if long_names else "center"
+    )
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true")
+
+
+# --- training curves ----------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""How many outputs does a convolution have?
+
+A kernel of K taps slides over a row of `size` pixels with p zeros added at *each* end. Its taps are d pixels apart
+(dilation), and it moves s pixels at a time (stride). Count the positions at which it fits in completely:
+
+    size = 6, K = 3, s = 2, p = 1, d = 1
+
+      -1   0   1   2   3   4   5   6
+       .   x   x   x   x   x   x   .       "." is padding
+      [0   1   2]                          output 0
+              [0   1   2]                  output 1
+                      [0   1   2]          output 2,  and the next would end beyond the padding
+
+A dilated kernel covers d (K - 1) + 1 pixels. The last output o starts at pixel o s - p and must end inside.
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises.exercise import Probe, Right, Wrong, numeric
+
+TEACHES = "the arithmetic of sizes, with stride, padding and dilation"
+HINTS = (
+    "Padded, the row has size + 2 p pixels. At how many of them may the first tap stand (stride 1)?",
+    "The first tap may stand at 0 .. size + 2 p - (d (K - 1) + 1): every s-th of these is taken, the first included.",
+    "`return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`",
+)
+
+
+# ---- your file
+def output_size(size, kernel, *, stride, padding, dilation):
+    """How many outputs there are along one axis; all arguments and the result are whole numbers (int)."""
+    # ---- solution
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_FORMULA = "(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1"
+WRONG = (
+    Wrong(
+        "first position forgotten",
+        "The + 1 at the end is missing: moving k times gives k + 1 positions.",
+        (" // stride + 1", " // stride"),
+    ),
+    Wrong(
+        "padding once",
+        "The padding is added at each end, so it counts twice.",
+        ("2 * padding", "padding"),
+    ),
+    Wrong(
+        "dilation ignored",
+        "The dilation is ignored. The taps are d pixels apart, so the kernel covers d (K - 1) + 1 pixels.",
+        ("dilation * (kernel - 1)", "(kernel - 1)"),
+    ),
+    Wrong(
+        "dilation times K",
+        "You count d K pixels for the kernel. There are K - 1 gaps between K taps: it covers d (K - 1) + 1.",
+        ("dilation * (kernel - 1) - 1", "dilation * kernel"),
+    ),
+    Wrong(
+        "rounded up",
+        "You round up: a last position that does not fit completely is counted. Only what fits counts: round down.",
+        (_FORMULA, "-(-(size + 2 * padding - dilation * (kernel - 1) - 1) // stride) + 1"),
+    ),
+    Wrong(
+        "stride taken from the size",
+        "You divide the size by the stride before the kernel is taken off; what fits depends on both at once.",
+        (_FORMULA, "(size + 2 * padding) // stride - dilation * (kernel - 1)"),
+    ),
+)
+RIGHT = (
+    Right(
+        "counted",
+        (
+            "    return " + _FORMULA,
+            "    starts = range(-padding, size + padding - dilation * (kernel - 1), stride)\n    return len(starts)",
+        ),
+    ),
+)
+
+
+def probes(rng):
+    sizes, few = range(5, 9), (0, 1, 2)
+    yield _table("stride 1, no padding", sizes, (1, 2, 3), (1,), (0,), (1,))
+    yield _table("with padding", sizes, (1, 3), (1,), few, (1,))
+    yield _table("with stride", sizes, (2, 3), (2, 3), (0,), (1,))
+    yield _table("with dilation", sizes, (1, 2, 3), (1,), (0,), (1, 2))
+    yield _table("all together", range(7, 13), (1, 2, 3), (1, 2, 3), few, (1, 2, 3))
+
+
+def _table(label, *ranges):
+    """A table of answers for all combinations; its axes are size, kernel, stride, padding and dilation."""
+
+    def run(functions):
+        f, shape = functions["output_size"], [len(r) for r in ranges]
+        table = np.empty(shape)
+        for index in np.ndindex(*shape):
+            size, kernel, stride, padding, dilation = (r[i] for r, i in zip(ranges, index))
+            n = f(size, kernel, stride=stride, padding=padding, dilation=dilation)
+            table[index] = numeric("output_size: n", n)
+        return {"n": table}
+
+    return Probe(label, "output_size", run, {"n": "size kernel stride padding dilation"})
+
+
+def library():
+    from tinynet.ops.conv2d.geometry import output_length
+
+    def output_size(size, kernel, *, stride, padding, dilation):
+        return output_length(size, kernel, stride, padding, dilation)
+
+    return {"output_size": output_size}

@@ -1,0 +1,132 @@
+"""Convolution, forward.
+
+    y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
+
+    with  iy = oy s_y + ky - p_y    and    ix = ox s_x + kx - p_x
+
+and x = 0 where iy or ix falls outside the image. Channels come last: x (N, H, W, C_in), w (KH, KW, C_in, C_out),
+b (C_out,). Stride s and padding p are pairs (y, x).
+
+(The kernel is not flipped: what deep learning calls a convolution is a cross-correlation.)
+
+It may be slow. Loops over oy and ox are fine.
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.geometries import CONVOLUTIONS
+
+TEACHES = "the formula of the layer, its index arithmetic, and the four ways to get the border wrong"
+HINTS = (
+    "Pad x first (np.pad takes one pair for each axis), then no index can fall outside any more.",
+    "In the padded image the window of output (oy, ox) starts at row oy s_y and column ox s_x and has KH rows, KW "
+    "columns.",
+    """
+    window = padded[:, oy * sy : oy * sy + KH, ox * sx : ox * sx + KW]      # (N, KH, KW, C_in)
+    y[:, oy, ox] = np.tensordot(window, w, axes=3) + b
+    """,
+)
+OP = "conv2d"
+
+
+# ---- your file
+def forward(x, w, b, *, stride, padding):
+    """y (N, OH, OW, C_out). x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,); stride, padding: pairs (y, x)."""
+    # ---- solution
+    (sy, sx), (py, px) = stride, padding
+    KH, KW = w.shape[:2]
+    padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
+    OH = (padded.shape[1] - KH) // sy + 1
+    OW = (padded.shape[2] - KW) // sx + 1
+    y = np.empty((len(x), OH, OW, w.shape[3]), x.dtype)
+    for oy in range(OH):
+        for ox in range(OW):
+            window = padded[:, oy * sy : oy * sy + KH, ox * sx : ox * sx + KW]
+            y[:, oy, ox] = np.tensordot(window, w, axes=3) + b
+    return y
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_PAD = "np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))"
+WRONG = (
+    Wrong(
+        "flipped kernel",
+        "The kernel is flipped: this is the convolution of mathematics. The layer of deep learning does not flip it.",
+        ("np.tensordot(window, w, axes=3)", "np.tensordot(window, w[::-1, ::-1], axes=3)"),
+    ),
+    Wrong(
+        "stride ignored",
+        "The windows move one pixel at a time whatever the stride is; only their number is right.",
+        ("oy * sy : oy * sy + KH, ox * sx : ox * sx + KW", "oy : oy + KH, ox : ox + KW"),
+    ),
+    Wrong(
+        "axes of the stride exchanged",
+        "The stride of y is used for x and the other way round. With equal strides nobody sees it.",
+        ("(sy, sx), (py, px) = stride", "(sx, sy), (py, px) = stride"),
+    ),
+    Wrong(
+        "axes of the padding exchanged",
+        "The padding of y is used for x and the other way round. With equal paddings nobody sees it.",
+        ("(sy, sx), (py, px) = stride", "(sy, sx), (px, py) = stride"),
+    ),
+    Wrong(
+        "padding on one side",
+        "All the padding is above and to the left, twice as much: the image is shifted.",
+        ("(py, py), (px, px)", "(2 * py, 0), (2 * px, 0)"),
+    ),
+    Wrong(
+        "border repeated",
+        "You pad with the pixels of the border, repeated. The layer pads with zeros.",
+        (_PAD, 'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="edge")'),
+    ),
+    Wrong(
+        "wrapped round",
+        "Outside the image you read the pixels of the opposite side: a negative index counts from the end in NumPy. "
+        "Outside there are zeros.",
+        (_PAD, 'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="wrap")'),
+    ),
+    Wrong(
+        "bias forgotten",
+        "The bias b is not added.",
+        ("np.tensordot(window, w, axes=3) + b", "np.tensordot(window, w, axes=3)"),
+    ),
+    Wrong(
+        "bias for every tap",
+        "The bias is added once for each tap of the kernel. It belongs to the output: once.",
+        ("axes=3) + b", "axes=3) + KH * KW * b"),
+    ),
+    Wrong(
+        "last row and column lost",
+        "The last row and the last column of outputs are missing or never written: range(OH) ends before OH by itself.",
+        ("y = np.empty(", "y = np.zeros("),
+        ("range(OH)", "range(OH - 1)"),
+        ("range(OW)", "range(OW - 1)"),
+    ),
+)
+RIGHT = (
+    Right(
+        "a loop over taps",
+        (
+            "    for oy in range(OH):\n        for ox in range(OW):\n"
+            "            window = padded[:, oy * sy : oy * sy + KH, ox * sx : ox * sx + KW]\n"
+            "            y[:, oy, ox] = np.tensordot(window, w, axes=3) + b\n",
+            "    y[...] = b\n    for ky in range(KH):\n        for kx in range(KW):\n"
+            "            y += padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx][:, :OH, :OW] @ w[ky, kx]\n",
+        ),
+    ),
+    Right("einsum", ("np.tensordot(window, w, axes=3)", 'np.einsum("nyxi,yxio->no", window, w)')),
+)
+
+
+def probes(rng):
+    for label, x_shape, w_shape, stride, padding in CONVOLUTIONS:
+        x, w, b = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, w_shape[3])
+        yield call(label, "forward", x, w, b, stride=stride, padding=padding, gives={"y": "n oy ox co"})
+
+
+def library():
+    return kernels_of("conv2d", "forward")

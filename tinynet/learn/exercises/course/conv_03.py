@@ -1,0 +1,137 @@
+"""im2col: a convolution as one matrix product.
+
+Write out, for every output pixel, all the numbers it reads, as one row of a large matrix:
+
+    columns[(n, oy, ox), (ky, kx, ci)] = x[n, oy s_y + ky - p_y, ox s_x + kx - p_x, ci]         (0 outside the image)
+
+The rows are ordered by n, then oy, then ox; the columns by ky, then kx, then ci: the order in which w (KH, KW, C_in,
+C_out) lies in memory. Then the whole convolution is a product of two matrices,
+
+    y as (N OH OW, C_out)  =  columns (N OH OW, KH KW C_in)  times  w as (KH KW C_in, C_out)
+
+fast, because matrix products are, and hungry for memory: a 3 x 3 kernel stores every pixel nine times.
+
+Write im2col, and forward with it (no bias).
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.geometries import CONVOLUTIONS
+
+TEACHES = "how libraries turn convolutions into matrix products, and what reshape does to the order of axes"
+HINTS = (
+    "Build an array with six axes (N, OH, OW, KH, KW, C_in) first, and reshape at the very end.",
+    "For one tap (ky, kx), all outputs at once read padded[:, ky :: s_y, kx :: s_x], cut to OH rows and OW columns.",
+    """
+    columns[:, :, :, ky, kx] = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]
+    ...
+    return columns.reshape(N * OH * OW, KH * KW * C)
+    """,
+)
+
+
+# ---- your file
+def im2col(x, *, kernel_size, stride, padding):
+    """(N OH OW, KH KW C) from x (N, H, W, C); kernel_size (KH, KW), stride, padding: pairs (y, x)."""
+    # ---- solution
+    (KH, KW), (sy, sx), (py, px) = kernel_size, stride, padding
+    padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
+    N, H, W, C = padded.shape
+    OH, OW = (H - KH) // sy + 1, (W - KW) // sx + 1
+    columns = np.empty((N, OH, OW, KH, KW, C), x.dtype)
+    for ky in range(KH):
+        for kx in range(KW):
+            columns[:, :, :, ky, kx] = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]
+    return columns.reshape(N * OH * OW, KH * KW * C)
+    # ---- end of solution
+
+
+def forward(x, w, *, stride, padding):
+    """y (N, OH, OW, C_out) from x (N, H, W, C_in) and w (KH, KW, C_in, C_out), by im2col."""
+    # ---- solution
+    columns = im2col(x, kernel_size=w.shape[:2], stride=stride, padding=padding)
+    OH = (x.shape[1] + 2 * padding[0] - w.shape[0]) // stride[0] + 1
+    y = columns @ w.reshape(-1, w.shape[3])
+    return y.reshape(len(x), OH, -1, w.shape[3])
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_AXES = "(N, OH, OW, KH, KW, C)"
+_FILL = "columns[:, :, :, ky, kx] ="
+_END = "columns.reshape(N * OH * OW, KH * KW * C)"
+WRONG = (
+    Wrong(
+        "channels first",
+        "In a row the channels come before the taps, (ci, ky, kx). w lies in the order (ky, kx, ci), and the columns "
+        "must, too.",
+        (_END, "columns.transpose(0, 1, 2, 5, 3, 4).reshape(N * OH * OW, KH * KW * C)"),
+    ),
+    Wrong(
+        "taps exchanged",
+        "ky and kx are exchanged in the order of the columns. With a square kernel the shape does not show it.",
+        (_END, "columns.swapaxes(3, 4).reshape(N * OH * OW, KH * KW * C)"),
+    ),
+    Wrong(
+        "reshape for transpose",
+        "The array was filled with its axes in another order and then reshaped. reshape never moves numbers, "
+        "it only cuts the row of them differently: transpose first.",
+        (_AXES, "(KH, KW, N, OH, OW, C)"),
+        (_FILL, "columns[ky, kx] ="),
+    ),
+    Wrong(
+        "rows in another order",
+        "The rows are ordered by pixel first and image second. They must go by image, then row, then column.",
+        (_END, "columns.transpose(1, 2, 0, 3, 4, 5).reshape(N * OH * OW, KH * KW * C)"),
+    ),
+    Wrong(
+        "stride ignored",
+        "The windows are one pixel apart whatever the stride is; only their number is right.",
+        ("ky : ky + OH * sy : sy, kx : kx + OW * sx : sx", "ky : ky + OH, kx : kx + OW"),
+    ),
+    Wrong(
+        "border repeated",
+        "You pad with the pixels of the border, repeated. The layer pads with zeros.",
+        ("(0, 0)))\n", '(0, 0)), mode="edge")\n'),
+    ),
+    Wrong(
+        "transposed",
+        "Rows and columns of the matrix are exchanged: one row for each output pixel.",
+        (_END, _END + ".T"),
+    ),
+)
+RIGHT = (
+    Right(
+        "sliding windows",
+        (
+            "    for ky in range(KH):\n        for kx in range(KW):\n"
+            "            columns[:, :, :, ky, kx] = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]\n",
+            "    windows = np.lib.stride_tricks.sliding_window_view(padded, (KH, KW), axis=(1, 2))\n"
+            "    columns[...] = windows[:, ::sy, ::sx].transpose(0, 1, 2, 4, 5, 3)\n",
+        ),
+    ),
+)
+
+
+def probes(rng):
+    axes = "(n,oy,ox) (ky,kx,ci)"
+    for label, x_shape, w_shape, stride, padding in CONVOLUTIONS:
+        x, w = integers(rng, *x_shape), integers(rng, *w_shape)
+        where = {"stride": stride, "padding": padding}
+        yield call(label, "im2col", x, kernel_size=w_shape[:2], gives={"columns": axes}, **where)
+        yield call(label, "forward", x, w, gives={"y": "n oy ox co"}, **where)
+
+
+def library():
+    forward = kernels_of("conv2d", "forward")["forward"]
+
+    def im2col(x, *, kernel_size, stride, padding):
+        # A kernel that copies every tap and channel to an output channel of its own.
+        taps = kernel_size[0] * kernel_size[1] * x.shape[3]
+        w = np.eye(taps).reshape(*kernel_size, x.shape[3], taps)
+        return forward(x, w, None, stride=stride, padding=padding).reshape(-1, taps)
+
+    return {"im2col": im2col, "forward": forward}

@@ -1,0 +1,147 @@
+"""Convolution: the gradients of weight and bias.
+
+    y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
+
+    with  iy = oy s_y + ky - p_y    and    ix = ox s_x + kx - p_x
+
+One weight w[ky, kx, ci, co] is used once for every image and every output pixel, and each time x is what it is
+multiplied with. The chain rule adds up all uses:
+
+    gw[ky, kx, ci, co] = sum over n, oy, ox of  x[n, iy, ix, ci] gy[n, oy, ox, co]
+    gb[co]             = sum over n, oy, ox of                   gy[n, oy, ox, co]
+
+(x = 0 outside the image.)
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.geometries import CONVOLUTIONS, output_size
+
+TEACHES = "a shared weight collects from everywhere; sums, not means; the same index arithmetic as forward"
+HINTS = (
+    "Pad x as in forward. Then fix one tap (ky, kx): which pixels of the padded x are read through it by all the "
+    "outputs?",
+    "They are padded[:, ky :: s_y, kx :: s_x], cut to OH rows and OW columns; (N, OH, OW, C_in), to be multiplied "
+    "with gy and summed over the first three axes.",
+    """
+    seen = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]
+    gw[ky, kx] = np.einsum("nyxi,nyxo->io", seen, gy)
+    """,
+)
+OP = "conv2d"
+
+
+# ---- your file
+def backward_weight(x, gy, *, kernel_size, stride, padding):
+    """gw (KH, KW, C_in, C_out). x (N, H, W, C_in), gy (N, OH, OW, C_out); kernel_size, stride and padding (y, x)."""
+    # ---- solution
+    (KH, KW), (sy, sx), (py, px) = kernel_size, stride, padding
+    OH, OW = gy.shape[1:3]
+    padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
+    gw = np.empty((KH, KW, x.shape[3], gy.shape[3]), x.dtype)
+    for ky in range(KH):
+        for kx in range(KW):
+            seen = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]
+            gw[ky, kx] = np.einsum("nyxi,nyxo->io", seen, gy)
+    return gw
+    # ---- end of solution
+
+
+def backward_bias(gy):
+    """gb (C_out,) from gy (N, OH, OW, C_out)."""
+    # ---- solution
+    return gy.sum(axis=(0, 1, 2))
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_SEEN = "padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]"
+WRONG = (
+    Wrong(
+        "mean over the batch",
+        "gw is averaged over the images. The mean belongs into the loss, where it is in gy already: every image adds.",
+        ("seen, gy)", "seen, gy) / len(x)"),
+    ),
+    Wrong(
+        "first image only",
+        "gw has seen the first image only; the sum runs over n, too.",
+        ("seen, gy)", "seen[:1], gy[:1])"),
+    ),
+    Wrong(
+        "flipped",
+        "gw comes out flipped in both directions. The layer does not flip its kernel, so neither does its gradient.",
+        ("gw[ky, kx] =", "gw[KH - 1 - ky, KW - 1 - kx] ="),
+    ),
+    Wrong(
+        "taps exchanged",
+        "The tap (ky, kx) reads the pixels of tap (kx, ky). With a square kernel the shapes do not show it.",
+        ("            seen =", "            ky, kx = (kx, ky) if KH == KW else (ky, kx)\n            seen ="),
+        ("gw[ky, kx] =", "ky, kx = (kx, ky) if KH == KW else (ky, kx)\n            gw[ky, kx] ="),
+    ),
+    Wrong(
+        "stride ignored",
+        "You read x as with stride 1. Output oy looks at row oy s + ky - p.",
+        ("ky : ky + OH * sy : sy, kx : kx + OW * sx : sx", "ky : ky + OH, kx : kx + OW"),
+    ),
+    Wrong(
+        "gy ignored",
+        "x is summed but not multiplied by gy: the gradient for a gy of ones.",
+        ("seen, gy)", "seen, np.ones(gy.shape))"),
+    ),
+    Wrong(
+        "= for +=",
+        "Each output pixel overwrites what the ones before it gave: only the last one is left. Add them up.",
+        ("seen, gy)", "seen[:, -1:, -1:], gy[:, -1:, -1:])"),
+    ),
+    Wrong(
+        "border repeated",
+        "You pad with the pixels of the border, repeated. forward read zeros there, and zeros add nothing.",
+        (
+            "np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))",
+            'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="edge")',
+        ),
+    ),
+    Wrong(
+        "bias: mean",
+        "gb is a mean over the pixels. b is added to every pixel of every image: a sum.",
+        ("gy.sum(axis=(0, 1, 2))", "gy.mean(axis=(0, 1, 2))"),
+    ),
+    Wrong(
+        "bias: the images apart",
+        "gb is summed over the pixels but averaged over the images; all images use the same b: a sum.",
+        ("gy.sum(axis=(0, 1, 2))", "gy.sum(axis=(1, 2)).mean(axis=0)"),
+    ),
+)
+RIGHT = (
+    Right("tensordot", ('np.einsum("nyxi,nyxo->io", seen, gy)', "np.tensordot(seen, gy, axes=((0, 1, 2), (0, 1, 2)))")),
+    Right(
+        "a loop over outputs",
+        ("    gw = np.empty(", "    gw = np.zeros("),
+        (
+            "    for ky in range(KH):\n        for kx in range(KW):\n            seen = "
+            + _SEEN
+            + '\n            gw[ky, kx] = np.einsum("nyxi,nyxo->io", seen, gy)\n',
+            "    for oy in range(OH):\n        for ox in range(OW):\n"
+            "            window = padded[:, oy * sy : oy * sy + KH, ox * sx : ox * sx + KW]\n"
+            "            gw += np.tensordot(window, gy[:, oy, ox], axes=(0, 0))\n",
+        ),
+    ),
+)
+
+
+def probes(rng):
+    square = ("a square kernel", (2, 5, 6, 2), (3, 3, 2, 4), (1, 1), (1, 0))
+    for label, x_shape, w_shape, stride, padding in (*CONVOLUTIONS, square):
+        size = output_size(x_shape[1:3], w_shape[:2], stride, padding)
+        x, gy = integers(rng, *x_shape), integers(rng, x_shape[0], *size, w_shape[3])
+        where = {"kernel_size": w_shape[:2], "stride": stride, "padding": padding}
+        yield call(label, "backward_weight", x, gy, gives={"gw": "ky kx ci co"}, **where)
+    yield call("one image of one pixel", "backward_bias", integers(rng, 1, 1, 1, 3), gives={"gb": "co"})
+    yield call("two images", "backward_bias", integers(rng, 2, 3, 4, 5), gives={"gb": "co"})
+
+
+def library():
+    return kernels_of("conv2d", "backward_weight", "backward_bias")

@@ -1,0 +1,181 @@
+"""The same in CUDA.
+
+On a GPU a kernel is run by thousands of threads at once. Each asks for its number and computes *one* result:
+
+    KERNEL double_all(const double* x, double* y, int n)
+    {
+      int i = blockIdx.x * blockDim.x + threadIdx.x;       // the number of this thread
+      if (i < n) y[i] = 2 * x[i];
+    }
+
+Threads come in blocks of 32 here, so there are a few more threads than results: these must do nothing. Arrays are plain
+memory: x[n][iy][ix][ci] is x[((n * H + iy) * W + ix) * C_in + ci]. Nobody looks whether an index is inside, and threads
+that write to one place at the same time lose results: bounds and races are yours to avoid, as in jit-01.
+
+Write the two kernels of a convolution with stride 1. It runs on a CPU, which plays the GPU and looks at every access.
+
+    y[n, oy, ox, co]   = sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
+    gw[ky, kx, ci, co] = sum over n, oy, ox of   x[n, iy, ix, ci] gy[n, oy, ox, co]         iy = oy + ky - py
+                                                                                            ix = ox + kx - px
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises import emulated
+from tinynet.learn.exercises.exercise import Failure, Probe, Right, Wrong, integers
+
+TEACHES = "one thread for one result; taking a number apart into indices; the test that every kernel begins with"
+HINTS = (
+    "forward: thread i computes y[i]. Take i apart, the innermost index first: co = i % C_out; i /= C_out; ox = i % "
+    "OW; and so on.",
+    "The result is summed in a variable of the thread, `double sum = 0;`, and written once at the end. Threads "
+    "beyond the last result: `if (i >= N * OH * OW * C_out) return;`",
+    "backward_weight: thread i computes gw[i], with co = i % C_out, ci = i / C_out % C_in, kx, ky; it loops over n, "
+    "oy, ox.",
+)
+SECONDS = 120.0
+OP = "conv2d"
+missing = emulated.missing
+
+
+# ---- your file
+SOURCE = r"""
+// y (N, OH, OW, C_out) from x (N, H, W, C_in) and w (KH, KW, C_in, C_out); padding py, px; stride 1.
+// One thread for each number of y, a few more threads at the end.
+KERNEL forward(const double* x, const double* w, double* y, int N, int H, int W, int C_in,
+               int KH, int KW, int C_out, int py, int px)
+{
+  int OH = H + 2 * py - KH + 1, OW = W + 2 * px - KW + 1;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  // ---- solution
+  if (i >= N * OH * OW * C_out) return;
+  int co = i % C_out, ox = i / C_out % OW, oy = i / C_out / OW % OH, n = i / C_out / OW / OH;
+  double sum = 0;
+  for (int ky = 0; ky < KH; ++ky)
+    for (int kx = 0; kx < KW; ++kx) {
+      int iy = oy + ky - py, ix = ox + kx - px;
+      if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;
+      for (int ci = 0; ci < C_in; ++ci)
+        sum += x[((n * H + iy) * W + ix) * C_in + ci] * w[((ky * KW + kx) * C_in + ci) * C_out + co];
+    }
+  y[i] = sum;
+  // ---- end of solution
+}
+
+// gw (KH, KW, C_in, C_out) from x (N, H, W, C_in) and gy (N, OH, OW, C_out). One thread for each number of gw.
+KERNEL backward_weight(const double* x, const double* gy, double* gw, int N, int H, int W, int C_in,
+                       int KH, int KW, int C_out, int py, int px)
+{
+  int OH = H + 2 * py - KH + 1, OW = W + 2 * px - KW + 1;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  // ---- solution
+  if (i >= KH * KW * C_in * C_out) return;
+  int co = i % C_out, ci = i / C_out % C_in, kx = i / C_out / C_in % KW, ky = i / C_out / C_in / KW;
+  double total = 0;
+  for (int n = 0; n < N; ++n)
+    for (int oy = 0; oy < OH; ++oy)
+      for (int ox = 0; ox < OW; ++ox) {
+        int iy = oy + ky - py, ix = ox + kx - px;
+        if (iy >= 0 && iy < H && ix >= 0 && ix < W)
+          total += x[((n * H + iy) * W + ix) * C_in + ci] * gy[((n * OH + oy) * OW + ox) * C_out + co];
+      }
+  gw[i] = total;
+  // ---- end of solution
+}
+"""
+# ---- end of your file
+
+
+WRONG = (
+    Wrong(
+        "forward: too many threads",
+        "forward has no test whether there is a result for this thread. The number of threads is rounded up to whole "
+        "blocks, and those beyond the last result write beyond y.",
+        ("  if (i >= N * OH * OW * C_out) return;\n", ""),
+    ),
+    Wrong(
+        "forward: no bounds",
+        "forward reads x outside of the image: leave out the terms whose iy or ix is outside. (Where it hits a "
+        "neighbouring row instead, the sum is wrong without a word.)",
+        ("      if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;\n", ""),
+    ),
+    Wrong(
+        "forward: columns unchecked",
+        "forward tests iy but not ix. A column beyond the border is no address beyond the array: it is a pixel of "
+        "the neighbouring row, and the sum is wrong without a word.",
+        ("iy < 0 || iy >= H || ix < 0 || ix >= W", "iy < 0 || iy >= H"),
+    ),
+    Wrong(
+        "forward: H for W",
+        "In the address of x rows are H pixels apart. A row has W pixels: ((n * H + iy) * W + ix) * C_in + ci.",
+        ("sum += x[((n * H + iy) * W + ix)", "sum += x[((n * W + iy) * H + ix)"),
+    ),
+    Wrong(
+        "forward: order of the indices",
+        "You take i apart in the wrong order: the channel is the innermost index of y, then ox, then oy.",
+        (
+            "int co = i % C_out, ox = i / C_out % OW, oy = i / C_out / OW % OH, n = i / C_out / OW / OH;",
+            "int ox = i % OW, oy = i / OW % OH, co = i / OW / OH % C_out, n = i / OW / OH / C_out;",
+        ),
+    ),
+    Wrong(
+        "weight: race",
+        "In backward_weight several threads add to the same gw: between the reading and the writing of one, another "
+        "may write, and an addition is lost. Give each number of gw to one thread.",
+        (
+            "  double total = 0;\n  for (int n = 0; n < N; ++n)\n",
+            "  double total = 0;\n  gw[i / C_out * C_out] = 0;\n  for (int n = 0; n < N; ++n)\n",
+        ),
+        ("  gw[i] = total;", "  gw[i / C_out * C_out] += total;"),
+    ),
+    Wrong(
+        "weight: too many threads",
+        "backward_weight has no test whether there is a result for this thread: those beyond the last one write "
+        "beyond gw.",
+        ("  if (i >= KH * KW * C_in * C_out) return;\n", ""),
+    ),
+    Wrong(
+        "weight: not cleared",
+        "backward_weight adds to what is in gw before, and that is garbage: sum in a variable, and write it once.",
+        ("  gw[i] = total;", "  gw[i] += total;"),
+    ),
+    Wrong(
+        "weight: first image only",
+        "backward_weight looks at the first image only; the sum runs over n, too.",
+        ("for (int n = 0; n < N; ++n)", "for (int n = 0; n < 1; ++n)"),
+    ),
+)
+RIGHT = (
+    Right(
+        "indices one after the other",
+        (
+            "  int co = i % C_out, ox = i / C_out % OW, oy = i / C_out / OW % OH, n = i / C_out / OW / OH;\n",
+            "  int rest = i;\n  int co = rest % C_out; rest /= C_out;\n  int ox = rest % OW; rest /= OW;\n"
+            "  int oy = rest % OH;\n  int n = rest / OH;\n",
+        ),
+    ),
+)
+
+
+def probes(rng):
+    for label, x_shape, w_shape, (py, px) in (
+        ("1 x 1 kernel", (2, 2, 3, 2), (1, 1, 2, 3), (0, 0)),
+        ("2 x 3 kernel, padding (1, 0)", (2, 2, 4, 2), (2, 3, 2, 3), (1, 0)),
+        ("3 x 2 kernel, padding (1, 2)", (2, 4, 5, 2), (3, 2, 2, 3), (1, 2)),
+    ):
+        (N, H, W, C_in), (KH, KW, _, C_out) = x_shape, w_shape
+        gy_shape = (N, H + 2 * py - KH + 1, W + 2 * px - KW + 1, C_out)
+        x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, *gy_shape)
+        sizes = (N, H, W, C_in, KH, KW, C_out, py, px)
+        yield _emulated(label, "forward", (x, w), "y", gy_shape, sizes, "n oy ox co")
+        yield _emulated(label, "backward_weight", (x, gy), "gw", w_shape, sizes, "ky kx ci co")
+
+
+def _emulated(label, kernel, arrays, result, shape, sizes, axes):
+    def run(functions):
+        out = np.full(shape, 1000.0)  # garbage, as in memory that was just handed out
+        failure = emulated.run_emulated(functions, kernel, out.size, *(a.copy() for a in arrays), out, *sizes)
+        untouched = Failure("NotImplementedError", "", f"{kernel} writes nothing yet", not_written=True)
+        return {result: failure or (untouched if np.all(out == 1000.0) else out)}
+
+    return Probe(label, "SOURCE", run, {result: axes})

@@ -1,0 +1,223 @@
+"""A port to Numba: compiled loops on several threads.
+
+Numba turns plain loops into machine code, and `prange` in place of `range` hands out the turns of a loop to several
+threads. Two things you must see to yourself:
+
+*Bounds.* Nobody looks whether an index lies in the array. x[-1] is the last element; x[H] is whatever lies behind.
+
+*Races.* `a[i] += v` is three steps: read, add, write. If two threads do them on the same element at the same time, one
+addition is lost, sometimes. So every turn of the parallel loop must write to elements *of its own*.
+
+Write forward and backward_weight of a convolution with stride 1 (conv-02, conv-04) as loops with a `prange`. The
+result is the last argument: fill it (what is in there before is garbage). Pick for each the loop to make parallel.
+
+    y[n, oy, ox, co]   = sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
+    gw[ky, kx, ci, co] = sum over n, oy, ox of   x[n, iy, ix, ci] gy[n, oy, ox, co]         iy = oy + ky - py
+                                                                                            ix = ox + kx - px
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from tinynet.learn.exercises.exercise import SOLUTION_FILE, Failure, Probe, Right, Unusable, Wrong, integers
+from tinynet.learn.exercises.parallel import run_compiled, run_watched
+
+TEACHES = "what a compiler does not check for you; who owns which element; that a race may go unseen"
+HINTS = (
+    "No padded copy: leave out the terms whose iy or ix is outside, with an `if`.",
+    "forward: different images write different y, so the loop over n may be parallel. Which index of gw could be the "
+    "parallel one in backward_weight? Not n: all images add to the same gw.",
+    "backward_weight: `for co in prange(gw.shape[3])` outside, everything else inside; first of all gw[:, :, :, co] "
+    "= 0.",
+)
+IMPORTS = ("numba",)
+SECONDS = 60.0
+OP = "conv2d"
+
+
+# ---- your file
+@njit(parallel=True)
+def forward(x, w, py, px, y):
+    """Fill y (N, OH, OW, C_out) from x (N, H, W, C_in), w (KH, KW, C_in, C_out); padding py, px; stride 1."""
+    # ---- solution
+    N, H, W, C_in = x.shape
+    KH, KW, _, C_out = w.shape
+    for n in prange(N):
+        y[n] = 0
+        for oy in range(y.shape[1]):
+            for ox in range(y.shape[2]):
+                for ky in range(KH):
+                    for kx in range(KW):
+                        iy = oy + ky - py
+                        ix = ox + kx - px
+                        if 0 <= iy < H and 0 <= ix < W:
+                            for ci in range(C_in):
+                                for co in range(C_out):
+                                    y[n, oy, ox, co] += x[n, iy, ix, ci] * w[ky, kx, ci, co]
+    # ---- end of solution
+
+
+@njit(parallel=True)
+def backward_weight(x, gy, py, px, gw):
+    """Fill gw (KH, KW, C_in, C_out) from x (N, H, W, C_in), gy (N, OH, OW, C_out); padding py, px; stride 1."""
+    # ---- solution
+    N, H, W, C_in = x.shape
+    _, OH, OW, C_out = gy.shape
+    for co in prange(C_out):
+        gw[:, :, :, co] = 0
+        for n in range(N):
+            for oy in range(OH):
+                for ox in range(OW):
+                    for ky in range(gw.shape[0]):
+                        for kx in range(gw.shape[1]):
+                            iy, ix = oy + ky - py, ox + kx - px
+                            if iy >= 0 and iy < H and ix >= 0 and ix < W:
+                                for ci in range(C_in):
+                                    gw[ky, kx, ci, co] += x[n, iy, ix, ci] * gy[n, oy, ox, co]
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_INSIDE = "if 0 <= iy < H and 0 <= ix < W:"
+WRONG = (
+    Wrong(
+        "forward: no bounds",
+        "forward reads x outside of the image. Numba does not check: above and to the left you get the opposite "
+        "border, below and to the right whatever lies behind in memory. Leave those terms out.",
+        (_INSIDE, "if True:"),
+    ),
+    Wrong(
+        "forward: one end only",
+        "forward leaves out what is above and to the left of the image, but not what is below and to the right: "
+        "iy < H and ix < W are missing.",
+        (_INSIDE, "if 0 <= iy and 0 <= ix:"),
+    ),
+    Wrong(
+        "forward: one too many",
+        "forward lets iy = H and ix = W pass. The last row is H - 1: < and not <=.",
+        (_INSIDE, "if 0 <= iy <= H and 0 <= ix <= W:"),
+    ),
+    Wrong(
+        "forward: not cleared",
+        "forward adds to what is in y already, and that is garbage: set it to 0 first.",
+        ("        y[n] = 0\n", ""),
+    ),
+    Wrong(
+        "forward: race over taps",
+        "forward runs the taps in parallel, and all taps add to the same y: a race. Make a loop parallel whose turns "
+        "write different elements, such as the one over n.",
+        ("    for n in prange(N):\n        y[n] = 0\n", "    y[:] = 0\n    for n in range(N):\n"),
+        ("for ky in range(KH)", "for ky in prange(KH)"),
+    ),
+    Wrong(
+        "weight: race over images",
+        "backward_weight runs the images in parallel, and all of them add to the same gw: a race. Some additions are "
+        "lost, now and then. The parallel loop must run over an index of gw.",
+        (
+            "    for co in prange(C_out):\n        gw[:, :, :, co] = 0\n        for n in range(N):",
+            "    gw[:] = 0\n    for co in range(C_out):\n        for n in prange(N):",
+        ),
+    ),
+    Wrong(
+        "weight: not cleared",
+        "backward_weight adds to what is in gw already, and that is garbage: set it to 0 first.",
+        ("        gw[:, :, :, co] = 0\n", ""),
+    ),
+    Wrong(
+        "weight: no bounds",
+        "backward_weight reads x outside of the image: leave out the terms whose iy or ix is outside.",
+        ("if iy >= 0 and iy < H and ix >= 0 and ix < W:", "if True:"),
+    ),
+    Wrong(
+        "weight: no parallel loop",
+        "backward_weight has no parallel loop: it runs on one thread. Write prange for range in a loop over an index "
+        "of gw.",
+        ("prange(C_out)", "range(C_out)"),
+    ),
+)
+RIGHT = (
+    Right(
+        "a sum in a variable of its own",
+        (
+            "        y[n] = 0\n        for oy in range(y.shape[1]):\n            for ox in range(y.shape[2]):\n",
+            "        for oy in range(y.shape[1]):\n            for ox in range(y.shape[2]):\n                y[n, "
+            "oy, ox] = 0\n",
+        ),
+        ("prange(C_out):\n        gw[:, :, :, co] = 0\n", "prange(C_out):\n        gw[..., co] = 0\n"),
+    ),
+    Right(
+        "parallel over rows",
+        (
+            "    for n in prange(N):\n        y[n] = 0\n        for oy in range(y.shape[1]):\n",
+            "    for n in range(N):\n        for oy in prange(y.shape[1]):\n            y[n, oy] = 0\n",
+        ),
+    ),
+)
+
+
+def probes(rng):
+    for label, x_shape, w_shape, (py, px) in (
+        ("1 x 1 kernel", (2, 2, 3, 2), (1, 1, 2, 3), (0, 0)),
+        ("3 x 2 kernel, padding (1, 0)", (2, 4, 5, 2), (3, 2, 2, 3), (1, 0)),
+        ("2 x 3 kernel, padding (0, 2)", (3, 3, 4, 2), (2, 3, 2, 3), (0, 2)),
+    ):
+        (N, H, W, _), (KH, KW, _, C_out) = x_shape, w_shape
+        gy_shape = (N, H + 2 * py - KH + 1, W + 2 * px - KW + 1, C_out)
+        x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, *gy_shape)
+        yield _watched(label, "forward", {"x": x, "w": w, "py": py, "px": px}, "y", gy_shape, "n oy ox co")
+        yield _watched(label, "backward_weight", {"x": x, "gy": gy, "py": py, "px": px}, "gw", w_shape, "ky kx ci co")
+
+
+def _watched(label, function, arguments, result, shape, axes):
+    """The kernel as Python, every access watched; and compiled, where that is safe."""
+    bounds, race, compiled = f"{result} (bounds)", f"{result} (threads)", f"{result} (compiled)"
+
+    def run(functions):
+        kernel = functions[function]
+        if not getattr(kernel, "targetoptions", {}).get("parallel"):
+            raise Unusable(f"{function} is not compiled for several threads: leave @njit(parallel=True) in front of it")
+        garbage = np.full(shape, 1000.0)
+        log, after = run_watched(kernel, {**arguments, result: garbage})
+        for name, before in arguments.items():
+            if name in after and not np.array_equal(after[name], before):
+                raise Unusable(f"{function} changed its argument {name}")
+        found = {result: after[result], bounds: np.array(0), race: np.array(log.loops > 0), compiled: np.array(0)}
+        if log.outside:
+            found[bounds] = Failure("outside", "", log.outside)
+        if log.race:
+            found[race] = Failure("race", "", log.race)
+        elif not log.loops:
+            found[race] = Failure("no loop", "", "there is no prange: nothing runs in parallel")
+        # A solution is compiled in the tests; here that would take as long as everything else together.
+        if not log.outside and functions["__file__"] != SOLUTION_FILE:
+            is_same = np.array_equal(run_compiled(kernel, *arguments.values(), garbage), after[result])
+            if not is_same:
+                found[compiled] = Failure("differs", "", "compiled by Numba it gives something else than as Python")
+        return found
+
+    return Probe(label, function, run, {result: axes, bounds: "", race: "", compiled: ""})
+
+
+def kernels(functions):
+    """Stride 1 only, which is all a U-Net's convolutions need."""
+
+    def plain(stride, dilation, groups):
+        if stride != (1, 1) or dilation != (1, 1) or groups != 1:
+            raise ValueError("jit-01: this kernel knows stride 1, dilation 1 and one group only")
+
+    def forward(x, w, b=None, *, stride, padding, dilation, groups, out=None):
+        plain(stride, dilation, groups)
+        (py, px), (KH, KW) = padding, w.shape[:2]
+        y = np.empty((len(x), x.shape[1] + 2 * py - KH + 1, x.shape[2] + 2 * px - KW + 1, w.shape[3]), x.dtype)
+        functions["forward"](x, w, py, px, y)
+        return y if b is None else y + b
+
+    def backward_weight(x, gy, *, kernel_size, stride, padding, dilation, groups, out=None):
+        plain(stride, dilation, groups)
+        gw = np.empty((*kernel_size, x.shape[3], gy.shape[3]), x.dtype)
+        functions["backward_weight"](x, gy, *padding, gw)
+        return gw
+
+    return {"forward": forward, "backward_weight": backward_weight}

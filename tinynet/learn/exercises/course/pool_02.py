@@ -1,0 +1,127 @@
+"""Max-pooling, backward.
+
+A small change of x changes y only through the pixel that won, and by as much. So each gy goes to the pixel whose number
+stands in indices (pool-01), and all other pixels get 0:
+
+    gx[n, iy, ix, c] = sum over all (oy, ox) with indices[n, oy, ox, c] = iy W + ix  of  gy[n, oy, ox, c]
+
+It is a *sum*: where windows overlap, one pixel may have won in several.
+"""
+
+import numpy as np
+
+from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.geometries import POOLINGS, output_size
+
+TEACHES = "scatter-add, and why `array[indices] += values` is not one"
+HINTS = (
+    "Lay out gx as (N, H * W, C): then an index is the second axis. Reshape at the end.",
+    "NumPy's gx[indices] += gy adds once where an index stands twice. A loop, or np.add.at, adds every time.",
+    "For each image n and channel c: `np.add.at(gx[n, :, c], indices[n, :, :, c], gy[n, :, :, c])`.",
+)
+OP = "max_pool2d"
+
+
+# ---- your file
+def scatter(gy, indices, *, size):
+    """gx (N, H, W, C). gy and indices (N, OH, OW, C), indices: iy W + ix of each winner; size: (H, W)."""
+    # ---- solution
+    H, W = size
+    N, _, _, C = gy.shape
+    gx = np.zeros((N, H * W, C), gy.dtype)
+    for n in range(N):
+        for c in range(C):
+            np.add.at(gx[n, :, c], indices[n, :, :, c], gy[n, :, :, c])
+    return gx.reshape(N, H, W, C)
+    # ---- end of solution
+
+
+# ---- end of your file
+
+
+_ADD = "np.add.at(gx[n, :, c], indices[n, :, :, c], gy[n, :, :, c])"
+WRONG = (
+    Wrong(
+        "added once",
+        "Where an index stands twice, only one gy arrives: gx[indices] += gy reads all, adds, and writes all. "
+        "Use np.add.at or a loop.",
+        (_ADD, "gx[n, indices[n, :, :, c], c] += gy[n, :, :, c]"),
+    ),
+    Wrong(
+        "shared out",
+        "You divide gy by the number of windows in which the pixel won. Each window hands on its whole gy.",
+        (
+            "    return gx.reshape(N, H, W, C)",
+            "    count = np.zeros_like(gx)\n    for n in range(N):\n        for c in range(C):\n"
+            "            np.add.at(count[n, :, c], indices[n, :, :, c], 1)\n"
+            "    return (gx / np.maximum(count, 1)).reshape(N, H, W, C)",
+        ),
+    ),
+    Wrong(
+        "gy ignored",
+        "The winners get 1 instead of their gy.",
+        (_ADD, "np.add.at(gx[n, :, c], indices[n, :, :, c], 1)"),
+    ),
+    Wrong(
+        "first channel for all",
+        "You use the winners of the first channel for all channels. Each channel has its own.",
+        ("indices[n, :, :, c]", "indices[n, :, :, 0]"),
+    ),
+    Wrong(
+        "first image for all",
+        "You use the winners of the first image for all images. Each image has its own.",
+        ("indices[n, :, :, c]", "indices[0, :, :, c]"),
+    ),
+    Wrong(
+        "rows and columns exchanged",
+        "The result is laid out with H and W exchanged: an index counts row by row, W pixels to a row.",
+        ("gx.reshape(N, H, W, C)", "gx.reshape(N, W, H, C).swapaxes(1, 2)"),
+    ),
+    Wrong(
+        "channels first",
+        "You reshape an array laid out as (N, C, H W) into (N, H, W, C). reshape does not exchange axes; transpose "
+        "does.",
+        ("gx.reshape(N, H, W, C)", "gx.swapaxes(1, 2).reshape(N, H, W, C)"),
+    ),
+)
+RIGHT = (
+    Right(
+        "plain loops",
+        (
+            "            " + _ADD,
+            "            for index, g in zip(indices[n, :, :, c].flat, gy[n, :, :, c].flat):\n"
+            "                gx[n, index, c] += g",
+        ),
+    ),
+    Right("bincount", (_ADD, "gx[n, :, c] = np.bincount(indices[n, :, :, c].ravel(), gy[n, :, :, c].ravel(), H * W)")),
+)
+
+
+def probes(rng):
+    for label, shape, window, stride, padding in POOLINGS:
+        indices = winners(rng, shape, window, stride, padding)
+        gy = integers(rng, *indices.shape)
+        yield call(label, "scatter", gy, indices, size=shape[1:3], gives={"gx": "n iy ix c"}, gy="n oy ox c")
+    indices = np.full((1, 2, 2, 1), 4, np.int32)
+    gy = integers(rng, 1, 2, 2, 1)
+    yield call("one pixel won all", "scatter", gy, indices, size=(2, 3), gives={"gx": "n iy ix c"}, gy="n oy ox c")
+
+
+def winners(rng, shape, window, stride, padding):
+    """The indices of max-pooling of an image drawn by chance."""
+    (N, H, W, C), (OH, OW) = shape, output_size(shape[1:3], window, stride, padding)
+    values = rng.permutation(N * H * W * C).reshape(shape)
+    indices = np.empty((N, OH, OW, C), np.int32)
+    for n, oy, ox, c in np.ndindex(*indices.shape):
+        top, left = oy * stride[0] - padding[0], ox * stride[1] - padding[1]
+        pixels = [
+            (values[n, iy, ix, c], iy * W + ix)
+            for iy in range(max(top, 0), min(top + window[0], H))
+            for ix in range(max(left, 0), min(left + window[1], W))
+        ]
+        indices[n, oy, ox, c] = max(pixels)[1]
+    return indices
+
+
+def library():
+    return kernels_of("max_pool2d", "scatter")

@@ -1,0 +1,43 @@
+"""Is this gradient right? Checks of `backward` against numerical derivatives of `forward`.
+
+check.py        gradcheck, gradgradcheck, check_reference
+result.py       what they return, and its report
+explain.py      what is wrong with an array, in words: where.py says where, patterns.py which mistake gives exactly
+                that, plane.py shows the numbers around the worst entry
+numeric.py      numerical derivatives with an error bar, and the complex step
+directions.py   the same along random directions, for large inputs
+invariants.py   what holds for every right backward and costs little to check
+mistakes.py     mistakes that are found by calling the function again
+shrink.py       the smallest case that still fails
+call.py         how the checks call a function
+adjoint.py      adjoint_check: is backward the transpose of a linear forward
+tiers.py        compare_tiers: fast kernels against the reference
+command.py      `python -m tinynet gradcheck`
+"""
+
+from .adjoint import AdjointCheck, AdjointError, adjoint_check
+from .check import check_reference, gradcheck, gradgradcheck
+from .explain import Explanation, explain, jacobian_of
+from .numeric import Derivative, central_differences, complex_step
+from .result import CheckResult, GradientError, InputCheck
+from .tiers import KernelCheck, compare_tiers
+
+__all__ = [
+    "AdjointCheck",
+    "AdjointError",
+    "CheckResult",
+    "Derivative",
+    "Explanation",
+    "GradientError",
+    "InputCheck",
+    "KernelCheck",
+    "adjoint_check",
+    "central_differences",
+    "check_reference",
+    "compare_tiers",
+    "complex_step",
+    "explain",
+    "gradcheck",
+    "gradgradcheck",
+    "jacobian_of",
+]

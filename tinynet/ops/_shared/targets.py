@@ -1,0 +1,62 @@
+"""What the losses share: targets and weights are constants, and the common mistakes with them get a sentence.
+
+A NumPy array is looked at, and then moved to where the prediction is. An array that lies on a GPU already is taken as
+it is: reading one number of it back would make the CPU wait until the GPU has done all it was asked for so far.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backends.arrays import device_of
+from ...backends.devices import to_device
+from ...engine.tensor import Tensor
+
+
+def constant(op: str, name: str, value: Any) -> Any:
+    """The array of an argument that gets no gradient. Raises TypeError where one would be expected."""
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise TypeError(f"{op}: {name} requires a gradient, but it is a constant here; pass {name}.detach()")
+        return value.data
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"{op}: {name} is a {type(value).__name__}; a Tensor or an array is needed")
+    return value
+
+
+def beside(op: str, name: str, value: Any, x: Any) -> Any:
+    """The array `value` where x is: moved to the GPU if x is there. Raises ValueError where only `value` is."""
+    device = device_of(x.data if isinstance(x, Tensor) else x)
+    if device == "cpu" and device_of(value) == "cuda":
+        raise ValueError(f"{op}: {name} is on the GPU, the prediction on the CPU; move one of them with .to")
+    return to_device(value, device)
+
+
+def soft_target(op: str, target: Any, name: str, x: Any) -> Any:
+    """`target` as an array of the dtype of x (called `name`), where x is, after checking its shape and values.
+
+    In a NumPy array they must be in 0..1. Booleans and integers, as masks often are, are converted; float32 and float64
+    are not mixed.
+    """
+    target = constant(op, "target", target)
+    if target.shape != x.shape:
+        # Broadcasting (N, 1) against (N,) would silently compare everything with everything.
+        raise ValueError(f"{op}: target has shape {tuple(target.shape)}, {name} has {tuple(x.shape)}; they must agree")
+    if target.dtype.kind not in "fbiu" or (target.dtype.kind == "f" and target.dtype != x.dtype):
+        raise TypeError(f"{op}: target is {target.dtype}, {name} is {x.dtype}; convert one with .astype")
+    if device_of(target) == "cpu":
+        _check_range(op, target)
+    # Moved before it is converted: a mask of bytes is a quarter of one in float32.
+    return beside(op, "target", target, x).astype(x.dtype, copy=False)
+
+
+def _check_range(op: str, target: Any) -> None:
+    low, high = target.min(), target.max()
+    if low < 0 or high > 1:  # false for NaN, which is passed on to the loss
+        raise ValueError(f"{op}: target has values from {low} to {high}; 0..1 is needed (a mask of 0 and 255: divide)")
+
+
+def check_not_empty(op: str, name: str, x: Any) -> None:
+    """A mean over no elements is not defined."""
+    if x.size == 0:
+        raise ValueError(f"{op}: {name} has shape {tuple(x.shape)}; a loss needs at least one element")

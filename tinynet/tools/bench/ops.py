@@ -1,0 +1,167 @@
+"""`bench ops`: every kernel and implementation at the sizes of the U-Net, beside the machine's peak and PyTorch.
+
+The least of several times counts: a kernel takes that long when nothing comes between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...backends.registry import ops as all_ops
+from ..cli import option
+from . import machine
+from .peak import measured_peak
+from .problem import check_sizes
+from .processes import LOUD, Child, ChildError, quiet_answer
+from .report import write_json
+
+TORCH = "tinynet.tools.bench.torch_calls"  # the module that times PyTorch
+
+
+@dataclass
+class OpsConfig:
+    """The flags of `bench ops`."""
+
+    ops: tuple[str, ...] = option((), "which operations (default: all)", positional=True, nargs="*")
+    batch: int = option(16, "images in the U-Net's step")
+    size: int = option(256, "their height and width, a multiple of 16")
+    threads: int = option(len(machine.cores()), "threads")
+    against: str = option("torch", "what else to time", choices=("torch", "nothing"))
+    json: str | None = option(None, "file to write settings, machine and all rows to")
+
+    def __post_init__(self) -> None:
+        unknown = set(self.ops) - set(all_ops())
+        if unknown:
+            raise ValueError(f"there is no op {', '.join(sorted(unknown))}; the ops are {', '.join(all_ops())}")
+        check_sizes(self.size, batch=self.batch, threads=self.threads)
+
+
+@dataclass
+class Row:
+    """One kernel by one implementation, for one set of shapes."""
+
+    op: str
+    kernel: str
+    shapes: str
+    per_step: int  # how often a step of the U-Net calls it; 0: it belongs to another implementation or net
+    implementation: str
+    ms: float
+    gflops: float  # GFLOP/s
+    gbytes: float  # GB/s
+    share: float  # of what the machine's peak allows; may exceed 1 where the data fit into a cache
+    torch_ms: float | None  # None: PyTorch is not there or has no such kernel
+    quiet: bool  # whether other processes left the cores alone
+
+    @property
+    def ratio(self) -> float | None:
+        return self.ms / self.torch_ms if self.torch_ms else None
+
+
+def ops(config: OpsConfig) -> dict[str, Any]:
+    """Each kernel and implementation: ms, GFLOP/s, GB/s, share of the machine's peak, ratio to PyTorch.
+
+    Returns what goes into the JSON file.
+    """
+    announce("measuring the machine")
+    peak = measured_peak(config.threads)
+    print(
+        f"the kernels of one training step of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n"
+        f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores: "
+        f"{peak[0]:.0f} GFLOP/s (sgemm), {peak[1]:.0f} GB/s (triad)\n"
+        "share: of the speed that these two allow; ratio: tinynet's time over PyTorch's; "
+        "* other processes were busy\n"
+    )
+    rows = []
+    with contextlib.ExitStack() as stack:
+        announce("watching which kernels a step calls")
+        ours = Child(
+            "tinynet.tools.bench.calls", config.batch, config.size, *(config.ops or all_ops()), threads=config.threads
+        )
+        stack.callback(ours.close)
+        theirs, left_out = None, {}
+        if config.against == "torch":
+            announce("starting PyTorch")
+            try:
+                theirs = Child(TORCH, threads=config.threads)
+                stack.callback(theirs.close)
+            except ChildError as error:
+                left_out["torch"] = str(error)
+        heading = None
+        for row in measure(ours, theirs, peak, left_out):
+            if heading != (row.op, row.kernel):
+                heading = (row.op, row.kernel)
+                print(f"\n{row.op}.{row.kernel}\n{HEAD}")
+            print(format_row(row), flush=True)
+            rows.append(row)
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}")
+    report = {
+        "command": "ops",
+        "settings": dataclasses.asdict(config),
+        "machine": {**machine.describe(), "sgemm_gflops": peak[0], "triad_gbytes": peak[1]},
+        "rows": [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows],
+        "left_out": left_out,
+    }
+    if config.json:
+        write_json(config.json, report)
+        print(f"all rows: {config.json}")
+    return report
+
+
+def announce(what: str) -> None:
+    """Say on stderr what takes some seconds now."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_out: dict[str, str]) -> Iterator[Row]:
+    """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s).
+
+    Where PyTorch fails, the rows that follow are without it, and left_out["torch"] says why.
+    """
+    for number, call in enumerate(ours.started["calls"]):
+        torch_ms, torch_quiet = None, True
+        if theirs is not None:
+            try:
+                answer = quiet_answer(theirs, call, ours)
+                torch_quiet = not answer["others_busy"] > LOUD
+                torch_ms = min(answer["ms"]) if answer["ms"] else None
+            except ChildError as error:
+                left_out["torch"] = f"from {call['op']}.{call['kernel']} {call['shapes']} on: {error}"
+                theirs = None
+        for implementation in call["implementations"]:
+            answer = quiet_answer(ours, {"call": number, "implementation": implementation}, theirs)
+            ms = min(answer["ms"])
+            bound = max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6  # ms
+            yield Row(
+                op=call["op"],
+                kernel=call["kernel"],
+                shapes=call["shapes"],
+                per_step=call["per_step"],
+                implementation=implementation,
+                ms=ms,
+                gflops=answer["flops"] / ms / 1e6,
+                gbytes=answer["bytes"] / ms / 1e6,
+                share=bound / ms,
+                torch_ms=torch_ms,
+                quiet=torch_quiet and not answer["others_busy"] > LOUD,
+            )
+
+
+HEAD = (
+    f"  {'shapes':46} {'a step':>6} {'implementation':14} {'ms':>9} {'GFLOP/s':>8} {'GB/s':>6} {'share':>6} "
+    f"{'torch ms':>9} {'ratio':>6}"
+)
+
+
+def format_row(row: Row) -> str:
+    """One line of the table."""
+    theirs = f"{row.torch_ms:9.3f} {row.ratio:6.2f}" if row.torch_ms else f"{'-':>9} {'-':>6}"
+    return (
+        f"  {row.shapes:46} {row.per_step:6} {row.implementation:14} {row.ms:9.3f} {row.gflops:8.1f} {row.gbytes:6.1f} "
+        f"{row.share:6.1%} {theirs}{'' if row.quiet else ' *'}"
+    )

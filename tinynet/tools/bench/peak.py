@@ -1,0 +1,78 @@
+"""What the machine can do, measured: arithmetic by the matrix product of NumPy's BLAS, memory by a triad in Numba.
+
+No kernel can be faster than its operations at the one rate and its bytes at the other; `bench ops` says how near each
+comes to that bound (the roofline: Williams, Waterman, Patterson, CACM 2009).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .processes import Child, ChildError, quiet_answer
+
+# OpenBLAS may know a new processor badly and take kernels for an older one, at half the speed: the best of these
+# counts. A processor that lacks what the kernels need ends the process, which does no harm.
+BLAS_KERNELS = ("", "Haswell", "SkylakeX")
+SIZE = 2048  # of the matrices
+NUMBERS = 2**24  # in each array of the triad, far more than any cache holds
+REPEATS = 7
+
+
+def measured_peak(threads: int) -> tuple[float, float]:
+    """(GFLOP/s, GB/s) of float32 with so many threads, each measured in a process of its own."""
+    rates = []
+    for name in BLAS_KERNELS:
+        try:
+            rates.append(_in_child("sgemm", threads, {"OPENBLAS_CORETYPE": name} if name else {}))
+        except ChildError:
+            if not name:
+                raise
+    return max(rates), _in_child("triad", threads, {})
+
+
+def _in_child(what: str, threads: int, environment: dict[str, str]) -> float:
+    child = Child("tinynet.tools.bench.peak", what, threads=threads, environment=environment)
+    try:
+        return quiet_answer(child, None)["rate"]
+    finally:
+        child.close()
+
+
+def sgemm() -> float:
+    """GFLOP/s of the product of two matrices of float32."""
+    a = np.random.default_rng(0).random((SIZE, SIZE), dtype=np.float32)
+    b, c = a.T.copy(), np.empty_like(a)
+    return 2 * SIZE**3 / _least_seconds(lambda: np.matmul(a, b, out=c)) / 1e9
+
+
+def triad() -> float:
+    """GB/s of a[i] = b[i] + 3 c[i], float32: two arrays read, one written (McCalpin's STREAM, 1995)."""
+    import numba
+
+    @numba.njit(parallel=True, fastmath=True)
+    def loop(a, b, c):
+        for i in numba.prange(a.size):
+            a[i] = b[i] + np.float32(3) * c[i]
+
+    a, b, c = (np.ones(NUMBERS, np.float32) for _ in range(3))
+    loop(a, b, c)
+    return 3 * a.nbytes / _least_seconds(lambda: loop(a, b, c)) / 1e9
+
+
+def _least_seconds(function: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def start(what: str) -> tuple[dict, Callable]:
+    """Asked for anything, it measures "sgemm" or "triad"."""
+    measure = {"sgemm": sgemm, "triad": triad}[what]
+    return {}, lambda request: {"rate": measure()}

@@ -1,0 +1,294 @@
+"""Command lines made from dataclasses: every field is a flag.
+
+    @dataclass
+    class Config(TrainingOptions):
+        epochs: int = option(40, "passes over the training images", quick=2)
+        lr: float = option(1e-3, "learning rate")
+        loss: str = option("dice", "what is minimised", choices=("dice", "bce"))
+        augment: bool = option(True, "distort images while training")
+
+    def main(argv=None):
+        config = parse(Config, argv, description="...")
+        with tn.use_backend(config.backend):
+            ...
+        return metrics
+
+    if __name__ == "__main__":
+        run(main)
+
+gives `--epochs 40 --lr 0.001 --loss dice --augment/--no-augment` beside the flags shared by all examples. From
+Python, `main(["--epochs", "3"])` raises what goes wrong; `run(main)` turns it into one sentence and an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Any, NoReturn, TypeVar
+
+from ..backends.registry import TIERS, backend
+from ..errors import BackendError, TrainingError, UsageError
+from ..nn.module import Module
+
+Config = TypeVar("Config")
+BACKENDS = tuple(TIERS)
+
+
+def option(
+    default: Any = MISSING, help: str = "", *, quick: Any = MISSING, positional: bool = False, **argparse_options: Any
+) -> Any:
+    """A dataclass field that is a flag of the command line.
+
+    default: its value when the flag is not given; without one, or with required=True, the flag must be given.
+    help: one line.
+    quick: the value to take instead of the default under `--quick`; a flag that is given wins over both.
+    positional: given by its place, without `--name`; with nargs="*" it may be left out.
+    argparse_options: passed on to `ArgumentParser.add_argument`, e.g. choices=("dice", "bce") or nargs="+".
+    """
+    metadata = {"help": help, "quick": quick, "positional": positional, "argparse": argparse_options}
+    return dataclasses.field(default=default, metadata=metadata, kw_only=True)
+
+
+@dataclass
+class ExampleOptions:
+    """The flags that all examples share. A script declares one again to give it another default."""
+
+    quick: bool = option(False, "a run of a few seconds, to see that everything works")
+    seed: int = option(0, "of all that is random: splits, initial weights, the order of the data, dropout")
+    out: str = option("out", "folder for checkpoints, metrics and pictures")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is {self.seed}; it must lie in 0 .. 2**32 - 1")
+
+
+@dataclass
+class NetOptions(ExampleOptions):
+    """And those of scripts whose net is worth another backend than the CPU's."""
+
+    backend: str = option("cpu", "which implementation of the kernels runs", choices=BACKENDS)
+
+
+@dataclass
+class TrainingOptions(NetOptions):
+    """And those of scripts that train a net with a `Trainer`."""
+
+    data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
+    epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
+    resume: bool = option(False, "go on with the run in --out")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1:
+            raise ValueError(f"--epochs is {self.epochs}; at least 1 is needed")
+
+
+def parse(
+    config: type[Config], argv: Sequence[str] | None = None, prog: str | None = None, description: str | None = None
+) -> Config:
+    """Read a command line into an instance of the dataclass `config`.
+
+    argv: the arguments without the program's name, those of this process by default. prog, description: for
+    --help. Raises UsageError for an unknown flag, a missing one, and a value that it cannot have; a ValueError
+    of the dataclass's `__post_init__` becomes a UsageError too.
+    """
+    parser = _Parser(prog=prog, description=description)
+    _add_flags(parser, config)
+    return _build(config, vars(parser.parse_args(argv)), parser)
+
+
+def run_commands(
+    commands: Mapping[str, tuple[type, Callable[[Any], Any]]],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+    description: str | None = None,
+) -> Any:
+    """Read a command line that starts with the name of a command, and return what its function returns.
+
+    commands: {"train": (TrainConfig, train), ...}: `train(config)` is called with an instance of TrainConfig; the
+    first line of its docstring is the help of the command. Raises UsageError as `parse` does.
+    """
+    parser = _Parser(prog=prog, description=description)
+    choices = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(commands) + "}")
+    parsers = {}
+    for name, (config, function) in commands.items():
+        summary = (function.__doc__ or "").strip().partition("\n")[0].replace("%", "%%")
+        parsers[name] = choices.add_parser(name, help=summary, description=summary)
+        _add_flags(parsers[name], config)
+    given = vars(parser.parse_args(argv))
+    name = given.pop("command")
+    config, function = commands[name]
+    return function(_build(config, given, parsers[name]))
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Call `main()` as a program: what the user can mend is one sentence on stderr and exit code 2.
+
+    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints), TrainingError, MemoryError and
+    BackendError (no GPU, no compiler, a kernel that does not compile). Everything else is a mistake in the program and
+    keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so do those. Ctrl-C exits with 130. Never returns.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, TrainingError, BackendError, MemoryError) as error:
+        if os.environ.get("TINYNET_TRACEBACK"):
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        if type(error) is ValueError:  # maybe of a kernel that a student is changing, who wants to know where
+            print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:
+    """Print what a run is made of: each setting, the backend, then `facts` (sizes of the data), then the parameters.
+
+    config: a dataclass. facts: name=value, printed in order. The backend is the one in use: call it inside
+    `with use_backend(...)`.
+    """
+    lines = {**dataclasses.asdict(config), "backend": backend(), **facts}
+    if model is not None:
+        lines["parameters"] = f"{sum(p.size for p in model.parameters()):,}"
+    width = max(len(name) for name in lines)
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):{width}}  {value}")
+    print(flush=True)
+
+
+# ---------------------------------------------------------------------------------------- figures
+Band = tuple[float | None, float | None]  # lowest and highest; None: no limit
+
+
+def in_band(figure: float, band: Band) -> bool:
+    """Whether a figure is what was expected, limits included; NaN never is."""
+    low, high = band
+    return not math.isnan(figure) and (low is None or figure >= low) and (high is None or figure <= high)
+
+
+def format_band(band: Band) -> str:
+    """ ">= 0.96", "<= 1e-06", "0.5 to 0.7", "60,965,224"."""
+    low, high = band
+    if high is None:
+        return "" if low is None else f">= {format_figure(low)}"
+    if low is None:
+        return f"<= {format_figure(high)}"
+    return format_figure(low) if low == high else f"{format_figure(low)} to {format_figure(high)}"
+
+
+def format_figure(figure: float) -> str:
+    """Four digits of a measured figure; all of a count."""
+    return f"{figure:,.0f}" if float(figure).is_integer() and abs(figure) < 1e12 else f"{figure:.4g}"
+
+
+def print_metrics(metrics: Mapping[str, float], expected: Mapping[str, Band], quick: bool = False) -> None:
+    """Print the figures of a run beside what is expected of them. quick: nothing can be expected of this run."""
+    width = max(len(name) for name in metrics)
+    print(f"\n{'':{width}}  {'measured':>10}  expected{' of a whole run; this was a quick one' if quick else ''}")
+    for name, figure in metrics.items():
+        band = expected.get(name, (None, None))
+        outside = "" if quick or band == (None, None) or in_band(figure, band) else "  <-- outside"
+        print(f"{name:{width}}  {format_figure(figure):>10}  {format_band(band)}{outside}".rstrip())
+    print(flush=True)
+
+
+def mean_over_seeds(run: Callable[[int], Mapping[str, float]], seed: int, seeds: int) -> dict[str, float]:
+    """The mean of each figure of run(seed), run(seed + 1), ...: one seed may have been a lucky one.
+
+    Prints the figures of every run when there are several. Raises ValueError if seeds < 1.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds is {seeds}; at least 1 is needed")
+    runs = []
+    for number in range(seed, seed + seeds):
+        runs.append(run(number))
+        if seeds > 1:
+            figures = ", ".join(f"{name} {format_figure(figure)}" for name, figure in runs[-1].items())
+            print(f"seed {number}: {figures}", flush=True)
+    return {name: sum(figures[name] for figures in runs) / seeds for name in runs[0]}
+
+
+# ---------------------------------------------------------------------------------------- how it is done
+class _Parser(argparse.ArgumentParser):
+    """argparse ends the process at an error; this one raises, so that `main(argv)` can be called from Python."""
+
+    def __init__(self, **settings: Any) -> None:
+        # A shortened flag may mean another one tomorrow; a description keeps its lines.
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _add_flags(parser: argparse.ArgumentParser, config: type) -> None:
+    kinds = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        settings = dict(field.metadata.get("argparse", {}))
+        kind = _plain(kinds[field.name])
+        if kind is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings["type"] = kind
+            settings.setdefault("metavar", None if "choices" in settings else kind.__name__.upper())
+        if field.metadata.get("positional"):
+            name = field.name
+        else:
+            name = f"--{field.name.replace('_', '-')}"
+            settings.setdefault("required", field.default is MISSING)
+        # A flag that is not given leaves no trace, so that --quick can tell given values from defaults.
+        action = parser.add_argument(name, default=argparse.SUPPRESS, **settings)
+        action.help = _help(field).replace("%", "%%")  # set here: some versions of Python add to a help of booleans
+
+
+def _plain(kind: Any) -> type:
+    """The type of one value: int for `int | None`, str for `tuple[str, ...]`."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType, tuple, list):
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+def _help(field: dataclasses.Field) -> str:
+    text, quick = field.metadata.get("help", ""), field.metadata.get("quick", MISSING)
+    defaults = []
+    if field.default is not MISSING and field.default not in (None, "", ()) and field.default is not False:
+        defaults.append(f"default: {_shown(field.default)}")
+    if quick is not MISSING:
+        defaults.append(f"with --quick: {_shown(quick)}")
+    return f"{text} ({', '.join(defaults)})" if defaults else text
+
+
+def _shown(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _build(config: type[Config], given: dict[str, Any], parser: argparse.ArgumentParser) -> Config:
+    """The dataclass from the flags that were given, and with `--quick` the quick values of the others."""
+    values = {}
+    if given.get("quick"):
+        for field in dataclasses.fields(config):
+            if field.metadata.get("quick", MISSING) is not MISSING:
+                values[field.name] = field.metadata["quick"]
+    for name, value in given.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return config(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _sentence(error: BaseException) -> str:
+    """The message of an error; for one of the operating system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory"
+    return str(error)

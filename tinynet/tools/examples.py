@@ -1,0 +1,296 @@
+"""`python -m tinynet examples`: run the scripts of examples/, and compare their figures with what is expected.
+
+    python -m tinynet examples                                   # what there is
+    python -m tinynet examples logistic_regression mlp           # run these
+    python -m tinynet examples --all                             # run all of them, and write examples/README.md
+
+Every script describes itself with a few constants, which are read here without running it:
+
+    TOPIC = "Logistic regression"                   # of the lecture
+    DATA = "WDBC breast cancer (569 x 30)"          # in a few words
+    FILES = ("mnist/train-images-idx3-ubyte.gz",)   # data files it cannot do without; left out: it has its data with it
+    EXPECTED = {"auc": (0.99, None)}                # a figure that `main` returns -> (lowest, highest); None: no limit
+    PICTURE = "roc.png"                             # in --out; shown in the table, so one that may be published
+    ARGUMENTS = ("--seeds", "3")                    # the command line that gives the figures; left out: none
+
+TOPIC, DATA and EXPECTED are needed. `main(argv)` takes `--quick` and `--out` beside its own flags.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data import data_path
+from ..files import atomic_path
+from .bench import machine
+from .bench.examples import FOLDERS, load_example
+from .cli import format_band, format_figure, in_band, option, parse
+
+NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS")
+TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
+THUMBNAIL = (480, 360)  # the most a picture of the table may measure, in pixels
+FIGURES = "figures.json"
+START, END = "<!-- table: written by `python -m tinynet examples --all` -->", "<!-- end of the table -->"
+
+
+@dataclass
+class ExamplesConfig:
+    """The flags of `examples`."""
+
+    names: tuple[str, ...] = option((), "which scripts, e.g. mlp or basics/mlp", positional=True, nargs="*")
+    all: bool = option(False, "all scripts; writes the table, too")
+    list: bool = option(False, "only say what there is")
+    quick: bool = option(False, "a few seconds for each, whose figures mean little: no table")
+    table: bool = option(False, "write the figures of the scripts named into examples/README.md")
+    out: str = option("out/examples", "folder for what the scripts write", quick="out/examples_quick")
+
+    def __post_init__(self) -> None:
+        if self.all and self.names:
+            raise ValueError("--all runs every script: give either --all or names")
+        if self.table and self.quick:
+            raise ValueError("--table wants figures that count, and those of --quick do not")
+
+
+@dataclass
+class Example:
+    """What a script says of itself; the fields are explained above."""
+
+    path: str  # below examples/, e.g. "basics/mlp.py"
+    topic: str
+    data: str
+    expected: dict[str, tuple[float | None, float | None]]
+    files: tuple[str, ...] = ()
+    picture: str | None = None
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """ "basics/mlp"."""
+        return self.path.removesuffix(".py")
+
+
+@dataclass
+class Outcome:
+    """What a run gave; `problems` are sentences."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    minutes: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+    """Run the scripts that `argv` names; returns their figures. Exits with 1 if one failed or left its band."""
+    config = parse(ExamplesConfig, argv, "python -m tinynet examples", "Run the lecture models in examples/.")
+    folder = examples_folder()
+    examples = find_examples(folder)
+    if config.list or not (config.all or config.names):
+        print_list(examples, measured(folder))
+        return {}
+    chosen = examples if config.all else [choose(examples, name) for name in config.names]
+    outcomes = {}
+    for number, example in enumerate(chosen, start=1):
+        print(f"\n=== {number} of {len(chosen)}: {example.name}: {example.topic}\n", flush=True)
+        outcomes[example.name] = run_example(example, Path(config.out), config.quick)
+        if config.table or (config.all and not config.quick):  # after each, so that nothing is lost when one stops
+            write_table(folder, outcomes, Path(config.out))
+    print_summary(outcomes, config.quick)
+    if any(outcome.problems for outcome in outcomes.values()):
+        sys.exit(1)
+    return {name: outcome.figures for name, outcome in outcomes.items()}
+
+
+# ---------------------------------------------------------------------------------------- what there is
+def examples_folder() -> Path:
+    """Where examples/ lies. Raises FileNotFoundError if it is nowhere."""
+    for folder in FOLDERS:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"the folder of the examples is neither {FOLDERS[0]} nor {FOLDERS[1]}")
+
+
+def find_examples(folder: Path) -> list[Example]:
+    """The scripts that describe themselves, in the order of the lectures; other files are helpers of theirs."""
+    paths = [path.relative_to(folder).as_posix() for path in folder.glob("*/*.py")]
+    order = {topic: number for number, topic in enumerate(TOPICS)}
+    paths.sort(key=lambda path: (order.get(path.split("/")[0], len(order)), path))
+    found = (read_header(folder, path) for path in paths)
+    return [example for example in found if example is not None]
+
+
+def read_header(folder: Path, path: str) -> Example | None:
+    """The constants of a script, read without running it; None where it has no TOPIC.
+
+    Raises ValueError naming the constant that is missing, or that is no plain value.
+    """
+    values: dict[str, Any] = {}
+    for statement in ast.parse((folder / path).read_text(encoding="utf-8"), path).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            name = statement.targets[0].id
+            if name in NEEDED + OPTIONAL:
+                try:
+                    values[name] = ast.literal_eval(statement.value)
+                except ValueError as error:
+                    raise ValueError(f"examples/{path}: {name} must be a plain value, written out") from error
+    if "TOPIC" not in values:
+        return None
+    missing = [name for name in NEEDED if name not in values]
+    if missing:
+        raise ValueError(f"examples/{path}: {', '.join(missing)} must be defined at its top level, beside TOPIC")
+    return Example(path, **{name.lower(): value for name, value in values.items()})
+
+
+def choose(examples: Sequence[Example], name: str) -> Example:
+    """The example that a user calls "mlp", "basics/mlp" or "examples/basics/mlp.py". Raises ValueError without one."""
+    wanted = name.removesuffix(".py").removeprefix("examples/")
+    found = [example for example in examples if wanted in (example.name, example.name.split("/")[1])]
+    if len(found) != 1:
+        known = ", ".join(example.name for example in found or examples)
+        problem = "there is no example" if not found else "there is more than one example"
+        raise ValueError(f"{problem} {name!r}: {known}")
+    return found[0]
+
+
+def print_list(examples: Sequence[Example], kept: dict[str, dict[str, Any]]) -> None:
+    """One line for each example, with the minutes it took when it was measured (`kept`)."""
+    width = max(len(example.name) for example in examples)
+    for example in examples:
+        minutes = f"{kept[example.name]['minutes']:5.1f} min" if example.name in kept else " " * 9
+        print(f"{example.name:{width}} {minutes}  {example.topic} ({example.data})")
+
+
+def measured(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> figures, minutes and machine of when it was last measured."""
+    store = folder / FIGURES
+    return json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+
+
+# ---------------------------------------------------------------------------------------- running
+def run_example(example: Example, out: Path, quick: bool) -> Outcome:
+    """Run a script in this process. What goes wrong becomes a sentence, so that the others get their turn; Ctrl-C
+    ends them all.
+    """
+    missing = [name for name in example.files if data_path(name) is None]
+    if missing and not quick:
+        return Outcome(problems=[f"not run: {', '.join(missing)} not found (in TINYNET_DATA, or the cache)"])
+    arguments = [*example.arguments, *(["--quick"] if quick else []), "--out", str(out / example.name)]
+    start = time.perf_counter()
+    try:
+        with _program_name(f"examples/{example.path}"):
+            figures = load_example(example.path).main(arguments)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == 130:  # a script that saved its work after Ctrl-C
+            raise
+        traceback.print_exc()
+        return Outcome(problems=[f"failed: {type(error).__name__}: {error}".splitlines()[0]])
+    outcome = Outcome({name: float(value) for name, value in figures.items()}, (time.perf_counter() - start) / 60)
+    outcome.problems = [] if quick else outside(example, outcome.figures)
+    if example.picture and not missing and not (out / example.name / example.picture).exists():
+        outcome.problems.append(f"no picture {example.picture} was written")
+    return outcome
+
+
+def outside(example: Example, figures: dict[str, float]) -> list[str]:
+    """A sentence for each figure that is missing or not in its band."""
+    problems = []
+    for name, band in example.expected.items():
+        if name not in figures:
+            problems.append(f"main() returned no {name}")
+        elif not in_band(figures[name], band):
+            problems.append(f"{name} is {format_figure(figures[name])}, expected {format_band(band)}")
+    return problems
+
+
+@contextlib.contextmanager
+def _program_name(name: str) -> Iterator[None]:
+    """Inside, a script sees itself as started from the command line: it prints the commands to go on with."""
+    before, sys.argv = sys.argv, [name]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
+    """One line for each script, and below it what was not as expected."""
+    well = "ran" if quick else "as expected"
+    print("\n=== summary\n")
+    width = max(len(name) for name in outcomes)
+    for name, outcome in outcomes.items():
+        print(f"{name:{width}}  {outcome.minutes:6.1f} min  {'see below' if outcome.problems else well}")
+    for name, outcome in outcomes.items():
+        for problem in outcome.problems:
+            print(f"{name}: {problem}")
+    print(flush=True)
+
+
+# ---------------------------------------------------------------------------------------- the table
+def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
+    """Bring the table in README.md up to date. What was not run, or failed, keeps its figures of before.
+
+    They are kept in figures.json beside it. Pictures go, reduced, to docs/examples/.
+    """
+    examples, kept = find_examples(folder), measured(folder)  # as they are now: hours may have gone by
+    for name, outcome in outcomes.items():
+        if outcome.figures:
+            where = f"{machine.processor()}, {len(machine.cores())} cores"
+            kept[name] = {"figures": outcome.figures, "minutes": round(outcome.minutes, 2), "machine": where}
+    kept = {example.name: kept[example.name] for example in examples if example.name in kept}
+    with atomic_path(folder / FIGURES) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+    pictures = folder.parent / "docs" / "examples"
+    for example in examples:
+        source = out / example.name / (example.picture or "")
+        if example.picture and example.name in outcomes and source.exists():
+            _reduce_picture(source, pictures / f"{Path(example.path).stem}.png")
+    rows = [table_row(example, kept.get(example.name), folder, pictures) for example in examples]
+    heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "picture"]
+    lines = [heading, ["---"] * len(heading), *rows]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    machines = sorted({row["machine"] for row in kept.values()})
+    table += f"\n\nMinutes are those of {' or '.join(machines)}." if machines else ""
+    readme = folder / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
+    if END not in rest:
+        raise ValueError(f"{readme}: the lines {START!r} and {END!r}, between which the table goes, are missing")
+    with atomic_path(readme) as temporary:
+        temporary.write_text(before + START + "\n\n" + table + "\n\n" + END + rest.partition(END)[2], encoding="utf-8")
+
+
+def table_row(example: Example, kept: dict[str, Any] | None, folder: Path, pictures: Path) -> list[str]:
+    """The cells of one example; kept: its figures and minutes, None if it was never run."""
+    figures = kept["figures"] if kept else {}
+    expected = [f"{name} {format_band(band)}" for name, band in example.expected.items()]
+    measured = [f"{name} {format_figure(figures[name])}" for name in example.expected if name in figures]
+    picture = pictures / f"{Path(example.path).stem}.png"
+    shown = Path(os.path.relpath(picture, folder)).as_posix()
+    return [
+        example.topic,
+        f"[{example.path}]({example.path})",
+        example.data,
+        "<br>".join(expected),
+        "<br>".join(measured),
+        f"{kept['minutes']:.1f}" if kept else "",
+        f"![{example.topic}]({shown})" if picture.exists() else "",
+    ]
+
+
+def _reduce_picture(source: Path, target: Path) -> None:
+    """Copy a picture, reduced to what a table can show, with few colours: it is kept under version control."""
+    from PIL import Image
+
+    with Image.open(source) as opened:
+        image = opened.convert("RGB")
+    image.thumbnail(THUMBNAIL)
+    with atomic_path(target) as temporary:
+        image.quantize(128).save(temporary, format="PNG", optimize=True)

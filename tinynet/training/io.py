@@ -1,0 +1,190 @@
+"""Checkpoints: files that hold the state of a model, its optimizer and its training run.
+
+A checkpoint is an ordinary npz archive without pickles, so that reading one cannot run code. It holds sections
+(the model, the optimiser, the schedule, ...), each the state dict of one object, flattened: the entry
+`optimizer/mean/0` is `sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the
+version of the format and whatever the caller wants to remember.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..files import atomic_path
+
+if TYPE_CHECKING:
+    from ..nn.module import Module
+
+_FORMAT = "tinynet checkpoint"
+_VERSION = 1
+
+
+# ---------------------------------------------------------------------------------------- checkpoints
+def save_checkpoint(
+    path: str | os.PathLike, sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write state dicts to a file, whole or not at all.
+
+    sections: {name: state dict}; a state dict holds arrays, numbers, strings and dicts of these.
+    meta: anything that JSON can hold. A file of that name is replaced in the last step, once the new one is
+    safely on the disk. Raises CheckpointError where it cannot be written, with the old file as it was, and
+    TypeError or ValueError for contents that cannot be stored.
+    """
+    path = Path(path)
+    arrays = _flatten(sections)
+    header = {"format": _FORMAT, "version": _VERSION, "sections": list(sections), "meta": dict(meta or {})}
+    try:
+        text = json.dumps(header)
+    except TypeError as error:
+        raise TypeError(f"save_checkpoint: meta cannot be stored: {error}") from None
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays, metadata=np.array(text))
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the contents do
+    except OSError as error:
+        kept = "; the file that was there is as it was" if path.is_file() else ""
+        raise CheckpointError(f"could not save {path}: {error.strerror or error}{kept}") from error
+    _remove_leftovers(path)
+
+
+def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """(sections, meta) as they were given to `save_checkpoint`; single numbers and strings as Python's.
+
+    Raises CheckpointError, saying which, for a file that is missing, no checkpoint, damaged or of a version
+    that this program does not know.
+    """
+    path = Path(path)
+    arrays = _read_arrays(path)
+    try:
+        header = json.loads(arrays.pop("metadata").item())
+        is_ours = header["format"] == _FORMAT
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_ours = False
+    if not is_ours:
+        raise CheckpointError(f"{path} is an npz archive, but not a tinynet checkpoint")
+    version, names, meta = (header.get(key) for key in ("version", "sections", "meta"))
+    if version != _VERSION:
+        raise CheckpointError(
+            f"{path} has version {version} of the checkpoint format; this program reads version {_VERSION}"
+        )
+    if not isinstance(names, list) or not isinstance(meta, dict):
+        raise CheckpointError(f"{path} is damaged: its metadata do not list its sections")
+    sections: dict[str, dict[str, Any]] = {name: {} for name in names}  # empty ones have no entry
+    for key, array in arrays.items():
+        *folders, name = key.split("/")
+        place: dict[str, Any] = sections
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = array.item() if array.ndim == 0 else array
+    return sections, meta
+
+
+def save_weights(
+    path: str | os.PathLike, model: "Module", meta: Mapping[str, Any] | None = None, dtype: Any = None
+) -> None:
+    """Write a model's weights, and nothing of its training, to a checkpoint with the one section `model`.
+
+    dtype: convert to it first; float16 halves the file and costs about three decimal digits of each weight.
+    Raises as `save_checkpoint`, and ValueError where a weight is too large for dtype.
+    """
+    weights = _weights(model.state_dict())
+    if dtype is not None:
+        with np.errstate(over="ignore"):
+            converted = {name: array.astype(dtype) for name, array in weights.items()}
+        lost = [n for n in weights if not np.array_equal(np.isfinite(weights[n]), np.isfinite(converted[n]))]
+        if lost:
+            raise ValueError(f"save_weights: {', '.join(lost)} has values too large for {np.dtype(dtype)}")
+        weights = converted
+    save_checkpoint(path, {"model": weights}, meta)
+
+
+def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
+    """Put the weights of a checkpoint (any with a section `model`) into a model, and return the checkpoint's meta.
+
+    Weights are converted to the model's dtype: float16 ones load into a float32 model. The positions of random
+    streams are left as they are. Raises CheckpointError as `load_checkpoint`, and where the weights are of
+    another model, with the names and shapes that differ, or not finite: such a net would find nothing, and not say why.
+    """
+    sections, meta = load_checkpoint(path)
+    if "model" not in sections:
+        raise CheckpointError(f"{path} has no section 'model'; it holds {', '.join(sections) or 'nothing'}")
+    weights = _weights(sections["model"])
+    spoilt = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if spoilt:
+        raise CheckpointError(f"{path} cannot be used: NaN or infinite values in {', '.join(spoilt)}")
+    own = model.state_dict()
+    streams = {name: own[name] for name in own.keys() - _weights(own).keys()}
+    try:
+        model.load_state_dict({**streams, **weights})
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return meta
+
+
+def _weights(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The entries of a state dict that are floats: all but the positions of random streams."""
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    return {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+
+
+def _flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """Nested dicts -> {"section/key/...": array}."""
+    arrays = {}
+    for name, value in state.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(
+                f"save_checkpoint: the key {name!r} in {prefix or 'sections'!r} must be a text without '/'"
+            )
+        if isinstance(value, Mapping):
+            arrays.update(_flatten(value, f"{prefix}{name}/"))
+        elif not prefix:
+            raise TypeError(f"save_checkpoint: section {name!r} is a {type(value).__name__}; a state dict is needed")
+        else:
+            arrays[prefix + name] = _storable(prefix + name, value)
+    return arrays
+
+
+def _storable(key: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufU":
+        raise TypeError(
+            f"save_checkpoint: {key} is a {type(value).__name__}; an array of numbers, a number or a text is needed"
+        )
+    return array
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz archive. Each is read, and its checksum compared, before anything is used."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise CheckpointError(f"{path} is not a tinynet checkpoint (it is no npz archive)")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+    except CheckpointError:
+        raise
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"could not read {path}: {error.strerror or error}") from error
+    # RuntimeError: a flipped bit says that the archive is encrypted or of a kind that Python does not know
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged ({error})") from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete temporary files of this checkpoint that a killed process left behind."""
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
