@@ -566,9 +566,7 @@ def value_of(source, **macros):
 def test_a_build_is_kept_until_anything_it_is_made_of_changes(tmp_path, capfd, monkeypatch):
     use_cache(monkeypatch, tmp_path / "cache")
     headers = tmp_path / "ops"
-    shutil.copytree(
-        source_module.HEADERS, headers, ignore=lambda folder, names: [n for n in names if not n.endswith(".cuh")]
-    )
+    shutil.copytree(source_module.HEADERS / "_cuda", headers / "_cuda")
     monkeypatch.setattr(source_module, "HEADERS", headers)
     (headers / "mine.cuh").write_text("#define MORE 0\n")
     variants = ({"VALUE": 1}, {"VALUE": 2})

@@ -55,7 +55,7 @@ class _ShortNames:
 
 
 class _Package(ModuleType):
-    """This package. `import tinynet.gradcheck` must not put a module in the place of the function `tinynet.gradcheck`."""
+    """This package. `import tinynet.gradcheck` must not put a module in the place of the function of that name."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in ("gradcheck", "tensor") and isinstance(value, ModuleType)):
