@@ -47,8 +47,8 @@ def test_products_of_any_number_of_rows(call, vectors, rows, dtype, layout):
     if call is transposed_product:
         a = np.ascontiguousarray(a.T)
     expected = (a.T if call is transposed_product else a) @ b
-    for start in (row[0], np.zeros(width, dtype), c):
-        with_start = expected + start
+    for start in (None, row[0], c):
+        with_start = expected + (0 if start is None else start)
         call(a, b, start, c)
         np.testing.assert_array_equal(c, with_start)
 

@@ -71,6 +71,11 @@ class View:
         itemsize = ir.Constant(INDEX, kind.dtype.bitwidth // 8)
         self.strides = [*cgutils.unpack_tuple(builder, array.strides, kind.ndim)[:-1], itemsize]
 
+    @classmethod
+    def of(cls, context, builder, kind, value) -> View | None:
+        """A View, or None if the argument is None."""
+        return cls(context, builder, kind, value) if isinstance(kind, types.Array) else None
+
     def at(self, *indices, base=None):
         """The address of an element, counted from `base` or the first element.
 
@@ -120,7 +125,8 @@ class Vectors:
         return self.builder.bitcast(self.builder.gep(address, [offset]), self.kind.as_pointer())
 
 
-def _check_dtypes(name: str, *arrays: types.Array) -> None:
+def _check_dtypes(name: str, *arguments: types.Type) -> None:
+    arrays = [kind for kind in arguments if isinstance(kind, types.Array)]
     if len({array.dtype for array in arrays}) > 1 or arrays[0].dtype not in (types.float32, types.float64):
         raise TypingError(f"{name}: all arrays must have one dtype, float32 or float64; they are {arrays}")
 
@@ -130,8 +136,8 @@ def register_block(rows: int, vectors: int, transposed: bool = False) -> Callabl
     """block(a, b, start, c, first): rows first .. first + rows - 1 of c = start + a b, for Numba kernels.
 
     a (M, K), b (K, N), c (M, N), all of one float dtype, with N = vectors * lanes. transposed: a is (K, M), and its
-    transpose is multiplied. start (N,) is added to every row, such as zeros or a bias; start (M, N) is added to c's
-    rows: with c itself the product is added to what c holds. a and b may be stacks (S, M, K) and (S, K, N), whose S
+    transpose is multiplied. start: None for zeros; (N,) is added to every row, such as a bias; (M, N) is added row by
+    row: with c itself the product is added to what c holds. a and b may be stacks (S, M, K) and (S, K, N), whose S
     products are summed. The sum over K (and S) is complete before start is added to it.
     """
 
@@ -140,7 +146,7 @@ def register_block(rows: int, vectors: int, transposed: bool = False) -> Callabl
         _check_dtypes("register block", a, b, start, c)
 
         def generate(context, builder, signature, arguments):
-            A, B, S, C = (View(context, builder, k, v) for k, v in zip(signature.args[:4], arguments))
+            A, B, S, C = (View.of(context, builder, k, v) for k, v in zip(signature.args[:4], arguments))
             first = arguments[4]
             simd = Vectors(builder, a.dtype)
             # Stack slots, set to zero, which LLVM turns into registers.
@@ -172,14 +178,17 @@ def _add_products(simd: Vectors, sums: list, a: tuple, b: tuple, transposed: boo
                 builder.store(simd.multiply_add(a_rk, b_vector, builder.load(slot)), slot)
 
 
-def _store_sums(simd: Vectors, sums: list, S: View, C: View, first) -> None:
+def _store_sums(simd: Vectors, sums: list, S: View | None, C: View, first) -> None:
     """Write c = start + sums, for the rows from `first` on."""
-    builder = simd.builder
+    builder, c_first = simd.builder, C.at(first, None)
+    s_first = S and (S.data if S.ndim == 1 else S.at(first, None))
     for r, row in enumerate(sums):
-        index = builder.add(first, ir.Constant(INDEX, r))
-        s_r, c_r = S.data if S.ndim == 1 else S.at(index, None), C.at(index, None)
         for v, slot in enumerate(row):
-            simd.store(builder.fadd(simd.load(s_r, v), builder.load(slot)), c_r, v)
+            total = builder.load(slot)
+            if S:
+                s_r = s_first if S.ndim == 1 else S.at(r, None, base=s_first)
+                total = builder.fadd(simd.load(s_r, v), total)
+            simd.store(total, C.at(r, None, base=c_first), v)
 
 
 # ------------------------------------------------------------------------------------- the transforms of a tile

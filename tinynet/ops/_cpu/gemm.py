@@ -3,9 +3,9 @@
     multiply(a, b, start, c)               c = start + a b
     multiply_transposed(a, b, start, c)    c = start + a^T b
 
-a (M, K) or, transposed, (K, M); b (K, N); c (M, N); start: a row (N,) or a matrix (M, N), such as c itself. They are
-views of one float dtype whose last axis is contiguous. N is one vector or two: see `blocks_of`. a and b may be stacks
-of matrices (S, M, K) and (S, K, N): their S products are summed.
+a (M, K) or, transposed, (K, M); b (K, N); c (M, N); start: None for zeros, a row (N,), or a matrix (M, N), such as c
+itself. They are views of one float dtype whose last axis is contiguous. N is one vector or two: see `blocks_of`. a and b
+may be stacks of matrices (S, M, K) and (S, K, N): their S products are summed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _all_rows(most: int, vectors: int, transposed: bool) -> Callable:
     """The product by register blocks of `most` rows, then of 4 rows, then of one, for `vectors` vectors of columns."""
     tall, four, one = (register_block(rows, vectors, transposed) for rows in (most, 4, 1))
 
-    @jit
+    @jit(inline="always")
     def all_rows(a, b, start, c):
         row, rows = 0, c.shape[0]
         while row + most <= rows:
@@ -46,9 +46,11 @@ def _all_rows(most: int, vectors: int, transposed: bool) -> Callable:
 
 
 def _product(transposed: bool) -> Callable:
+    # Inlined, because a call takes as long as a product of a few rows: arrays are handed over by reference counts and
+    # copies of their shapes and strides. Inlined into its caller, a view costs nothing.
     two_vectors, one_vector = _all_rows(ROWS_OF_2, 2, transposed), _all_rows(ROWS_OF_1, 1, transposed)
 
-    @jit
+    @jit(inline="always")
     def product(a, b, start, c):
         if c.shape[1] * c.itemsize > VECTOR_BYTES:
             two_vectors(a, b, start, c)
