@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from tinynet.learn.exercises.exercise import SOLUTION_FILE, Exercise
 from tinynet.learn.exercises.guard import functions_of
-from tinynet.learn.exercises.judge import RIGHT, judge
+from tinynet.learn.exercises.judge import judge
+from tinynet.learn.exercises.verdict import RIGHT
 
 SECONDS = 10.0  # for one mutant; one that runs longer is caught by the limit of every check
 

@@ -21,7 +21,8 @@ from other_checkers import CHECKERS, cases_of, passes
 
 from tinynet.learn.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, Exercise, course, exercise
 from tinynet.learn.exercises.guard import functions_of
-from tinynet.learn.exercises.judge import RIGHT, WRONG, judge
+from tinynet.learn.exercises.judge import judge
+from tinynet.learn.exercises.verdict import RIGHT, WRONG
 
 SEEDS = range(20)
 DRAWS = 10  # of the other protocols, some of which look at one element drawn by chance

@@ -17,8 +17,9 @@ from tinynet.learn.exercises import check
 from tinynet.learn.exercises.commands import main
 from tinynet.learn.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, course, exercise, without_solutions
 from tinynet.learn.exercises.guard import functions_of
-from tinynet.learn.exercises.judge import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, judge
+from tinynet.learn.exercises.judge import judge
 from tinynet.learn.exercises.runner import check_file
+from tinynet.learn.exercises.verdict import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG
 
 IDS = course(COURSE_FOLDER)
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]

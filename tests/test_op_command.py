@@ -13,11 +13,11 @@ from processes import ROOT
 from rooms import missing
 
 from tinynet.errors import UsageError
-from tinynet.learn.rooms import command, watch
-from tinynet.learn.rooms.child import sentence
-from tinynet.learn.rooms.show import describe, row
-from tinynet.learn.rooms.targets import OPS, Target, files_of, targets_of
-from tinynet.learn.rooms.watch import Files, Known, Saved
+from tinynet.learn.watch import command, watch
+from tinynet.learn.watch.child import sentence
+from tinynet.learn.watch.show import describe, row
+from tinynet.learn.watch.targets import OPS, Target, files_of, targets_of
+from tinynet.learn.watch.watch import Files, Known, Saved
 
 
 # ---------------------------------------------------------------------------------------- what is in a room
@@ -108,14 +108,14 @@ def copy(tmp_path_factory):
     """A copy of the package, with a shorter patience for endless loops."""
     root = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "tinynet", root / "tinynet", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    child = root / "tinynet" / "learn" / "rooms" / "child.py"
+    child = root / "tinynet" / "learn" / "watch" / "child.py"
     child.write_text(child.read_text().replace("SECONDS = 20.0", "SECONDS = 5.0"))
     return root
 
 
 ASK = """
 import json, sys
-from tinynet.learn.rooms.workers import Workers
+from tinynet.learn.watch.workers import Workers
 with Workers("relu") as workers:
     answer = workers.ask({"do": "check", "target": sys.argv[1:]})
 print(json.dumps(answer))

@@ -14,7 +14,7 @@ from .tools.cli import run
 COMMANDS = {
     "gradcheck": ("tinynet.learn.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
     "op": (
-        "tinynet.learn.rooms.command",
+        "tinynet.learn.watch.command",
         "what is in the folder of an operation, and whether your change of it is right",
     ),
     "bench": ("tinynet.tools.bench.main", "how fast tinynet is, beside other frameworks and what the machine can do"),

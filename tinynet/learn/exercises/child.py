@@ -36,7 +36,8 @@ def main(id: str, file: str, seed: str, result: str, course: str, seconds: str) 
 def checked(this, file: str, seed: int, missing: str | None):
     """The verdict on a file; what ends the learner's code early becomes a sentence."""
     from .guard import Refused, Unreadable, functions_of, line_of, where
-    from .judge import NOT_CHECKED, NOT_WRITTEN, Verdict, judge
+    from .judge import judge
+    from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
 
     try:
         text = Path(file).read_text(encoding="utf-8")

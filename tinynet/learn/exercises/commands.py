@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ...tools.cli import option, run_commands
 from .exercise import COURSE_FOLDER, course, course_folder, exercise
-from .judge import EXIT_CODES, NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, Verdict
 from .progress import Progress
 from .runner import check_file
+from .verdict import EXIT_CODES, NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG, Verdict
 
 COMMAND = "python -m tinynet exercises"
 FOLDER = "my_exercises"

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 
 from .exercise import course_folder, exercise
 from .guard import HARMLESS, Refused, refuse_library_functions
-from .judge import NOT_CHECKED, Verdict, judge
+from .judge import judge
+from .verdict import NOT_CHECKED, Verdict
 
 
 def check(id: str, *functions: Callable, seed: int = 0, **named: Callable) -> Verdict:

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 from .exercise import course_folder, exercise
-from .judge import NOT_CHECKED, NOT_WRITTEN, Verdict
+from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
 
 PACKAGE = Path(__file__).resolve().parents[3]
 START_UP = 60.0  # seconds for Python, NumPy and perhaps Numba to start on a slow machine

@@ -24,8 +24,8 @@ import numpy as np
 
 from .exercise import Exercise, course_folder, exercise
 from .guard import functions_of
-from .judge import EXIT_CODES, RIGHT, WRONG
 from .runner import check_file
+from .verdict import EXIT_CODES, RIGHT, WRONG
 
 STEPS, SIZE, BATCH = 4, 32, 2
 WITHOUT = {"dilation": (1, 1), "groups": 1, "pos_weight": 1.0}  # the values of parameters that exercises leave out

@@ -98,7 +98,7 @@ class _Worker:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             self._trace = Path(file.name)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tinynet.learn.rooms.child", op, str(self._trace)],
+            [sys.executable, "-m", "tinynet.learn.watch.child", op, str(self._trace)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

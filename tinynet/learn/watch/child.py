@@ -1,4 +1,4 @@
-"""The process that checks and times kernels: `python -m tinynet.learn.rooms.child OP TRACE`.
+"""The process that checks and times kernels: `python -m tinynet.learn.watch.child OP TRACE`.
 
 It reads requests, a line of JSON each, and answers each with a line:
 
