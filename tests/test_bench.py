@@ -25,12 +25,13 @@ from tinynet.backends import registry
 from tinynet.backends.registry import implementation_kernel, kernel_names, use_kernels
 from tinynet.backends.registry import ops as all_ops
 from tinynet.errors import UsageError
-from tinynet.tools.bench import calls, examples, machine, nets, ops, peak, processes, profile, unet, work
+from tinynet.tools.bench import against, calls, examples, machine, nets, ops, peak, processes, profile, unet, work
 from tinynet.tools.bench.main import main
 from tinynet.tools.bench.peers import PEERS
 from tinynet.tools.bench.processes import Child, ChildError
 from tinynet.tools.cli import run
 
+ROOT = Path(tn.__file__).parents[1]
 TINY = ["--batch", "1", "--size", "16", "--threads", "1"]
 
 
@@ -42,8 +43,7 @@ def short_turns(monkeypatch):
 @pytest.fixture(autouse=True)
 def tinynet_in_other_processes(monkeypatch):
     """Wherever the tests run from, the processes of the benchmark find this tinynet."""
-    root = str(Path(tn.__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
 
 
 @pytest.fixture
@@ -164,6 +164,9 @@ def test_that_tinynet_cannot_run_is_a_sentence_for_the_user(monkeypatch, capsys)
         ("unet --turns 0", "--turns is 0"),
         ("unet --batch 0", "--batch is 0"),
         ("unet --against torch,tensorfow", "no tensorfow; the peers are tinynet, "),
+        ("against nowhere", "nowhere is no checkout of tinynet: it needs the file tinynet/__init__.py"),
+        (f"against {ROOT} --cases train-1x20", "--size is 20"),
+        (f"against {ROOT} --cases resnet", "there is no case resnet; the cases are lenet, "),
         ("ops conv3d", "there is no op conv3d; the ops are "),
         ("ops --size 8", "--size is 8"),
         ("ops --threads 0", "--threads is 0"),
@@ -350,6 +353,23 @@ def test_nets_learn_alike_in_torch(net):
         child.close()
     tolerance = 0.1 if net == "alexnet" else 1e-4  # AlexNet's dropout draws other masks
     np.testing.assert_allclose(losses["torch"], losses["tinynet"], rtol=tolerance)
+
+
+# ---------------------------------------------------------------------------------------- bench against
+def test_against_does_the_same_steps_twice(capsys, monkeypatch):
+    monkeypatch.setattr(against, "SECONDS_PER_TURN", 0)
+    table = main(["against", str(ROOT), "--cases", "train-1x16", "infer-1x32", "--turns", "2", "--threads", "1"])
+    printed = capsys.readouterr().out
+    assert f"new: {ROOT}; old: {ROOT}; 1 threads" in printed and "infer-1x32" in printed
+    for row in table.values():
+        assert row["new_value"] == row["old_value"] and min(row.values()) > 0
+
+
+def test_against_runs_the_tinynet_of_the_checkout(tmp_path):
+    (tmp_path / "tinynet").mkdir()
+    (tmp_path / "tinynet" / "__init__.py").write_text("raise ImportError('the other one')")
+    with pytest.raises(ChildError, match="ImportError: the other one"):
+        against.start("lenet", tmp_path, threads=1)
 
 
 # ---------------------------------------------------------------------------------------- bench ops

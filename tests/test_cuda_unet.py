@@ -13,7 +13,7 @@ from rooms import on
 import tinynet as tn
 from tinynet.data import synthetic_nuclei, targets
 from tinynet.nn.optim import AdamW, clip_grad_norm
-from tinynet.tools.bench.peers.tinynet_unet import new_net
+from tinynet.tools.bench.examples import new_unet
 
 STEPS = 3
 TIERS = [on("cuda-sim", "cuda-sim"), on("cuda", "cuda")]
@@ -31,7 +31,7 @@ def losses(backend: str, precision: str = "float32") -> tuple[list[float], dict[
     """The loss before each of some steps of training with dropout, and the weights after them."""
     images, masks = a_batch()
     with tn.use_backend(backend, precision):
-        model = new_net().to(tn.device())
+        model = new_unet().to(tn.device())
         optimizer = AdamW(model.parameters(), 1e-3, weight_decay=1e-4)
         values = []
         for _ in range(STEPS):
@@ -82,12 +82,12 @@ def test_training_twice_gives_the_same_bits(backend):
 def test_a_checkpoint_moves_between_the_tiers(backend, tmp_path):
     """Written by one, read by the other, in both directions; the prediction is the same."""
     images, _ = a_batch()
-    model = new_net()
+    model = new_unet()
     with tn.no_grad():
         want = model.eval()(tn.tensor(images)).numpy()
     tn.io.save_weights(tmp_path / "cpu.npz", model, {})
     with tn.use_backend(backend), tn.no_grad():
-        other = new_net().to(tn.device()).eval()
+        other = new_unet().to(tn.device()).eval()
         tn.io.load_weights(tmp_path / "cpu.npz", other)
         assert other.head.weight.device == tn.device()
         got = other(tn.tensor(images).to(tn.device())).numpy()

@@ -37,8 +37,9 @@ from tinynet.backends.registry import kernel
 from tinynet.errors import BackendError
 from tinynet.tools.bench import machine
 from tinynet.tools.bench.calls import Call, calls_of
+from tinynet.tools.bench.examples import new_unet, train_step
 from tinynet.tools.bench.peers import wall_clock
-from tinynet.tools.bench.peers.tinynet_unet import contestant, new_net, train_step
+from tinynet.tools.bench.peers.tinynet_unet import contestant
 from tinynet.tools.bench.problem import check_sizes
 from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
 
@@ -78,7 +79,7 @@ def time_ops(tier: str, config: Config) -> dict[str, float]:
     rng = np.random.default_rng(config.seed)
     total: dict[str, float] = defaultdict(float)
     with tn.use_backend(tier):
-        calls = calls_of(train_step(new_net().to(tn.device()), config.batch, config.size))
+        calls = calls_of(train_step(new_unet().to(tn.device()), config.batch, config.size))
         for call in tqdm(calls.values(), tier, leave=False, disable=None):
             total[call.op] += call.per_step * time_call(call, rng, config.steps)
     return dict(total)

@@ -19,9 +19,7 @@ import numpy as np
 
 from ... import nn
 from ...backends import registry as kernels
-from .peers.tinynet_nets import NETS, net_step
-from .peers.tinynet_nets import new_net as new_lecture_net
-from .peers.tinynet_unet import new_net, train_step
+from .examples import BATCHES, net_step, new_net, new_unet, train_step
 from .processes import timed
 from .profile import shapes_of
 from .work import flops
@@ -101,7 +99,7 @@ def calls_of(step: Callable[[], Any]) -> Calls:
 
 def unet_calls(batch: int, size: int) -> Calls:
     """The kernel calls of a training step, and those of the plain layers that its fused kernels stand for."""
-    step = train_step(new_net(), batch, size)
+    step = train_step(new_unet(), batch, size)
     calls = calls_of(step)
     with layer_by_layer():
         plain = calls_of(step)
@@ -115,8 +113,8 @@ def unet_calls(batch: int, size: int) -> Calls:
 def largest_calls_of_nets() -> list[Call]:
     """Of each kernel, the call with the most numbers in training steps of the nets of `bench nets`."""
     largest: dict[tuple[str, str], Call] = {}
-    for net in NETS:
-        for call in calls_of(net_step(*new_lecture_net(net), net)).values():
+    for net in BATCHES:
+        for call in calls_of(net_step(*new_net(net), net)).values():
             call.per_step = 0
             before = largest.setdefault((call.op, call.kernel), call)
             if _numbers(call) > _numbers(before):

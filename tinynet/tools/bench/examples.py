@@ -1,24 +1,47 @@
-"""The scripts of examples/ as modules: the net that is measured is the one that students read.
+"""The scripts of examples/ as modules, and one step of each of their nets that the benchmark measures.
 
-The examples are no package. In a checkout they lie beside `tinynet/`, and an installed wheel has a copy of
-them inside of it, made by setup.py.
+The net that is measured is the net that students read. This file imports only the public names of tinynet, so that
+`bench against` can run it with the tinynet of another checkout.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[2]
+import numpy as np
+
+import tinynet as tn
+
+SEED = 0
+LEARNING_RATE = 1e-3  # of Adam; its other settings are the defaults of every framework
+SMOOTH = 1.0  # added to numerator and denominator of the soft Dice loss
+
+# In a checkout the examples lie beside `tinynet/`; setup.py copies them into an installed package.
+PACKAGE = Path(tn.__file__).resolve().parent
 FOLDERS = (PACKAGE.parent / "examples", PACKAGE / "examples")
+
+# The nets of the lectures and the shape of their batches (autoencoder: rows of pixels; lstm: 5 s of two leads).
+BATCHES = {
+    "lenet": (100, 28, 28, 1),
+    "alexnet": (32, 112, 112, 1),
+    "autoencoder": (128, 784),
+    "lstm": (32, 600, 2),
+}
+
+Step = Callable[[], float]  # does one step and returns its loss, or the mean of its predictions
+Loss = Callable[[Any, Any], tn.Tensor]
 
 
 def load_example(path: str) -> ModuleType:
     """The module of examples/<path>, e.g. 'segmentation/unet_nuclei.py', imported once.
 
-    Raises FileNotFoundError where the examples are in neither place.
+    Raises FileNotFoundError if the script is in neither of the two folders.
     """
     name = "_".join(("example", *Path(path).with_suffix("").parts))
     if name not in sys.modules:
@@ -30,3 +53,116 @@ def load_example(path: str) -> ModuleType:
         sys.modules[name] = module  # dataclasses look their own module up while it is being imported
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+# ---------------------------------------------------------------------------------------- the U-Net
+def images_and_masks(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise as images (N, H, W, 3) in [0, 1), and masks (N, H, W, 1) that mark a fifth of the pixels; both float32.
+
+    What the images show does not change how long a step takes.
+    """
+    rng = np.random.default_rng(SEED)
+    images = rng.random((batch, size, size, 3), dtype=np.float32)
+    return images, (rng.random((batch, size, size, 1)) < 0.2).astype(np.float32)
+
+
+def new_unet() -> tn.nn.Module:
+    """The U-Net with the initial weights that every framework starts from."""
+    tn.seed(SEED)
+    return load_example("segmentation/unet_nuclei.py").UNet()
+
+
+def train_step(model: tn.nn.Module, batch: int, size: int) -> Step:
+    """A function that does one step of training (forward with dropout, backward, Adam) and returns the loss."""
+    optimizer = tn.optim.Adam(model.parameters(), LEARNING_RATE)
+    images, masks = images_and_masks(batch, size)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = tn.dice_loss(model(tn.tensor(images).to(tn.device())), masks, smooth=SMOOTH)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def infer_step(model: tn.nn.Module, batch: int, size: int) -> Step:
+    """A function that predicts the masks of one batch and returns their mean."""
+    model.eval()
+    images, _ = images_and_masks(batch, size)
+
+    def step() -> float:
+        with tn.no_grad():
+            return float(model(tn.tensor(images).to(tn.device())).numpy().mean())
+
+    return step
+
+
+# ---------------------------------------------------------------------------------------- the nets of the lectures
+def batch_of(net: str) -> tuple[np.ndarray, np.ndarray]:
+    """(noise as the net's input, the targets)."""
+    rng = np.random.default_rng(SEED)
+    x = rng.random(BATCHES[net], dtype=np.float32)
+    targets = {
+        "lenet": rng.integers(0, 10, len(x)),  # a class for each image
+        "alexnet": rng.integers(0, 2, (len(x), 1)).astype(np.float32),  # yes or no
+        "autoencoder": x,
+        "lstm": rng.random((*x.shape[:2], 24), dtype=np.float32),  # the next 24 samples, at each sample
+    }
+    return x, targets[net]
+
+
+def new_net(net: str) -> tuple[tn.nn.Module, Loss]:
+    """(the net with the initial weights that both frameworks start from, its loss on a batch and its targets)."""
+    tn.seed(SEED)
+    if net == "lenet":
+        model = load_example("convnets/lenet_mnist.py").lenet()
+        return model, lambda x, target: tn.softmax_cross_entropy(model(x), target)
+    if net == "lstm":
+        script = load_example("sequences/lstm_ecg.py")
+        listener = script.Listener(2, 64)
+        return listener, lambda x, target: script.loss_of(listener, x, target)
+    if net == "alexnet":
+        model = load_example("convnets/alexnet.py").small_alexnet()
+    else:
+        model = load_example("unsupervised/autoencoder.py").Autoencoder(784, (256, 64), 30)
+    return model, lambda x, target: tn.bce_with_logits(model(x), target)
+
+
+def net_step(model: tn.nn.Module, loss_of: Loss, net: str) -> Step:
+    """A function that does one step of training (AdamW) on the net's batch and returns the loss."""
+    optimizer = tn.optim.AdamW(model.parameters(), LEARNING_RATE)
+    x, target = batch_of(net)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = loss_of(tn.tensor(x), tn.tensor(target) if target.dtype.kind == "f" else target)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+# ---------------------------------------------------------------------------------------- the child of `bench against`
+def case_step(case: str) -> Step:
+    """The step that a case names: a net of the lectures, "train-16x256" or "infer-1x512" (images x their size)."""
+    if case in BATCHES:
+        return net_step(*new_net(case), case)
+    mode, _, sizes = case.partition("-")
+    batch, size = map(int, sizes.split("x"))
+    return {"train": train_step, "infer": infer_step}[mode](new_unet(), batch, size)
+
+
+def start(case: str) -> tuple[dict[str, Any], Callable[[int], dict[str, Any]]]:
+    """Build a case; asked for a number of steps, the child does them and answers with their milliseconds."""
+    step = case_step(case)
+
+    def respond(count: int) -> dict[str, Any]:
+        begin = time.perf_counter()
+        for _ in range(count):
+            value = step()
+        return {"ms": 1000 * (time.perf_counter() - begin) / count, "value": value}
+
+    return {"package": str(PACKAGE)}, respond

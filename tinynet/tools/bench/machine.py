@@ -75,13 +75,3 @@ def busy_seconds() -> float:
 def busy_resolution() -> float:
     """By how many seconds the difference of two `busy_seconds()` may be too large: a tick for each core."""
     return len(cores()) / TICKS_PER_SECOND
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, MB; NaN where the system does not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if platform.system() == "Darwin" else 1e3)  # bytes there, kB elsewhere

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cli import run_commands
+from .against import AgainstConfig, against
 from .nets import NetsConfig, nets
 from .ops import OpsConfig, ops
 from .profile import ProfileConfig, profile
@@ -15,6 +16,7 @@ COMMANDS = {
     "unet": (UnetConfig, unet),
     "nets": (NetsConfig, nets),
     "ops": (OpsConfig, ops),
+    "against": (AgainstConfig, against),
     "profile": (ProfileConfig, profile),
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..cli import option
 from . import machine
-from .problem import BATCHES, check_counts
+from .examples import BATCHES
+from .problem import check_counts
 from .processes import Child
 from .report import write_json
 from .unet import OURS, Result, measure

@@ -1,13 +1,12 @@
-"""Processes of their own for what is measured, and the two ends of the pipe to each.
+"""Processes of their own for what is measured: the parent's end of the pipe to each; `serve.py` is the child's end.
 
-The parent writes a request, a line of JSON; the child answers with a line of JSON. When the pipe is closed, because
-the parent is done or because it is no more, the child ends.
+The parent writes a request, a line of JSON; the child answers with a line of JSON. The child ends when the pipe is
+closed, either by the parent or because the parent has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import subprocess
@@ -15,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from . import machine
+from . import machine, serve
 
 MIN_CALLS, MAX_CALLS, SECONDS_PER_CALL = 3, 30, 0.2  # of one kernel
 ATTEMPTS = 3  # at measuring while other processes are quiet
@@ -33,18 +33,28 @@ class ChildError(ChildProcessError):
 class Child:
     """The parent's end: starts a process for a module's `start(*arguments)` and asks it for measurements.
 
-    threads: for whatever library it uses. environment: further variables.
+    module: a name, or the path of a file that ends with `.py`. threads: for every library that the child uses.
+    environment: further variables. checkout: a folder; the child imports the tinynet that is in it.
     started: what the child answers when it is ready.
-    Raises ChildError when it cannot start, reports an error or ends unasked.
+    Raises ChildError when the child cannot start, reports an error or ends unasked.
     """
 
     def __init__(
-        self, module: str, *arguments: Any, threads: int, environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *arguments: Any,
+        threads: int,
+        environment: Mapping[str, str] | None = None,
+        checkout: Path | None = None,
     ) -> None:
         self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the child)
+        variables = {**os.environ, **machine.thread_variables(threads), **(environment or {})}
+        if checkout:
+            variables["PYTHONPATH"] = str(checkout)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, module, *map(str, arguments)],
-            env={**os.environ, **machine.thread_variables(threads), **(environment or {})},
+            [sys.executable, "-c", Path(serve.__file__).read_text(encoding="utf-8"), module, *map(str, arguments)],
+            env=variables,
+            cwd=checkout,  # Python looks for modules here first
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
@@ -58,9 +68,9 @@ class Child:
             raise
 
     def ask(self, request: Any) -> dict[str, Any]:
-        """The child's answer, with "others_busy": how many cores other processes used meanwhile, at least.
+        """The child's answer, with "cpu_seconds", "peak_mb", and "others_busy": how many cores other processes used.
 
-        NaN where the system does not tell.
+        NaN on a system that does not tell.
         """
         busy, start = machine.busy_seconds(), time.perf_counter()
         with contextlib.suppress(OSError):  # it has ended; its last words say why
@@ -69,7 +79,7 @@ class Child:
         answer = self._answer()
         busy, seconds = machine.busy_seconds() - busy, time.perf_counter() - start
         # In a request of 20 ms, a single tick more or less would read as half a core.
-        by_others = busy - answer.pop("cpu_seconds") - machine.busy_resolution()
+        by_others = busy - answer["cpu_seconds"] - machine.busy_resolution()
         answer["others_busy"] = max(by_others, 0.0) / seconds  # in this order NaN stays NaN
         return answer
 
@@ -100,32 +110,6 @@ class Child:
         self._messages.seek(0)
         lines = self._messages.read().strip().splitlines()
         return f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")
-
-
-def serve(module: str, *arguments: str) -> None:
-    """The child's end. module: the name of one with a function `start`, which gets the arguments as strings.
-
-    start() returns what to say when ready, and the function that answers requests. An exception is answered by its
-    message, and ends the child.
-    """
-    # Frameworks print what they like; only answers may go to the parent.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def answer(facts: dict[str, Any]) -> None:
-        print(json.dumps(facts), file=answers, flush=True)
-
-    try:
-        ready, respond = importlib.import_module(module).start(*arguments)
-        answer(ready)
-        for line in sys.stdin:
-            cpu = time.process_time()
-            facts = respond(json.loads(line))
-            answer({**facts, "cpu_seconds": time.process_time() - cpu})
-    except ModuleNotFoundError as error:
-        answer({"error": f"{error.name} is not installed (pip install tinynet[bench])"})
-    except Exception as error:
-        answer({"error": f"{type(error).__name__}: {error}"})
 
 
 def timed(function: Callable[[], Any]) -> list[float]:
@@ -166,7 +150,3 @@ def progress(items: Iterable[Any], label: str) -> Iterator[Any]:
         for item in items:
             print(f"{label} {item}", file=sys.stderr, flush=True)
             yield item
-
-
-if __name__ == "__main__":
-    serve(*sys.argv[1:])

@@ -26,7 +26,7 @@ from ...backends import registry as kernels
 from ...engine.tensor import Function
 from ...nn.optim import Optimizer
 from ..cli import option
-from .peers.tinynet_unet import infer_step, new_net, train_step
+from .examples import infer_step, new_unet, train_step
 from .problem import check_sizes
 
 
@@ -180,7 +180,7 @@ def profile(config: ProfileConfig) -> Profile:
     """Where the time of one step of the U-Net goes, by kernel."""
     make_step = train_step if config.mode == "train" else infer_step
     with numba_threads(config.threads) as threads:
-        found = profiled_step(make_step(new_net(), config.batch, config.size), config.steps)
+        found = profiled_step(make_step(new_unet(), config.batch, config.size), config.steps)
     print(
         f"one step ({config.mode}) of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32, "
         f"{threads} threads\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..machine import peak_memory
+from ..serve import peak_memory
 
 # Memory that is freed stays in the process, on huge pages: no page is zeroed twice (glibc 2.35 and later).
 TUNED_MALLOC = {

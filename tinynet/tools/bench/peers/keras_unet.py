@@ -14,7 +14,7 @@ import keras
 import tensorflow
 from keras import layers
 
-from ..problem import LEARNING_RATE, SMOOTH, images_and_masks
+from ..examples import LEARNING_RATE, SMOOTH, images_and_masks, new_unet
 from . import Contestant
 
 
@@ -57,13 +57,11 @@ def dice_loss(t, p):
 
 def contestant(mode: str, batch: int, size: int, threads: int) -> Contestant:
     """The compiled model, fed with NumPy arrays."""
-    from .tinynet_unet import new_net
-
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
     keras.utils.set_random_seed(0)
     model = unet(size)
-    weights = {name.replace(".", "_"): p.numpy() for name, p in new_net().named_parameters()}
+    weights = {name.replace(".", "_"): p.numpy() for name, p in new_unet().named_parameters()}
     for layer in model.layers:
         if layer.weights:
             layer.set_weights([weights[f"{layer.name}_weight"], weights[f"{layer.name}_bias"]])

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..problem import LEARNING_RATE, SEED, batch_of
+from ..examples import LEARNING_RATE, SEED, batch_of, new_net
 from . import Contestant
 from .child import serving
 from .torch_unet import images_to_torch, to_torch
@@ -86,8 +86,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Callable]] = {
 
 def contestant(net: str, threads: int) -> Contestant:
     """A training step of a net, eager, from tinynet's weights."""
-    from .tinynet_nets import new_net
-
     torch.set_num_threads(threads)
     torch.manual_seed(SEED)
     make, loss_of = NETS[net]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..problem import LEARNING_RATE, SMOOTH, images_and_masks
+from ..examples import LEARNING_RATE, SMOOTH, images_and_masks, new_unet
 from . import Contestant
 
 
@@ -82,8 +82,6 @@ def contestant(
     mode: str, batch: int, size: int, threads: int, backend: str = "cpu", compiled: bool = False, tf32: bool = False
 ) -> Contestant:
     """Eager PyTorch, or `torch.compile` of the net; on a GPU with products in strict float32, or in TF32."""
-    from .tinynet_unet import new_net
-
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -91,7 +89,7 @@ def contestant(
     device = "cuda" if backend == "cuda" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("this PyTorch has no CUDA, or finds no GPU")
-    weights = {name: p.numpy() for name, p in new_net().named_parameters()}
+    weights = {name: p.numpy() for name, p in new_unet().named_parameters()}
     model = net_with(weights).to(device, memory_format=torch.channels_last)
     run = torch.compile(model) if compiled else model
     images, masks = (images_to_torch(array) for array in images_and_masks(batch, size))
