@@ -171,9 +171,9 @@ def test_kernels_that_work_in_place_are_compared_in_what_they_change(monkeypatch
     assert all(compare_tiers("adam", "cpu"))
     right = implementation_kernel("adam", "step", "cpu")
 
-    def squares_left_alone(parameters, means, squares, gradients, **settings):
+    def squares_left_alone(parameters, means, squares, gradients, t, settings):
         kept = [a.copy() for a in squares]
-        right(parameters, means, squares, gradients, **settings)
+        right(parameters, means, squares, gradients, t, settings)
         for a, b in zip(squares, kept):
             a[...] = b
 

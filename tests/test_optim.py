@@ -1,4 +1,4 @@
-"""Optimisers against their formulas, schedules against closed forms, and what is resumed against what is not."""
+"""Optimizers against their formulas, schedules against closed forms, and what is resumed against what is not."""
 
 import math
 
@@ -10,9 +10,9 @@ import tinynet as tn
 from tinynet import cusim, io, nn, optim
 from tinynet.backends.registry import implementation_kernel
 from tinynet.ops._cuda import tensor_table
+from tinynet.ops._cpu.in_place import LARGE
 from tinynet.ops._cuda.tensor_table import CHUNK
-from tinynet.ops.adam import cpu as adam_cpu
-from tinynet.ops.sgd import cpu as sgd_cpu
+from tinynet.ops.adam.settings import Settings
 
 STEPS = 6
 SHAPES = ((3, 4), (5,), ())
@@ -35,7 +35,7 @@ def run(optimizer, gradients, after=lambda: None):
     return [p.data.copy() for p in optimizer.parameters]
 
 
-# ---------------------------------------------------------------------------------------- optimisers
+# ---------------------------------------------------------------------------------------- optimizers
 @pytest.mark.parametrize("weight_decay", [0, 0.1])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0, False), (0.9, False), (0.9, True)])
 def test_sgd_follows_its_recurrence(momentum, nesterov, weight_decay):
@@ -134,28 +134,26 @@ def test_float32_and_float64_in_one_model(make, backend):
     dtypes = np.float64, np.float32, np.float64
     parameters = [nn.Parameter(p.data.astype(dtype)) for p, dtype in zip(problem()[0], dtypes)]
     with tn.use_backend(backend):
-        got = run(make(parameters), [[g.astype(dtype) for g, dtype in zip(step, dtypes)] for step in gradients])
-    for p, e, dtype in zip(got, expected, dtypes):
+        actual = run(make(parameters), [[g.astype(dtype) for g, dtype in zip(step, dtypes)] for step in gradients])
+    for p, e, dtype in zip(actual, expected, dtypes):
         assert p.dtype == dtype
         np.testing.assert_allclose(p, e, rtol=1e-12 if dtype == np.float64 else 1e-4)
 
 
-def test_adam_has_the_same_bits_on_one_thread_and_on_several():
-    settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-3, "t": 3, "weight_decay": 0.1, "shrink": 0.1}
-    assert_same_bits_on_threads(adam_cpu, 4, settings)
-
-
-def test_sgd_has_the_same_bits_on_one_thread_and_on_several():
-    assert_same_bits_on_threads(sgd_cpu, 3, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1})
-
-
-def assert_same_bits_on_threads(room, roles, settings):
-    rng = np.random.default_rng(1)
-    arrays = rng.random((roles, room.LARGE + 13)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("op", "roles", "arguments", "settings"),
+    [
+        ("adam", 4, (3, Settings(0.1, (0.9, 0.99), 1e-3, weight_decay=0.1, decoupled_weight_decay=1)), {}),
+        ("sgd", 3, (), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ],
+)
+def test_one_thread_and_several_compute_the_same_bits(op, roles, arguments, settings):
+    step = implementation_kernel(op, "step", "cpu")
+    arrays = np.random.default_rng(1).random((roles, LARGE + 13)).astype(np.float32)
     whole, parts = arrays.copy(), arrays.copy()
-    room.step(*([a] for a in whole), **settings)  # large: several threads
+    step(*([a] for a in whole), *arguments, **settings)  # large: several threads
     for start in range(0, parts.shape[1], 1000):  # small: one
-        room.step(*([a] for a in parts[:, start : start + 1000]), **settings)
+        step(*([a] for a in parts[:, start : start + 1000]), *arguments, **settings)
     np.testing.assert_array_equal(whole, parts)
     assert not np.array_equal(whole[:-1], arrays[:-1])
 
@@ -171,10 +169,10 @@ def test_chunks_cover_every_element_once(tier):
     """Sizes around the length of a chunk, and none: what is left out or done twice is not p - lr g."""
     sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 0, 31]
     parameters, gradients = arrays_of(sizes), arrays_of(sizes)
-    want = [p - np.float32(0.5) * g for p, g in zip(parameters, gradients)]
+    expected = [p - np.float32(0.5) * g for p, g in zip(parameters, gradients)]
     with cusim.checked(order="shuffled", seed=2):
         implementation_kernel("sgd", "step", tier)(parameters, None, gradients, lr=0.5)
-    for p, e in zip(parameters, want):
+    for p, e in zip(parameters, expected):
         np.testing.assert_allclose(p, e, rtol=1e-6, atol=1e-6)  # a GPU rounds product and difference together
 
 
@@ -184,7 +182,7 @@ def test_one_launch_for_each_dtype(monkeypatch):
         tensor_table, "launch", lambda source, kernel, *rest, real, **_: launches.append((kernel, real))
     )
     parameters = [*arrays_of([3, 5000]), *arrays_of([4], np.float64), *arrays_of([6])]
-    implementation_kernel("adam", "step", "cuda")(*[parameters] * 4, **SETTINGS, t=1)
+    implementation_kernel("adam", "step", "cuda")(*[parameters] * 4, 1, Settings(**SETTINGS))
     implementation_kernel("sgd", "step", "cuda")(parameters[:2], parameters[:2], parameters[:2], lr=1, momentum=0.9)
     assert launches == [("adam_step", "float"), ("adam_step", "double"), ("sgd_momentum_step", "float")]
 
@@ -310,7 +308,7 @@ def test_a_state_of_something_else_is_refused():
         optim.SGD(parameters, 0.1).load_state_dict({})
     with pytest.raises(ValueError, match=r"mean of parameter 0 has shape \(3, 4\) in the state, \(5,\) in the"):
         optim.Adam([parameters[1]]).load_state_dict(adam.state_dict())
-    with pytest.raises(ValueError, match="nothing in the optimiser"):
+    with pytest.raises(ValueError, match="nothing in the optimizer"):
         optim.Adam(parameters[:1]).load_state_dict(adam.state_dict())
 
 
@@ -446,7 +444,7 @@ def optimizer(lr=0.2):
 
 
 def rates(schedule, count):
-    """lr at each of the first `count` steps of the optimiser."""
+    """lr at each of the first `count` steps of the optimizer."""
     result = []
     for _ in range(count):
         result.append(schedule.optimizer.lr)
@@ -461,10 +459,10 @@ def test_step_decay():
 
 
 def test_cosine_decay_with_warmup():
-    got = rates(optim.CosineDecay(optimizer(), total=10, warmup=3, floor=0.1), 13)
+    actual = rates(optim.CosineDecay(optimizer(), total=10, warmup=3, floor=0.1), 13)
     half = [0.2 * (0.1 + 0.9 * (1 + math.cos(math.pi * i / 7)) / 2) for i in range(8)]
-    np.testing.assert_allclose(got, [0.05, 0.1, 0.15, *half, 0.02, 0.02])
-    assert got[3] == pytest.approx(0.2) and got[10] == pytest.approx(0.02)
+    np.testing.assert_allclose(actual, [0.05, 0.1, 0.15, *half, 0.02, 0.02])
+    assert actual[3] == pytest.approx(0.2) and actual[10] == pytest.approx(0.02)
 
 
 def test_cosine_decay_without_warmup_ends_at_zero_where_the_optimizer_may_still_step():
@@ -475,10 +473,10 @@ def test_cosine_decay_without_warmup_ends_at_zero_where_the_optimizer_may_still_
 
 
 def test_one_cycle():
-    got = rates(optim.OneCycle(optimizer(), total=20, rise=0.25, start_div=10, end_div=100), 21)
+    actual = rates(optim.OneCycle(optimizer(), total=20, rise=0.25, start_div=10, end_div=100), 21)
     up = [0.02 + 0.18 * (1 - math.cos(math.pi * i / 5)) / 2 for i in range(5)]
     down = [0.002 + 0.198 * (1 + math.cos(math.pi * i / 15)) / 2 for i in range(16)]
-    np.testing.assert_allclose(got, up + down)
+    np.testing.assert_allclose(actual, up + down)
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
@@ -486,12 +484,12 @@ def test_reduce_on_plateau(mode):
     o = optimizer()
     schedule = optim.ReduceOnPlateau(o, decay=0.5, patience=1, mode=mode, threshold=0.1, smallest=0.2)
     sign = 1 if mode == "min" else -1
-    got = []
+    actual = []
     for loss in (5, 4, 3.95, 3.95, 3.95, 3.0, math.nan, 3.0, 9, 9, 9, 9):
         schedule.step(sign * loss)
-        got.append(o.lr)
+        actual.append(o.lr)
     # better, better, too little (1 wait), too little (2 > patience: reduce), wait, better, ...
-    np.testing.assert_allclose(got, [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.04, 0.04, 0.04])
+    np.testing.assert_allclose(actual, [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.04, 0.04, 0.04])
 
 
 SCHEDULES = [
@@ -517,7 +515,7 @@ def test_a_resumed_schedule_goes_on(make):
     assert len(set(expected)) > 1
     first = make(optimizer())
     go(first, metrics[:4])
-    # The optimiser is restored first, so the new schedule sees an lr that is no longer the base.
+    # The optimizer is restored first, so the new schedule sees an lr that is no longer the base.
     resumed = make(optimizer(first.optimizer.lr))
     resumed.load_state_dict(first.state_dict())
     assert resumed.optimizer.lr == first.optimizer.lr

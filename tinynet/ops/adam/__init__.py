@@ -1,1 +1,1 @@
-"""A step of the optimiser Adam; start with derivation.md."""
+"""A step of the optimizer Adam; start with derivation.md."""

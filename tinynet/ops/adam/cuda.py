@@ -8,7 +8,7 @@ from typing import Any
 
 from ...backends.cuda.source import Source
 from .._cuda.tensor_table import launch_over_tensors
-from .formula import constants
+from .settings import Settings
 
 SOURCE = Source(Path(__file__).with_name("adam.cu"))
 
@@ -18,14 +18,9 @@ def step(
     means: Sequence[Any],
     squares: Sequence[Any],
     gradients: Sequence[Any],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
     t: int,
-    weight_decay: float = 0.0,
-    shrink: float = 0.0,
+    settings: Settings,
 ) -> None:
-    """Step t = 1, 2, ... of Adam. Changes parameters, means and squares in place; gradients stay as they are."""
+    """Step t = 1, 2, ... of Adam or AdamW. Changes parameters, means and squares in place, and no gradient."""
     arrays = {"parameters": parameters, "means": means, "squares": squares, "gradients": gradients}
-    launch_over_tensors(SOURCE, "adam_step", arrays, 3, *constants(lr, betas, eps, t, weight_decay, shrink))
+    launch_over_tensors(SOURCE, "adam_step", arrays, 3, *settings.constants(t))

@@ -9,29 +9,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .settings import Settings
+
 
 def step(
     parameters: Sequence[np.ndarray],
     means: Sequence[np.ndarray],
     squares: Sequence[np.ndarray],
     gradients: Sequence[np.ndarray],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
     t: int,
-    weight_decay: float = 0.0,
-    shrink: float = 0.0,
+    settings: Settings,
 ) -> None:
-    """Step t = 1, 2, ... of Adam. Changes parameters, means and squares in place; gradients stay as they are.
+    """Step t = 1, 2, ... of Adam or AdamW. Changes parameters, means and squares in place, and no gradient.
 
-    One array of each for every parameter, of its shape and dtype (float). weight_decay is Adam's, inside of the
-    gradient; shrink, the share of each weight that is taken off first, makes it AdamW.
+    Each sequence holds one array for every parameter, of the parameter's shape and dtype (float32 or float64). means
+    and squares are zeros before step 1. Source: see derivation.md.
     """
-    beta1, beta2 = betas
+    lr, (beta1, beta2), eps, weight_decay, decoupled_weight_decay = settings
     for p, m, v, g in zip(parameters, means, squares, gradients):
-        p *= 1 - shrink
+        p *= 1 - lr * decoupled_weight_decay
         g = g + weight_decay * p
         m[...] = beta1 * m + (1 - beta1) * g
         v[...] = beta2 * v + (1 - beta2) * g * g
-        p -= lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+        mean, square = m / (1 - beta1**t), v / (1 - beta2**t)  # bias correction: m and v started at 0
+        p -= lr * mean / (np.sqrt(square) + eps)

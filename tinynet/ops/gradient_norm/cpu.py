@@ -1,4 +1,4 @@
-"""The norm of all gradients on the CPU: NumPy makes few passes over memory here, and is quick enough."""
+"""The norm of all gradients on the CPU: NumPy makes few passes over memory here and is fast enough."""
 
 from __future__ import annotations
 

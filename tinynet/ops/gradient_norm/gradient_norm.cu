@@ -1,7 +1,7 @@
 // The sum of the squares of all gradients of a model, and their scaling, each in one launch for all of them.
 //
 // Layout: the arrays are found through a table of addresses, block by block; see tensor_table.cuh. A block has up to 2048
-// neighbouring elements of one gradient, a thread every 256th of them: neighbouring threads, neighbouring elements.
+// neighboring elements of one gradient, a thread every 256th of them: neighboring threads, neighboring elements.
 //
 // Versions: one. Each element is read once.
 // with _cuda/reduction.cuh

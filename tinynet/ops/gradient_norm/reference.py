@@ -8,7 +8,7 @@ import numpy as np
 
 
 def sum_of_squares(gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum of the squares of all elements of all gradients (float, any shapes), shape (), float64."""
+    """The sum of the squares of all elements of all gradients (float, any shapes); returns shape (), float64."""
     return np.asarray(sum(np.square(g).sum(dtype=np.float64) for g in gradients), np.float64)
 
 

@@ -22,7 +22,7 @@ def step(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """A step of gradient descent. Changes parameters and velocities in place; gradients stay as they are."""
+    """One step of gradient descent. Changes parameters and velocities in place, and no gradient."""
     if velocities is None:
         arrays = {"parameters": parameters, "gradients": gradients}
         launch_over_tensors(SOURCE, "sgd_step", arrays, 1, lr, weight_decay)

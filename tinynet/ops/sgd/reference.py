@@ -20,10 +20,11 @@ def step(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """A step of gradient descent. Changes parameters and velocities in place; gradients stay as they are.
+    """One step of gradient descent. Changes parameters and velocities in place, and no gradient.
 
-    One array of each for every parameter, of its shape and dtype (float). velocities: None means no momentum, and
-    `momentum` and `nesterov` do not count.
+    Each sequence holds one array for every parameter, of the parameter's shape and dtype (float32 or float64).
+    velocities: zeros before the first step, or None for gradient descent without momentum; `momentum` and `nesterov`
+    then have no effect. Source: see derivation.md.
     """
     for i, (p, g) in enumerate(zip(parameters, gradients)):
         d = g + weight_decay * p

@@ -3,10 +3,9 @@
 //     d = g + weight_decay p,  v = momentum v + d,  p = p - lr v,  or with nesterov  p = p - lr (d + momentum v)
 //
 // Layout: the arrays are found through a table of addresses, block by block; see tensor_table.cuh. A block has up to 2048
-// neighbouring elements of one parameter, a thread every 256th of them: neighbouring threads, neighbouring elements.
+// neighboring elements of one parameter, a thread every 256th of them: neighboring threads, neighboring elements.
 //
-// Versions: one. Three or five numbers are moved for each weight, and nothing that a thread could do for another makes
-// it fewer.
+// Versions: one. A kernel moves 3 elements for each weight, 5 with momentum, and threads have nothing to share.
 // with _cuda/tensor_table.cuh
 
 // Without momentum: p = p - lr d. Roles: parameter, gradient.

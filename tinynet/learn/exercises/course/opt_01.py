@@ -123,10 +123,11 @@ def probes(rng):
 
 def library():
     from tinynet.backends.registry import kernel
+    from tinynet.ops.adam.settings import Settings
 
-    def step(p, m, v, g, **settings):
+    def step(p, m, v, g, *, lr, betas, eps, t):
         p, m, v = p.copy(), m.copy(), v.copy()
-        kernel("adam", "step")([p], [m], [v], [g], **settings)
+        kernel("adam", "step")([p], [m], [v], [g], t=t, settings=Settings(lr, betas, eps))
         return p, m, v
 
     return {"step": step}
@@ -135,9 +136,10 @@ def library():
 def kernels(functions):
     """tinynet changes the arrays of all parameters in place."""
 
-    def step(parameters, means, squares, gradients, *, lr, betas, eps, t, weight_decay=0.0, shrink=0.0):
+    def step(parameters, means, squares, gradients, t, settings):
+        lr, betas, eps, weight_decay, decoupled_weight_decay = settings
         for p, m, v, g in zip(parameters, means, squares, gradients):
-            p *= 1 - shrink
+            p *= 1 - lr * decoupled_weight_decay
             p[...], m[...], v[...] = functions["step"](p, m, v, g + weight_decay * p, lr=lr, betas=betas, eps=eps, t=t)
 
     return {"step": step}

@@ -1,0 +1,39 @@
+"""Gradient clipping: by the norm of all gradients, or element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ...backends.arrays import array_module
+from ...backends.devices import to_device
+from ...backends.registry import kernel
+from ...engine.tensor import Tensor
+from ._checks import check_positive
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients by one factor so that their common norm is at most max_norm; return the norm before.
+
+    The norm is that of all gradients taken as one vector; its direction does not change. If the norm is not finite, the
+    gradients stay as they are and the caller decides. Raises ValueError unless max_norm > 0. Pascanu et al., On the
+    difficulty of training recurrent neural networks, 2013, algorithm 1.
+    """
+    check_positive("clip_grad_norm", max_norm=max_norm)
+    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0
+    total = to_device(kernel("gradient_norm", "sum_of_squares")(gradients), "cpu")  # waits for the GPU
+    norm = math.sqrt(float(total))
+    if max_norm < norm < math.inf:
+        kernel("gradient_norm", "scale")(gradients, factor=max_norm / norm)
+    return norm
+
+
+def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
+    """Clip every element of the gradients to -max_value .. max_value. Raises ValueError unless max_value > 0."""
+    check_positive("clip_grad_value", max_value=max_value)
+    for p in parameters:
+        if p.grad is not None:
+            g = p.grad.data
+            array_module(g).clip(g, -max_value, max_value, out=g)
