@@ -327,7 +327,7 @@ def test_the_way_through_an_exercise(run):
     code, text = run("start ad-02")
     assert code == 0 and "Backward of addition" in text and "check ad-02" in text
     code, text = run("start ad-02")
-    assert code == 3 and "is there already" in text and "reset" in text
+    assert code == 3 and "exists already" in text and "reset" in text
     code, text = run("check ad-02")
     assert code == 2 and "to be written: backward_add, backward_mul" in text
     for n in (1, 2, 3, 3):
@@ -383,7 +383,7 @@ def test_a_senseless_command_is_a_sentence(run, line):
 
 
 def test_all_at_once_for_a_lecturer(run, monkeypatch):
-    monkeypatch.setattr("tinynet.learn.exercises.commands.course", lambda folder: ("ad-02", "ad-03", "ad-04"))
+    monkeypatch.setattr("tinynet.learn.exercises.commands.course", lambda: ("ad-02", "ad-03", "ad-04"))
     solve("ad-02"), solve("ad-03", exercise("ad-03", COURSE_FOLDER).wrong[1])
     code, text = run("check all --json")
     assert code == 1

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import SOLUTION_FILE, Exercise, Failure, Probe, Unusable, Wrong, same
+from .exercise import SOLUTION_FILE, Exercise, Variant, Wrong
 from .guard import Refused, functions_of, where
+from .probe import Failure, Probe, Unusable, same
 
 RTOL = 1e-9  # float64 against float64; also relative to the largest value
 
@@ -24,7 +25,7 @@ class Book:
     """The answers of the solution and, computed when `mistakes` is called, those of the known mistakes."""
 
     solution: Answers
-    mistakes: Callable[[], list[tuple[Wrong, Answers]]]
+    mistakes: Callable[[], list[tuple[Variant, Answers]]]
 
 
 def observe(probe: Probe, functions: Mapping[str, Any], path: str = "<learner>") -> Observation:
@@ -77,7 +78,7 @@ def _computed_book(exercise: Exercise, seed: int) -> Book:
         return [observe(probe, functions, SOLUTION_FILE) for probe in probes]
 
     @functools.cache
-    def mistakes() -> list[tuple[Wrong, Answers]]:
+    def mistakes() -> list[tuple[Variant, Answers]]:
         return [(wrong, answers(exercise.variant(wrong))) for wrong in exercise.wrong]
 
     solution = answers(exercise.solution)
@@ -119,7 +120,7 @@ def read_answers(file: Path, probes: Sequence[Probe], seed: int) -> Book:
     def answers(who: str) -> Answers:
         return [{o: value(arrays[f"{who}/{i}/{o}"]) for o in probe.axes} for i, probe in enumerate(probes)]
 
-    def mistakes() -> list[tuple[Wrong, Answers]]:
+    def mistakes() -> list[tuple[Variant, Answers]]:
         told = zip(arrays["names"], arrays["sentences"])
         return [(Wrong(str(name), str(text)), answers(str(k))) for k, (name, text) in enumerate(told)]
 

@@ -1,4 +1,4 @@
-"""Runs a learner's CUDA kernels on the emulator, with every access to memory checked."""
+"""Runs a learner's CUDA kernels on the emulator, with every memory access checked."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...backends.cuda.source import Source
 from ...backends.cusim import CompilerMissing, KernelError, checked, compiler
 from ...backends.launch import blocks, launch
 from ...files import cache_folder
-from .exercise import Failure
+from .probe import Failure
 
 THREADS = 32  # in a block
 
 
 def missing() -> str | None:
-    """Why there is no emulator, in a sentence; None where there is one."""
+    """Why there is no emulator, in a sentence; None if there is one."""
     try:
         compiler()
     except CompilerMissing as error:
@@ -29,37 +29,33 @@ def missing() -> str | None:
 
 
 def run_emulated(functions: Mapping[str, Any], kernel: str, threads: int, *arguments: Any) -> Failure | None:
-    """Run a kernel of the learner's SOURCE with so many threads, rounded up to whole blocks; it changes arrays.
+    """Run a kernel of the learner's SOURCE, which changes arrays. threads: rounded up to whole blocks.
 
-    Returns a Failure for what cannot be compiled and for what the checks find, else None. Its message is the kind of
-    the error and the array it concerns, which is what one mistake has in common however it is written.
+    Returns None, or a Failure if the kernel cannot be compiled or a check finds something. The message of the Failure
+    is the kind of error and the array that it concerns: the same for one mistake, however it is written.
     """
     code = functions["SOURCE"]
-    path = _written(_first_line(functions["__file__"]) * "\n" + code, code)
+    # As many empty lines as stand above SOURCE in the learner's file, so that messages have its line numbers.
+    text = _lines_above(functions["__file__"]) * "\n" + code
+    # Named by its content, so that a kernel that was compiled before is found again.
+    path = cache_folder() / "exercises" / f"kernel-{hashlib.sha256(text.encode()).hexdigest()[:16]}.cu"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
     try:
-        with checked(), contextlib.redirect_stderr(io.StringIO()):  # it says there what it compiles
+        with checked(), contextlib.redirect_stderr(io.StringIO()):  # the emulator prints there what it compiles
             launch(Source(path, [{}]), kernel, blocks(threads, THREADS), THREADS, *arguments)
     except KernelError as error:
-        text = str(error).replace(f"{path}:", "line ").replace(str(path), "SOURCE")
-        kind = re.search(r"^([a-z ]+): line ", text, re.MULTILINE)
-        array = re.search(r"`(\w+)`", text)
+        report = str(error).replace(f"{path}:", "line ").replace(str(path), "SOURCE")
+        kind = re.search(r"^([a-z ]+): line ", report, re.MULTILINE)
+        array = re.search(r"`(\w+)`", report)
         what = f"{kind[1]} {array[1] if array else ''}" if kind else "does not compile"
-        return Failure("KernelError", what, text)
-    except (ValueError, TypeError) as error:  # of a signature that was changed
+        return Failure("KernelError", what, report)
+    except (ValueError, TypeError) as error:  # the signature was changed
         return Failure(type(error).__name__, str(error), str(error))
     return None
 
 
-def _written(text: str, code: str) -> Path:
-    """The text as a `.cu` file, named by its content: what was compiled before is found again."""
-    path = cache_folder() / "exercises" / f"kernel-{hashlib.sha256(text.encode()).hexdigest()[:16]}.cu"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _first_line(file: str) -> int:
-    """How many lines stand above SOURCE in the learner's file, so that messages name its own lines."""
+def _lines_above(file: str) -> int:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(file).read_text(encoding="utf-8").splitlines()
         return next(i for i, line in enumerate(lines) if line.startswith("SOURCE"))

@@ -2,10 +2,10 @@
 
     DIR/README.md                what to do
     DIR/my_exercises/ID.py       the stubs
-    DIR/tinynet_checks/ID.py     the exercises without solutions, wrong ones and the like
-    DIR/tinynet_checks/ID.npz    what the solution, and each of the wrong ones, gives on every probe
+    DIR/tinynet_checks/ID.py     the exercises, without their solutions and mistakes
+    DIR/tinynet_checks/ID.npz    what the solution and each mistake return on every probe
 
-The commands of `python -m tinynet exercises`, run in DIR, take what is in `tinynet_checks/` for the course.
+If the commands of `python -m tinynet exercises` are run in DIR, `tinynet_checks/` is their course.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ README = """# Exercises
 You need Python and tinynet. In this folder:
 
     python -m tinynet exercises               what comes next
-    python -m tinynet exercises check ID      right, wrong (where, and what gives exactly that), or not written yet
+    python -m tinynet exercises check ID      right, wrong (where, and which mistake it is), or not written yet
     python -m tinynet exercises hint ID       the next of three hints
     python -m tinynet exercises watch         checks a file whenever you save it
 
-Your files are in `my_exercises/`; each begins with its task. `tinynet_checks/` is needed for the checks.
+Your files are in `my_exercises/`; each begins with its task. The checks need `tinynet_checks/`.
 
 """
 
 
 def write_handout(folder: Path) -> None:
-    """Write the folder. Raises ValueError where there is something in it already, or answers cannot be computed."""
+    """Write the folder. Raises ValueError if it is not empty, or if an answer cannot be computed on this machine."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
     checks, stubs = folder / HANDOUT_FOLDER, folder / "my_exercises"
     for new in (checks, stubs):
         new.mkdir(parents=True)
-    (checks / "__init__.py").write_text((COURSE_FOLDER / "__init__.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (checks / "__init__.py").write_bytes((COURSE_FOLDER / "__init__.py").read_bytes())
     lines = []
     for id in course(COURSE_FOLDER):
         this = exercise(id, COURSE_FOLDER)
@@ -58,16 +58,16 @@ def write_handout(folder: Path) -> None:
 
 
 def _without_spoilers(this: Exercise) -> str:
-    """The exercise's file without its solution and what tells it."""
+    """The exercise's file without its solution, and without the statements that give it away."""
     lines = without_solutions(this.text).splitlines(keepends=True)
     for node in reversed(ast.parse("".join(lines)).body):
-        if _tells(node):
+        if _is_spoiler(node):
             del lines[node.lineno - 1 : node.end_lineno]
     return "".join(lines)
 
 
-def _tells(node: ast.stmt) -> bool:
-    """Whether a statement of an exercise's file tells the solution: the variants, and pieces of text for them."""
+def _is_spoiler(node: ast.stmt) -> bool:
+    """True for the variants, the library's functions, and private constants with pieces of the solution's text."""
     if isinstance(node, ast.FunctionDef):
         return node.name in SPOILERS
     if not isinstance(node, ast.Assign):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .answers import Answers, Book, agree, answer_book, observe
-from .exercise import Exercise, Failure, Probe, Wrong
+from .exercise import Exercise, Variant
+from .probe import Failure, Probe
 from .verdict import NOT_WRITTEN, RIGHT, WRONG, Finding, Verdict
 
 
@@ -81,7 +82,7 @@ def _findings(wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: 
 
 def _name_mistakes(
     wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: Answers, book: Book
-) -> dict[str, Wrong]:
+) -> dict[str, Variant]:
     """For each wrong output the known mistake that gives exactly the learner's values; there may be none.
 
     A mistake in `forward` may change the output of `backward` too, and two mistakes may look the same in one output.
@@ -99,7 +100,7 @@ def _name_mistakes(
             elif output not in wrong and not is_same:
                 changed += 1
         candidates.append((mistake, explained, (not exact, -len(explained), changed)))
-    named: dict[str, Wrong] = {}
+    named: dict[str, Variant] = {}
     for mistake, explained, _ in sorted(candidates, key=lambda candidate: candidate[2]):
         if not set(explained) & set(named):
             named.update(dict.fromkeys(explained, mistake))

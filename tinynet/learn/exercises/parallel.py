@@ -1,8 +1,8 @@
-"""Runs a Numba kernel as plain Python and watches it: who touches which element, and what lies outside.
+"""Runs a Numba kernel as plain Python and records which element is accessed by which iteration.
 
-Compiled code with a race is right most of the time, and compiled code that reads beyond an array reads something. Here
-the same function runs uncompiled, on arrays that write down every access, with a `prange` that says whose turn it is:
-two turns that touch one element, one of them writing, are a race, whether or not it would have gone wrong today.
+Compiled code with a race is right most of the time, and compiled code that reads beyond an array reads some value. Here
+the same function runs uncompiled, on arrays that record every access, with a `prange` that knows the current iteration.
+If two iterations access the same element and one of them writes, that is a race, even if the result is right today.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
-GARBAGE = 1000.0  # what is found outside of an array
+GARBAGE = 1000.0  # the value that is read outside an array
 
 
 @dataclass
 class Log:
-    """What was seen. turn: the iteration of a parallel loop that runs now, as (loop, number), None outside of loops."""
+    """The record of a run. turn: the current iteration of a parallel loop as (loop, index); None outside of loops.
+
+    touched: for each (array, element) the iterations that accessed it, and whether they wrote. race, outside: the
+    first race and the first access outside an array, each in a sentence.
+    """
 
     turn: tuple[int, int] | None = None
     loops: int = 0
@@ -31,7 +35,7 @@ class Log:
     outside: str | None = None
 
     def note(self, name: str, elements: np.ndarray, shape: tuple[int, ...], writes: bool) -> None:
-        """Elements (their numbers in C order) are read or written, by the turn that runs now."""
+        """The current iteration reads or writes elements (flat indices in C order)."""
         if self.turn is None or self.race:
             return
         for element in np.ravel(elements):
@@ -46,20 +50,20 @@ class Log:
                     )
 
     def prange(self, *limits: int) -> Iterator[int]:
-        """In the place of Numba's: a loop whose turns are told apart. Inside another one it is an ordinary loop."""
+        """Replaces Numba's prange. Inside another parallel loop it is an ordinary loop, as in Numba."""
         if self.turn is not None:
             yield from range(*limits)
             return
         self.loops += 1
         loop = self.loops
-        for i in reversed(range(*limits)):  # the order of the turns is nobody's business
+        for i in reversed(range(*limits)):  # any order of the iterations must do
             self.turn = (loop, i)
             yield i
         self.turn = None
 
 
 class Watched(np.ndarray):
-    """An array that writes down who touches it. `numbers`: those of its elements in the whole array."""
+    """An array that records who accesses it. numbers: the flat indices of its elements in the whole array."""
 
     log: Log
     name: str
@@ -67,33 +71,29 @@ class Watched(np.ndarray):
     numbers: np.ndarray | None = None
 
     def __array_finalize__(self, parent: Any) -> None:
-        self.numbers = None  # the result of arithmetic is nobody's memory; views made by an index are set below
+        self.numbers = None  # results of arithmetic are not recorded; views made by an index are set in `_view`
 
     def __getitem__(self, index: Any) -> Any:
         if self.numbers is None:
             return super().__getitem__(index)
-        index, inside = self._looked_at(index)
+        index, inside = self._checked(index)
         if not inside:
             return GARBAGE + index
         self.log.note(self.name, self.numbers[index], self.whole, writes=False)
         part = super().__getitem__(index)
-        return self._view(part, self.numbers[index]) if isinstance(part, Watched) else part
+        return _view(part, self.name, self.whole, self.numbers[index], self.log) if isinstance(part, Watched) else part
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if self.numbers is None:
-            super().__setitem__(index, value)
-            return
-        index, inside = self._looked_at(index)
+        inside = True
+        if self.numbers is not None:
+            index, inside = self._checked(index)
+            if inside:
+                self.log.note(self.name, self.numbers[index], self.whole, writes=True)
         if inside:
-            self.log.note(self.name, self.numbers[index], self.whole, writes=True)
             super().__setitem__(index, value)
 
-    def _view(self, part: Watched, numbers: np.ndarray) -> Watched:
-        part.log, part.name, part.whole, part.numbers = self.log, self.name, self.whole, numbers
-        return part
-
-    def _looked_at(self, index: Any) -> tuple[Any, bool]:
-        """(the index, whether it lies inside). NumPy and Numba cut slices: only numbers can lie outside."""
+    def _checked(self, index: Any) -> tuple[Any, bool]:
+        """(the index, whether it lies inside). NumPy and Numba clip slices: only numbers can lie outside."""
         parts = index if isinstance(index, tuple) else (index,)
         if Ellipsis in parts:
             at = parts.index(Ellipsis)
@@ -102,34 +102,38 @@ class Watched(np.ndarray):
             if not isinstance(i, slice) and not 0 <= operator.index(i) < self.shape[axis]:
                 self.log.outside = self.log.outside or (
                     f"{_line()}: {self.name} has {self.shape[axis]} elements along axis {axis}, and element {i} is "
-                    "asked for; Numba does not look: it takes what lies there in memory, or counts from the end"
+                    "asked for; Numba does not check: it takes what lies there in memory, or counts from the end"
                 )
                 return i, False
         return parts, True
 
 
-def watched(array: np.ndarray, name: str, log: Log) -> Watched:
-    """A copy of the array that is watched under this name."""
-    view = array.copy().view(Watched)
-    view.log, view.name, view.whole, view.numbers = log, name, array.shape, np.arange(array.size).reshape(array.shape)
+def _view(view: Watched, name: str, whole: tuple[int, ...], numbers: np.ndarray, log: Log) -> Watched:
+    view.name, view.whole, view.numbers, view.log = name, whole, numbers, log
     return view
 
 
 def run_watched(kernel: Callable, arguments: dict[str, Any]) -> tuple[Log, dict[str, np.ndarray]]:
-    """Run a kernel compiled by Numba as Python, with its arrays watched; by position, in the order of the dict.
+    """Run a kernel compiled by Numba as Python, on copies of its arrays that are watched.
 
-    Returns what was seen and the arrays afterwards.
+    arguments: by name, in the order of the kernel's parameters. Returns the record and the arrays afterwards.
     """
     log = Log()
-    given = {n: watched(a, n, log) if isinstance(a, np.ndarray) else a for n, a in arguments.items()}
+
+    def watched(name: str, array: np.ndarray) -> Watched:
+        numbers = np.arange(array.size).reshape(array.shape)
+        return _view(array.copy().view(Watched), name, array.shape, numbers, log)
+
+    given = {n: watched(n, a) if isinstance(a, np.ndarray) else a for n, a in arguments.items()}
     _as_python(kernel, log)(*given.values())
     return log, {n: np.array(a) for n, a in given.items() if isinstance(a, np.ndarray)}
 
 
 def run_compiled(kernel: Callable, *arguments: Any) -> np.ndarray:
-    """The last argument as the compiled kernel leaves it; the array itself stays as it is.
+    """The last argument after the compiled kernel has changed it; the array itself stays as it is.
 
-    For one thread, which takes a third of the time to compile. Raises Numba's error for what it cannot compile.
+    The kernel is compiled for one thread, which takes a third of the time. Raises Numba's error if it cannot be
+    compiled.
     """
     result = arguments[-1].copy()
     _for_one_thread(kernel)(*arguments[:-1], result)
@@ -144,7 +148,7 @@ def _for_one_thread(kernel: Callable) -> Callable:
 
 
 def _as_python(kernel: Any, log: Log) -> Callable:
-    """The uncompiled function, with the watching `prange`; so for the compiled functions of the file that it calls."""
+    """The uncompiled function with the watching `prange`; so are the compiled functions of the file that it calls."""
     function = getattr(kernel, "py_func", kernel)
     names = dict(function.__globals__)
 
@@ -173,7 +177,7 @@ class _NumbaWith:
 
 
 def _line() -> str:
-    """The line of the kernel that touches an array: the first frame outside this file."""
+    """The line of the kernel that accesses an array: the first frame outside this file."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename == __file__:
         frame = frame.f_back

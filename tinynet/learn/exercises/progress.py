@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from ...files import atomic_path
 
 
 @dataclass
 class Record:
-    """Of one exercise: whether it passed a check once, how many hints were shown, and whether the solution was viewed
-    before that."""
+    """Progress in one exercise. viewed: the learner saw the solution before the first pass."""
 
     passed: bool = False
     hints: int = 0
@@ -19,7 +19,7 @@ class Record:
 
 
 class Progress:
-    """The records of all exercises in a folder. Every change is written at once."""
+    """The records of all exercises in a folder. Every change is written immediately."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".progress.json"
@@ -30,16 +30,14 @@ class Progress:
                 self.records = {id: Record(**record) for id, record in kept.items()}
             except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path} cannot be read ({error}); delete it to start anew, your exercises stay"
+                    f"{self.path} cannot be read ({error}); delete it to start again, your exercises stay"
                 ) from None
 
     def __getitem__(self, id: str) -> Record:
         return self.records.get(id, Record())
 
     def note(self, id: str, **changes: bool | int) -> None:
-        """Change fields of a record, and keep it."""
-        self.records[id] = Record(**{**asdict(self[id]), **changes})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps({id: asdict(r) for id, r in self.records.items()}, indent=1), encoding="utf-8")
-        os.replace(new, self.path)  # at no time is half a file there
+        """Change fields of a record and save it."""
+        self.records[id] = replace(self[id], **changes)
+        with atomic_path(self.path) as new:
+            new.write_text(json.dumps({id: asdict(r) for id, r in self.records.items()}, indent=1), encoding="utf-8")

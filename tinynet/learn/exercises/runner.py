@@ -1,7 +1,7 @@
-"""Runs the check of a file in a process of its own, so that nothing a learner writes can hurt.
+"""Runs the check of a file in a process of its own, so that the learner's code cannot harm the caller.
 
-An endless loop is ended after a time, and the line it was in is named; so are a flood of prints, an exit() and a crash.
-The file itself is left as it was.
+An endless loop is ended after a time limit and its line is named; so are a flood of prints, an exit() and a crash. The
+learner's file stays unchanged.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from .exercise import course_folder, exercise
 from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
 
 PACKAGE = Path(__file__).resolve().parents[3]
-START_UP = 60.0  # seconds for Python, NumPy and perhaps Numba to start on a slow machine
-MOST_PRINTED = 200_000  # bytes, after which a check is ended
-SHOWN = 2000  # characters of it that are shown
+START_UP = 60.0  # seconds in which Python, NumPy and perhaps Numba start on a slow machine
+MOST_PRINTED = 200_000  # bytes; a check that prints more is ended
+SHOWN = 2000  # characters of the output that are shown
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # starts faster
 
 
 def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None) -> Verdict:
     """The verdict on a learner's file. Raises ValueError for an exercise that does not exist.
 
-    seed: of the numbers that are tried. seconds: after which it is stopped; None for what the exercise says.
+    seed: of the random values in the probes. seconds: the time limit; None for that of the exercise.
     """
-    this = exercise(id, course_folder())
+    this = exercise(id)
     if not file.is_file():
         return Verdict(id, NOT_WRITTEN, f"not started: python -m tinynet exercises start {id}")
     seconds = seconds or this.seconds
@@ -50,15 +51,12 @@ def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None)
 
 
 def _run(command: list[str], folder: str, seconds: float) -> tuple[str, str | None]:
-    """Run a command in a folder. Returns (what it printed, why it was ended, or None if it ended by itself)."""
-    paths = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # One thread is enough for small arrays, and two libraries of threads take long to start.
-    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8:replace"}
+    """Run a command in a folder. Returns (its output, why it was ended; None if it ended by itself)."""
+    paths = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         command,
-        cwd=folder,  # what the code writes without saying where goes here
-        env=environment,
+        cwd=folder,  # files that the code writes without a folder land here
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:replace"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -91,13 +89,14 @@ def _run(command: list[str], folder: str, seconds: float) -> tuple[str, str | No
 
 
 def _why_it_ended(trace: Path, file: Path, seconds: float, output: str) -> str:
-    """The sentence for a process that ended without a verdict."""
+    """The sentence on a process that ended without a verdict."""
     text = trace.read_text(errors="replace") if trace.is_file() else ""
     if "Timeout" in text:
+        stopped = f"it was not done after {seconds:g} s and was stopped"
         numbers = [int(n) for name, n in re.findall(r'File "(.*)", line (\d+)', text) if Path(name) == file.resolve()]
         if not numbers:
-            return f"it was not done after {seconds:g} s and was stopped; is there an endless loop?"
+            return f"{stopped}; is there an endless loop?"
         line = file.read_text(errors="replace").splitlines()[numbers[0] - 1].strip()
-        return f"it was not done after {seconds:g} s and was stopped at line {numbers[0]}: `{line}`: an endless loop?"
+        return f"{stopped} at line {numbers[0]}: `{line}`: an endless loop?"
     last = output.strip().rpartition("\n")[2]
     return f"the code ended the process before the check was done{f' ({last:.200})' if last else ''}"

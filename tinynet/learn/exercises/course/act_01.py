@@ -13,7 +13,8 @@ The derivative can be written with the *result* alone, which is at hand when bac
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of, reals
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers, kernels_of, reals
 
 TEACHES = "numerical stability; a backward that needs only the output"
 HINTS = (

@@ -12,7 +12,8 @@ the left one, as the formula says.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of, reals
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers, kernels_of, reals
 
 TEACHES = "piecewise functions, which side a kink belongs to, and parameters that hide mistakes while they are 1"
 HINTS = (

@@ -16,7 +16,8 @@ Put the first into the second; what comes out needs one sum per row and no matri
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, reals
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers, reals
 
 TEACHES = "a Jacobian that is not diagonal, applied without being written down"
 HINTS = (

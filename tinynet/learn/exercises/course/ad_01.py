@@ -13,7 +13,8 @@ Write it for an array x of any shape. x must be afterwards what it was before.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "what a gradient is, element by element; why two-sided; never trust a derivative that you have not checked"
 HINTS = (

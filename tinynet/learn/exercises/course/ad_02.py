@@ -10,7 +10,8 @@ Write it for y = x1 + x2 and for y = x1 x2, both element by element, with arrays
 
 import numpy as np  # noqa: F401 (a learner may want it)
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "the chain rule as code: upstream gradient times local derivative, for each argument"
 HINTS = (

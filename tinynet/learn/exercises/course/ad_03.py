@@ -13,7 +13,8 @@ repeated. Write the way back: sum a gradient down to the shape of the argument.
 
 import numpy as np  # noqa: F401 (a learner may want it)
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "repeating forward is summing backward; why biases get sums over everything else"
 HINTS = (

@@ -18,7 +18,8 @@ with respect to every node.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call
 
 TEACHES = "what backward() does: reverse order, multiply along an edge, add where edges meet"
 HINTS = (

@@ -15,7 +15,8 @@ what is still to do.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Probe, Right, Unusable, Wrong
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import Probe, Unusable
 
 TEACHES = "topological order, and why neither depth-first nor breadth-first order is one by itself"
 HINTS = (

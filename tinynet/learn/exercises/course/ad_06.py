@@ -12,7 +12,8 @@ repeats w), and every one of the N products used the same w.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "transposes come from which index is summed; a shared weight adds up over the batch"
 HINTS = (

@@ -16,7 +16,8 @@ A dilated kernel covers d (K - 1) + 1 pixels. The last output o starts at pixel 
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Probe, Right, Wrong, numeric
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import Probe, numeric
 
 TEACHES = "the arithmetic of sizes, with stride, padding and dilation"
 HINTS = (

@@ -14,8 +14,9 @@ It may be slow. Loops over oy and ox are fine.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the formula of the layer, its index arithmetic, and the four ways to get the border wrong"
 HINTS = (

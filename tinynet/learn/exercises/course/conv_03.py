@@ -16,8 +16,9 @@ Write im2col, and forward with it (no bias).
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "how libraries turn convolutions into matrix products, and what reshape does to the order of axes"
 HINTS = (

@@ -15,8 +15,9 @@ multiplied with. The chain rule adds up all uses:
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS, output_size
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "a shared weight collects from everywhere; sums, not means; the same index arithmetic as forward"
 HINTS = (

@@ -14,8 +14,9 @@ Read as a program it is the loop of forward with another assignment: where forwa
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS, output_size
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a gather is a scatter; overlapping windows add up; where the flipped kernel comes from"
 HINTS = (

@@ -20,8 +20,9 @@ reaches. They hold the bias alone.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import TRANSPOSED, transposed_size
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "painting instead of reading; what a U-Net's way up computes; it is conv-05 with other names"
 HINTS = (

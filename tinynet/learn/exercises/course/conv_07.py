@@ -15,8 +15,9 @@ padding. The transpose of the transpose is the convolution.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import TRANSPOSED, transposed_size
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a transpose; which array is the large one; the order of the channels in a weight"
 HINTS = (

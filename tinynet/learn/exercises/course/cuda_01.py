@@ -22,7 +22,8 @@ Write the two kernels of a convolution with stride 1. It runs on a CPU, which pl
 import numpy as np
 
 from tinynet.learn.exercises import emulated
-from tinynet.learn.exercises.exercise import Failure, Probe, Right, Wrong, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import Failure, Probe, integers
 
 TEACHES = "one thread for one result; taking a number apart into indices; the test that every kernel begins with"
 HINTS = (

@@ -12,7 +12,8 @@ step get the same. A dropped element is 0 whatever x was, infinity and NaN inclu
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "randomness is an input; backward must use the same mask; inverted scaling"
 HINTS = (

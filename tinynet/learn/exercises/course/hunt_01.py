@@ -15,7 +15,8 @@ has to tell them apart: catch the broken ones *without* raising a false alarm. T
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Failure, Probe, Right, Wrong
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import Failure, Probe
 
 TEACHES = "what a check must do to be worth its name; the same list of traps that this course avoids itself"
 HINTS = (

@@ -19,8 +19,9 @@ result is the last argument: fill it (what is in there before is garbage). Pick 
 import numpy as np
 from numba import njit, prange
 
-from tinynet.learn.exercises.exercise import SOLUTION_FILE, Failure, Probe, Right, Unusable, Wrong, integers
+from tinynet.learn.exercises.exercise import SOLUTION_FILE, Right, Wrong
 from tinynet.learn.exercises.parallel import run_compiled, run_watched
+from tinynet.learn.exercises.probe import Failure, Probe, Unusable, integers
 
 TEACHES = "what a compiler does not check for you; who owns which element; that a race may go unseen"
 HINTS = (

@@ -14,7 +14,8 @@ and the derivative is as short as can be:  dl/dx = s - t.  (Derive both: log(s) 
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of, reals
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers, kernels_of, reals
 
 TEACHES = "losses on logits; the mean is part of the loss, so 1/M is part of its gradient"
 HINTS = (

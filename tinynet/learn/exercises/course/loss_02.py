@@ -18,7 +18,8 @@ It needs t and the sums, but not p: forward returns the sums, backward gets them
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, kernels_of
 
 TEACHES = "the quotient rule; a mean of ratios is not a ratio of means; keep only what backward needs"
 HINTS = (

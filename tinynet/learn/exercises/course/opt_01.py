@@ -17,7 +17,8 @@ m and v themselves are kept without the correction.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, reals
+from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.probe import call, integers, reals
 
 TEACHES = "running means, their correction at the start, and where eps goes"
 HINTS = (

@@ -17,8 +17,9 @@ Of equal values the first wins (row by row). Ties are common: behind a ReLU whol
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import POOLINGS
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "argmax and its bookkeeping; ties need a rule; padding is not zero everywhere"
 HINTS = (

@@ -10,8 +10,9 @@ It is a *sum*: where windows overlap, one pixel may have won in several.
 
 import numpy as np
 
-from tinynet.learn.exercises.exercise import Right, Wrong, call, integers, kernels_of
+from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import POOLINGS, output_size
+from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "scatter-add, and why `array[indices] += values` is not one"
 HINTS = (
