@@ -20,6 +20,7 @@ test-all: .venv/test.stamp  ## all tests, the long ones too
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 bench: .venv/bench.stamp  ## a training step of the U-Net beside PyTorch, Keras and textbook NumPy (installs them)
 	$(BIN)/python -m tinynet bench unet --against torch,torch-tuned,keras,textbook --json out/bench.json \

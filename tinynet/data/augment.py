@@ -44,7 +44,7 @@ def linear_map(
 
 
 def warp(
-    array: np.ndarray, matrix: np.ndarray, centre: Sequence[float], shape: tuple[int, int], order: int
+    array: np.ndarray, matrix: np.ndarray, centre: np.ndarray | Sequence[float], shape: tuple[int, int], order: int
 ) -> np.ndarray:
     """Sample `array` so that the middle of the result shows the place `centre` (row, column) of the source.
 

@@ -98,7 +98,9 @@ def synthetic_ecg(rng: np.random.Generator, seconds: float = 120.0, rate: float 
     """
     time = np.arange(round(seconds * rate)) / rate
     signal = 0.02 * rng.standard_normal((len(time), 2)) + 0.05 * np.sin(0.5 * time)[:, None] - 0.3
-    beats, symbols, peak = [], [], 0.5
+    beats: list[int] = []
+    symbols: list[str] = []
+    peak = 0.5
     while peak < seconds - 0.5:
         is_premature = len(beats) > 3 and symbols[-1] == "N" and rng.random() < 0.06
         symbol = ("V" if rng.random() < 1 / 6 else "A") if is_premature else "N"

@@ -143,7 +143,7 @@ def _decode_tiff(data: bytes, where: str) -> np.ndarray | None:
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            page = tiff.pages[0]
+            page = tiff.pages.first
             if len(tiff.pages) > 1:
                 raise DataError(f"{where}: a stack of {len(tiff.pages)} pages; need a single image")
             if page.imagelength * page.imagewidth > MAX_PIXELS:

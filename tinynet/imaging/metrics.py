@@ -250,8 +250,9 @@ def roc_curve(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarr
     # How many scores are >= t: all but those that are < t, which is what "left" counts in the sorted ones.
     true_positives = positive.size - np.searchsorted(np.sort(positive), thresholds, side="left")
     false_positives = negative.size - np.searchsorted(np.sort(negative), thresholds, side="left")
-    rates = (np.concatenate([[0], n / of.size]) for n, of in ((false_positives, negative), (true_positives, positive)))
-    return *rates, np.concatenate([[np.inf], thresholds])
+    false_rate = np.concatenate([[0], false_positives / negative.size])
+    true_rate = np.concatenate([[0], true_positives / positive.size])
+    return false_rate, true_rate, np.concatenate([[np.inf], thresholds])
 
 
 def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

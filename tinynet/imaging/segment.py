@@ -11,6 +11,7 @@ the mask alone, or mask, touching border and distance as in `data.maps.targets`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -55,6 +56,7 @@ def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MA
                 maps = np.empty((*padded.shape[:2], seen.shape[2]), seen.dtype)
             inner = seen[top - rows.start :, left - columns.start :][:tile, :tile]
             maps[top : top + tile, left : left + tile] = inner
+    assert maps is not None  # an image has at least one tile
     return maps[:height, :width]
 
 
@@ -80,13 +82,14 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def size_at_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """(H, W) of an image of `size` once it is scaled, at least 16 pixels a side."""
-    return tuple(max(MULTIPLE, round(n * scale)) for n in size)
+    height, width = (max(MULTIPLE, round(n * scale)) for n in size)
+    return height, width
 
 
 def middle_of(size: tuple[int, int], side: int) -> tuple[slice, slice]:
     """The rows and columns of the middle `side` x `side` pixels of an image of `size`; all where it is smaller."""
-    firsts = (max(0, (n - side) // 2) for n in size)
-    return tuple(slice(first, first + side) for first in firsts)
+    top, left = (max(0, (n - side) // 2) for n in size)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
@@ -96,7 +99,8 @@ def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False)
     """
     scaled = resize(image, size_at_scale(image.shape[:2], scale))
     axes = [(), (0,), (1,), (0, 1)] if flips else [()]
-    return sum(np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes) / len(axes)
+    maps = (np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes)
+    return functools.reduce(np.add, maps) / len(axes)
 
 
 def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:

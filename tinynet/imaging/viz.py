@@ -118,7 +118,7 @@ def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) ->
 # --- text and montage ---------------------------------------------------------------------------------------
 
 
-def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
+def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
@@ -184,8 +184,8 @@ def panel(
     for left, title in zip(lefts, titles, strict=True):
         draw.text((left, 2), title, fill=BLACK, font=_font())
     top = text_height
-    for number, (row, height) in enumerate(zip(scaled, heights, strict=True)):
-        for left, picture in zip(lefts, row, strict=True):
+    for number, (images, height) in enumerate(zip(scaled, heights, strict=True)):
+        for left, picture in zip(lefts, images, strict=True):
             canvas.paste(picture, (left, top))
         if captions is not None:
             draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=_font())

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,21 +275,21 @@ def _after(module: Module, fields: Fields, y: Tensor) -> Fields:
     """The fields behind one layer."""
     if y.ndim < 4:
         return _ALL, _ALL
-    if isinstance(module, Conv2d):
+    after: Sequence[Field] = fields
+    if isinstance(module, (Conv2d, MaxPool2d)):
+        dilation = module.dilation if isinstance(module, Conv2d) else (1, 1)
+        geometry = zip(module.kernel_size, module.stride, module.padding, dilation)
+        after = [field.window(*axis) for field, axis in zip(fields, geometry)]
+    elif isinstance(module, ConvTranspose2d):
         geometry = zip(module.kernel_size, module.stride, module.padding, module.dilation)
-        return tuple(field.window(*axis) for field, axis in zip(fields, geometry))
-    if isinstance(module, MaxPool2d):
-        geometry = zip(module.kernel_size, module.stride, module.padding)
-        return tuple(field.window(*axis, dilation=1) for field, axis in zip(fields, geometry))
-    if isinstance(module, ConvTranspose2d):
-        geometry = zip(module.kernel_size, module.stride, module.padding, module.dilation)
-        return tuple(field.transposed_window(*axis) for field, axis in zip(fields, geometry))
-    if isinstance(module, MaxUnpool2d):  # a value goes to one place in its window: all places see it
-        return tuple(field.transposed_window(s, s, padding=0, dilation=1) for field, s in zip(fields, module.stride))
-    return fields
+        after = [field.transposed_window(*axis) for field, axis in zip(fields, geometry)]
+    elif isinstance(module, MaxUnpool2d):  # a value goes to one place in its window: all places see it
+        after = [field.transposed_window(s, s, padding=0, dilation=1) for field, s in zip(fields, module.stride)]
+    height, width = after
+    return height, width
 
 
-def _in_units(count: int) -> str:
+def _in_units(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -5,7 +5,7 @@ The colors are those of Okabe and Ito (2008), which people with any common color
 
 import csv
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
             if _quantity(name) == quantity:
                 known = np.isfinite(values)
                 colour, marker = (VERMILLION, "s") if name.startswith("val_") else (BLUE, "o")
-                style = {"color": mpl(colour), "marker": marker, "markersize": 3}
+                style: dict[str, Any] = {"color": mpl(colour), "marker": marker, "markersize": 3}
                 axes.plot(epochs[known], values[known], label=name, **style)
         axes.set_title(quantity)
         axes.set_xlabel("epoch")

@@ -48,7 +48,7 @@ def save_checkpoint(
         raise TypeError(f"save_checkpoint: meta cannot be stored: {error}") from None
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays, metadata=np.array(text))
+            np.savez(file, allow_pickle=False, metadata=np.array(text), **arrays)
             file.flush()
             os.fsync(file.fileno())  # a rename may reach the disk before the contents do
     except OSError as error:

@@ -104,7 +104,8 @@ class Trainer:
             raise ValueError(f"Trainer: max_norm is {max_norm}; it must be positive")
         self.model, self.optimizer, self.loss, self.out = model, optimizer, loss, Path(out)
         self.schedule, self.average, self.max_norm = schedule, average, max_norm
-        settings = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else dict(settings or {})
+        is_instance = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
+        settings = dataclasses.asdict(settings) if is_instance else dict(settings or {})
         self.settings = json.loads(json.dumps(settings, default=str))  # as they will be read back, to be compared
         self.resume_command = _resume_command()
         self.history: list[dict[str, float]] = []
