@@ -91,7 +91,7 @@ def test_only_the_two_on_compiled_code_have_no_library_to_be_compared_with():
 
 @pytest.mark.parametrize("tier", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_gives(tier):
-    from tinynet.backends.registry import kernel
+    from tinynet.backends.registry import kernel_to_run
 
     this = exercise("jit-01", COURSE_FOLDER)
     own = this.module.kernels(functions_of(this.solution, SOLUTION_FILE, this.imports))
@@ -99,9 +99,11 @@ def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_give
     x, w, gy = rng.normal(size=(3, 5, 6, 2)), rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(3, 5, 7, 4))
     where = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
     with use_backend(tier):
-        np.testing.assert_allclose(own["forward"](x, w, **where), kernel("conv2d", "forward")(x, w, None, **where))
+        np.testing.assert_allclose(
+            own["forward"](x, w, **where), kernel_to_run("conv2d", "forward")(x, w, None, **where)
+        )
         where["kernel_size"] = (3, 2)
-        want = kernel("conv2d", "backward_weight")(x, gy, **where)
+        want = kernel_to_run("conv2d", "backward_weight")(x, gy, **where)
     np.testing.assert_allclose(own["backward_weight"](x, gy, **where), want, atol=1e-12)
 
 
@@ -483,9 +485,9 @@ def test_a_notebook_cannot_use_the_library():
     hidden = {"f": by_function}
 
     def by_registry(gy, w, **geometry):
-        from tinynet.backends.registry import kernel
+        from tinynet.backends.registry import kernel_to_run
 
-        return kernel("conv2d", "backward_input")(gy, w, **geometry)
+        return kernel_to_run("conv2d", "backward_input")(gy, w, **geometry)
 
     assert "uses tinynet" in check("ad-06", by_name).message
     assert check("conv-05", by_function).status == NOT_CHECKED

@@ -9,7 +9,7 @@ from rooms import missing
 
 import tinynet as tn
 from tinynet.backends.devices import to_device
-from tinynet.backends.registry import implementation_in_use, implementations, kernel, kernel_names, ops
+from tinynet.backends.registry import implementation_in_use, implementations, kernel_names, kernel_to_run, ops
 from tinynet.ops.conv2d import cpu, naive, reference
 
 needs_compiler = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
@@ -95,10 +95,10 @@ def test_swapped_kernels_get_plain_arrays_and_parameters_by_keyword():
 def test_an_implementation_by_name_and_what_it_lacks_from_the_module():
     assert "naive" in implementations("conv2d", "cpu")
     with tn.use_kernels("conv2d", "naive"):
-        assert kernel("conv2d", "forward") is naive.forward
-        assert kernel("conv2d", "backward_bias") is cpu.backward_bias
+        assert kernel_to_run("conv2d", "forward") is naive.forward
+        assert kernel_to_run("conv2d", "backward_bias") is cpu.backward_bias
         defined = net(weights()).item()
-    assert kernel("conv2d", "forward") is cpu.forward
+    assert kernel_to_run("conv2d", "forward") is cpu.forward
     assert defined == pytest.approx(net(weights()).item(), rel=1e-10)
 
 
@@ -111,27 +111,27 @@ def test_blocks_nest_and_the_innermost_wins():
 
     with tn.use_kernels("conv2d", forward=one, backward_bias=one):
         with tn.use_kernels("conv2d", forward=two), tn.use_kernels("elu", forward=one):
-            assert kernel("conv2d", "forward") is two
-            assert kernel("conv2d", "backward_bias") is one, "what the inner block does not name stays"
-            assert kernel("elu", "forward") is one
-        assert kernel("conv2d", "forward") is one
-        assert kernel("elu", "forward") is not one
+            assert kernel_to_run("conv2d", "forward") is two
+            assert kernel_to_run("conv2d", "backward_bias") is one, "what the inner block does not name stays"
+            assert kernel_to_run("elu", "forward") is one
+        assert kernel_to_run("conv2d", "forward") is one
+        assert kernel_to_run("elu", "forward") is not one
         with tn.use_kernels("conv2d", "naive"):
-            assert kernel("conv2d", "forward") is one, "a function given stands before an implementation named"
-    assert kernel("conv2d", "forward") is cpu.forward
+            assert kernel_to_run("conv2d", "forward") is one, "a function given stands before an implementation named"
+    assert kernel_to_run("conv2d", "forward") is cpu.forward
 
 
 def test_an_exception_puts_everything_back():
     with pytest.raises(ZeroDivisionError), tn.use_backend("reference"), tn.use_kernels("conv2d", forward=doubled):
         raise ZeroDivisionError
     assert tn.backend() == "cpu"
-    assert kernel("conv2d", "forward") is cpu.forward
+    assert kernel_to_run("conv2d", "forward") is cpu.forward
 
 
 def test_an_override_stands_before_the_backend():
     with tn.use_kernels("conv2d", forward=doubled), tn.use_backend("reference"):
-        assert kernel("conv2d", "forward") is doubled
-        assert kernel("conv2d", "backward_weight") is reference.backward_weight
+        assert kernel_to_run("conv2d", "forward") is doubled
+        assert kernel_to_run("conv2d", "backward_weight") is reference.backward_weight.definition
 
 
 # ------------------------------------------------------------------------------------- use_backend
@@ -140,10 +140,10 @@ def test_the_backend_decides_for_every_op():
         assert tn.backend() == "reference"
         for op in ops():
             for name in kernel_names(op):
-                assert kernel(op, name).__module__ == f"tinynet.ops.{op}.reference"
+                assert kernel_to_run(op, name).__module__ == f"tinynet.ops.{op}.reference"
         slow = loss_and_gradients()
         with tn.use_backend("cpu"):
-            assert kernel("conv2d", "forward") is cpu.forward
+            assert kernel_to_run("conv2d", "forward") is cpu.forward
         assert tn.backend() == "reference"
     for a, b in zip(slow, loss_and_gradients()):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
@@ -251,6 +251,7 @@ def test_another_missing_module_is_not_taken_for_numba():
     code = """
 import sys
 sys.modules["numba"] = None
+import tinynet.ops
 import tinynet.kernels as kernels
 kernels.TIERS["new"] = "a_tier_without_a_file"
 try:

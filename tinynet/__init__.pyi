@@ -2,10 +2,6 @@ from . import data as data
 from . import nn as nn
 from .backends import cuda as cuda
 from .backends import cusim as cusim
-from .backends.registry import backend as backend
-from .backends.registry import device as device
-from .backends.registry import use_backend as use_backend
-from .backends.registry import use_kernels as use_kernels
 from .engine import basic_ops as basic_ops
 from .engine import random as random
 from .engine.basic_ops import abs as abs
@@ -66,10 +62,14 @@ from .learn.gradcheck import gradgradcheck as gradgradcheck
 from .nn import optim as optim
 from .ops import Function as Function
 from .ops import Tensor as Tensor
+from .ops import backend as backend
+from .ops import device as device
 from .ops import grad as grad
 from .ops import is_grad_enabled as is_grad_enabled
 from .ops import no_grad as no_grad
 from .ops import tensor as tensor
+from .ops import use_backend as use_backend
+from .ops import use_kernels as use_kernels
 from .ops.avg_pool2d.op import avg_pool2d as avg_pool2d
 from .ops.batch_norm.op import batch_norm as batch_norm
 from .ops.bce_with_logits.op import bce_with_logits as bce_with_logits

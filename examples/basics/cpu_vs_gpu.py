@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet.backends.registry import kernel
+from tinynet.backends.registry import kernel_to_run
 from tinynet.errors import BackendError
 from tinynet.tools.bench import machine
 from tinynet.tools.bench.calls import Call, calls_of
@@ -87,7 +87,8 @@ def time_ops(tier: str, config: Config) -> dict[str, float]:
 
 def time_call(call: Call, rng: np.random.Generator, repeats: int) -> float:
     """Milliseconds of the fastest call of a kernel, after a first one that may compile."""
-    function, arrays, timed = kernel(call.op, call.kernel), call.arguments(rng), clock()
+    arrays, timed = call.arguments(rng), clock()
+    function = kernel_to_run(call.op, call.kernel, arrays)
     times = [timed(lambda: function(*arrays, **call.parameters))[1] for _ in range(repeats + 1)]
     return min(times[1:])
 

@@ -1,17 +1,20 @@
-"""Which implementation of which kernel runs, and where arrays live.
+"""Which implementation of which kernel runs: the one place where that is decided.
 
 An *op* (conv2d) has *kernels* (forward, backward_input, backward_weight): named functions on plain arrays.
 Each *tier* is a module of the op's folder that defines them under the same names:
 
-    tinynet/ops/conv2d/reference.py    obvious loops, the definition of truth
+    tinynet/ops/conv2d/reference.py    obvious loops, the definition of truth, decorated with `@kernel`
     tinynet/ops/conv2d/cpu.py          Numba
     tinynet/ops/conv2d/cuda.py         launches the CUDA kernels of conv2d.cu: on a GPU, or on the emulator `cusim`
+
+`op.py` imports `forward` from its reference and calls it; the decorator runs the kernel of the chosen tier instead. The
+plain definition stays reachable as `forward.definition`.
 
 A tier may hold several *implementations*: its module lists them in a dict `IMPLEMENTATIONS`, from name to
 the kernels it defines, the default first. A kernel an implementation lacks is taken from the module.
 
-The *backend* is the tier chosen for a run. Kernels are looked up when they are called, so what is chosen
-holds for what happens inside the `with` block, the backward pass included:
+The *backend* is the tier chosen for a run. A kernel is looked up when it is called, so the choice holds for everything
+inside the `with` block, the backward pass included:
 
     with use_kernels("conv2d", backward_weight=mine):     # a student's kernel in the real net
         loss(model(x), masks).backward()
@@ -19,7 +22,7 @@ holds for what happens inside the `with` block, the backward pass included:
     with use_backend("reference"): ...                    # every op by its definition
 
 Arrays in the memory of a GPU always run there, whatever the backend: `model.to("cuda")` is enough. The backend
-`cuda` says in addition that everything is meant to, and refuses arrays that were left on the CPU.
+`cuda` also refuses arrays that were left on the CPU.
 """
 
 from __future__ import annotations
@@ -31,14 +34,13 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from types import ModuleType
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from ..errors import BackendError
 from . import memory
-from .arrays import array_module, device_of  # noqa: F401 (kernels and devices are asked for in one place)
+from .arrays import device_of
 
 # Backend -> the module of an op's folder that holds its kernels. `cuda-sim` runs the CUDA kernels on the CPU.
 TIERS = {"reference": "reference", "cpu": "cpu", "cuda": "cuda", "cuda-sim": "cuda"}
@@ -49,29 +51,101 @@ _backend: ContextVar[str] = ContextVar("backend", default="cpu")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
+# Op -> the package of its folder. `tinynet.ops` announces its folders with `register_ops`.
+_packages: dict[str, str] = {}
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-# ---------------------------------------------------------------------------------------- the registry
-@functools.cache
+class Kernel(Generic[Parameters, Result]):
+    """A dispatch point: calling it runs an override, or the kernel of the tier that works on the first array.
+
+    op, name: of the kernel. definition: the plain function.
+    """
+
+    def __init__(self, definition: Callable[Parameters, Result], op: str) -> None:
+        functools.update_wrapper(self, definition)
+        self.definition, self.op, self.name = definition, op, definition.__name__
+
+    def __call__(self, *arguments: Parameters.args, **parameters: Parameters.kwargs) -> Result:
+        function = kernel_to_run(self.op, self.name, arguments)
+        overrides = _overrides.get()
+        if (self.op, self.name) not in overrides:
+            return function(*arguments, **parameters)
+        # An override may call the kernel that it replaces: while it runs, it is not in force.
+        token = _overrides.set({key: f for key, f in overrides.items() if key != (self.op, self.name)})
+        try:
+            return function(*arguments, **parameters)
+        finally:
+            _overrides.reset(token)
+
+
+def kernel(definition: Callable[Parameters, Result]) -> Kernel[Parameters, Result]:
+    """Decorate the definition of a kernel in an op's reference.py: a call runs the chosen tier's kernel."""
+    return Kernel(definition, op=definition.__module__.split(".")[-2])
+
+
+def kernel_to_run(op: str, name: str, arguments: Iterable[Any] = ()) -> Callable:
+    """The function to call now for a kernel: an override, or the implementation for the first array's tier."""
+    override = _overrides.get().get((op, name))
+    if override is not None:
+        return override
+    tier = tier_of(_first_array(arguments))
+    return implementation_kernel(op, name, tier, _implementation(op, tier))
+
+
+def _first_array(arguments: Iterable[Any]) -> Any:
+    """The first array among the arguments and in the lists and tuples among them."""
+    for argument in arguments:
+        if hasattr(argument, "dtype"):
+            return argument
+        if isinstance(argument, (list, tuple)) and argument and hasattr(argument[0], "dtype"):
+            return argument[0]
+    return None
+
+
+def tier_of(array: Any) -> str:
+    """The tier that works on this array now: `cuda` for one on a GPU, otherwise the backend in use."""
+    return "cuda" if device_of(array) == "cuda" else backend()
+
+
+# ---------------------------------------------------------------------------------------- what there is
+def register_ops(package: str, path: Iterable[str]) -> None:
+    """Make the op folders of a package known. A folder that holds several ops lists them in `OPS` of its package."""
+    for folder in pkgutil.iter_modules(path):
+        if folder.ispkg and not folder.name.startswith("_"):
+            module = importlib.import_module(f"{package}.{folder.name}")
+            _packages.update(dict.fromkeys(getattr(module, "OPS", [folder.name]), module.__name__))
+
+
 def ops() -> tuple[str, ...]:
-    """The names of all ops that have a room, in alphabetical order."""
-    folders = pkgutil.iter_modules(importlib.import_module("tinynet.ops").__path__)
-    return tuple(sorted(m.name for m in folders if m.ispkg and not m.name.startswith("_")))
+    """The names of all ops, in alphabetical order."""
+    return tuple(sorted(_packages))
+
+
+def package_of(op: str) -> str:
+    """The package of an op's folder. Raises ValueError for an op that does not exist."""
+    if op not in _packages:
+        raise ValueError(f"there is no op {op!r}; the ops are {', '.join(ops())}")
+    return _packages[op]
 
 
 @functools.cache
-def tier_module(op: str, tier: str) -> ModuleType:
-    """The module of an op's room that holds the kernels of a tier. Imported when it is first needed."""
-    if op not in ops():
-        raise ValueError(f"there is no op {op!r}; the ops are {', '.join(ops())}")
+def tier_module(op: str, tier: str) -> Any:
+    """What holds an op's kernels in a tier: a module of its folder, or its entry in `KERNELS` of that module.
+
+    Imported when it is first needed. Raises ValueError for an unknown op, BackendError if Numba is missing.
+    """
     try:
-        return importlib.import_module(f"tinynet.ops.{op}.{TIERS[tier]}")
+        module = importlib.import_module(f"{package_of(op)}.{TIERS[tier]}")
     except ModuleNotFoundError as error:
         if error.name == "numba":
             raise BackendError(
                 f"backend {tier!r} needs Numba: `pip install numba`, or use_backend('reference')"
             ) from error
         raise
+    return getattr(module, "KERNELS", {}).get(op, module)
 
 
 def implementations(op: str, tier: str) -> list[str]:
@@ -80,47 +154,9 @@ def implementations(op: str, tier: str) -> list[str]:
 
 
 def kernel_names(op: str) -> list[str]:
-    """The names of an op's kernels: the public functions of its reference."""
-    module = tier_module(op, "reference")
-    return [
-        name
-        for name, f in vars(module).items()
-        if callable(f) and not name.startswith("_") and getattr(f, "__module__", None) == module.__name__
-    ]
-
-
-def kernel(op: str, name: str) -> Callable:
-    """The function to call now for kernel `name` of `op`: an override, or the current backend's.
-
-    Once CuPy is in use, only the call itself tells whether its arrays lie on a GPU: see `run_where_arrays_are`.
-    """
-    chosen = _overrides.get().get((op, name))
-    if chosen is not None:
-        return chosen
-    if "cupy" in sys.modules:
-        return functools.partial(run_where_arrays_are, op, name)
-    return implementation_kernel(op, name, backend(), _implementation(op, backend()))
-
-
-def run_where_arrays_are(op: str, name: str, *arguments: Any, **parameters: Any) -> Any:
-    """Run kernel `name` of `op` on the GPU if the first array among the arguments lies there, else on the backend."""
-    first = next((a for a in _flat(arguments) if hasattr(a, "dtype")), None)
-    tier = tier_of(first)
-    return implementation_kernel(op, name, tier, _implementation(op, tier))(*arguments, **parameters)
-
-
-def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
-    """The arguments, and what is in the lists and tuples among them."""
-    for argument in arguments:
-        if isinstance(argument, (list, tuple)):
-            yield from argument
-        else:
-            yield argument
-
-
-def tier_of(array: Any) -> str:
-    """The tier that works on this array now: `cuda` for one on a GPU, otherwise the backend in use."""
-    return "cuda" if device_of(array) == "cuda" else backend()
+    """The names of an op's kernels: the decorated functions of its reference."""
+    functions = vars(tier_module(op, "reference")).items()
+    return [name for name, f in functions if isinstance(f, Kernel) and f.op == op]
 
 
 def has_overrides(op: str) -> bool:
@@ -152,7 +188,8 @@ def implementation_kernel(op: str, name: str, tier: str, implementation: str | N
         raise ValueError(
             f"{op} has no implementation {implementation!r} in tier {tier!r}; it has: {', '.join(available)}"
         )
-    return available[implementation].get(name) or getattr(module, name)
+    found = available[implementation].get(name) or getattr(module, name)
+    return found.definition if isinstance(found, Kernel) else found
 
 
 @contextlib.contextmanager
@@ -160,8 +197,8 @@ def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callab
     """Inside `with`, run `op` by another implementation, or by kernels of your own.
 
     op: its name. implementation: the name of one in the current backend. kernels: functions by kernel name,
-    e.g. backward_weight=mine; they get plain arrays and keyword parameters and return an array, as the
-    function of that name in the op's `reference.py` does.
+    e.g. backward_weight=mine; they take what the function of that name in the op's `reference.py` takes: plain arrays
+    first, and return an array.
 
     Kernels are looked up when they are called, so the block must surround `backward()` too.
     Raises ValueError for an op, implementation or kernel that does not exist, with the list of those that do.

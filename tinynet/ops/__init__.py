@@ -4,20 +4,34 @@ The engine knows no operation, so two of them are handed to it here: `x @ y`, an
 """
 
 from ..backends.numba import settings  # noqa: F401 (before anything imports Numba)
-from ..backends.registry import is_large, kernel
+from ..backends.registry import backend, device, is_large, register_ops, use_backend, use_kernels
 from ..engine import tensor as _engine
 from ..engine.basic_ops import operator_method
 from ..engine.tensor import Function, Tensor, grad, is_grad_enabled, no_grad, tensor
+from .accumulate.reference import add
 from .matmul.op import matmul
 
-__all__ = ["Function", "Tensor", "grad", "is_grad_enabled", "matmul", "no_grad", "tensor"]
+# Public names that need a complete Tensor and a filled registry: `tinynet/__init__.pyi` takes them from here.
+__all__ = [
+    "Function",
+    "Tensor",
+    "backend",
+    "device",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "tensor",
+    "use_backend",
+    "use_kernels",
+]
 
 
 def _add_gradients(x, y):
     """x + y, for large arrays by the parallel kernel. Tensors are added by an operation with a gradient."""
-    return kernel("accumulate", "add")(x, y) if is_large(y) else x + y
+    return add(x, y) if is_large(y) else x + y
 
 
+register_ops(__name__, __path__)
 _engine.add_gradients = _add_gradients
 Tensor.__matmul__ = operator_method(matmul)
 Tensor.__rmatmul__ = operator_method(matmul, reflected=True)

@@ -126,9 +126,9 @@ def kernels_of(op: str, *names: str) -> dict[str, Callable]:
 
     def looked_up(name: str) -> Callable:
         def run(*arrays: Any, **parameters: Any) -> Any:
-            from ...backends.registry import kernel
+            from ...backends.registry import kernel_to_run
 
-            return kernel(op, name)(*arrays, **parameters)
+            return kernel_to_run(op, name, arrays)(*arrays, **parameters)
 
         return run
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
-from ...backends.registry import kernel
+from ...ops.gradient_norm.reference import scale, sum_of_squares
 from ...engine.tensor import Tensor
 from ._checks import check_positive
 
@@ -23,10 +23,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     gradients = [p.grad.data for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
-    total = to_device(kernel("gradient_norm", "sum_of_squares")(gradients), "cpu")  # waits for the GPU
+    total = to_device(sum_of_squares(gradients), "cpu")  # waits for the GPU
     norm = math.sqrt(float(total))
     if max_norm < norm < math.inf:
-        kernel("gradient_norm", "scale")(gradients, factor=max_norm / norm)
+        scale(gradients, factor=max_norm / norm)
     return norm
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
-from ...backends.registry import kernel
+from ...ops.adam import reference as adam
+from ...ops.sgd import reference as sgd
 from ...engine.tensor import Tensor, no_grad
 from ...ops.adam.settings import Settings
 from ._checks import check_not_negative, check_positive, check_unit
@@ -136,7 +137,7 @@ class SGD(Optimizer):
     def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
         velocities = slots[0] if slots else None
         settings = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
-        kernel("sgd", "step")(parameters, velocities, gradients, lr=self.lr, **settings)
+        sgd.step(parameters, velocities, gradients, lr=self.lr, **settings)
 
 
 class Adam(Optimizer):
@@ -169,7 +170,7 @@ class Adam(Optimizer):
         self, parameters: Sequence[Any], gradients: Sequence[Any], *slots: Sequence[Any], **weight_decay: float
     ) -> None:
         settings = Settings(self.lr, self.betas, self.eps, **weight_decay)
-        kernel("adam", "step")(parameters, *slots, gradients, t=self.steps, settings=settings)
+        adam.step(parameters, *slots, gradients, t=self.steps, settings=settings)
 
 
 class AdamW(Adam):

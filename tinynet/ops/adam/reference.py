@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...backends.registry import kernel
 from .settings import Settings
 
 
+@kernel
 def step(
     parameters: Sequence[np.ndarray],
     means: Sequence[np.ndarray],

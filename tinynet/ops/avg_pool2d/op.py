@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...backends.registry import kernel
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair, output_size
+from .reference import backward, forward
 
 
 def avg_pool2d(x: Tensor, size: int | Pair = 2, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
@@ -39,7 +39,7 @@ def avg_pool2d(x: Tensor, size: int | Pair = 2, stride: int | Pair | None = None
 class AvgPool2d(Function):
     def forward(self, x, *, windows):
         self.plane, self.windows = x.shape[1:3], windows
-        return kernel("avg_pool2d", "forward")(x, **windows)
+        return forward(x, **windows)
 
     def backward(self, gy):
         return Transpose.apply(gy, plane=self.plane, windows=self.windows)
@@ -50,7 +50,7 @@ class Transpose(Function):
 
     def forward(self, gy, *, plane, windows):
         self.windows = windows
-        return kernel("avg_pool2d", "backward")(gy, plane=plane, **windows)
+        return backward(gy, plane=plane, **windows)
 
     def backward(self, ggx):
         return AvgPool2d.apply(ggx, windows=self.windows)

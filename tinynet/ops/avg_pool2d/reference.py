@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from ..conv2d.geometry import Pair, output_size
 
 
+@kernel
 def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None) -> np.ndarray:
     """y = the mean of each window; padding counts as zeros."""
     n_images, height, width, channels = x.shape
@@ -22,6 +24,7 @@ def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.n
     return y
 
 
+@kernel
 def backward(
     gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None
 ) -> np.ndarray:

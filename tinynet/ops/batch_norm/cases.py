@@ -36,9 +36,9 @@ def _case(rng, label, shape, constants, offset=0.0) -> Case:
     spread, centre = rng.uniform(0.5, 2.0, channels), rng.standard_normal(channels) + offset
     x = centre + spread * rng.standard_normal(shape)
     gamma, beta, gy = rng.uniform(0.5, 1.5, channels), rng.standard_normal(channels), rng.standard_normal(shape)
-    mean, var = (centre, spread**2) if constants else reference.statistics(x)
+    mean, var = (centre, spread**2) if constants else reference.statistics.definition(x)
     given = (mean, var) if constants else ()
-    ggamma, gbeta = reference.backward_parameters(gy, x, mean, var, eps=EPS)
+    ggamma, gbeta = reference.backward_parameters.definition(gy, x, mean, var, eps=EPS)
     calls = {
         "normalize": ((x, mean, var, gamma, beta), {"eps": EPS}),
         "backward_parameters": ((gy, x, mean, var), {"eps": EPS}),

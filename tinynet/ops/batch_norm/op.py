@@ -6,11 +6,11 @@ from typing import Any
 
 from ...backends.devices import common_device
 from ...backends.memory import named_error
-from ...backends.registry import kernel
 from ...engine.basic_ops import mean as mean_of
 from ...engine.basic_ops import sqrt, sum
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
+from .reference import backward_input, backward_parameters, normalize, statistics
 
 
 def batch_norm(
@@ -52,7 +52,7 @@ def batch_norm(
     if x.size < 2 * x.shape[-1] or x.size == 0:
         raise ValueError(f"{op}: x {tuple(x.shape)} has one number for each channel or none; a variance needs two")
     try:
-        mean, var = kernel(op, "statistics")(data["x"])
+        mean, var = statistics(data["x"])
     except MemoryError as error:  # outside of a Function, which would name the operation
         raise named_error(op, error) from None
     y = BatchNorm.apply(x, gamma, beta, mean=mean, var=var, eps=float(eps))
@@ -76,7 +76,7 @@ class BatchNorm(Function):
     def forward(self, x, gamma, beta, *, mean, var, eps):
         self.save(x, gamma)
         self.mean, self.var, self.eps = mean, var, eps
-        return kernel("batch_norm", "normalize")(x, mean, var, gamma, beta, eps=eps)
+        return normalize(x, mean, var, gamma, beta, eps=eps)
 
     def backward(self, gy):
         x, gamma = self.saved
@@ -88,10 +88,10 @@ class BatchNorm(Function):
             ggamma, gbeta = sum(gy * u, axes), sum(gy, axes)
             m = x.size // x.shape[-1]
             return gamma * r * (gy - gbeta / m - u * (ggamma / m)), ggamma, gbeta
-        ggamma, gbeta = kernel("batch_norm", "backward_parameters")(gy, x, self.mean, self.var, eps=self.eps)
+        ggamma, gbeta = backward_parameters(gy, x, self.mean, self.var, eps=self.eps)
         gx = None
         if self.needs_grad[0]:
-            gx = kernel("batch_norm", "backward_input")(gy, x, self.mean, self.var, gamma, ggamma, gbeta, eps=self.eps)
+            gx = backward_input(gy, x, self.mean, self.var, gamma, ggamma, gbeta, eps=self.eps)
         return gx, ggamma, gbeta
 
 
@@ -101,7 +101,7 @@ class NormalizedByConstants(Function):
     def forward(self, x, gamma, beta, *, mean, var, eps):
         self.save(x, gamma)
         self.mean, self.var, self.eps = mean, var, eps
-        return kernel("batch_norm", "normalize")(x, mean, var, gamma, beta, eps=eps)
+        return normalize(x, mean, var, gamma, beta, eps=eps)
 
     def backward(self, gy):
         x, gamma = self.saved
@@ -111,5 +111,5 @@ class NormalizedByConstants(Function):
             return gy * (gamma * r), sum(gy * ((x - self.mean) * r), axes), sum(gy, axes)
         gx, none = None, self.mean * 0
         if self.needs_grad[0]:  # gamma r gy is gy normalised, with a mean of 0 and no beta
-            gx = kernel("batch_norm", "normalize")(gy, none, self.var, gamma, none, eps=self.eps)
-        return gx, *kernel("batch_norm", "backward_parameters")(gy, x, self.mean, self.var, eps=self.eps)
+            gx = normalize(gy, none, self.var, gamma, none, eps=self.eps)
+        return gx, *backward_parameters(gy, x, self.mean, self.var, eps=self.eps)

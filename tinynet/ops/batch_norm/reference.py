@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+@kernel
 def statistics(x: np.ndarray, *, out: Pair | None = None) -> Pair:
     """(mean, var) of each channel; the variance is the mean square distance from the mean. The sums are float64."""
     axes = tuple(range(x.ndim - 1))
@@ -18,6 +21,7 @@ def statistics(x: np.ndarray, *, out: Pair | None = None) -> Pair:
     return _delivered((mean.astype(x.dtype), var.astype(x.dtype)), out)
 
 
+@kernel
 def normalize(
     x: np.ndarray,
     mean: np.ndarray,
@@ -34,6 +38,7 @@ def normalize(
     return y
 
 
+@kernel
 def backward_parameters(
     gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float, out: Pair | None = None
 ) -> Pair:
@@ -45,6 +50,7 @@ def backward_parameters(
     return _delivered((ggamma.astype(x.dtype), gbeta.astype(x.dtype)), out)
 
 
+@kernel
 def backward_input(
     gy: np.ndarray,
     x: np.ndarray,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_weight: float = 1.0) -> np.ndarray:
     """L = (1/M) sum of w [q t softplus(-x) + (1 - t) softplus(x)], shape (), dtype of x; the sum is float64.
 
@@ -19,6 +22,7 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_we
     return np.asarray(np.mean(losses, dtype=np.float64)).astype(x.dtype)
 
 
+@kernel
 def backward(
     gy: np.ndarray,
     x: np.ndarray,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
     """y[.., o_k + c, ..] = arrays[k][.., c, ..]; axis counted from the front, 0 <= axis < ndim."""
     return np.concatenate(arrays, axis, out=out)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.registry import kernel
 from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from .geometry import Pair, output_size
+from .reference import backward_bias, backward_input, backward_weight, forward
 
 
 def conv2d(
@@ -69,7 +69,7 @@ class Conv2d(Function):
     def forward(self, x, w, b, **geometry):
         self.save(x, w)
         self.geometry = geometry
-        return kernel("conv2d", "forward")(x, w, b, **geometry)
+        return forward(x, w, b, **geometry)
 
     def backward(self, gy):
         x, w = self.saved
@@ -86,7 +86,7 @@ class BackwardInput(Function):
     def forward(self, gy, w, *, input_size, **geometry):
         self.save(gy, w)
         self.geometry = geometry
-        return kernel("conv2d", "backward_input")(gy, w, input_size=input_size, **geometry)
+        return backward_input(gy, w, input_size=input_size, **geometry)
 
     def backward(self, ggx):
         gy, w = self.saved
@@ -102,7 +102,7 @@ class BackwardWeight(Function):
     def forward(self, x, gy, *, kernel_size, **geometry):
         self.save(x, gy)
         self.geometry = geometry
-        return kernel("conv2d", "backward_weight")(x, gy, kernel_size=kernel_size, **geometry)
+        return backward_weight(x, gy, kernel_size=kernel_size, **geometry)
 
     def backward(self, ggw):
         x, gy = self.saved
@@ -117,7 +117,7 @@ class BackwardBias(Function):
 
     def forward(self, gy):
         self.shape = gy.shape
-        return kernel("conv2d", "backward_bias")(gy)
+        return backward_bias(gy)
 
     def backward(self, ggb):
         return broadcast_to(ggb, self.shape)

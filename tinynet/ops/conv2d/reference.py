@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from .geometry import Pair, Taps, output_size
 
 
+@kernel
 def forward(
     x: np.ndarray,
     w: np.ndarray,
@@ -33,6 +35,7 @@ def forward(
     return y
 
 
+@kernel
 def backward_input(
     gy: np.ndarray,
     w: np.ndarray,
@@ -53,6 +56,7 @@ def backward_input(
     return gx
 
 
+@kernel
 def backward_weight(
     x: np.ndarray,
     gy: np.ndarray,
@@ -74,6 +78,7 @@ def backward_weight(
     return gw
 
 
+@kernel
 def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
     gb = _zeros((gy.shape[3],), gy.dtype, out)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 
-from ...backends.registry import has_overrides, implementation_in_use, implementations, kernel, tier_of, use_kernels
+from ...backends.registry import has_overrides, implementation_in_use, implementations, tier_of, use_kernels
 from ...engine.basic_ops import where
 from ...engine.tensor import Function, Tensor
 from ..concat.joined import Joined
 from ..concat.op import concat
 from ..conv2d.op import BackwardBias, BackwardInput, BackwardWeight, check
+from ..dropout import reference as dropout
 from ..dropout.op import Dropout, checked_mask
+from ..elu import reference as elu
 from ..elu.op import checked_alpha
+from .reference import backward, forward
 
 CONSTITUENTS = ("conv2d", "elu", "dropout")
 
@@ -62,7 +65,7 @@ class ConvEluDropout(Function):
         self.geometry, self.alpha, self.mask = geometry, alpha, mask
         x = parts[0] if len(parts) == 1 else parts
         with use_kernels("conv_elu_dropout", implementation_in_use("conv2d", tier_of(w))):
-            y = kernel("conv_elu_dropout", "forward")(x, w, b, **geometry, alpha=alpha, **mask)
+            y = forward(x, w, b, **geometry, alpha=alpha, **mask)
         self.save(w, y, *parts)
         return y
 
@@ -89,5 +92,5 @@ class ConvEluDropout(Function):
         if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the formula by operations that have a gradient
             return Dropout.apply(gy, **self.mask) * where(y > 0, 1.0, y * keep + self.alpha)
         if has_overrides("elu") or has_overrides("dropout"):  # set after the forward pass: they are what must run
-            return kernel("elu", "backward")(kernel("dropout", "forward")(gy, **self.mask), y * keep, alpha=self.alpha)
-        return kernel("conv_elu_dropout", "backward")(gy, y, alpha=self.alpha, **self.mask)
+            return elu.backward(dropout.forward(gy, **self.mask), y * keep, alpha=self.alpha)
+        return backward(gy, y, alpha=self.alpha, **self.mask)

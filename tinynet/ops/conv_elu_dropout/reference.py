@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from ..conv2d import reference as conv2d
 from ..conv2d.geometry import Pair
 from ..dropout import reference as dropout
 from ..elu import reference as elu
 
 
+@kernel
 def forward(
     x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
@@ -31,10 +33,13 @@ def forward(
     x: (N, H, W, C_in), or a tuple of arrays with the channels of x one behind the other.
     """
     x = np.concatenate(x, axis=3) if isinstance(x, tuple) else x
-    z = conv2d.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return dropout.forward(elu.forward(z, alpha=alpha), p=p, seed=seed, stream=stream, step=step, out=out)
+    z = conv2d.forward.definition(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return dropout.forward.definition(
+        elu.forward.definition(z, alpha=alpha), p=p, seed=seed, stream=stream, step=step, out=out
+    )
 
 
+@kernel
 def backward(
     gy: np.ndarray,
     y: np.ndarray,
@@ -51,5 +56,5 @@ def backward(
     A kept y is the output of ELU divided by 1 - p, so y (1 - p) is what ELU's gradient needs. Where y was dropped it
     is 0, and so is the gradient.
     """
-    g = dropout.forward(gy, p=p, seed=seed, stream=stream, step=step)
-    return elu.backward(g, y * (1 - p), alpha=alpha, out=out)
+    g = dropout.forward.definition(gy, p=p, seed=seed, stream=stream, step=step)
+    return elu.backward.definition(g, y * (1 - p), alpha=alpha, out=out)

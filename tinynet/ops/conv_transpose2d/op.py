@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.registry import kernel
 from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair
+from .reference import backward_bias, backward_input, backward_weight, forward
 
 
 def conv_transpose2d(
@@ -83,7 +83,7 @@ class ConvTranspose2d(Function):
     def forward(self, x, w, b, *, output_size, **geometry):
         self.save(x, w)
         self.geometry = geometry
-        return kernel("conv_transpose2d", "forward")(x, w, b, output_size=output_size, **geometry)
+        return forward(x, w, b, output_size=output_size, **geometry)
 
     def backward(self, gy):
         x, w = self.saved
@@ -100,7 +100,7 @@ class BackwardInput(Function):
     def forward(self, gy, w, **geometry):
         self.save(gy, w)
         self.geometry = geometry
-        return kernel("conv_transpose2d", "backward_input")(gy, w, **geometry)
+        return backward_input(gy, w, **geometry)
 
     def backward(self, ggx):
         gy, w = self.saved
@@ -116,7 +116,7 @@ class BackwardWeight(Function):
     def forward(self, x, gy, *, kernel_size, **geometry):
         self.save(x, gy)
         self.geometry = geometry
-        return kernel("conv_transpose2d", "backward_weight")(x, gy, kernel_size=kernel_size, **geometry)
+        return backward_weight(x, gy, kernel_size=kernel_size, **geometry)
 
     def backward(self, ggw):
         x, gy = self.saved
@@ -131,7 +131,7 @@ class BackwardBias(Function):
 
     def forward(self, gy):
         self.shape = gy.shape
-        return kernel("conv_transpose2d", "backward_bias")(gy)
+        return backward_bias(gy)
 
     def backward(self, ggb):
         return broadcast_to(ggb, self.shape)

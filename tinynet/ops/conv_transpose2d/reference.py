@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from ..conv2d import reference as conv2d
 from ..conv2d.geometry import Pair
 
 
+@kernel
 def forward(
     x: np.ndarray,
     w: np.ndarray,
@@ -26,12 +28,13 @@ def forward(
 ) -> np.ndarray:
     """y[n, oy, ox, co] = b[co] + sum over ci and all (iy, ky), (ix, kx) that reach this pixel of x w."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    y = conv2d.backward_input(x, w, input_size=output_size, **geometry, out=out)
+    y = conv2d.backward_input.definition(x, w, input_size=output_size, **geometry, out=out)
     if b is not None:
         y += b
     return y
 
 
+@kernel
 def backward_input(
     gy: np.ndarray,
     w: np.ndarray,
@@ -43,9 +46,10 @@ def backward_input(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx[n, iy, ix, ci] = sum over ky, kx, co of gy[n, oy, ox, co] w[ky, kx, co, ci]."""
-    return conv2d.forward(gy, w, stride=stride, padding=padding, dilation=dilation, groups=groups, out=out)
+    return conv2d.forward.definition(gy, w, stride=stride, padding=padding, dilation=dilation, groups=groups, out=out)
 
 
+@kernel
 def backward_weight(
     x: np.ndarray,
     gy: np.ndarray,
@@ -59,9 +63,10 @@ def backward_weight(
 ) -> np.ndarray:
     """gw[ky, kx, co, ci] = sum over n, iy, ix of gy[n, oy, ox, co] x[n, iy, ix, ci]."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return conv2d.backward_weight(gy, x, kernel_size=kernel_size, **geometry, out=out)
+    return conv2d.backward_weight.definition(gy, x, kernel_size=kernel_size, **geometry, out=out)
 
 
+@kernel
 def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
-    return conv2d.backward_bias(gy, out=out)
+    return conv2d.backward_bias.definition(gy, out=out)

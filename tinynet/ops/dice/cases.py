@@ -28,7 +28,7 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
 def _case(rng, label, shape, *, target=None, per_image=False, smooth=1.0) -> Case:
     p = np.asarray(rng.uniform(0.05, 0.95, shape))
     t = np.asarray(rng.random(shape) < 0.3, dtype=float) if target is None else np.full(shape, target)
-    _, sums = forward(p, t, smooth=smooth, per_image=per_image)
+    _, sums = forward.definition(p, t, smooth=smooth, per_image=per_image)
     return Case(
         label=f"{label}shape {shape}, per_image {per_image}, smooth {smooth}",
         calls={

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from .formula import loss_of, slopes_of
 
 
+@kernel
 def forward(
     p: np.ndarray, t: np.ndarray, *, smooth: float = 1.0, per_image: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -24,6 +26,7 @@ def forward(
     return loss_of(sums, smooth).astype(p.dtype), sums
 
 
+@kernel
 def backward(
     gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0, out: np.ndarray | None = None
 ) -> np.ndarray:

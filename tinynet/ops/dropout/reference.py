@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: np.ndarray | None = None) -> np.ndarray:
     """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape.
 

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def sum_of_squares(gradients: Sequence[np.ndarray]) -> np.ndarray:
     """The sum of the squares of all elements of all gradients (float, any shapes); returns shape (), float64."""
     return np.asarray(sum(np.square(g).sum(dtype=np.float64) for g in gradients), np.float64)
 
 
+@kernel
 def scale(gradients: Sequence[np.ndarray], *, factor: float) -> None:
     """Multiply all gradients by a factor, in place."""
     for g in gradients:

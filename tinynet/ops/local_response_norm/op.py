@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ...backends.registry import kernel
 from ...engine.basic_ops import pad
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
+from .reference import backward, forward
 
 
 def local_response_norm(x: Tensor, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Tensor:
@@ -41,12 +41,12 @@ class LocalResponseNorm(Function):
     def forward(self, x, **parameters):
         self.save(x)
         self.parameters = parameters
-        return kernel("local_response_norm", "forward")(x, **parameters)
+        return forward(x, **parameters)
 
     def backward(self, gy):
         (x,) = self.saved
         if not isinstance(gy, Tensor):
-            return kernel("local_response_norm", "backward")(gy, x, **self.parameters)
+            return backward(gy, x, **self.parameters)
         return _gradient(gy, x, **self.parameters)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(
     x: np.ndarray, *, size: int, k: float, alpha: float, beta: float, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -15,6 +18,7 @@ def forward(
     return y
 
 
+@kernel
 def backward(
     gy: np.ndarray,
     x: np.ndarray,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.arrays import device_of
-from ...backends.registry import kernel
 from ...engine.basic_ops import swapaxes, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim
@@ -14,6 +13,7 @@ from ..concat.op import concat, stack
 from ..matmul.op import matmul
 from ..sigmoid.op import sigmoid
 from ..tanh.op import tanh
+from .reference import backward, forward
 
 
 def lstm(a: Tensor, weight: Tensor, h: Tensor, c: Tensor, lengths: Any = None) -> Tensor:
@@ -54,7 +54,7 @@ def _check_lengths(lengths: Any, steps: int, samples: int) -> None:
 
 class LSTM(Function):
     def forward(self, a, weight, h, c, lengths):
-        states, self.gates = kernel("lstm", "forward")(a, weight, h, c, lengths)
+        states, self.gates = forward(a, weight, h, c, lengths)
         self.save(a, weight, h, c, lengths, states)
         return states
 
@@ -62,7 +62,7 @@ class LSTM(Function):
         a, weight, h, c, lengths, states = self.saved
         if isinstance(gstates, Tensor):
             return *_gradients(gstates, a, weight, h, c, lengths), None
-        return *kernel("lstm", "backward")(gstates, states, self.gates, weight, h, c, lengths), None
+        return *backward(gstates, states, self.gates, weight, h, c, lengths), None
 
 
 def _gradients(gstates: Any, a: Any, weight: Any, h: Any, c: Any, lengths: Any) -> tuple[Any, Any, Any, Any]:

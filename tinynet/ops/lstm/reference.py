@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(
     a: np.ndarray, weight: np.ndarray, h0: np.ndarray, c0: np.ndarray, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +31,7 @@ def forward(
     return states, gates
 
 
+@kernel
 def backward(
     gstates: np.ndarray,
     states: np.ndarray,

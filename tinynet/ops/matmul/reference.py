@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(
     x: np.ndarray,
     y: np.ndarray,

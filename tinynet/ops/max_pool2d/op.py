@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...backends.memory import named_error
-from ...backends.registry import kernel
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair, output_size
+from .reference import forward, gather, scatter
 
 
 def max_pool2d(
@@ -42,7 +42,7 @@ def max_pool2d(
 
     array = x.data if isinstance(x, Tensor) else x
     try:
-        maxima, indices = kernel("max_pool2d", "forward")(array, size=size, stride=stride, padding=padding)
+        maxima, indices = forward(array, size=size, stride=stride, padding=padding)
     except MemoryError as error:  # outside of a Function, which would name the operation
         raise named_error("max_pool2d", error) from None
     # Windows that do not overlap, the first in the corner: each maximum lies in a cell of its own.
@@ -76,7 +76,7 @@ class Scatter(Function):
     def forward(self, gy, indices, *, size, cell):
         self.save(indices)
         self.cell = cell
-        return kernel("max_pool2d", "scatter")(gy, indices, size=size, cell=cell)
+        return scatter(gy, indices, size=size, cell=cell)
 
     def backward(self, ggx):
         (indices,) = self.saved
@@ -89,7 +89,7 @@ class Gather(Function):
     def forward(self, x, indices, *, cell):
         self.save(indices)
         self.plane = {"size": x.shape[1:3], "cell": cell}
-        return kernel("max_pool2d", "gather")(x, indices)
+        return gather(x, indices)
 
     def backward(self, gy):
         (indices,) = self.saved

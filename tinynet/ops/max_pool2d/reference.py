@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from ..conv2d.geometry import Pair, output_size
 
 
+@kernel
 def forward(
     x: np.ndarray,
     *,
@@ -36,10 +38,11 @@ def forward(
             # argmax has the properties wanted: it returns the first of equal values and takes NaN for the largest.
             k = window.reshape(n_images, rows * columns, channels).argmax(axis=1)
             indices[:, oy, ox, :] = (first_y + k // columns) * width + (first_x + k % columns)
-    y[...] = gather(x, indices)
+    y[...] = gather.definition(x, indices)
     return y, indices
 
 
+@kernel
 def scatter(
     g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -61,6 +64,7 @@ def scatter(
     return out
 
 
+@kernel
 def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
     n_images, height, width, channels = x.shape

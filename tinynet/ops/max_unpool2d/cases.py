@@ -23,7 +23,7 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
     found = [_case(rng, "all to one pixel", np.full((1, 2, 3, 2), 4, np.int32), (3, 2))]
     for label, x_shape, size, stride in POOLINGS + (LARGE_POOLINGS if large else []):
-        _, indices = max_pool2d.forward(rng.standard_normal(x_shape), size=size, stride=stride)
+        _, indices = max_pool2d.forward.definition(rng.standard_normal(x_shape), size=size, stride=stride)
         found.append(_case(rng, label, indices, x_shape[1:3]))
     return found
 

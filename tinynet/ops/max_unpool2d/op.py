@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...backends.registry import kernel
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from ..conv2d.geometry import Pair
+from .reference import backward, forward
 
 
 def max_unpool2d(y: Tensor, indices: Tensor, size: int | Pair) -> Tensor:
@@ -43,7 +43,7 @@ class MaxUnpool2d(Function):
 
     def forward(self, y, indices, *, size):
         self.save(indices)
-        return kernel("max_unpool2d", "forward")(y, indices, size=size)
+        return forward(y, indices, size=size)
 
     def backward(self, gx):
         (indices,) = self.saved
@@ -56,7 +56,7 @@ class Backward(Function):
     def forward(self, gx, indices):
         self.save(indices)
         self.size = gx.shape[1:3]
-        return kernel("max_unpool2d", "backward")(gx, indices)
+        return backward(gx, indices)
 
     def backward(self, ggy):
         (indices,) = self.saved

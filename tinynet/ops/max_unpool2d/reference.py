@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from ..max_pool2d import reference as max_pool2d
 
 Pair = tuple[int, int]
 
 
+@kernel
 def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair, out: np.ndarray | None = None) -> np.ndarray:
     """x (N, H, W, C): each y[n, oy, ox, c] added to the pixel of its index; zeros elsewhere. size: (H, W)."""
-    return max_pool2d.scatter(y, indices, size=size, out=out)
+    return max_pool2d.scatter.definition(y, indices, size=size, out=out)
 
 
+@kernel
 def backward(gx: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """gy[n, oy, ox, c] = gx at the pixel of its index."""
-    return max_pool2d.gather(gx, indices, out=out)
+    return max_pool2d.gather.definition(gx, indices, out=out)

@@ -28,7 +28,7 @@ def _distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _case(label: str, x: np.ndarray, pieces: int, rng: np.random.Generator) -> Case:
-    y, winner = forward(x, pieces=pieces)
+    y, winner = forward.definition(x, pieces=pieces)
     gy = rng.standard_normal(y.shape)
     return Case(
         label=label,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(
     x: np.ndarray, *, pieces: int, out: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -21,6 +24,7 @@ def forward(
     return y, winner
 
 
+@kernel
 def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
     """gx[..., m pieces + j] = gy[..., m] where j = winner[..., m], else 0; (..., C)."""
     shape = (*gy.shape[:-1], gy.shape[-1] * pieces)

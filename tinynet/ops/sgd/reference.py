@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def step(
     parameters: Sequence[np.ndarray],
     velocities: Sequence[np.ndarray] | None,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 
+
+@kernel
 def forward(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """y = 1 / (1 + exp(-x)), written so that exp never overflows; any shape."""
     y = np.empty_like(x) if out is None else out
@@ -13,6 +16,7 @@ def forward(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     return y
 
 
+@kernel
 def backward(gy: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """gx = gy y (1 - y)."""
     gx = np.empty_like(gy) if out is None else out

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...backends.registry import kernel
 from .formula import total_weight
 
 
+@kernel
 def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
     """L = (1/W) sum over rows of w_t [log(sum_k exp(x_k - m)) - (x_t - m)], shape (), dtype of x.
 
@@ -21,6 +23,7 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.nda
     return np.asarray(total / total_weight(t, w)).astype(x.dtype)
 
 
+@kernel
 def backward(
     gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, out: np.ndarray | None = None
 ) -> np.ndarray:
