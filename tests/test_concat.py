@@ -36,7 +36,7 @@ def copies(monkeypatch):
         return forward(*arrays, axis=axis, out=out)
 
     monkeypatch.setattr(cpu, "forward", noted)
-    monkeypatch.setattr(concat_op, "kernel", lambda op, name: noted)
+    monkeypatch.setattr(concat_op, "forward", noted)
     return made
 
 

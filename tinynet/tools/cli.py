@@ -31,11 +31,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..backends.registry import TIERS, backend
 from ..errors import BackendError, TrainingError, UsageError
-from ..nn.module import Module
+
+if TYPE_CHECKING:
+    from ..nn.module import Module
 
 Config = TypeVar("Config")
 BACKENDS = tuple(TIERS)
