@@ -9,8 +9,8 @@ from rooms import on
 import tinynet as tn
 from tinynet import cusim, io, nn, optim
 from tinynet.backends.registry import implementation_kernel
-from tinynet.ops._cuda import tensor_table
 from tinynet.ops._cpu.in_place import LARGE
+from tinynet.ops._cuda import tensor_table
 from tinynet.ops._cuda.tensor_table import CHUNK
 from tinynet.ops.adam.settings import Settings
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
-from ...ops.gradient_norm.reference import scale, sum_of_squares
 from ...engine.tensor import Tensor
+from ...ops.gradient_norm.reference import scale, sum_of_squares
 from ._checks import check_positive
 
 

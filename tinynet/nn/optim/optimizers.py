@@ -10,10 +10,10 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
-from ...ops.adam import reference as adam
-from ...ops.sgd import reference as sgd
 from ...engine.tensor import Tensor, no_grad
+from ...ops.adam import reference as adam
 from ...ops.adam.settings import Settings
+from ...ops.sgd import reference as sgd
 from ._checks import check_not_negative, check_positive, check_unit
 
 
