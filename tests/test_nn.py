@@ -526,6 +526,13 @@ def test_receptive_field_where_it_cannot_be_known(rng):
     assert s.rows[1].field is None and "?" in str(s)
 
 
+@pytest.mark.parametrize("layer", [nn.MaxPool2d, nn.AvgPool2d])
+def test_receptive_field_of_a_pooling(layer):
+    model = nn.Sequential(layer(3, stride=2), nn.Conv2d(1, 1, 3))
+    rows = nn.summary(model, (1, 16, 16, 1)).rows
+    assert [row.field[0].size for row in rows] == [3, 7] and rows[1].field[1].jump == 2
+
+
 def test_unpool_returns_to_the_jump_before(rng):
     class Segnet(nn.Module):
         def __init__(self):

@@ -5,7 +5,6 @@ import pytest
 
 from tinynet import nn, random, use_backend, use_kernels
 from tinynet.learn.gradcheck import gradcheck
-from tinynet.nn import layers
 from tinynet.ops._shared.case import away_from
 
 # Layer -> the input's shape. N, H, W and C all differ; strides and paddings differ along the axes.
@@ -19,7 +18,7 @@ LAYERS = {
     "AvgPool2d": (lambda: nn.AvgPool2d((3, 2), stride=(2, 1), padding=(1, 0)), (2, 5, 4, 3)),
     "GlobalAvgPool2d": (lambda: nn.GlobalAvgPool2d(), (2, 3, 4, 2)),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(3), (2, 2, 3, 3)),
-    "BatchNorm2d, of samples, in use": (lambda: nn.BatchNorm2d(4).astype(np.float64).eval(), (5, 4)),
+    "BatchNorm2d, of samples, in evaluation mode": (lambda: nn.BatchNorm2d(4).astype(np.float64).eval(), (5, 4)),
     "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, 1.0, 0.5, 0.75), (2, 3, 2, 4)),
     "MaxUnpool2d": (lambda: _Unpooled(), (2, 2, 3, 4)),
     "Dropout": (lambda: nn.Dropout(0.4), (3, 4, 5)),
@@ -51,7 +50,7 @@ class _Unpooled(nn.Module):
 
 
 def as_function(layer):
-    """The layer as a function of Tensors: of its input, and of values that take the places of its parameters."""
+    """The layer as a function of Tensors: of its input, and of values that replace its parameters."""
     names = [name for name, _ in layer.named_parameters()]
 
     def function(x, *values):
@@ -67,7 +66,7 @@ def parameter_values(layer, rng):
     return [rng.normal(size=p.shape) / 2 for p in layer.parameters()]
 
 
-# A layer is its op and its parameters, and the op's tiers are checked elsewhere: the reference will do day by day.
+# Other tests check the tiers of each op, so the reference tier is enough for every run.
 @pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_a_layer(name, backend):
@@ -86,12 +85,12 @@ def test_gradients_of_a_layer(name, backend):
 
 
 def test_every_layer_is_in_the_table():
-    kinds = {name for name, kind in vars(layers).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
-    assert kinds - {"Module"} == {name.partition(",")[0] for name in LAYERS}
+    kinds = {name for name, kind in vars(nn).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+    assert kinds - {"Module", "RNN", "LSTM"} == {name.partition(",")[0] for name in LAYERS}
 
 
 def test_a_layer_with_a_wrong_kernel_fails():
-    """The parameters are really those that are checked: a wrong kernel of the bias alone shows, in the bias alone."""
+    """A wrong kernel of the bias shows in the bias alone, so the check really uses the parameters."""
     layer = nn.Conv2d(2, 3, 2)
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(2, 4, 3, 2)), *parameter_values(layer, rng)]

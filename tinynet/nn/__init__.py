@@ -1,27 +1,10 @@
-"""Modules and layers, initial values, and the summary of a model."""
+"""Modules and layers, initial values, optimizers, and the summary of a model."""
 
 from . import init, optim
-from .layers import (
-    ELU,
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    LeakyReLU,
-    Linear,
-    LocalResponseNorm,
-    Maxout,
-    MaxPool2d,
-    MaxUnpool2d,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Tanh,
-)
+from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Tanh
+from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
 from .module import Module, Parameter, observe
+from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
 from .recurrent import LSTM, RNN
 from .summary import Summary, summary
 

@@ -10,9 +10,8 @@ to match. The backward pass has the same sum over `fan_out` products.
   var(w) = 2 / (fan_in + fan_out). Glorot and Bengio, Understanding the difficulty of training deep
   feedforward neural networks, 2010, section 4.2.1.
 
-The normal ones draw as Keras does, from a normal distribution cut off at two of its standard deviations and
-widened so that the variance is the one above: no weight starts far out. Every call draws from a stream of its
-own, fixed by `tinynet.engine.random.seed`.
+The normal distributions are truncated at two standard deviations, so that no weight starts far from zero, and widened
+to keep the variance above. Keras does the same. Every call draws from a new random stream, which `tn.seed` determines.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _STD_OF_TRUNCATED = 0.87962566103423978
 
 
 def fans(shape: tuple[int, ...], transposed: bool = False, groups: int = 1) -> tuple[float, float]:
-    """(fan_in, fan_out): how many weighted values make one output, and how many outputs one value goes into.
+    """(fan_in, fan_out): how many inputs one output reads, and how many outputs read one input.
 
     shape: of the weight: (in, out) of a Linear; (KH, KW, C_in / groups, C_out) of a convolution, or with
-    transposed=True (KH, KW, C_out / groups, C_in). As everywhere, strides and borders are left out.
+    transposed=True (KH, KW, C_out / groups, C_in). Strides and padding are ignored, as in other frameworks.
     Raises ValueError for a shape with fewer than two axes.
     """
     if len(shape) < 2:
@@ -64,9 +63,10 @@ def glorot_uniform(shape: tuple[int, ...], transposed: bool = False, groups: int
 
 
 def orthogonal(shape: tuple[int, int]) -> np.ndarray:
-    """A float32 matrix (n, n) that turns vectors and keeps their length: for the weights of a recurrent state.
+    """A random orthogonal float32 matrix (n, n): it keeps the length of vectors. For the weights of a recurrent state.
 
-    The Q of the QR decomposition of normal numbers, with the signs of R's diagonal, so that all are equally likely.
+    It is Q of the QR decomposition of a normal random matrix, with the signs of R's diagonal, so that every orthogonal
+    matrix is equally likely.
     Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.
     Raises ValueError for a shape that is not square.
     """
@@ -79,7 +79,7 @@ def orthogonal(shape: tuple[int, int]) -> np.ndarray:
 def _truncated_normal(shape: tuple[int, ...], variance: float) -> np.ndarray:
     rng = generator()
     z = rng.standard_normal(shape)
-    while (far := np.abs(z) > 2).any():  # about 1 in 22 is drawn again
+    while (far := np.abs(z) > 2).any():  # about 1 value in 22
         z[far] = rng.standard_normal(np.count_nonzero(far))
     return (z * (math.sqrt(variance) / _STD_OF_TRUNCATED)).astype(np.float32)
 

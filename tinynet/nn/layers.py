@@ -1,8 +1,8 @@
-"""The layers: a Module each, holding the parameters of one operation of tinynet and calling it.
+"""The layers. Each holds the parameters of one operation of tinynet and calls the operation.
 
-Activations are (N, H, W, C): images, height, width, channels. A layer's arguments mean what those of its
-operation mean, and wrong shapes are reported by the operation. A size given as one number holds for height
-and width; a pair is (height, width).
+Activations are (N, H, W, C): images, height, width, channels. A layer's arguments have the meaning that they have for
+its operation, and the operation reports wrong shapes. A size given as one number is used for height and width; a pair
+is (height, width).
 """
 
 from __future__ import annotations
@@ -13,36 +13,28 @@ from typing import Any
 import numpy as np
 
 from ..engine import random
-from ..engine.basic_ops import mean, reshape
 from ..engine.tensor import Tensor
 from ..ops._shared.checks import pair
-from ..ops.avg_pool2d.op import avg_pool2d
 from ..ops.batch_norm.op import batch_norm
 from ..ops.conv2d.op import conv2d
 from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
 from ..ops.conv_transpose2d.op import conv_transpose2d
 from ..ops.dropout.op import dropout
-from ..ops.elu.op import elu
-from ..ops.leaky_relu.op import leaky_relu
 from ..ops.local_response_norm.op import local_response_norm
 from ..ops.matmul.op import matmul
-from ..ops.max_pool2d.op import max_pool2d
-from ..ops.max_unpool2d.op import max_unpool2d
-from ..ops.maxout.op import maxout
-from ..ops.relu.op import relu
-from ..ops.sigmoid.op import sigmoid
-from ..ops.tanh.op import tanh
+from .activations import ELU
 from .init import glorot_uniform, he_normal
 from .module import Module, Parameter, is_observed
 
 
-class Conv2d(Module):
-    """2-D convolution (cross-correlation): x (N, H, W, in_channels) -> (N, H', W', out_channels).
+class _Convolution(Module):
+    """What Conv2d and ConvTranspose2d share: their settings and their parameters.
 
-    weight: (KH, KW, in_channels / groups, out_channels), drawn by `init`; bias: (out_channels,), zeros.
-    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
-    Raises ValueError where the numbers of channels are not positive multiples of groups.
+    A pair of numbers is (height, width). init: draws the weight, as `init(shape, transposed=..., groups=...)`.
+    Raises ValueError if the numbers of channels are not positive multiples of groups.
     """
+
+    transposed = False
 
     def __init__(
         self,
@@ -56,18 +48,18 @@ class Conv2d(Module):
         bias: bool = True,
         init: Callable[..., np.ndarray] = he_normal,
     ) -> None:
-        _check_channels("Conv2d", in_channels, out_channels, groups)
+        name = type(self).__name__
+        _check_channels(name, in_channels, out_channels, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, 1)
-        self.stride = pair("Conv2d", "stride", stride, 1)
-        self.padding = pair("Conv2d", "padding", padding, 0)
-        self.dilation = pair("Conv2d", "dilation", dilation, 1)
+        self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
+        self.stride = pair(name, "stride", stride, 1)
+        self.padding = pair(name, "padding", padding, 0)
+        self.dilation = pair(name, "dilation", dilation, 1)
         self.groups = groups
-        self.weight = Parameter(init((*self.kernel_size, in_channels // groups, out_channels), groups=groups))
+        near, far = (out_channels, in_channels) if self.transposed else (in_channels, out_channels)
+        shape = (*self.kernel_size, near // groups, far)
+        self.weight = Parameter(init(shape, transposed=self.transposed, groups=groups))
         self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return conv2d(x, self.weight, self.bias, **self.geometry)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -75,14 +67,28 @@ class Conv2d(Module):
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
 
 
-class ConvTranspose2d(Module):
+class Conv2d(_Convolution):
+    """2-D convolution (cross-correlation): x (N, H, W, in_channels) -> (N, H', W', out_channels).
+
+    weight: (KH, KW, in_channels / groups, out_channels), drawn by `init`; bias: (out_channels,), zeros.
+    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
+    Raises ValueError if the numbers of channels are not positive multiples of groups.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.weight, self.bias, **self.geometry)
+
+
+class ConvTranspose2d(_Convolution):
     """Transposed 2-D convolution: x (N, H, W, in_channels) -> (N, H', W', out_channels).
 
     weight: (KH, KW, out_channels / groups, in_channels), drawn by `init`; bias: (out_channels,), zeros.
     H' = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.
-    It is the gradient of a convolution with respect to its input, and grows a picture: it is mostly used
-    without an activation behind it, hence the Glorot default. Raises ValueError as Conv2d does.
+    It is the gradient of a convolution with respect to its input and enlarges an image. Usually no activation follows
+    it, so the default `init` is Glorot's. Raises ValueError as Conv2d does.
     """
+
+    transposed = True
 
     def __init__(
         self,
@@ -97,29 +103,11 @@ class ConvTranspose2d(Module):
         bias: bool = True,
         init: Callable[..., np.ndarray] = glorot_uniform,
     ) -> None:
-        _check_channels("ConvTranspose2d", in_channels, out_channels, groups)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
-        self.stride = pair("ConvTranspose2d", "stride", stride, 1)
-        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, init)
         self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
-        self.dilation = pair("ConvTranspose2d", "dilation", dilation, 1)
-        self.groups = groups
-        shape = (*self.kernel_size, out_channels // groups, in_channels)
-        self.weight = Parameter(init(shape, transposed=True, groups=groups))
-        self.bias = Parameter(np.zeros(out_channels, dtype=np.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_transpose2d(
-            x,
-            self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            output_padding=self.output_padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
+        return conv_transpose2d(x, self.weight, self.bias, output_padding=self.output_padding, **self.geometry)
 
 
 class Linear(Module):
@@ -150,85 +138,13 @@ class Linear(Module):
         return y if self.bias is None else y + self.bias
 
 
-class MaxPool2d(Module):
-    """The largest value of each window: (N, H, W, C) -> (N, H', W', C), or also where it was found.
-
-    stride: by default the window's size. return_indices: return (y, indices) as `MaxUnpool2d` needs them.
-    """
-
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int] = 2,
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-        return_indices: bool = False,
-    ) -> None:
-        self.kernel_size = pair("MaxPool2d", "kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair("MaxPool2d", "stride", stride, 1)
-        self.padding = pair("MaxPool2d", "padding", padding, 0)
-        self.return_indices = return_indices
-
-    def forward(self, x: Tensor) -> Any:
-        return max_pool2d(
-            x, self.kernel_size, stride=self.stride, padding=self.padding, return_indices=self.return_indices
-        )
-
-
-class MaxUnpool2d(Module):
-    """Put each value back where `MaxPool2d(..., return_indices=True)` found it, zeros elsewhere.
-
-    stride: of the pooling. forward(y, indices, size): y and indices (N, H, W, C); size: (height, width) of
-    the result, by default H and W times the stride, which is too small where pooling cut an odd border off.
-    """
-
-    def __init__(self, stride: int | tuple[int, int] = 2) -> None:
-        self.stride = pair("MaxUnpool2d", "stride", stride, 1)
-
-    def forward(self, y: Tensor, indices: Any, size: tuple[int, int] | None = None) -> Tensor:
-        if size is None:
-            size = (y.shape[1] * self.stride[0], y.shape[2] * self.stride[1])
-        return max_unpool2d(y, indices, size=size)
-
-
-class AvgPool2d(Module):
-    """The mean of each window: (N, H, W, C) -> (N, H', W', C). Padding counts as zeros.
-
-    stride: by default the window's size.
-    """
-
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int] = 2,
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
-        self.kernel_size = pair("AvgPool2d", "kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair("AvgPool2d", "stride", stride, 1)
-        self.padding = pair("AvgPool2d", "padding", padding, 0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
-
-
-class GlobalAvgPool2d(Module):
-    """The mean of each channel over the whole image: (N, H, W, C) -> (N, C), for any H and W.
-
-    Lin et al., Network In Network, 2014, section 3.2.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4:
-            raise ValueError(f"GlobalAvgPool2d: x has shape {tuple(x.shape)}; 4 axes (N, H, W, C) are needed")
-        return mean(x, (1, 2))
-
-
 class BatchNorm2d(Module):
-    """Bring each channel to mean 0 and variance 1, then to gamma and beta, which are learnt.
+    """Bring each channel to mean 0 and variance 1, then multiply by gamma and add beta, which are learned.
 
-    x: (N, H, W, channels), or (N, channels) behind a Linear. gamma: (channels,), ones; beta: (channels,), zeros.
-    In training, mean and variance are those of the batch, over all but the channels; a running average of them, in
-    which a batch has the weight `momentum`, is kept in the buffers running_mean and running_var (with the unbiased
-    variance), and used in evaluation. A layer before it needs no bias.
+    x: (N, H, W, channels), or (N, channels) after a Linear. gamma: (channels,), ones; beta: (channels,), zeros.
+    Training mode uses the mean and the variance of the batch, over all axes but the channels. It also keeps a running
+    average of both in the buffers running_mean and running_var (with the unbiased variance), in which a batch has the
+    weight `momentum`; evaluation mode uses these. The layer before needs no bias.
     Ioffe and Szegedy, Batch Normalization, 2015. Raises ValueError unless 0 < momentum <= 1.
     """
 
@@ -255,10 +171,10 @@ class BatchNorm2d(Module):
 
 
 class LocalResponseNorm(Module):
-    """Divide each channel by what its `size` neighbours do: AlexNet's normalisation, with its numbers by default.
+    """Divide each channel by (k + alpha * sum of the squares of its `size` neighboring channels)^beta, as AlexNet does.
 
-    alpha is the paper's: PyTorch's is `size` times as large. Krizhevsky et al., ImageNet Classification with Deep
-    Convolutional Neural Networks, 2012, section 3.3.
+    The defaults are AlexNet's. alpha is the paper's; PyTorch's is `size` times as large. Krizhevsky et al., ImageNet
+    Classification with Deep Convolutional Neural Networks, 2012, section 3.3.
     """
 
     def __init__(self, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
@@ -269,15 +185,14 @@ class LocalResponseNorm(Module):
 
 
 class Dropout(Module):
-    """In training, set each value to zero with probability p and divide the others by 1 - p; else pass on.
+    """In training mode, set each value to zero with probability p and divide the others by 1 - p.
 
-    Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014, in the form
-    that scales in training, so that nothing is to be done in use.
+    In evaluation mode the layer returns x. Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting, 2014, in the form that scales during training.
 
-    The mask is a function of (seed, stream, step). A layer has a stream of its own, and one step follows the
-    other with each call in training (not inside `random.frozen()`). All three are part of the state dict, so
-    that a resumed run draws the masks the interrupted one would have drawn.
-    Raises ValueError unless 0 <= p < 1.
+    The mask is a function of (seed, stream, step). Each layer has its own stream, and each call in training mode
+    increases step (except inside `random.frozen()`). The state dict holds all three, so a resumed run draws the masks
+    that the interrupted run would have drawn. Raises ValueError unless 0 <= p < 1.
     """
 
     buffer_names = ("random_state",)
@@ -295,77 +210,15 @@ class Dropout(Module):
 
     @property
     def is_active(self) -> bool:
-        """Whether anything is dropped now."""
+        """True if the next call drops values."""
         return self.training and self.p > 0
 
     def next_mask(self) -> dict[str, int]:
-        """seed, stream and step of the mask for this call."""
+        """seed, stream and step of the next mask. Increases step."""
         seed, stream, step = (int(number) for number in self.random_state)
         if not random.is_frozen():
             self.random_state[2] += 1
         return {"seed": seed, "stream": stream, "step": step}
-
-
-class ELU(Module):
-    """x where x > 0, alpha (exp(x) - 1) elsewhere. Clevert et al., Fast and Accurate Deep Network Learning
-    by Exponential Linear Units, 2015."""
-
-    def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        return elu(x, self.alpha)
-
-
-class ReLU(Module):
-    """max(x, 0)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return relu(x)
-
-
-class LeakyReLU(Module):
-    """x where x > 0, slope x elsewhere."""
-
-    def __init__(self, slope: float = 0.1) -> None:
-        self.slope = slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(x, self.slope)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return sigmoid(x)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return tanh(x)
-
-
-class Maxout(Module):
-    """The largest of each `pieces` neighbouring channels: (..., C) -> (..., C / pieces).
-
-    Goodfellow et al., Maxout Networks, 2013.
-    """
-
-    def __init__(self, pieces: int = 2) -> None:
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        return maxout(x, self.pieces)
-
-
-class Flatten(Module):
-    """All axes but the first in one: (N, ...) -> (N, F)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return reshape(x, (x.shape[0], -1))
 
 
 class Sequential(Module):

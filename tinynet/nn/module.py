@@ -1,9 +1,9 @@
-"""Module: a piece of a model that owns parameters, and finds those of the pieces inside it.
+"""Module: a part of a model that owns parameters and other modules.
 
-There is no magic in setting an attribute: a module looks through its own attributes when it is asked. What it
-finds counts by its type. A `Parameter` is trained; a `Module`, or a list or tuple of modules, is a part whose
-parameters are found the same way; an array whose name stands in `buffer_names` belongs to the state of the
-model although no gradient trains it (a running mean, the position of a random stream).
+Setting an attribute has no side effect: a module searches its attributes whenever it is asked for its parameters. The
+type decides what an attribute is. A `Parameter` is trained. A `Module`, or a list or tuple of modules, is a part, whose
+parameters are found the same way. An array whose name is in `buffer_names` belongs to the state of the model although
+no gradient trains it (a running mean, the position of a random stream).
 
     class Residual(Module):
         def __init__(self, channels):
@@ -35,7 +35,8 @@ _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
 def observe(callback: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
     """Inside `with observe(callback):`, `callback(module, inputs, output)` runs after every call of a module.
 
-    This is how a summary sees the shapes, and how training finds the first layer whose output is not finite.
+    This is a forward hook for all modules. `summary` reads the shapes with it, and training finds the first layer whose
+    output is not finite.
     """
     token = _observer.set(callback)
     try:
@@ -45,14 +46,14 @@ def observe(callback: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
 
 
 def is_observed() -> bool:
-    """Whether somebody observes the modules now."""
+    """True inside `with observe(...)`."""
     return _observer.get() is not None
 
 
 class Parameter(Tensor):
     """A tensor that is trained: a leaf that requires a gradient, found by `Module.parameters()`.
 
-    data: an array of floats, whose memory is shared. A frozen parameter has `requires_grad` False.
+    data: an array of floats; the parameter shares its memory. A frozen parameter has `requires_grad` False.
     """
 
     __slots__ = ()
@@ -62,10 +63,10 @@ class Parameter(Tensor):
 
 
 class Module:
-    """The base of layers and models: write `__init__`, which sets attributes, and `forward`.
+    """The base class of layers and models: write `__init__`, which sets attributes, and `forward`.
 
-    training: whether the module trains (dropout drops) or is used; `train()` and `eval()` switch it.
-    buffer_names: names of attributes, NumPy arrays, that belong to the state though they are not trained.
+    training: True in training mode: dropout is active and batch norm uses batch statistics. See `train` and `eval`.
+    buffer_names: names of attributes, NumPy arrays, that belong to the state but are not trained.
     """
 
     training: bool = True
@@ -81,7 +82,7 @@ class Module:
             callback(self, inputs, output)
         return output
 
-    # ------------------------------------------------------------------------------ what is inside
+    # ------------------------------------------------------------------------------ parameters and parts
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of the modules directly inside, in the order in which the attributes were set."""
         for name, value in vars(self).items():
@@ -93,7 +94,7 @@ class Module:
                         yield f"{name}.{i}", item
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """(dotted name, module) of this module, named '', and all below; one that is used twice comes once."""
+        """(dotted name, module) of this module, named '', and all modules inside; each module once."""
         return self._walk("", set())
 
     def _walk(self, name: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
@@ -105,7 +106,7 @@ class Module:
             yield from child._walk(_join(name, child_name), seen)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(dotted name, parameter) of all parameters, frozen ones too; a shared one comes once."""
+        """(dotted name, parameter) of all parameters, frozen ones included; each parameter once."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
@@ -114,7 +115,7 @@ class Module:
                     yield _join(prefix, name), value
 
     def parameters(self) -> list[Parameter]:
-        """All parameters, in the order of `named_parameters()`: what an optimiser is given."""
+        """All parameters, in the order of `named_parameters()`. An optimizer takes this list."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_buffers(self) -> Iterator[tuple[str, Any]]:
@@ -129,64 +130,59 @@ class Module:
 
     # ------------------------------------------------------------------------------ switches
     def train(self, training: bool = True) -> Module:
-        """Switch this module and all below to training (or, with False, to use) and return it."""
+        """Switch this module and all inside to training mode (with False: to evaluation mode). Returns the module."""
         for _, module in self.named_modules():
             module.training = training
         return self
 
     def eval(self) -> Module:
-        """Switch to use: dropout passes everything on. Returns the module."""
+        """Switch to evaluation mode: dropout is off. Returns the module."""
         return self.train(False)
 
     def freeze(self) -> Module:
-        """Stop training all parameters: they get no gradient, and optimisers leave them alone."""
+        """Stop training all parameters: they get no gradient, and optimizers skip them. Returns the module."""
         for parameter in self.parameters():
             parameter.requires_grad_(False)
-            parameter.grad = None  # or an optimiser would go on with a gradient of before
+            parameter.grad = None  # otherwise an optimizer would use the old gradient
         return self
 
     def unfreeze(self) -> Module:
-        """Train all parameters again."""
+        """Train all parameters again. Returns the module."""
         for parameter in self.parameters():
             parameter.requires_grad_(True)
         return self
 
     # ------------------------------------------------------------------------------ state
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Dotted name -> a copy, in NumPy, of every parameter and buffer."""
-        arrays = {name: parameter.data for name, parameter in self.named_parameters()}
-        arrays.update(self.named_buffers())
-        return {name: np.array(to_device(array, "cpu")) for name, array in arrays.items()}
+        """Dotted name -> a NumPy copy, for every parameter and buffer."""
+        return {name: np.array(to_device(array, "cpu")) for name, array in self._arrays().items()}
+
+    def _arrays(self) -> dict[str, Any]:
+        """Dotted name -> the array itself, of every parameter and buffer."""
+        parameters = {name: parameter.data for name, parameter in self.named_parameters()}
+        return {**parameters, **dict(self.named_buffers())}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy the arrays of a state dict into the parameters and buffers of the same names.
 
-        Values are converted to the dtype the model has, so float16 weights load into a float32 model. With
-        strict=False names that are missing, or not the model's, are passed over. Nothing is changed unless
-        everything fits: raises ValueError with the names that are missing, the names that are unknown and
-        the shapes that differ.
+        Values are converted to the model's dtype, so float16 weights load into a float32 model. With strict=False,
+        missing and unknown names are ignored. If anything does not fit, nothing is changed and a ValueError names the
+        missing names, the unknown names and the shapes that differ.
         """
-        arrays = {name: parameter.data for name, parameter in self.named_parameters()}
-        arrays.update(self.named_buffers())
+        arrays = self._arrays()
         common = [name for name in arrays if name in state]
-        misfits = [
-            f"{name} has shape {np.shape(state[name])}, {arrays[name].shape} is needed"
-            for name in common
-            if np.shape(state[name]) != arrays[name].shape
-        ]
-        missing = [name for name in arrays if name not in state] if strict else []
-        unknown = [name for name in state if name not in arrays] if strict else []
-        complaints = [
-            f"{title}: {_shortened(names)}"
-            for title, names in (
-                ("missing", missing),
-                ("unknown to the model", unknown),
-                ("of another shape", misfits),
-            )
-            if names
-        ]
-        if complaints:
-            raise ValueError(f"the state does not fit this {type(self).__name__}\n  " + "\n  ".join(complaints))
+        problems = {
+            "missing": [name for name in arrays if name not in state] if strict else [],
+            "unknown to the model": [name for name in state if name not in arrays] if strict else [],
+            "of another shape": [
+                f"{name} has shape {np.shape(state[name])}, {arrays[name].shape} is needed"
+                for name in common
+                if np.shape(state[name]) != arrays[name].shape
+            ],
+        }
+        lines = [f"{problem}: {_shortened(names)}" for problem, names in problems.items() if names]
+        if lines:
+            raise ValueError(f"the state does not fit this {type(self).__name__}\n  " + "\n  ".join(lines))
         for name in common:
             arrays[name][...] = to_device(np.asarray(state[name]), device_of(arrays[name]))
         with no_grad():
@@ -196,8 +192,8 @@ class Module:
     def to(self, device: str) -> Module:
         """Move parameters, their gradients and buffers of floats to 'cpu' or 'cuda'; return the module.
 
-        Buffers of integers are counters that the host reads, and stay with it. Move a model before an
-        optimiser has made its first step: the optimiser's state lives where the parameters did then.
+        Buffers of integers are counters that the CPU reads, so they stay there. Move a model before the optimizer's
+        first step: the optimizer creates its state on the device where the parameters are then.
         """
         return self._convert(lambda array: to_device(array, device))
 
@@ -224,8 +220,6 @@ class Module:
             if (isinstance(value, (int, float, str)) and name != "training") or _is_pair(value)
         ]
         children = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
-        if not children:
-            return f"{type(self).__name__}({', '.join(settings)})"
         return "\n".join([f"{type(self).__name__}({', '.join(settings)})", *children])
 
 

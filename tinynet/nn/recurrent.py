@@ -1,8 +1,7 @@
 """Recurrent layers: a state that is carried from step to step of a sequence.
 
-Sequences are (N, T, F): samples, time steps, features. Where they differ in length, shorter ones are padded at the end
-and `lengths` says how long each is: from there on a sample keeps its state, so that the last state is the one after
-its last real step, and what the padding holds makes no difference.
+Sequences are (N, T, F): samples, time steps, features. If they differ in length, pad the shorter ones at the end and
+pass their `lengths`. A sample keeps its state from its last real step on, so the padding has no influence.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from .module import Module, Parameter
 
 
 class RNN(Module):
-    """The plain recurrent net: h_t = tanh(x_t W + h_(t-1) U + b), and the outputs are all h.
+    """The plain recurrent net: h_t = tanh(x_t W + h_(t-1) U + b). The outputs are h_1 .. h_T.
 
     x: (N, T, in_features). Returns (outputs (N, T, hidden), last state (N, hidden) of the last layer).
-    layers: each takes the outputs of the one below. input_weight: (in, hidden), Glorot; recurrent_weight: (hidden,
-    hidden), orthogonal, so that at first the state neither grows nor shrinks by it; bias: zeros.
-    Written step by step with the operations of tinynet: read it beside `LSTM`, which is one operation for all steps.
+    layers: each layer takes the outputs of the layer below. input_weight: (in, hidden), Glorot; recurrent_weight:
+    (hidden, hidden), orthogonal, so that at first it neither enlarges nor reduces the state; bias: zeros.
+    It is written step by step with the operations of tinynet; `LSTM` is one operation for all steps.
     Elman, Finding Structure in Time, Cognitive Science 1990.
     """
 
@@ -54,10 +53,10 @@ class RNN(Module):
 
 
 class LSTM(Module):
-    """Long short-term memory: a cell that is added to, and gates that say what is kept, added and shown.
+    """Long short-term memory: a cell state, and gates that decide what the cell keeps, adds and outputs.
 
     x: (N, T, in_features). Returns (outputs (N, T, hidden), (h, c)), the last state of the last layer, (N, hidden)
-    each. layers: each takes the outputs of the one below.
+    each. layers: each layer takes the outputs of the layer below.
     input_weight: (in, 4 hidden), Glorot; recurrent_weight: (hidden, 4 hidden), orthogonal; in the order input gate,
     forget gate, candidate, output gate. bias: (4 hidden,), zeros, but 1 for the forget gate, so that at first
     most of the cell is kept (Jozefowicz et al., An Empirical Exploration of Recurrent Network Architectures, 2015).
@@ -99,7 +98,7 @@ class _Weights(Module):
 
 
 def _zeros(x: Tensor, hidden: int) -> Tensor:
-    """The state to start from, (N, hidden): of the dtype of x and where it is."""
+    """The first state: zeros (N, hidden) of the dtype and on the device of x."""
     return Tensor(np.zeros((len(x), hidden), x.dtype)).to(x.device)
 
 
@@ -118,7 +117,7 @@ def _check_input(layer: str, x: Tensor, in_features: int) -> None:
 
 
 def _checked_lengths(layer: str, lengths: Any, x: Tensor) -> tuple[Any, int]:
-    """(the lengths as an array where x is, the shortest); without lengths (None, T)."""
+    """(the lengths as an array on the device of x, the shortest length); without lengths (None, T)."""
     steps = x.shape[1]
     if lengths is None:
         return None, steps

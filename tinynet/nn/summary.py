@@ -1,43 +1,43 @@
-"""A table of a model's layers: what comes out of each, what it costs, and how much of the image it sees.
+"""A table of a model's layers: the output of each, its cost, and its receptive field.
 
-The model runs once, and every layer (a module with no modules inside) is noted when it is called.
+The model runs once, and every call of a layer (a module with no modules inside) becomes a row.
 
-The receptive field of a value is the stretch of input pixels, along each axis, that it depends on. Every layer
-says which of its inputs an output reads, and the output sees what these see, from the first pixel to the last:
+The receptive field of a value is the range of input pixels, along each axis, that it depends on. Every layer says which
+of its inputs an output reads, and the output sees what these inputs see, from the first pixel to the last:
 
     window of k taps, dilation d, stride s, padding p     output o reads inputs o s - p + j d,  0 <= j < k
     transposed convolution                                the inputs i with i s - p + j d = o for some j
 
 (Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.) The well-known short form,
-"field += (k - 1) jump, jump *= s", gives the same for a chain of convolutions, but not behind a transposed
-one: there neighbouring values may read the same input or two, so that the field differs from one value to the
-next, and its short form can be too small. For tiles that must not show a seam that matters.
+"field += (k - 1) jump, jump *= s", gives the same for a chain of convolutions, but not after a transposed convolution:
+there neighboring values may read one input or two, so the field differs from one value to the next, and the short form
+can be too small. For tiles without visible seams the exact field is needed.
 
-Where branches meet (concat, add) a value sees what any of them sees. The graph of the computation says which
-branches those are, so any code may stand between the layers.
+Where branches meet (concat, add), a value sees what any of them sees. The graph of the computation says which branches
+meet, so any code may stand between the layers.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..engine.tensor import Function, Node, Tensor
-from .layers import Conv2d, ConvTranspose2d, Linear, MaxPool2d, MaxUnpool2d
+from .layers import Conv2d, ConvTranspose2d, Linear
 from .module import Module, observe
+from .pooling import MaxUnpool2d, Pooling
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the values along one axis see: value o depends on the input pixels first(o) .. last(o).
+    """The receptive field along one axis: value o depends on the input pixels first(o) .. last(o).
 
-    first, last: float arrays (P,), for o = 0 .. P - 1. Strides make a pattern that repeats itself: value o + P
-    sees what value o sees, `cycle` pixels further on.
+    first, last: float arrays (P,), for o = 0 .. P - 1. Strides make a pattern that repeats: value o + P sees what value
+    o sees, shifted by `cycle` pixels.
     """
 
     first: np.ndarray
@@ -46,7 +46,7 @@ class Field:
 
     @property
     def size(self) -> float:
-        """The receptive field in pixels, of the values that see most."""
+        """The size of the largest receptive field, in pixels."""
         return float((self.last - self.first).max() + 1)
 
     @property
@@ -56,10 +56,10 @@ class Field:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """(before, after): how far at most a value sees to either side of the pixels that it stands for.
+        """(before, after): how far a value sees at most on either side of the pixels that it represents.
 
-        Value o stands for the pixels o jump .. (o + 1) jump - 1. Of a tile, values at least this far from the
-        border are those of the whole image, if the tile begins at a multiple of `cycle`.
+        Value o represents the pixels o jump .. (o + 1) jump - 1. If a tile begins at a multiple of `cycle`, its values
+        at least this far from its border equal those computed from the whole image.
         """
         o = np.arange(len(self.first))
         before = np.floor(o * self.jump) - self.first
@@ -67,7 +67,7 @@ class Field:
         return float(before.max()), float(after.max())
 
     def read(self, inputs: np.ndarray, cycle: int, exists: np.ndarray | bool = True) -> Field:
-        """The field behind a layer whose output o reads `inputs[o]`, those that exist; inputs: ints (P', reads)."""
+        """The field after a layer whose output o reads those of `inputs[o]` that exist; inputs: ints (P', reads)."""
         period = len(self.first)
         shift = inputs // period * self.cycle
         first = np.where(exists, self.first[inputs % period] + shift, np.inf).min(axis=1)
@@ -75,19 +75,19 @@ class Field:
         return Field(first, last, cycle)
 
     def window(self, k: int, stride: int, padding: int, dilation: int) -> Field:
-        """Behind a convolution or pooling of k taps."""
+        """The field after a convolution or pooling of k taps."""
         common = math.lcm(len(self.first), stride)
         o = np.arange(common // stride)[:, None]
         return self.read(o * stride - padding + dilation * np.arange(k), self.cycle * common // len(self.first))
 
     def transposed_window(self, k: int, stride: int, padding: int, dilation: int) -> Field:
-        """Behind a transposed convolution of k taps: each output looks back along each tap."""
+        """The field after a transposed convolution of k taps: along each tap, an output reads at most one input."""
         o = np.arange(len(self.first) * stride)[:, None]
-        spread = o + padding - dilation * np.arange(k)
-        return self.read(spread // stride, self.cycle, exists=spread % stride == 0)
+        places = o + padding - dilation * np.arange(k)
+        return self.read(places // stride, self.cycle, exists=places % stride == 0)
 
     def joined(self, other: Field) -> Field | None:
-        """What a value sees that is made of a value of each; None if their jumps differ."""
+        """The field of a value computed from one value of each; None if their jumps differ."""
         if self.jump != other.jump:
             return None
         period = math.lcm(len(self.first), len(other.first))
@@ -97,7 +97,7 @@ class Field:
         return Field(np.minimum(a.first, b.first), np.maximum(a.last, b.last), cycle)
 
 
-# What a pixel of the input sees, and what a value sees that stands for no place.
+# The field of an input pixel, and the field of a value without a position.
 _PIXEL = Field(np.zeros(1), np.zeros(1), 1)
 _ALL = Field(np.array([-np.inf]), np.array([np.inf]), 1)
 
@@ -106,7 +106,7 @@ Fields = tuple[Field, Field]  # along the height, along the width
 
 @dataclass
 class Row:
-    """One call of one layer. field: (along the height, along the width); None where it could not be followed."""
+    """One call of one layer. field: (along the height, along the width); None if it is unknown."""
 
     name: str
     type: str
@@ -127,12 +127,12 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """Products of a weight and a value, all layers."""
+        """Products of a weight and a value, in all layers."""
         return sum(row.multiply_adds for row in self.rows)
 
     @property
     def bytes(self) -> int:
-        """Memory of all outputs, which training keeps until the backward pass has used them."""
+        """Memory of all outputs. Training keeps them until the backward pass has used them."""
         return sum(row.bytes for row in self.rows)
 
     def __str__(self) -> str:
@@ -167,20 +167,19 @@ class Summary:
 
 
 def summary(model: Module, x: Any) -> Summary:
-    """Run a model once, in eval mode, and describe every call of a layer.
+    """Run a model once, in evaluation mode, and describe every call of a layer.
 
-    x: an input (Tensor or array, of floats), or its shape, e.g. (1, 256, 256, 3), for one of zeros. Shapes,
-    multiply-adds and memory are for the whole of x, all its images.
+    x: an input (Tensor or array, of floats), or its shape, e.g. (1, 256, 256, 3), for an input of zeros. Shapes,
+    multiply-adds and memory are for all images of x together.
 
-    What it cannot know: operations that are no layers, such as `x + y` or a call of `tinynet.conv2d`, are not
-    listed, and count as looking at one pixel; so does a layer of your own. Values without height and width
-    are taken to see the whole image. The field is what can matter by construction; what does matter is often
-    much less. Raises what the model raises when x does not suit it.
+    Limits: operations that are not layers, such as `x + y` or a call of `tinynet.conv2d`, are not listed and count as
+    reading one pixel, and so does a layer of your own. Values without height and width count as seeing the whole image.
+    The field holds all pixels that can matter; often only a few of them do. Raises what the model raises for a wrong x.
     """
     parameters = model.parameters()
     if isinstance(x, (tuple, list)):
         x = np.zeros(x, dtype=parameters[0].dtype if parameters else np.float32)
-    # It requires a gradient so that the graph leads from every output back to it.
+    # x requires a gradient, so that the graph leads from every output back to it.
     x = Tensor(x.data if isinstance(x, Tensor) else x, requires_grad=True)
 
     names = {id(module): name for name, module in model.named_modules()}
@@ -219,7 +218,7 @@ def summary(model: Module, x: Any) -> Summary:
 
 
 def _multiply_adds(module: Module, x: Tensor, y: Tensor) -> int:
-    """Products of a weight and a value that the layer's definition has, borders included."""
+    """Products of a weight and a value in the layer's definition, padding included."""
     if isinstance(module, Conv2d):
         return y.size * math.prod(module.weight.shape[:3])  # for each output: KH KW C_in / groups
     if isinstance(module, ConvTranspose2d):
@@ -230,14 +229,14 @@ def _multiply_adds(module: Module, x: Tensor, y: Tensor) -> int:
 
 
 class _Follower:
-    """Remembers what the tensors seen so far see of the input."""
+    """Remembers the receptive field of each layer's output."""
 
     def __init__(self, x: Tensor) -> None:
-        # By the id of its node in the graph; the node is kept too, or its id could be given to another one.
+        # By the id of the node in the graph. The node is kept too, so that Python cannot reuse its id.
         self.known: dict[int, tuple[Node, Fields | None]] = {id(x.node): (x.node, (_PIXEL, _PIXEL))}
 
     def follow(self, module: Module, inputs: tuple, y: Tensor) -> Fields | None:
-        """The fields of the output y of a layer, remembered for the layers that use it."""
+        """The fields of a layer's output y. They are remembered for the layers that use y."""
         fields = _joined([self.find(t) for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"])
         if fields is not None:
             fields = _after(module, fields, y)
@@ -245,7 +244,7 @@ class _Follower:
         return fields
 
     def find(self, tensor: Tensor) -> Fields | None:
-        """Those of all known tensors that this one was computed from, joined; None if there is none."""
+        """The joined fields of the known tensors that this tensor was computed from; None if there is none."""
         found, seen, stack = [], set(), [tensor.node]
         while stack:
             node = stack.pop()
@@ -260,7 +259,7 @@ class _Follower:
 
 
 def _joined(branches: list[Fields | None]) -> Fields | None:
-    """Of several branches, what any of them sees; None if one is unknown, or if there are none."""
+    """The fields of all branches together; None if a branch is unknown, or if there is no branch."""
     if not branches or None in branches:
         return None
     height, width = (functools.reduce(_join, axis) for axis in zip(*branches))
@@ -272,21 +271,20 @@ def _join(a: Field | None, b: Field) -> Field | None:
 
 
 def _after(module: Module, fields: Fields, y: Tensor) -> Fields:
-    """The fields behind one layer."""
+    """The fields after one layer."""
+    height, width = fields
     if y.ndim < 4:
         return _ALL, _ALL
-    after: Sequence[Field] = fields
-    if isinstance(module, (Conv2d, MaxPool2d)):
-        dilation = module.dilation if isinstance(module, Conv2d) else (1, 1)
-        geometry = zip(module.kernel_size, module.stride, module.padding, dilation)
-        after = [field.window(*axis) for field, axis in zip(fields, geometry)]
-    elif isinstance(module, ConvTranspose2d):
-        geometry = zip(module.kernel_size, module.stride, module.padding, module.dilation)
-        after = [field.transposed_window(*axis) for field, axis in zip(fields, geometry)]
-    elif isinstance(module, MaxUnpool2d):  # a value goes to one place in its window: all places see it
-        after = [field.transposed_window(s, s, padding=0, dilation=1) for field, s in zip(fields, module.stride)]
-    height, width = after
-    return height, width
+    if isinstance(module, (Conv2d, ConvTranspose2d, Pooling)):
+        dilation = (1, 1) if isinstance(module, Pooling) else module.dilation
+        along_y, along_x = zip(module.kernel_size, module.stride, module.padding, dilation)
+        if isinstance(module, ConvTranspose2d):
+            return height.transposed_window(*along_y), width.transposed_window(*along_x)
+        return height.window(*along_y), width.window(*along_x)
+    if isinstance(module, MaxUnpool2d):  # each value goes to one place in its window, so all places see it
+        sy, sx = module.stride
+        return height.transposed_window(sy, sy, 0, 1), width.transposed_window(sx, sx, 0, 1)
+    return fields
 
 
 def _in_units(count: float) -> str:

@@ -1,0 +1,77 @@
+"""The layers without parameters: activations, Maxout and Flatten."""
+
+from __future__ import annotations
+
+from ..engine.basic_ops import reshape
+from ..engine.tensor import Tensor
+from ..ops.elu.op import elu
+from ..ops.leaky_relu.op import leaky_relu
+from ..ops.maxout.op import maxout
+from ..ops.relu.op import relu
+from ..ops.sigmoid.op import sigmoid
+from ..ops.tanh.op import tanh
+from .module import Module
+
+
+class ELU(Module):
+    """x where x > 0, alpha (exp(x) - 1) elsewhere.
+
+    Clevert et al., Fast and Accurate Deep Network Learning by Exponential Linear Units, 2015.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return elu(x, self.alpha)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, slope * x elsewhere."""
+
+    def __init__(self, slope: float = 0.1) -> None:
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(x, self.slope)
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return tanh(x)
+
+
+class Maxout(Module):
+    """The largest of each `pieces` neighboring channels: (..., C) -> (..., C / pieces).
+
+    Goodfellow et al., Maxout Networks, 2013.
+    """
+
+    def __init__(self, pieces: int = 2) -> None:
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return maxout(x, self.pieces)
+
+
+class Flatten(Module):
+    """All axes but the first in one: (N, ...) -> (N, F)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reshape(x, (x.shape[0], -1))
