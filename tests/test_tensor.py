@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet.engine.tensor import Function, Tensor
+from tinynet.engine.tensor import Function, Tensor, grad
 from tinynet.learn.gradcheck import gradcheck
 
 
@@ -636,3 +636,53 @@ def test_what_a_tensor_says_of_itself():
         x.item()
     with pytest.raises(TypeError, match="no axes"):
         len(x[0, 0])
+
+
+# ------------------------------------------------------------------------------------- extra outputs, backward_graph
+class LargestOfRow(Function):
+    """The largest element of each row; where it was found is an extra output."""
+
+    def forward(self, x):
+        self.save(x.argmax(axis=1))
+        self.shape = x.shape
+        return x.max(axis=1), x.argmax(axis=1)
+
+    def backward(self, gy):
+        gx = np.zeros(self.shape, gy.dtype)
+        gx[np.arange(len(gx)), self.saved[0]] = gy
+        return gx
+
+
+def test_a_function_may_return_extra_outputs_without_a_gradient():
+    data = np.array([[1.0, 5.0, 2.0], [7.0, 0.0, 3.0]])
+    x = Tensor(data, requires_grad=True)
+    y, where = LargestOfRow.apply(x)
+    assert isinstance(where, Tensor) and not where.requires_grad
+    np.testing.assert_array_equal(where.data, [1, 0])
+    y.backward(np.array([10.0, 20.0]))
+    np.testing.assert_array_equal(x.grad.data, [[0, 10, 0], [20, 0, 0]])
+    y, where = LargestOfRow.apply(data)
+    assert type(y) is type(where) is np.ndarray, "arrays in, arrays out"
+
+
+def test_backward_graph_runs_where_the_gradient_is_differentiated_again():
+    ran = []
+
+    class Cube(Function):
+        def forward(self, x):
+            self.save(x)
+            return x**3
+
+        def backward(self, gy):
+            ran.append("backward")
+            return 3 * self.saved[0] ** 2 * gy
+
+        def backward_graph(self, gy):
+            ran.append("graph")
+            return 3 * self.saved[0] ** 2 * gy
+
+    x = Tensor(np.array([2.0]), requires_grad=True)
+    (first,) = [grad(Cube.apply(x), x, create_graph=True)]
+    assert first.item() == 12 and ran == ["graph"]
+    assert grad(first, x).item() == 12
+    assert grad(Cube.apply(x), x).item() == 12 and ran == ["graph", "backward"]

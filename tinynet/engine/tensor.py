@@ -1,15 +1,11 @@
 """The engine: Tensor, Function and the backward pass. It knows no operation.
 
-How it works, in five sentences. A `Tensor` is an array plus the memory of where it came from. A `Function`
-is one differentiable operation: `forward` turns arrays into an array, `backward` turns the gradient of the
-output into the gradients of the inputs. `Function.apply` runs `forward` and, if a gradient may be asked for
-later, links the output tensor to the function and the function to the functions that made its inputs: that is
-the graph. `backward()` walks the graph from the loss to the leaves in reverse topological order, so that the
-gradient of a tensor is complete (summed over all its uses) before it is passed on. Nothing else is here.
-
-The nodes of the graph are functions, not tensors, so that the graph keeps no array alive but those that a function
-saved: of `conv -> ELU`, the output of the convolution is freed as soon as nobody else holds it, because ELU saves its
-own output. Only at the leaves, where gradients are delivered, the node is the tensor itself.
+A `Tensor` is an array that remembers where it came from. A `Function` is one differentiable operation: `forward` turns
+arrays into an array, `backward` turns the gradient of the output into the gradients of the inputs. `Function.apply`
+runs `forward`. If a gradient may be asked for later, `apply` links the output tensor to the function, and the function
+to the functions that made its inputs: that is the graph. `Tensor.backward` walks the graph from the loss to the leaves
+in reverse topological order, so that the gradient of a tensor is complete (summed over all its uses) before it is
+passed on.
 
     class Square(Function):
         def forward(self, x):
@@ -21,9 +17,12 @@ own output. Only at the leaves, where gradients are delivered, the node is the t
 
     y = Square.apply(x)
 
-Second derivatives come for free: with `create_graph=True` the same `backward` methods are handed Tensors
-instead of arrays, so that what they compute is recorded like any other computation. One rule makes that
-work: *a Function applied to plain arrays just runs its forward and returns a plain array.*
+The nodes of the graph are functions, not tensors, so that the graph keeps only the arrays alive that a function saved:
+in `conv -> ELU`, the output of the convolution is freed early, because ELU saves its own output. Only a leaf, where a
+gradient is delivered, is a node itself.
+
+With `create_graph=True` the `backward` methods get Tensors instead of arrays, so that what they compute can be
+differentiated again. This works because *a Function applied to arrays runs its forward and returns an array.*
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
 
 @contextlib.contextmanager
-def recording(enabled: bool) -> Iterator[None]:
-    """Inside `with`, operations are recorded, or they are not."""
+def grad_mode(enabled: bool) -> Iterator[None]:
+    """Inside `with`, operations build the graph (True) or they do not (False)."""
     token = _grad_enabled.set(enabled)
     try:
         yield
@@ -59,12 +58,12 @@ def recording(enabled: bool) -> Iterator[None]:
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
-    """Inside `with no_grad():` nothing is recorded, so nothing is kept alive for a backward pass."""
-    return recording(False)
+    """Inside `with no_grad():` no graph is built, so no array is kept for a backward pass."""
+    return grad_mode(False)
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are being recorded."""
+    """True if operations build the graph."""
     return _grad_enabled.get()
 
 
@@ -261,12 +260,17 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 class Function:
     """One differentiable operation. Subclass it, write `forward` and `backward`, call `MyFunction.apply(...)`.
 
-    forward(self, *arrays, **parameters) -> array
-        works on plain arrays and calls `self.save(...)` with what backward will need.
+    forward(self, *arrays, **parameters) -> array, or a tuple of arrays
+        works on plain arrays and calls `self.save(...)` with what backward will need. Of a tuple, the first array is
+        the output; the others (the indices of max-pool, the statistics of batch norm) are returned with it and have
+        no gradient.
     backward(self, gy) -> gradient or tuple of gradients
         one for each positional argument of forward; in a tuple, None where there is none. `gy` and `self.saved`
         are arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
         functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
+    backward_graph(self, gy)
+        optional: runs instead of backward when a graph of the gradient is asked for. Needed where backward calls a
+        kernel that has no gradient itself.
     """
 
     inputs: tuple[Node | None, ...] | None = None  # the nodes of those that need a gradient; None: the graph is freed
@@ -284,6 +288,9 @@ class Function:
 
     def backward(self, gy: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no backward: it cannot be differentiated")
+
+    def backward_graph(self, gy: Any) -> Any:
+        return self.backward(gy)
 
     def save(self, *arrays: Any) -> None:
         """Keep arrays for backward. Nothing is kept when no gradient can be asked for.
@@ -312,7 +319,7 @@ class Function:
 
     @classmethod
     def op_name(cls) -> str:
-        """The name users know the operation by: that of its room in tinynet/ops, or else of its class."""
+        """The name users know the operation by: that of its op folder, or else of its class."""
         module = cls.__module__.split(".")
         return module[2] if module[:2] == ["tinynet", "ops"] else cls.__name__.strip("_").lower()
 
@@ -325,14 +332,14 @@ class Function:
         function.needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         function._recording = any(function.needs_grad) and is_grad_enabled()
         try:
-            data = function.forward(*arrays, **parameters)
+            result = function.forward(*arrays, **parameters)
         except MemoryError as error:
             raise named_error(cls.op_name(), error) from None
-        if data is None:
+        if result is None:
             raise TypeError(f"{cls.__name__}.forward returned None: does it, or a kernel it calls, lack its `return`?")
         if not inputs:
-            return data
-
+            return result
+        data, *extra = result if isinstance(result, tuple) else (result,)
         out = Tensor(data)
         for tensor in inputs:  # a view (reshape, slice) shares its version with the tensor it looks at
             if is_view(data, tensor.data):
@@ -345,39 +352,38 @@ class Function:
             function._input_kinds = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else None for a in args)
             function._record = Saved(cls.__name__, function._saved, inputs, data, out._version)
         function._saved = ()
-        return out
+        return (out, *map(Tensor, extra)) if isinstance(result, tuple) else out
 
     def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Node, Any]]:
-        """Run backward, check what it returns, and pair each gradient with the node it belongs to."""
+        """Run backward, and pair each gradient with the node it belongs to."""
         self._check_not_freed()
-        name = type(self).__name__
         self._create_graph = create_graph
         try:
-            gradients = self.backward(gy)
+            gradients = self.backward_graph(gy) if create_graph else self.backward(gy)
         except MemoryError as error:
             raise named_error(self.op_name(), error) from None
         finally:
             self._create_graph = False
+        gradients = self._checked(gradients)
+        return [(node, g) for node, g in zip(self.inputs, gradients) if node is not None and g is not None]
+
+    def _checked(self, gradients: Any) -> tuple:
+        """What backward returned, as a tuple. Raises RuntimeError for a wrong number, shape or dtype of gradients."""
+        name = type(self).__name__
         if gradients is None:
             raise RuntimeError(f"{name}.backward returned None: does it, or a kernel it calls, lack its `return`?")
-        if not isinstance(gradients, tuple):
-            gradients = (gradients,)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         if len(gradients) != len(self.inputs):
             raise RuntimeError(
                 f"{name}.backward returned {len(gradients)} gradients, forward has {len(self.inputs)} arguments"
             )
-        pairs = []
-        for i, (node, g) in enumerate(zip(self.inputs, gradients)):
-            if node is None or g is None:
-                continue
-            if (g.shape, g.dtype) != self._input_kinds[i]:
-                shape, dtype = self._input_kinds[i]
+        for i, (node, g, kind) in enumerate(zip(self.inputs, gradients, self._input_kinds)):
+            if node is not None and g is not None and (g.shape, g.dtype) != kind:
                 raise RuntimeError(
                     f"{name}.backward returned a gradient {g.dtype}{list(g.shape)} where input {i} "
-                    f"is {dtype}{list(shape)}"
+                    f"is {kind[1]}{list(kind[0])}"
                 )
-            pairs.append((node, g))
-        return pairs
+        return gradients
 
     def _check_not_freed(self) -> None:
         if self.inputs is None:
@@ -430,7 +436,7 @@ def _propagate(
 
     order = _topological_order(root.node)
     gradients = {id(root.node): gradient}  # of nodes whose turn is still to come
-    with recording(create_graph):
+    with grad_mode(create_graph):
         while order:
             node = order.pop()
             g = gradients.pop(id(node), None)

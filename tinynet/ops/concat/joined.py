@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...engine.tensor import Function, Tensor, is_grad_enabled, recording
+from ...engine.tensor import Function, Tensor, grad_mode, is_grad_enabled
 
 
 class Joined(Tensor):
@@ -51,7 +51,7 @@ class Joined(Tensor):
         """The tensor, put together now if it was not before."""
         if self._parts is not None:
             self._check_unchanged()
-            with recording(self._recording):  # as it was when concat was called
+            with grad_mode(self._recording):  # as it was when concat was called
                 self._whole = self._function.apply(*self._parts, axis=len(self.shape) - 1)
             self._parts = None
         return self._whole
