@@ -14,14 +14,15 @@ from rooms import missing
 
 from tinynet.errors import UsageError
 from tinynet.learn.watch import command, watch
-from tinynet.learn.watch.child import sentence
+from tinynet.learn.watch.checks import Checked, Origin
+from tinynet.learn.watch.process import Failed, sentence
 from tinynet.learn.watch.show import describe, row
 from tinynet.learn.watch.targets import OPS, Target, files_of, targets_of
 from tinynet.learn.watch.watch import Files, Known, Saved
 
 
 # ---------------------------------------------------------------------------------------- what is in a room
-def test_rooms_are_listed(capsys):
+def test_ops_are_listed(capsys):
     command.main([])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:2] == ["elu", "ELU:"] for line in lines)
@@ -34,7 +35,7 @@ def test_what_makes_no_sense_is_refused():
         command.main(["--watch"])
 
 
-def test_a_room_is_shown_with_what_this_machine_lacks(capsys):
+def test_an_op_is_shown_with_what_this_machine_lacks(capsys):
     describe("conv2d")
     out = capsys.readouterr().out
     assert "conv2d.cu              conv2d. The letters" in out  # not its line `// with ...cuh`
@@ -80,12 +81,14 @@ def test_what_the_file_itself_holds_comes_first_and_of_that_what_is_compiled_soo
     known, own, other = Known(), Path("/ops/own.cu"), Path("/ops/other.cu")
     slow, quick, caller = (Target("cuda-sim", name, "forward") for name in ("slow", "quick", "caller"))
     home = Path("/ops/cuda.py")
-    files = [str(own), str(home)]
-    known.remember(slow, {"files": files, "builds": [[str(own), {"N": 1}], [str(own), {"N": 2}]]})
-    known.remember(quick, {"files": files, "builds": [[str(own), {}]]})
-    known.remember(caller, {"files": files, "builds": [[str(other), {}]]})
+    for target, builds in (
+        (slow, [(own, {"N": 1}), (own, {"N": 2})]),
+        (quick, [(own, {})]),
+        (caller, [(other, {})]),
+    ):
+        known.remember(target, Checked(True, 1, 0.0, 1.0, "", {own, home}, builds))
     known.unproven = {own}
-    origins = {t: watch.Origin(home, set()) for t in (caller, slow, quick)}
+    origins = {t: Origin(home, set()) for t in (caller, slow, quick)}
     assert known.stages(origins) == [[quick], [slow], [caller]]
     known.unproven = {other}
     assert known.stages(origins) == []  # none was seen to use it
@@ -99,7 +102,7 @@ def test_an_exception_is_told_with_its_line():
         broken()
     assert sentence(caught.value).startswith("tinynet/ops/elu/reference.py:2: `")
     assert "no attribute 'nothing'" in sentence(caught.value)
-    assert "cannot be checked" in row(Target("cpu", "default", "forward"), {"failed": sentence(caught.value)})
+    assert "cannot be checked" in row(Target("cpu", "default", "forward"), Failed(sentence(caught.value)))
 
 
 # ---------------------------------------------------------------------------------------- edits of a copy
@@ -108,17 +111,19 @@ def copy(tmp_path_factory):
     """A copy of the package, with a shorter patience for endless loops."""
     root = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "tinynet", root / "tinynet", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    child = root / "tinynet" / "learn" / "watch" / "child.py"
+    child = root / "tinynet" / "learn" / "watch" / "process.py"
     child.write_text(child.read_text().replace("SECONDS = 20.0", "SECONDS = 5.0"))
     return root
 
 
 ASK = """
 import json, sys
+from tinynet.learn.watch.checks import checked
+from tinynet.learn.watch.targets import Target
 from tinynet.learn.watch.workers import Workers
 with Workers("relu") as workers:
-    answer = workers.ask({"do": "check", "target": sys.argv[1:]})
-print(json.dumps(answer))
+    answer = workers.ask(checked, Target(*sys.argv[1:]))
+print(json.dumps({"right": answer.right, **vars(answer)}, default=str))
 """
 
 
@@ -154,25 +159,25 @@ def test_a_wrong_reference_is_found_and_named(copy):
 
 def test_an_endless_loop_is_ended_and_its_line_named(copy):
     found = answer(copy, "relu/reference.py", BACKWARD, "while True:\n        pass\n    " + BACKWARD, *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "an endless loop?" in found["failed"]
+    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "an endless loop?" in found["sentence"]
 
 
 def test_a_crash_is_told(copy):
     crash = "import ctypes\n    ctypes.string_at(0)\n    "
     found = answer(copy, "relu/reference.py", BACKWARD, crash + BACKWARD, *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "it ended the process" in found["failed"]
+    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "it ended the process" in found["sentence"]
 
 
 def test_a_syntax_error_is_told_with_its_line(copy):
     found = answer(copy, "relu/reference.py", BACKWARD, "gx[...] = = ", *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["failed"] and "SyntaxError" in found["failed"]
+    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "SyntaxError" in found["sentence"]
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 def test_a_kernel_of_the_emulator(copy):
     target = ("cuda-sim", "default", "backward")
     found = answer(copy, "_cuda/activations.cu", "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
-    assert "tinynet/ops/_cuda/activations.cu" in found["failed"] and "cannot be compiled" in found["failed"]
+    assert "tinynet/ops/_cuda/activations.cu" in found["sentence"] and "cannot be compiled" in found["sentence"]
 
 
 def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):

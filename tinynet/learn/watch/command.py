@@ -1,5 +1,6 @@
-"""`python -m tinynet op`: the rooms. With the name of one, what is in it, how exact and how fast it is; with --watch,
-whether it is still right, whenever a file of it is saved.
+"""`python -m tinynet op` lists the operations; `op NAME` shows its files, and how exact and fast its kernels are.
+
+With --watch, it checks the operation whenever one of its files is saved.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from ...backends.registry import ops
 from ...tools.cli import option, parse
-from .show import describe, indented, list_rooms, measured, targets_in
+from .show import describe, list_ops, measured, targets_in
 from .watch import watch
 from .workers import Workers
 
@@ -30,23 +31,17 @@ class Config:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; SystemExit(1) if something in the room is wrong."""
+    """Run the command; SystemExit(1) if a kernel of the op is wrong."""
     config = parse(Config, argv, prog="python -m tinynet op", description=__doc__)
     if config.op is None:
-        list_rooms()
+        list_ops()
         return
     describe(config.op)
     if config.watch:
         watch(config.op)
-    elif not _all_right(config.op):
+        return
+    with Workers(config.op) as workers:
+        targets, right = targets_in(workers)
+        answers = [answer for _, answer, _ in measured(workers, targets)]
+    if not right or not all(answer.right for answer in answers):
         sys.exit(1)
-
-
-def _all_right(op: str) -> bool:
-    """Print the table of all kernels; whether each of them is right."""
-    with Workers(op) as workers:
-        targets, failed = targets_in(workers)
-        for sentence in failed:
-            print(f"  {indented(sentence)}")
-        answers = [answer for _, answer in measured(workers, targets)]
-    return not failed and all(answer.get("right") for answer in answers)

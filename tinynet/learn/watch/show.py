@@ -1,39 +1,41 @@
-"""What is in a room: its files, its kernels, where they run; how exact and how fast they are."""
+"""What is in an op folder: its files, its kernels and where they run; how exact and how fast the kernels are."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 from ...backends.registry import TIERS, ops
+from .checks import Checked, Origin, checked, listed, timed
+from .process import Failed
 from .targets import OPS, Target, missing
 from .workers import Look, Workers, nothing
 
 HEAD = f"  {'tier':9} {'by':10} {'kernel':16} {'cases':>5} {'error':>8} {'allowed':>8}"
 LEGEND = """\
-  error: the largest difference from the reference in float64, over the largest value; of the reference itself from
-  Numba's kernel in float64, of the derivatives from numerical ones. ms: at one large size, in the emulator at a small
-  one with all checks."""
+  error: the largest difference from the reference in float64, over the largest value. The reference itself is compared
+  with Numba's kernel in float64, the derivatives with numerical ones. ms: at one large size; in the emulator at a small
+  size with all checks."""
 
 
-def list_rooms() -> None:
-    """Print the rooms, a line for each."""
+def list_ops() -> None:
+    """Print the operations, a line for each."""
     for op in ops():
         print(f"  {op:22} {_first_line(OPS / op / 'derivation.md').removeprefix(f'{op}: ')}")
     print("\npython -m tinynet op NAME shows one, op NAME --watch checks it whenever you save")
 
 
 def describe(op: str) -> None:
-    """Print the files and kernels of a room, and where they run."""
-    room = OPS / op
-    print(f"{op}, in {_shown(room)}\n")
-    for path in sorted(p for p in room.iterdir() if p.suffix in (".md", ".py", ".cu", ".cuh") and p.stem != "__init__"):
-        print(f"  {path.name:22} {_first_line(path)}")
+    """Print the files and kernels of an op, and where they run."""
+    folder = OPS / op
+    shown = folder.relative_to(Path.cwd()) if Path.cwd() in folder.parents else folder
+    print(f"{op}, in {shown}\n")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".md", ".py", ".cu", ".cuh") and path.stem != "__init__":
+            print(f"  {path.name:22} {_first_line(path)}")
     print("\nkernels")
-    for name, summary in _functions(room / "reference.py"):
+    for name, summary in _functions(folder / "reference.py"):
         print(f"  {name:22} {summary}")
     print("\nwhere they run")
     for tier, module in TIERS.items():
@@ -42,11 +44,11 @@ def describe(op: str) -> None:
 
 
 def _first_line(path: Path) -> str:
-    """What a file says it is: its title, the first line of its docstring or of its comment; "" if it does not."""
+    """The title of a document, or the first line of a docstring or comment; "" if there is none."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
-            return _summary(ast.get_docstring(ast.parse(text)))
+            return _summary(ast.parse(text))
     except (OSError, SyntaxError):
         return ""
     lines = (line.strip("#/ ") for line in text.splitlines())
@@ -59,64 +61,54 @@ def _functions(path: Path) -> list[tuple[str, str]]:
         nodes = ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:
         return [("?", f"{path.name}:{error.lineno}: {error.msg}")]
-    public = [node for node in nodes if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    return [(node.name, _summary(ast.get_docstring(node))) for node in public]
+    return [(n.name, _summary(n)) for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
 
 
-def _summary(docstring: str | None) -> str:
-    return (docstring or "").partition("\n")[0]
-
-
-def _shown(path: Path) -> str:
-    """The path as seen from here, where it lies below."""
-    return str(path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path)
+def _summary(node: ast.Module | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 # ---------------------------------------------------------------------------------------- the table
-@dataclass(frozen=True)
-class Origin:
-    """Where a target comes from: the file in which its function stands, and all that it is built from."""
-
-    home: Path
-    files: set[Path]
-
-
-def targets_in(workers: Workers, look: Look = nothing) -> tuple[dict[Target, Origin], list[str]]:
-    """(the targets that this machine can run, the sentences on tiers that cannot be imported)."""
+def targets_in(workers: Workers, look: Look = nothing) -> tuple[dict[Target, Origin], bool]:
+    """(the targets that this machine can run, True if all of its tiers could be imported). Prints why one could not."""
     tiers = [tier for tier in TIERS if missing(tier) is None]
-    answer = workers.ask({"do": "list", "tiers": tiers}, look)
-    if "failed" in answer:
-        return {}, [answer["failed"]]
-    origins = [Origin(Path(h), set(map(Path, files))) for h, files in zip(answer["homes"], answer["files"])]
-    targets = [Target(*fields) for fields in answer["targets"]]
-    return dict(zip(targets, origins)), list(dict.fromkeys(answer["failed_tiers"].values()))
+    answers = dict(workers.each(listed, tiers, look))
+    failures = [answer for answer in answers.values() if isinstance(answer, Failed)]
+    for failure in dict.fromkeys(failures):
+        print(f"  {indented(failure.sentence)}")
+    found = [answers[tier] for tier in tiers if not isinstance(answers[tier], Failed)]
+    return {target: origin for targets in found for target, origin in targets.items()}, not failures
 
 
 def measured(
     workers: Workers, targets: Iterable[Target], look: Look = nothing
-) -> Iterator[tuple[Target, dict[str, Any]]]:
-    """Check and time the targets and print a row of the table for each: (target, the answer with its "ms")."""
+) -> Iterator[tuple[Target, Checked | Failed, float | None]]:
+    """Check and time the targets and print a row of the table for each: (target, the answer, milliseconds)."""
     print(f"{HEAD} {'ms':>9}")
     for target in targets:
-        answer = workers.ask({"do": "check", "target": astuple(target)}, look)
-        if answer.get("right"):
-            answer |= workers.ask({"do": "time", "target": astuple(target)}, look)
-        print(row(target, answer), flush=True)
-        yield target, answer
+        answer = workers.ask(checked, target, look)
+        ms = milliseconds(workers, target, look) if answer.right else None
+        print(row(target, answer, ms), flush=True)
+        yield target, answer, ms
     print(LEGEND)
 
 
-def row(target: Target, answer: dict[str, Any]) -> str:
-    """A line of the table; with a report below it where something is wrong."""
-    if "failed" in answer:
-        return f"  {target}  cannot be checked\n    {indented(answer['failed'], 4)}"
-    figures = f"{answer['cases']:5} {answer['error']:8.1e} {answer['allowed']:8.1e}"
-    if not answer["right"]:
-        return f"  {target} {figures}  WRONG\n    {indented(answer['report'], 4)}"
-    ms = answer.get("ms")
-    return f"  {target} {figures} {f'{ms:9.3f}' if ms is not None else '':>9}".rstrip()
+def milliseconds(workers: Workers, target: Target, look: Look) -> float | None:
+    """The time of a kernel; None if it cannot be measured."""
+    ms = workers.ask(timed, target, look)
+    return None if isinstance(ms, Failed) else ms
+
+
+def row(target: Target, answer: Checked | Failed, ms: float | None = None) -> str:
+    """A line of the table; if something is wrong, with a report below it."""
+    if isinstance(answer, Failed):
+        return f"  {target}  cannot be checked\n    {indented(answer.sentence, 4)}"
+    figures = f"{answer.cases:5} {answer.error:8.1e} {answer.allowed:8.1e}"
+    if not answer.right:
+        return f"  {target} {figures}  WRONG\n    {indented(answer.report, 4)}"
+    return f"  {target} {figures} {f'{ms:9.3f}' if ms is not None else ''}".rstrip()
 
 
 def indented(text: str, spaces: int = 2) -> str:
-    """All lines but the first moved to the right."""
+    """The text with all lines but the first moved to the right."""
     return text.replace("\n", "\n" + " " * spaces)

@@ -1,4 +1,4 @@
-"""What can be checked in a room: a kernel by one implementation in one tier, and the files that it is built from."""
+"""What can be checked in an op folder: a kernel by one implementation in one tier, and the files it is built from."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...backends.registry import implementation_kernel, implementations, kernel_
 from ...errors import BackendError
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
-# In the place of a kernel: the derivatives of the whole op, all of its kernels by their reference.
+# Takes the place of a kernel's name: the derivatives of the whole op, with all kernels of the reference.
 DERIVATIVES = "derivatives"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A kernel of a room by one implementation in one tier."""
+    """A kernel by one implementation in one tier."""
 
     tier: str
     implementation: str
@@ -32,7 +32,7 @@ class Target:
 
 
 def missing(tier: str) -> str | None:
-    """What this machine lacks to run a tier, as a sentence; None where it can."""
+    """What this machine lacks to run a tier, as a sentence; None if it can run it."""
     try:
         with use_backend(tier):
             return None
@@ -41,10 +41,8 @@ def missing(tier: str) -> str | None:
 
 
 def targets_of(op: str, tier: str) -> list[Target]:
-    """The targets of a tier, those of its default first. A function that several implementations share comes once.
-
-    Raises whatever importing the room's modules raises.
-    """
+    """The targets of a tier, its default implementation first. A function that several implementations share is listed
+    once. Raises the exception of a module that cannot be imported."""
     if tier == "reference":
         is_differentiable = importlib.util.find_spec(f"tinynet.ops.{op}.op") is not None
         return [Target(tier, "default", k) for k in (*kernel_names(op), *[DERIVATIVES] * is_differentiable)]
@@ -56,7 +54,7 @@ def targets_of(op: str, tier: str) -> list[Target]:
 
 
 def home_of(op: str, target: Target) -> Path:
-    """The file in which the function of a target stands."""
+    """The file that contains the function of a target."""
     if target.kernel == DERIVATIVES:
         return OPS / op / "op.py"
     function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
@@ -64,26 +62,17 @@ def home_of(op: str, target: Target) -> Path:
 
 
 def files_of(op: str, target: Target, sources: Iterable[Source] | None = None) -> set[Path]:
-    """The files of `tinynet/ops` that a target is built from, by their import statements, and its cases.
+    """The files of `tinynet/ops` that a target is built from, found by their import statements, and its cases.
 
-    sources: the `.cu` files that the target launches kernels of, if that is known; otherwise all that its Python
-    files speak of are taken.
+    sources: the `.cu` files whose kernels the target launches. If they are not known, all `.cu` files that its Python
+    files open are included.
     """
-    files = {OPS / op / "cases.py"}
+    files = {OPS / op / "cases.py", Path(tier_module(op, target.tier).__file__), *_sources(home_of(op, target))}
     if target.kernel == DERIVATIVES:
         files |= _sources(OPS / op / "reference.py")
-    files |= _sources(home_of(op, target))
-    files.add(Path(tier_module(op, target.tier).__file__))
-    for source in _sources_named_in(files) if sources is None else sources:
+    if sources is None:
+        modules = [m for m in list(sys.modules.values()) if Path(getattr(m, "__file__", None) or "/") in files]
+        sources = [value for m in modules for value in vars(m).values() if isinstance(value, Source)]
+    for source in sources:
         files |= {source.path, *source.headers}
-    return _in_ops(files)
-
-
-def _in_ops(files: set[Path]) -> set[Path]:
     return {file for file in files if OPS in file.parents}
-
-
-def _sources_named_in(files: set[Path]) -> list[Source]:
-    """The `.cu` files that the modules in these files have opened."""
-    modules = [m for m in list(sys.modules.values()) if Path(getattr(m, "__file__", None) or "/") in files]
-    return [value for module in modules for value in vars(module).values() if isinstance(value, Source)]
