@@ -32,7 +32,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "ruff>=0.6",
-        "import-linter>=2.17",
+        "import-linter>=2.9",
         "mypy>=1.18",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, on machines without one too.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
