@@ -25,9 +25,22 @@ from tinynet.backends import registry
 from tinynet.backends.registry import implementation_kernel, kernel_names, use_kernels
 from tinynet.backends.registry import ops as all_ops
 from tinynet.errors import UsageError
-from tinynet.tools.bench import against, calls, examples, machine, nets, ops, peak, processes, profile, unet, work
+from tinynet.tools.bench import (
+    against,
+    calls,
+    examples,
+    machine,
+    nets,
+    ops,
+    peak,
+    processes,
+    profile,
+    turns,
+    unet,
+    work,
+)
 from tinynet.tools.bench.main import main
-from tinynet.tools.bench.peers import PEERS
+from tinynet.tools.bench.peers import PEERS, tinynet_peer
 from tinynet.tools.bench.processes import Child, ChildError
 from tinynet.tools.cli import run
 
@@ -37,7 +50,7 @@ TINY = ["--batch", "1", "--size", "16", "--threads", "1"]
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    monkeypatch.setattr(unet, "SECONDS_PER_TURN", 0.02)
+    monkeypatch.setattr(turns, "SECONDS_PER_TURN", 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +112,7 @@ def test_peers_predict_the_same_as_tinynet_and_learn_alike(name):
     for mode, steps, tolerance in (("infer", 1, 1e-5), ("train", 4, 0.02)):  # dropout's masks differ
         values = {}
         for peer in ("tinynet", name):
-            child = Child("tinynet.tools.bench.peers.child", peer, mode, 2, 32, 1, threads=1)
+            child = turns.start(peer, f"{mode}-2x32", threads=1)
             values[peer] = child.ask(steps)["value"]
             assert child.started["parameters"] == 1_941_105
             child.close()
@@ -107,47 +120,50 @@ def test_peers_predict_the_same_as_tinynet_and_learn_alike(name):
 
 
 def test_only_quiet_turns_count_if_there_are_any():
-    result = unet.Result("x", 0.0, 0.0, 1, {})
-    result.turns = [unet.Turn([9.0], others_busy=0.5), unet.Turn([1.0, 2.0], others_busy=0.0)]
+    result = turns.Result("x", 0.0, 0.0, 1, {})
+    result.turns = [turns.Turn([9.0], others_busy=0.5), turns.Turn([1.0, 2.0], others_busy=0.0)]
     assert result.times_ms == [1.0, 2.0]
     result.turns.pop()
     assert result.times_ms == [9.0]
-    assert unet.Turn([1.0], others_busy=float("nan")).is_quiet, "where the system does not tell, all turns count"
+    assert turns.Turn([1.0], others_busy=float("nan")).is_quiet, "where the system does not tell, all turns count"
+
+
+def result(title, quiet, loud, ms=1.0):
+    """A contestant's result with so many quiet turns of so many milliseconds, and so many slow ones."""
+    taken = [turns.Turn([ms], others_busy=0.0)] * quiet + [turns.Turn([99.0], others_busy=0.5)] * loud
+    return turns.Result(title, 0.0, 0.0, 10, {}, taken, peak_mb=100.0)
 
 
 def test_how_many_turns_were_quiet_is_said_and_written():
-    def result(name, quiet, loud):
-        turns = [unet.Turn([1.0], 0.0)] * quiet + [unet.Turn([9.0], 0.5)] * loud
-        return unet.Result(name, 0.0, 0.0, 1, {}, turns)
-
     results = {"tinynet": result("ours", 7, 2), "torch": result("theirs", 1, 20), "keras": result("third", 0, 21)}
     lines = unet.format_results(results, turns=7).splitlines()
     assert "only 1 of 21 turns of theirs were quiet: its figures stand on these" in lines
     assert "other processes were busy in every turn of third: do not trust its figures" in lines
     assert not any("of ours" in line for line in lines)
-    report = unet.as_report(unet.UnetConfig(), results, {})
+    report = unet.as_report(unet.UnetConfig(), turns.Results(results))
     assert [peer["quiet_turns"] for peer in report["peers"].values()] == [7, 1, 0]
 
 
 def test_peers_that_do_not_fit_the_machine_are_left_out(monkeypatch):
-    config = unet.UnetConfig(against="torch-tuned")
-    monkeypatch.setattr(unet.sys, "platform", "win32")
+    monkeypatch.setattr(turns.sys, "platform", "win32")
     with pytest.raises(ChildError, match="runs on linux only"):
-        unet.start("torch-tuned", config)
-    monkeypatch.setattr(unet.platform, "machine", lambda: "arm64")
+        turns.start("torch-tuned", "train-1x16", threads=1)
+    monkeypatch.setattr(turns.platform, "machine", lambda: "arm64")
     with pytest.raises(ChildError, match="for x86_64 processors"):
-        unet.start("tinynet-avx2", config)
+        turns.start("tinynet-avx2", "train-1x16", threads=1)
+    with pytest.raises(ChildError, match="it is for --backend cpu"):
+        turns.start("keras", "train-1x16", threads=1, backend="cuda")
 
 
 def test_without_tinynet_there_is_no_benchmark():
     with pytest.raises(ChildError, match="no room"):
-        unet.leave_out("tinynet", ChildError("no room"), {}, {})
+        turns.Results().leave_out("tinynet", ChildError("no room"))
 
 
 def test_that_tinynet_cannot_run_is_a_sentence_for_the_user(monkeypatch, capsys):
     """A batch that does not fit into memory, say: the program ends with one line, without a traceback."""
 
-    def start(name, config):
+    def start(*arguments):
         raise ChildError("MemoryError: conv2d: no memory for its result")
 
     monkeypatch.setattr(unet, "start", start)
@@ -197,8 +213,8 @@ def test_every_peer_has_its_module_and_tuned_ones_only_other_settings():
 
 # ---------------------------------------------------------------------------------------- processes
 def test_an_exception_in_a_child_is_a_sentence():
-    with pytest.raises(ChildError, match=r"ValueError: invalid literal .*'many'"):
-        Child("tinynet.tools.bench.peers.child", "textbook", "train", "many", 16, 1, threads=1)
+    with pytest.raises(ChildError, match=r"ValueError: there is no case train-many"):
+        turns.start("textbook", "train-many", threads=1)
 
 
 def test_a_child_that_dies_leaves_its_last_words(tmp_path, monkeypatch):
@@ -212,7 +228,7 @@ def test_a_child_that_dies_leaves_its_last_words(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_child_that_is_killed_is_noticed():
-    child = Child("tinynet.tools.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    child = turns.start("textbook", "infer-1x16", threads=1)
     os.kill(child._process.pid, signal.SIGKILL)
     with pytest.raises(ChildError, match="ended with -9"):
         child.ask(1)
@@ -245,7 +261,7 @@ def test_the_work_of_others_is_seen():
 @pytest.mark.parametrize(("busy", "others"), [(0.03, 0.0), (0.07, 2.0), (float("nan"), float("nan"))])
 def test_a_tick_more_or_less_is_no_other_process(monkeypatch, busy, others):
     """A request of 20 ms, in which its child computed for 10 ms, on two cores with ticks of 10 ms."""
-    child = Child("tinynet.tools.bench.peers.child", "textbook", "infer", 1, 16, 1, threads=1)
+    child = turns.start("textbook", "infer-1x16", threads=1)
     clocks = {"perf_counter": iter([5.0, 5.02]), "busy_seconds": iter([0.0, busy])}
     monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clocks["perf_counter"]))
     monkeypatch.setattr(machine, "busy_seconds", lambda: next(clocks["busy_seconds"]))
@@ -334,11 +350,8 @@ def test_unknown_nets_are_named():
 
 @pytest.mark.parametrize("torch_ms, quiet, ratio", [(4.0, 7, "0.50 "), (1.0, 6, "2.00*")])
 def test_a_row_of_nets_says_who_is_faster(torch_ms, quiet, ratio):
-    def result(ms, quiet):
-        turns = [unet.Turn([ms], 0.0)] * quiet + [unet.Turn([99.0], 0.5)] * (7 - quiet)
-        return unet.Result("x", 0.0, 0.0, 10, {}, turns, peak_mb=100.0)
-
-    row = nets.format_row("lenet", {"tinynet": result(2.0, 7), "torch": result(torch_ms, quiet)}, turns=7)
+    results = {"tinynet": result("ours", 7, 0, ms=2.0), "torch": result("theirs", quiet, 7 - quiet, ms=torch_ms)}
+    row = nets.format_row("lenet", results, turns=7)
     assert f" 2.00 {torch_ms:8.2f} " in row and f" {ratio}" in row
 
 
@@ -348,7 +361,7 @@ def test_nets_learn_alike_in_torch(net):
     pytest.importorskip("torch")
     losses = {}
     for name in ("tinynet", "torch"):
-        child = nets.start(name, net, threads=1)
+        child = turns.start(name, net, threads=1)
         losses[name] = [child.ask(1)["value"] for _ in range(1 if net == "alexnet" else 3)]
         child.close()
     tolerance = 0.1 if net == "alexnet" else 1e-4  # AlexNet's dropout draws other masks
@@ -358,9 +371,9 @@ def test_nets_learn_alike_in_torch(net):
 # ---------------------------------------------------------------------------------------- bench against
 def test_against_does_the_same_steps_twice(capsys, monkeypatch):
     monkeypatch.setattr(against, "SECONDS_PER_TURN", 0)
-    table = main(["against", str(ROOT), "--cases", "train-1x16", "infer-1x32", "--turns", "2", "--threads", "1"])
+    table = main(["against", str(ROOT), "--cases", "train-1x16", "--turns", "2", "--threads", "1"])
     printed = capsys.readouterr().out
-    assert f"new: {ROOT}; old: {ROOT}; 1 threads" in printed and "infer-1x32" in printed
+    assert f"new: {ROOT}; old: {ROOT}; 1 threads" in printed and "train-1x16" in printed
     for row in table.values():
         assert row["new_value"] == row["old_value"] and min(row.values()) > 0
 
@@ -526,26 +539,22 @@ def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
 
 def test_another_implementation_is_used_for_the_whole_step():
     """`tinynet-fast` is the same peer with an option; here the option names an implementation that every room has."""
-    from tinynet.tools.bench.peers import tinynet_unet
-
-    plain = tinynet_unet.contestant("infer", 1, 16, 1).step()
-    assert tinynet_unet.contestant("infer", 1, 16, 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
-    wrong = tinynet_unet.contestant("infer", 1, 16, 1, implementation="none")
+    plain = tinynet_peer.contestant("infer-1x16", 1).step()
+    assert tinynet_peer.contestant("infer-1x16", 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
+    wrong = tinynet_peer.contestant("infer-1x16", 1, implementation="none")
     with pytest.raises(ValueError, match="no implementation 'none'"):
         wrong.step()
     with use_kernels("conv2d", "naive"):
-        assert tinynet_unet.contestant("infer", 1, 16, 1).step() == pytest.approx(plain, abs=1e-6)
+        assert tinynet_peer.contestant("infer-1x16", 1).step() == pytest.approx(plain, abs=1e-6)
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_the_step_runs_on_a_gpu_by_its_clock(mode, fake_gpu):
-    from tinynet.tools.bench.peers import tinynet_unet
-
-    gpu = tinynet_unet.contestant(mode, 1, 16, 1, backend="cuda")
+    gpu = tinynet_peer.contestant(f"{mode}-1x16", 1, backend="cuda")
     value, milliseconds = gpu.timed(gpu.step)
     assert fake_gpu.launches and milliseconds > 0 and gpu.peak_mb() > 0 and "cupy" in gpu.versions
-    emulated = tinynet_unet.contestant(mode, 1, 16, 1, backend="cuda-sim")
+    emulated = tinynet_peer.contestant(f"{mode}-1x16", 1, backend="cuda-sim")
     assert emulated.step() == value
 
 
@@ -553,5 +562,3 @@ def test_torch_stands_for_all_its_ways_on_a_gpu():
     config = unet.UnetConfig(backend="cuda", against="torch")
     assert config.peers() == ["tinynet", "tinynet-tf32", "torch", "torch-tf32", "torch-compile"]
     assert unet.UnetConfig().peers() == ["tinynet", "torch", "keras"]
-    with pytest.raises(ChildError, match="it is for --backend cpu"):
-        unet.start("keras", config)

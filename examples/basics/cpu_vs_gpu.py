@@ -37,10 +37,9 @@ from tinynet.backends.registry import kernel_to_run
 from tinynet.errors import BackendError
 from tinynet.tools.bench import machine
 from tinynet.tools.bench.calls import Call, calls_of
-from tinynet.tools.bench.examples import new_unet, train_step
+from tinynet.tools.bench.examples import check_sizes, new_unet, train_step
 from tinynet.tools.bench.peers import wall_clock
-from tinynet.tools.bench.peers.tinynet_unet import contestant
-from tinynet.tools.bench.problem import check_sizes
+from tinynet.tools.bench.peers.tinynet_peer import contestant
 from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
 
 TOPIC = "CPU and GPU"
@@ -69,7 +68,7 @@ class Config(ExampleOptions):
 def time_step(tier: str, config: Config) -> tuple[float, float]:
     """(milliseconds of the fastest training step, the loss of the first). Raises BackendError where a tier is
     missing."""
-    net = contestant("train", config.batch, config.size, numba.get_num_threads(), backend=tier)
+    net = contestant(f"train-{config.batch}x{config.size}", numba.get_num_threads(), backend=tier)
     first_loss, _ = net.timed(net.step)  # compiles, and starts all tiers from the same weights
     return min(net.timed(net.step)[1] for _ in range(config.steps)), first_loss
 

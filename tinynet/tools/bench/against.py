@@ -7,7 +7,6 @@ the ratio of a case is the median over the pairs, so that what slows the machine
 from __future__ import annotations
 
 import contextlib
-import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 from ..cli import option
 from . import examples, machine
-from .problem import check_counts, check_sizes
 from .processes import Child, progress, wait_until_idle
 
 CASES = ("train-16x256", "train-4x128", "infer-1x256", "infer-1x512", "lenet", "lstm")
@@ -39,15 +37,11 @@ class AgainstConfig:
     def __post_init__(self) -> None:
         if not Path(self.checkout, "tinynet", "__init__.py").is_file():
             raise ValueError(f"{self.checkout} is no checkout of tinynet: it needs the file tinynet/__init__.py")
-        check_counts(threads=self.threads, turns=self.turns)
+        examples.check_counts(threads=self.threads, turns=self.turns)
         for case in self.cases:
-            sizes = re.fullmatch(r"(train|infer)-(\d+)x(\d+)", case)
-            if sizes:
-                check_sizes(int(sizes[3]), batch=int(sizes[2]))
-            elif case not in examples.BATCHES:
-                raise ValueError(
-                    f"there is no case {case}; the cases are {', '.join(examples.BATCHES)} and e.g. {CASES[0]}"
-                )
+            if case not in examples.BATCHES:
+                _, batch, size = examples.unet_sizes(case)
+                examples.check_sizes(size, batch=batch)
 
 
 def against(config: AgainstConfig) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ The net that is measured is the net that students read. This file imports only t
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -53,6 +54,20 @@ def load_example(path: str) -> ModuleType:
         sys.modules[name] = module  # dataclasses look their own module up while it is being imported
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError, which names the flag, if one of these flags is less than 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{name} is {count}; at least 1 is needed")
+
+
+def check_sizes(size: int, **counts: int) -> None:
+    """Raise ValueError, which names the flag, for images that the U-Net cannot take, or counts less than 1."""
+    check_counts(**counts)
+    if size < 16 or size % 16:
+        raise ValueError(f"--size is {size}; the U-Net halves it four times: a multiple of 16 is needed")
 
 
 # ---------------------------------------------------------------------------------------- the U-Net
@@ -145,19 +160,28 @@ def net_step(model: tn.nn.Module, loss_of: Loss, net: str) -> Step:
     return step
 
 
-# ---------------------------------------------------------------------------------------- the child of `bench against`
-def case_step(case: str) -> Step:
-    """The step that a case names: a net of the lectures, "train-16x256" or "infer-1x512" (images x their size)."""
+# ---------------------------------------------------------------------------------------- cases
+def unet_sizes(case: str) -> tuple[str, int, int]:
+    """("train" or "infer", images, their size) of a case such as "train-16x256". Raises ValueError for another one."""
+    parts = re.fullmatch(r"(train|infer)-(\d+)x(\d+)", case)
+    if not parts:
+        raise ValueError(f"there is no case {case}; the cases are {', '.join(BATCHES)}, train-16x256, infer-1x512, ...")
+    return parts[1], int(parts[2]), int(parts[3])
+
+
+def case_net(case: str) -> tuple[tn.nn.Module, Step]:
+    """(the net, its step) of a case: a net of the lectures, or a step of the U-Net such as "train-16x256"."""
     if case in BATCHES:
-        return net_step(*new_net(case), case)
-    mode, _, sizes = case.partition("-")
-    batch, size = map(int, sizes.split("x"))
-    return {"train": train_step, "infer": infer_step}[mode](new_unet(), batch, size)
+        model, loss_of = new_net(case)
+        return model, net_step(model, loss_of, case)
+    mode, batch, size = unet_sizes(case)
+    model = new_unet().to(tn.device())
+    return model, {"train": train_step, "infer": infer_step}[mode](model, batch, size)
 
 
 def start(case: str) -> tuple[dict[str, Any], Callable[[int], dict[str, Any]]]:
-    """Build a case; asked for a number of steps, the child does them and answers with their milliseconds."""
-    step = case_step(case)
+    """What a child of `bench against` does: asked for a number of steps, it answers with the milliseconds of one."""
+    _, step = case_net(case)
 
     def respond(count: int) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -165,4 +189,4 @@ def start(case: str) -> tuple[dict[str, Any], Callable[[int], dict[str, Any]]]:
             value = step()
         return {"ms": 1000 * (time.perf_counter() - begin) / count, "value": value}
 
-    return {"package": str(PACKAGE)}, respond
+    return {}, respond

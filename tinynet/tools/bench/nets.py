@@ -1,7 +1,6 @@
 """`bench nets`: a training step of the lectures' nets, by tinynet and by PyTorch, in turn.
 
-The processes, the turns and what counts are those of `bench unet`; the batches are of the size that the scripts train
-with.
+The batches have the size that the scripts of examples/ train with.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from typing import Any
 
 from ..cli import option
 from . import machine
-from .examples import BATCHES
-from .problem import check_counts
-from .processes import Child
+from .examples import BATCHES, check_counts
 from .report import write_json
-from .unet import OURS, Result, measure
+from .turns import OURS, Result, measure, start
 
 PEER = "torch"
 
@@ -27,7 +24,7 @@ class NetsConfig:
 
     nets: tuple[str, ...] = option((), f"of {', '.join(BATCHES)} (default: all)", positional=True, nargs="*")
     threads: int = option(len(machine.cores()), "threads for each of the two")
-    turns: int = option(7, "of each; a turn is as many steps as take half a second")
+    turns: int = option(7, "turns of each; a turn is as many steps as take half a second")
     json: str | None = option(None, "file to write settings, machine and medians to")
 
     def __post_init__(self) -> None:
@@ -38,7 +35,10 @@ class NetsConfig:
 
 
 def nets(config: NetsConfig) -> dict[str, Any]:
-    """The table: medians, ratio, peak memory. Returns what goes into the JSON file."""
+    """A training step of each net beside PyTorch: medians, ratio, peak memory.
+
+    Returns what goes into the JSON file.
+    """
     print(
         f"one training step (AdamW), float32; {machine.processor()}, {config.threads} of {len(machine.cores())} cores\n"
         "ratio: tinynet's over PyTorch's; * fewer turns were quiet than asked for\n\n"
@@ -51,23 +51,16 @@ def nets(config: NetsConfig) -> dict[str, Any]:
         "nets": {},
     }
     for net in config.nets or BATCHES:
-        results, left_out = measure((OURS, PEER), lambda name, net=net: start(name, net, config.threads), config.turns)
-        print(format_row(net, results, config.turns), flush=True)
-        for name, reason in left_out.items():
-            print(f"  left out: {name}: {reason}")
+        results = measure((OURS, PEER), lambda name, net=net: start(name, net, config.threads), config.turns)
+        print(format_row(net, results.of, config.turns), flush=True)
+        results.print_left_out()
         report["nets"][net] = {
             name: {"median_ms": result.median_ms, "peak_mb": result.peak_mb, "versions": result.versions}
-            for name, result in results.items()
+            for name, result in results.of.items()
         }
     if config.json:
         write_json(config.json, report)
-        print(f"all figures: {config.json}")
     return report
-
-
-def start(name: str, net: str, threads: int) -> Child:
-    """The process of a contestant."""
-    return Child(f"tinynet.tools.bench.peers.{name}_nets", net, threads, threads=threads)
 
 
 def format_row(net: str, results: dict[str, Result], turns: int) -> str:

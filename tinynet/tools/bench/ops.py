@@ -15,8 +15,8 @@ from typing import Any
 from ...backends.registry import ops as all_ops
 from ..cli import option
 from . import machine
+from .examples import check_sizes
 from .peak import measured_peak
-from .problem import check_sizes
 from .processes import LOUD, Child, ChildError, quiet_answer
 from .report import write_json
 
@@ -109,7 +109,6 @@ def ops(config: OpsConfig) -> dict[str, Any]:
     }
     if config.json:
         write_json(config.json, report)
-        print(f"all rows: {config.json}")
     return report
 
 

@@ -26,8 +26,7 @@ from ...backends import registry as kernels
 from ...engine.tensor import Function
 from ...nn.optim import Optimizer
 from ..cli import option
-from .examples import infer_step, new_unet, train_step
-from .problem import check_sizes
+from .examples import check_sizes, infer_step, new_unet, train_step
 
 
 @dataclass

@@ -1,34 +1,17 @@
-"""`bench unet`: one step of the U-Net, by tinynet and by its peers, in turn.
-
-Every contestant runs in a process of its own. They take turns, so that whatever else happens on the machine
-happens to all of them, and the median of the steps counts. A turn during which other processes were busy does not
-count where there are enough quiet ones: PyTorch's threads wait for each other by spinning, and if one of them has
-lost its core, a step takes ten times as long. That would be no fair win.
-"""
+"""`bench unet`: one step of the U-Net, by tinynet and by its peers, in turn."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-import platform
-import statistics
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..cli import option
 from . import machine
+from .examples import check_sizes
 from .peers import EVERYWHERE, PEERS
-from .problem import check_sizes
-from .processes import LOUD, Child, ChildError, progress, wait_until_idle
-from .report import write_json
-
-OURS = "tinynet"
-SECONDS_PER_TURN = 0.5  # steps that take less are done several at a time: switching processes costs a cold cache
-MOST_STEPS_PER_TURN = 20
-PATIENCE = 3  # times as many turns at most, in the hope of quiet ones
+from .report import draw_chart, write_json
+from .turns import OURS, Result, Results, measure, start
 
 
 @dataclass
@@ -40,7 +23,7 @@ class UnetConfig:
     size: int = option(256, "their height and width, a multiple of 16")
     backend: str = option("cpu", "where the step runs", choices=EVERYWHERE)
     threads: int = option(len(machine.cores()), "threads for each contestant")
-    turns: int = option(7, "of each contestant; a turn is one step, or as many as take half a second")
+    turns: int = option(7, "turns of each contestant; a turn is one step, or as many as take half a second")
     against: str | None = option(
         None,
         f"peers, separated by commas, of: {', '.join(p for p in PEERS if p != OURS)} (default: torch,keras; with "
@@ -67,147 +50,26 @@ class UnetConfig:
         return list(dict.fromkeys([OURS, *others]))
 
 
-@dataclass
-class Turn:
-    """Some steps of one contestant."""
-
-    times_ms: list[float]
-    others_busy: float  # cores that other processes used meanwhile; NaN where the system does not tell
-
-    @property
-    def is_quiet(self) -> bool:
-        return not self.others_busy > LOUD
-
-
-@dataclass
-class Result:
-    """What was measured of one contestant."""
-
-    title: str
-    start_seconds: float  # to import the framework and to build the net
-    first_step_ms: float  # which may compile
-    parameters: int
-    versions: dict[str, str]
-    turns: list[Turn] = field(default_factory=list)
-    value: float = math.nan  # the loss after the last step, or the mean of what is predicted
-    peak_mb: float = math.nan
-
-    @property
-    def quiet_turns(self) -> list[Turn]:
-        return [turn for turn in self.turns if turn.is_quiet]
-
-    @property
-    def times_ms(self) -> list[float]:
-        """Milliseconds of each step that counts: those of quiet turns, or of all if no turn was quiet."""
-        return [ms for turn in self.quiet_turns or self.turns for ms in turn.times_ms]
-
-    @property
-    def median_ms(self) -> float:
-        return statistics.median(self.times_ms)
-
-
 def unet(config: UnetConfig) -> dict[str, Any]:
     """One step of the U-Net beside other frameworks: medians, ratios, memory.
 
     Returns what goes into the JSON file.
     """
     print(headline(config))
-    results, left_out = measure(config.peers(), lambda name: start(name, config), config.turns)
-    print(format_results(results, config.turns))
-    for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
-    report = as_report(config, results, left_out)
+    case = f"{config.mode}-{config.batch}x{config.size}"
+    results = measure(config.peers(), lambda name: start(name, case, config.threads, config.backend), config.turns)
+    print(format_results(results.of, config.turns))
+    results.print_left_out()
+    report = as_report(config, results)
     if config.json:
         write_json(config.json, report)
-        print(f"all times: {config.json}")
     if config.chart:
-        from .chart import draw_chart
-
-        draw_chart(results, headline(config), config.chart)
-        print(f"chart: {config.chart}")
+        draw_chart(results.of, headline(config), config.chart)
     return report
 
 
-# ---------------------------------------------------------------------------------------- measuring
-def measure(
-    names: Sequence[str], start: Callable[[str], Child], turns: int
-) -> tuple[dict[str, Result], dict[str, str]]:
-    """(results by peer, the reason for each peer that was left out). start: makes the process of a peer.
-
-    Raises ChildError if tinynet itself cannot run.
-    """
-    results: dict[str, Result] = {}
-    left_out: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        children: dict[str, Child] = {}
-        steps_per_turn: dict[str, int] = {}
-        for name in progress(names, "starting"):
-            try:
-                child = start(name)
-                stack.callback(child.close)
-                results[name], steps_per_turn[name] = warm_up(name, child)
-                children[name] = child
-            except ChildError as error:
-                leave_out(name, error, results, left_out)
-        waiting = list(children)
-        for _ in progress(range(1, PATIENCE * turns + 1), "round"):
-            for name in waiting:
-                wait_until_idle(child for other, child in children.items() if other != name)
-                try:
-                    take_turn(children[name], results[name], steps_per_turn[name])
-                except ChildError as error:
-                    leave_out(name, error, results, left_out)
-                    del children[name]
-            waiting = [name for name in children if len(results[name].quiet_turns) < turns]
-            if not waiting:
-                break
-    return results, left_out
-
-
-def start(name: str, config: UnetConfig) -> Child:
-    """The process of a peer. Raises ChildError where the machine is not what it is for, or lacks what it needs."""
-    peer = PEERS[name]
-    if config.backend not in peer.backends:
-        raise ChildError(f"it is for --backend {' or '.join(peer.backends)}")
-    if peer.system and sys.platform != peer.system:
-        raise ChildError(f"it runs on {peer.system} only")
-    if peer.machine and platform.machine() not in peer.machine:
-        raise ChildError(f"it is for {peer.machine[0]} processors")
-    settings = (name, config.mode, config.batch, config.size, config.threads, config.backend)
-    return Child("tinynet.tools.bench.peers.child", *settings, threads=config.threads, environment=peer.environment)
-
-
-def leave_out(name: str, error: ChildError, results: dict[str, Result], left_out: dict[str, str]) -> None:
-    if name == OURS:
-        raise error
-    results.pop(name, None)
-    left_out[name] = str(error)
-
-
-def warm_up(name: str, child: Child) -> tuple[Result, int]:
-    """Two steps: the first compiles and allocates, the second tells how many make a turn."""
-    first, second = child.ask(1), child.ask(1)
-    count = int(SECONDS_PER_TURN * 1000 / second["ms"][0])
-    result = Result(
-        title=PEERS[name].title,
-        start_seconds=child.started["seconds"],
-        first_step_ms=first["ms"][0],
-        parameters=child.started["parameters"],
-        versions=child.started["versions"],
-    )
-    return result, min(max(1, count), MOST_STEPS_PER_TURN)
-
-
-def take_turn(child: Child, result: Result, count: int) -> None:
-    """So many steps of one contestant, while all others wait."""
-    answer = child.ask(count)
-    result.turns.append(Turn(answer["ms"], answer["others_busy"]))
-    result.value, result.peak_mb = answer["value"], answer["peak_mb"]
-
-
-# ---------------------------------------------------------------------------------------- reporting
 def headline(config: UnetConfig) -> str:
-    """What was measured, in two lines."""
+    """Two lines: what is measured, and on which machine."""
     what = "training step (dropout, soft Dice, Adam)" if config.mode == "train" else "prediction"
     where = f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores"
     if config.backend == "cuda":
@@ -220,9 +82,9 @@ def headline(config: UnetConfig) -> str:
 
 
 def format_results(results: dict[str, Result], turns: int) -> str:
-    """The table, and which of its lines stand on fewer quiet turns than were asked for.
+    """The table, and a line for each contestant that had fewer quiet turns than were asked for.
 
-    `ratio` is tinynet's median over the peer's: below 1 tinynet is faster.
+    `ratio` is tinynet's median divided by the peer's: below 1 tinynet is faster.
     """
     width = max(len(result.title) for result in results.values())
     lines = [
@@ -247,9 +109,9 @@ def format_results(results: dict[str, Result], turns: int) -> str:
     return "\n".join(lines)
 
 
-def as_report(config: UnetConfig, results: dict[str, Result], left_out: dict[str, str]) -> dict[str, Any]:
+def as_report(config: UnetConfig, results: Results) -> dict[str, Any]:
     """What the JSON file holds."""
-    ours = results[OURS].median_ms
+    ours = results.of[OURS].median_ms
     return {
         "command": "unet",
         "settings": dataclasses.asdict(config),
@@ -262,7 +124,7 @@ def as_report(config: UnetConfig, results: dict[str, Result], left_out: dict[str
                 "min_ms": min(result.times_ms),
                 "ratio": ours / result.median_ms,
             }
-            for name, result in results.items()
+            for name, result in results.of.items()
         },
-        "left_out": left_out,
+        "left_out": results.left_out,
     }

@@ -1,8 +1,8 @@
-"""The contestants of `bench unet`: who they are, and what each has to offer.
+"""The contestants of `bench unet` and `bench nets`: tinynet and the frameworks that it is compared with.
 
-The module of a peer has `contestant(mode, batch, size, threads, **options)`, with `backend` among the options where it
-is not the CPU. It is imported in a process of its own, with the environment of the peer, so that every framework has
-its threads and its memory to itself.
+The module of a peer has `contestant(case, threads, **options)`, with `backend` among the options where it is not the
+CPU. A process of its own imports it, with the environment of the peer, so that no framework shares its threads or its
+memory with another one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from ..serve import peak_memory
 
 # Memory that is freed stays in the process, on huge pages: no page is zeroed twice (glibc 2.35 and later).
 TUNED_MALLOC = {
@@ -25,7 +23,7 @@ AVX2_ONLY = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
 
 
 def wall_clock(step: Callable[[], float]) -> tuple[float, float]:
-    """What a step returns, and how many milliseconds it took."""
+    """(what a step returns, the milliseconds that it took)."""
     begin = time.perf_counter()
     value = step()
     return value, 1000 * (time.perf_counter() - begin)
@@ -33,11 +31,11 @@ def wall_clock(step: Callable[[], float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Peer:
-    """One contestant.
+    """One contestant, before it is built.
 
     title: for tables and charts. module: its file in this folder. options: further arguments of `contestant`.
-    environment: further variables of its process. system: where it runs only ("linux"), as in sys.platform.
-    machine: the kinds of processor it runs on, as in platform.machine(); none for all. backends: those it is for.
+    environment: further variables of its process. system: the only one it runs on ("linux"), as in sys.platform.
+    machine: the kinds of processor it runs on, as in platform.machine(); empty for all. backends: those it has.
     """
 
     title: str
@@ -51,33 +49,33 @@ class Peer:
 
 @dataclass
 class Contestant:
-    """What the module of a peer makes.
+    """What the module of a peer builds.
 
-    step: does one step and returns the loss (train) or the mean of what it predicts (infer); both show that all
-    contestants compute the same. parameters: how many numbers the net learns. versions: of what it stands on.
-    timed: runs a step, returns what it returns and the milliseconds: of the wall clock, or of a GPU by its events.
-    peak_mb: the most memory held so far, in MB: of the process, or on the GPU.
+    step: does one step and returns the loss (training) or the mean of the predictions; both show that all contestants
+    compute the same. parameters: their number. versions: of the libraries it uses.
+    timed: runs a step and returns (its value, milliseconds), by the wall clock or by the events of a GPU.
+    peak_mb: the most memory held on the GPU so far, in MB; None: the memory of the process counts.
     """
 
     step: Callable[[], float]
     parameters: int
     versions: dict[str, str]
     timed: Callable[[Callable[[], float]], tuple[float, float]] = wall_clock
-    peak_mb: Callable[[], float] = peak_memory
+    peak_mb: Callable[[], float] | None = None
 
 
 EVERYWHERE, CUDA = ("cpu", "cuda", "cuda-sim"), ("cuda", "cuda-sim")
 PEERS = {
-    "tinynet": Peer("tinynet", "tinynet_unet", backends=EVERYWHERE),
-    "tinynet-tf32": Peer("tinynet, TF32", "tinynet_unet", {"precision": "tf32"}, backends=CUDA),
-    "tinynet-fast": Peer("tinynet, F(4x4)", "tinynet_unet", {"implementation": "fast"}),
+    "tinynet": Peer("tinynet", "tinynet_peer", backends=EVERYWHERE),
+    "tinynet-tf32": Peer("tinynet, TF32", "tinynet_peer", {"precision": "tf32"}, backends=CUDA),
+    "tinynet-fast": Peer("tinynet, F(4x4)", "tinynet_peer", {"implementation": "fast"}),
     "tinynet-avx2": Peer(
-        "tinynet, AVX2 only", "tinynet_unet", environment=AVX2_ONLY, machine=("x86_64", "AMD64", "amd64")
+        "tinynet, AVX2 only", "tinynet_peer", environment=AVX2_ONLY, machine=("x86_64", "AMD64", "amd64")
     ),
     "textbook": Peer("textbook NumPy (im2col)", "textbook"),
-    "torch": Peer("PyTorch, channels last", "torch_unet", backends=EVERYWHERE),
-    "torch-tf32": Peer("PyTorch, TF32", "torch_unet", {"tf32": True}, backends=("cuda",)),
-    "torch-tuned": Peer("PyTorch, tuned malloc", "torch_unet", environment=TUNED_MALLOC, system="linux"),
-    "torch-compile": Peer("PyTorch, torch.compile", "torch_unet", {"compiled": True}, backends=("cpu", "cuda")),
+    "torch": Peer("PyTorch, channels last", "torch_peer", backends=EVERYWHERE),
+    "torch-tf32": Peer("PyTorch, TF32", "torch_peer", {"tf32": True}, backends=("cuda",)),
+    "torch-tuned": Peer("PyTorch, tuned malloc", "torch_peer", environment=TUNED_MALLOC, system="linux"),
+    "torch-compile": Peer("PyTorch, torch.compile", "torch_peer", {"compiled": True}, backends=("cpu", "cuda")),
     "keras": Peer("Keras on TensorFlow", "keras_unet"),
 }

@@ -7,22 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import PEERS, Contestant
+from . import PEERS
 
 
-def start(
-    name: str, mode: str, batch: str, size: str, threads: str, backend: str = "cpu"
-) -> tuple[dict[str, Any], Callable]:
+def start(name: str, case: str, threads: str, backend: str) -> tuple[dict[str, Any], Callable]:
     """Build a peer's contestant; asked for a number of steps, it does them and says how long each took."""
+    begin = time.perf_counter()
     module = importlib.import_module(f"{__package__}.{PEERS[name].module}")
     options = {**PEERS[name].options, **({"backend": backend} if backend != "cpu" else {})}
-    return serving(lambda: module.contestant(mode, int(batch), int(size), int(threads), **options))
-
-
-def serving(make: Callable[[], Contestant]) -> tuple[dict[str, Any], Callable]:
-    """What to say of the contestant that make() builds, and the function that does its steps."""
-    begin = time.perf_counter()
-    contestant = make()
+    contestant = module.contestant(case, int(threads), **options)
     ready = {
         "parameters": contestant.parameters,
         "versions": contestant.versions,
@@ -30,10 +23,8 @@ def serving(make: Callable[[], Contestant]) -> tuple[dict[str, Any], Callable]:
     }
 
     def respond(count: int) -> dict[str, Any]:
-        times = []
-        for _ in range(count):
-            value, milliseconds = contestant.timed(contestant.step)
-            times.append(milliseconds)
-        return {"ms": times, "value": value, "peak_mb": contestant.peak_mb()}
+        results = [contestant.timed(contestant.step) for _ in range(count)]
+        memory = {"peak_mb": contestant.peak_mb()} if contestant.peak_mb else {}
+        return {"ms": [ms for _, ms in results], "value": results[-1][0], **memory}
 
     return ready, respond

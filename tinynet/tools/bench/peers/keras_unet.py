@@ -14,7 +14,7 @@ import keras
 import tensorflow
 from keras import layers
 
-from ..examples import LEARNING_RATE, SMOOTH, images_and_masks, new_unet
+from ..examples import LEARNING_RATE, SMOOTH, images_and_masks, new_unet, unet_sizes
 from . import Contestant
 
 
@@ -55,8 +55,9 @@ def dice_loss(t, p):
     return 1 - (2 * keras.ops.sum(p * t) + SMOOTH) / (keras.ops.sum(p) + keras.ops.sum(t) + SMOOTH)
 
 
-def contestant(mode: str, batch: int, size: int, threads: int) -> Contestant:
+def contestant(case: str, threads: int) -> Contestant:
     """The compiled model, fed with NumPy arrays."""
+    mode, batch, size = unet_sizes(case)
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
     keras.utils.set_random_seed(0)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet.backends.registry import use_backend, use_kernels
 
-from . import Contestant, tinynet_unet
+from . import Contestant, tinynet_peer
 
 
 # ---------------------------------------------------------------------------------------- im2col and col2im
@@ -141,9 +141,9 @@ def textbook() -> Iterator[None]:
         yield
 
 
-def contestant(mode: str, batch: int, size: int, threads: int) -> Contestant:
+def contestant(case: str, threads: int) -> Contestant:
     """tinynet's U-Net and engine with these kernels; NumPy's matrix product takes the threads."""
-    plain = tinynet_unet.contestant(mode, batch, size, threads)
+    plain = tinynet_peer.contestant(case, threads)
 
     def step() -> float:
         with textbook():

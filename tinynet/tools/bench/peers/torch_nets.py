@@ -6,17 +6,10 @@ Their layers stand in the order they have in tinynet, so that both can start fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from ..examples import LEARNING_RATE, SEED, batch_of, new_net
-from . import Contestant
-from .child import serving
-from .torch_unet import images_to_torch, to_torch
 
 
 class Flatten(nn.Module):
@@ -82,37 +75,3 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Callable]] = {
     "autoencoder": (autoencoder, F.binary_cross_entropy_with_logits),
     "lstm": (Listener, surprise),
 }
-
-
-def contestant(net: str, threads: int) -> Contestant:
-    """A training step of a net, eager, from tinynet's weights."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(SEED)
-    make, loss_of = NETS[net]
-    model = make().to(memory_format=torch.channels_last)
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    with torch.no_grad():
-        for p, weight in zip(learnt, new_net(net)[0].parameters(), strict=True):
-            p.copy_(linear_to_torch(weight.numpy()))
-    optimizer = torch.optim.AdamW(learnt, LEARNING_RATE)
-    x, target = batch_of(net)
-    x, target = images_to_torch(x) if x.ndim == 4 else torch.tensor(x), torch.tensor(target)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = loss_of(model(x), target)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return Contestant(step, sum(p.numel() for p in learnt), {"torch": torch.__version__})
-
-
-def linear_to_torch(array: np.ndarray) -> torch.Tensor:
-    """A matrix (A, B) -> (B, A), a convolution's weights likewise."""
-    return torch.tensor(array.T) if array.ndim == 2 else to_torch(array)
-
-
-def start(net: str, threads: str) -> tuple[dict[str, Any], Callable]:
-    """What a process of its own serves."""
-    return serving(lambda: contestant(net, int(threads)))

@@ -5,14 +5,13 @@ Its parameters have the names they have in tinynet, so that both can start from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..examples import LEARNING_RATE, SMOOTH, images_and_masks, new_unet
-from . import Contestant
+from ..examples import SMOOTH
 
 
 def level(c_in: int, c_out: int, p: float) -> nn.Sequential:
@@ -62,8 +61,8 @@ def dice_loss(p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
-    """A weight (KH, KW, A, B) -> (B, A, KH, KW), for both kinds of convolution; biases stay as they are."""
-    return torch.tensor(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
+    """Weights of convolutions (KH, KW, A, B) -> (B, A, KH, KW), of linear layers (A, B) -> (B, A); a bias stays."""
+    return torch.tensor(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
 
 
 def images_to_torch(images: np.ndarray) -> torch.Tensor:
@@ -76,49 +75,3 @@ def net_with(weights: Mapping[str, np.ndarray]) -> UNet:
     model = UNet().to(next(iter(to_torch(w).dtype for w in weights.values())))
     model.load_state_dict({name: to_torch(array) for name, array in weights.items()})
     return model
-
-
-def contestant(
-    mode: str, batch: int, size: int, threads: int, backend: str = "cpu", compiled: bool = False, tf32: bool = False
-) -> Contestant:
-    """Eager PyTorch, or `torch.compile` of the net; on a GPU with products in strict float32, or in TF32."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = True  # cuDNN tries its algorithms and keeps the fastest
-    device = "cuda" if backend == "cuda" else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("this PyTorch has no CUDA, or finds no GPU")
-    weights = {name: p.numpy() for name, p in new_unet().named_parameters()}
-    model = net_with(weights).to(device, memory_format=torch.channels_last)
-    run = torch.compile(model) if compiled else model
-    images, masks = (images_to_torch(array) for array in images_and_masks(batch, size))
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
-
-    def train() -> float:
-        optimizer.zero_grad()
-        loss = dice_loss(run(images.to(device)), masks.to(device))
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    def infer() -> float:
-        with torch.inference_mode():
-            return run(images.to(device)).cpu().mean().item()
-
-    model.train(mode == "train")
-    parameters = sum(p.numel() for p in model.parameters())
-    step, versions = train if mode == "train" else infer, {"torch": torch.__version__}
-    if device == "cpu":
-        return Contestant(step, parameters, versions)
-    return Contestant(step, parameters, versions, timed_by_events, lambda: torch.cuda.max_memory_reserved() / 1e6)
-
-
-def timed_by_events(step: Callable[[], float]) -> tuple[float, float]:
-    """What a step returns, and its milliseconds by the GPU's clock."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    value = step()
-    end.record()
-    end.synchronize()
-    return value, begin.elapsed_time(end)
