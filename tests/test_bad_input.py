@@ -200,7 +200,7 @@ def test_layers_name_both_shapes(layer, shape, message):
         (ones(1, 32, 32, 3, dtype=np.float64), TypeError, "x is float64, weight is float32"),
         (ones(32, 32, 3), ValueError, r"\(32, 32, 3\)"),
     ],
-    ids=["grey", "uint8", "float64", "no batch axis"],
+    ids=["gray", "uint8", "float64", "no batch axis"],
 )
 def test_the_unet_says_what_it_needs(x, error, message):
     with pytest.raises(error, match=message):
@@ -245,7 +245,7 @@ LABEL_FUNCTIONS = {
         (IMAGE.astype(np.float32), "float32"),
         (IMAGE[:0], r"\(0, 24, 3\)"),
     ],
-    ids=["grey", "four channels", "float", "no pixels"],
+    ids=["gray", "four channels", "float", "no pixels"],
 )
 @pytest.mark.parametrize("name", IMAGE_FUNCTIONS)
 def test_images_are_rgb8(name, wrong, words):

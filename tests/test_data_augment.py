@@ -90,7 +90,7 @@ def test_what_each_intensity_step_does():
     drawn = np.random.default_rng(3)
     drawn.random(), drawn.standard_normal((200, 200, 1), dtype=np.float32)
     assert noisy.std() == pytest.approx(drawn.uniform(0, 0.1), rel=0.02)
-    assert np.ptp(noisy, axis=2).max() == 0  # grey stays grey
+    assert np.ptp(noisy, axis=2).max() == 0  # gray stays gray
     spike = np.zeros((21, 21, 1), np.float32)
     spike[10, 10] = 1
     blurred, _ = GaussianBlur(1.5, 1)(spike, None, np.random.default_rng(5))
@@ -104,14 +104,14 @@ def test_stain_changes_colours_only():
     image[:, :, 0] += 0.3
     restained, labels = Stain(1.5, 1)(image, LABELS, np.random.default_rng(2))
     assert labels is LABELS and restained.dtype == np.float32
-    np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # grey is what it was
-    colour, before = (np.sort(a - a.mean(axis=2, keepdims=True), axis=2) for a in (restained, image))
-    ratio = colour[np.abs(before) > 0.01] / before[np.abs(before) > 0.01]
+    np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # gray is what it was
+    color, before = (np.sort(a - a.mean(axis=2, keepdims=True), axis=2) for a in (restained, image))
+    ratio = color[np.abs(before) > 0.01] / before[np.abs(before) > 0.01]
     assert ratio.min() >= 0 and np.ptp(ratio) < 1e-3 and ratio.max() <= 1.5  # one saturation for the whole image
     orders = {tuple(np.argsort(Stain(1, 1)(image, None, np.random.default_rng(s))[0][0, 0])) for s in range(40)}
     assert len(orders) == 3  # the odd channel out has been red, green and blue
-    grey = np.repeat(IMAGE[:, :, :1], 3, axis=2)
-    np.testing.assert_allclose(Stain(1, 1)(grey, None, np.random.default_rng(0))[0], grey, atol=1e-6)
+    gray = np.repeat(IMAGE[:, :, :1], 3, axis=2)
+    np.testing.assert_allclose(Stain(1, 1)(gray, None, np.random.default_rng(0))[0], gray, atol=1e-6)
 
 
 def test_same_generator_same_picture():

@@ -23,15 +23,15 @@ NAMES = {
 }
 
 
-def jpeg(grey: int, mode: str = "L") -> bytes:
+def jpeg(gray: int, mode: str = "L") -> bytes:
     content = io.BytesIO()
-    Image.new("L", (60, 40), grey).convert(mode).save(content, "JPEG")
+    Image.new("L", (60, 40), gray).convert(mode).save(content, "JPEG")
     return content.getvalue()
 
 
 def write_archive(path, parts=("train", "test"), changes=()):
     path.parent.mkdir(parents=True, exist_ok=True)
-    members = {f"chest_xray/{part}/{name}": jpeg(grey) for part in parts for name, grey in NAMES.items()}
+    members = {f"chest_xray/{part}/{name}": jpeg(gray) for part in parts for name, gray in NAMES.items()}
     members["chest_xray/train/PNEUMONIA/.DS_Store"] = b"no image"
     members["__MACOSX/train/NORMAL/._x.jpeg"] = b"no image"
     members.update(changes)
@@ -43,8 +43,8 @@ def write_archive(path, parts=("train", "test"), changes=()):
 
 
 def test_from_a_data_folder_an_archive_and_a_folder(tmp_path):
-    colour = {"chest_xray/train/NORMAL/IM-0117-0002.jpeg": jpeg(20, "RGB")}  # some of the pictures are
-    archive = write_archive(tmp_path / CHEST, changes=colour)
+    color = {"chest_xray/train/NORMAL/IM-0117-0002.jpeg": jpeg(20, "RGB")}  # some of the pictures are
+    archive = write_archive(tmp_path / CHEST, changes=color)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "unpacked")
     for given in (tmp_path, archive, tmp_path / "unpacked"):

@@ -148,7 +148,7 @@ def test_crops_without_pixels_and_epochs_without_crops_are_refused(setting, valu
 
 
 def test_native_crops_are_the_whole_image_s_pixels(monkeypatch):
-    """Without intensity changes a native crop is a piece of the normalised image, turned by right angles at most."""
+    """Without intensity changes a native crop is a piece of the normalized image, turned by right angles at most."""
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
     sample = samples()[1]
     data = NucleiCrops([sample], size=48, heads=1, target_diameter=None)
@@ -192,8 +192,8 @@ def test_scaled_crops_bring_nuclei_to_one_size(monkeypatch):
 
 def test_kinds_and_groups_are_drawn_by_weight():
     def flat(kind, group, level):
-        colour = {"fluorescence": (level,) * 3, "histology": (200, 150, 220)}[kind]
-        image = np.full((40, 40, 3), colour, np.uint8)
+        color = {"fluorescence": (level,) * 3, "histology": (200, 150, 220)}[kind]
+        image = np.full((40, 40, 3), color, np.uint8)
         return Sample(f"{kind}{level}", image, squares((40, 48))[:, :40].copy(), kind, group)
 
     many = [flat("fluorescence", "big", i) for i in range(9)] + [flat("fluorescence", "small", 9)]
@@ -255,7 +255,7 @@ def test_six_crops_of_ten_lie_near_a_nucleus_at_varying_places(monkeypatch):
 
 
 def test_shrunken_crops_average_over_pixels(monkeypatch):
-    """A checkerboard of single pixels, seen at an eighth of its size, is grey: not the pixels that are hit."""
+    """A checkerboard of single pixels, seen at an eighth of its size, is gray: not the pixels that are hit."""
     monkeypatch.setattr("tinynet.data.crops.SCALE_SPREAD", 0)
     labels = np.ones((512, 512), np.int32)
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))

@@ -49,7 +49,7 @@ def test_maps_follow_their_definitions(seed):
     np.testing.assert_array_equal(binary_map(labels), (labels != 0).astype(np.float32))
 
 
-def test_touching_neighbour_is_outside():
+def test_touching_neighbor_is_outside():
     labels = np.zeros((9, 20), np.int32)
     labels[:, :10], labels[:, 10:] = 1, 2
     depth = distance_map(labels)

@@ -74,8 +74,8 @@ def test_palette_label_image_gives_indices_and_full_coverage_has_no_background(t
     image.putdata(labels.ravel().tolist())
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    grey = np.zeros(labels.shape, np.uint8)
-    sample = one_read(write_folder(tmp_path, {"images/x.png": png(grey), "labels/x.png": buffer.getvalue()}))
+    gray = np.zeros(labels.shape, np.uint8)
+    sample = one_read(write_folder(tmp_path, {"images/x.png": png(gray), "labels/x.png": buffer.getvalue()}))
     np.testing.assert_array_equal(sample.labels, labels)
 
 
@@ -150,8 +150,8 @@ def test_no_paths_at_all():
 
 GREY16 = (np.arange(600).reshape(20, 30) * 6).astype(np.uint16)
 FORMATS = {
-    "grey16.png": png(GREY16),
-    "grey16.tif": tiff(GREY16),
+    "gray16.png": png(GREY16),
+    "gray16.tif": tiff(GREY16),
     "rgb16.tif": tiff(np.repeat(GREY16[:, :, None], 3, 2), photometric="rgb"),
     "planes.tif": tiff(np.repeat(GREY16[None], 3, 0), photometric="rgb", planarconfig="separate"),
     "float.tif": tiff((GREY16 / 4000 - 0.2).astype(np.float32)),
@@ -178,8 +178,8 @@ def test_to_rgb8_rules():
     eight = RNG.integers(0, 255, (5, 6, 4), dtype=np.uint8)
     np.testing.assert_array_equal(to_rgb8(eight), eight[:, :, :3])  # 8 bit stays, alpha goes
     np.testing.assert_array_equal(to_rgb8(eight[:, :, 0])[:, :, 2], eight[:, :, 0])
-    grey_alpha = np.asarray(Image.open(io.BytesIO(png(eight[:, :, [0, 3]]))))
-    np.testing.assert_array_equal(to_rgb8(grey_alpha)[:, :, 1], eight[:, :, 0])
+    gray_alpha = np.asarray(Image.open(io.BytesIO(png(eight[:, :, [0, 3]]))))
+    np.testing.assert_array_equal(to_rgb8(gray_alpha)[:, :, 1], eight[:, :, 0])
     assert to_rgb8(np.eye(4, dtype=bool))[0, 0].tolist() == [255, 255, 255]
     camera = RNG.integers(100, 1100, (100, 100)).astype(np.uint16)
     camera[0, 0] = 65535  # one hot pixel must not squeeze the others
@@ -327,12 +327,12 @@ def test_archive_is_closed_after_use(tmp_path):
         nuclei.read_nuclei(path)
 
 
-# ---------------------------------------------------------------- kinds and normalisation
+# ---------------------------------------------------------------- kinds and normalization
 
 
 def test_image_kind():
-    def flat(*colour):
-        return np.broadcast_to(np.array(colour, np.uint8), (8, 8, 3))
+    def flat(*color):
+        return np.broadcast_to(np.array(color, np.uint8), (8, 8, 3))
 
     assert nuclei.image_kind(flat(10, 10, 10)) == "fluorescence"
     assert nuclei.image_kind(flat(0, 0, 60)) == "fluorescence"  # blue dye on black
@@ -432,5 +432,5 @@ def test_all_real_images_and_their_split(tmp_path):
     for sample in samples:
         by_look[sample.kind, sample.image.shape].append(sample)
     for alike in by_look.values():
-        for i, j in make_split.edge_links([nuclei.grey(s.image) for s in alike]):
+        for i, j in make_split.edge_links([nuclei.gray(s.image) for s in alike]):
             assert rows[alike[i].id]["split"] == rows[alike[j].id]["split"]

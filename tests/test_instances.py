@@ -34,27 +34,27 @@ TWO_TOUCHING = disc((40, 60), 20, 20, 11) | disc((40, 60), 20, 39, 11)
 )
 def test_otsu_finds_the_disc(background, nucleus):
     mask = disc((50, 50), 25, 25, 12)
-    grey = np.where(mask, nucleus, background).astype(np.uint8)
-    found = instances.otsu_foreground(np.repeat(grey[..., None], 3, axis=2))
+    gray = np.where(mask, nucleus, background).astype(np.uint8)
+    found = instances.otsu_foreground(np.repeat(gray[..., None], 3, axis=2))
     assert found.dtype == bool
     assert metrics.dice(mask, found) > 0.98  # the opening may round corners
 
 
 def test_otsu_takes_the_smaller_part_as_nuclei():
     mask = disc((50, 50), 25, 25, 12)
-    grey = np.where(mask, 5, 100).astype(np.uint8)  # dark on average, yet the nucleus is the dark side
-    found = instances.otsu_foreground(np.repeat(grey[..., None], 3, axis=2))
+    gray = np.where(mask, 5, 100).astype(np.uint8)  # dark on average, yet the nucleus is the dark side
+    found = instances.otsu_foreground(np.repeat(gray[..., None], 3, axis=2))
     assert metrics.dice(mask, found) > 0.98
 
 
 def test_otsu_takes_the_dark_side_of_a_bright_image():
-    grey = np.full((50, 50), 100, np.uint8)
-    grey[:, 30:] = 240  # the smaller part, but on a bright image tissue is dark
-    found = instances.otsu_foreground(np.repeat(grey[..., None], 3, axis=2))
-    np.testing.assert_array_equal(found[1:-1, 1:-1], grey[1:-1, 1:-1] == 100)
+    gray = np.full((50, 50), 100, np.uint8)
+    gray[:, 30:] = 240  # the smaller part, but on a bright image tissue is dark
+    found = instances.otsu_foreground(np.repeat(gray[..., None], 3, axis=2))
+    np.testing.assert_array_equal(found[1:-1, 1:-1], gray[1:-1, 1:-1] == 100)
 
 
-def test_opening_removes_specks_and_one_grey_has_no_foreground():
+def test_opening_removes_specks_and_one_gray_has_no_foreground():
     image = np.zeros((20, 20, 3), np.uint8)
     image[5, 5] = image[10:12, 10:12] = 200
     assert not instances.otsu_foreground(image).any()

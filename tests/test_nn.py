@@ -87,7 +87,7 @@ def test_frozen_parameters_get_no_gradient(rng):
     x = tensor(rng, 4, 3)
     model(x).sum().backward()
     model[0].freeze()
-    assert model[0].weight.grad is None, "an optimiser would go on with an old gradient"
+    assert model[0].weight.grad is None, "an optimizer would go on with an old gradient"
     model(x).sum().backward()
     assert model[0].weight.grad is None and model[1].weight.grad is not None
     model.unfreeze()

@@ -12,11 +12,11 @@ from tinynet.tools.bench.examples import load_example
 script = load_example("segmentation/unet_nuclei.py")
 
 
-def discs(height, width, centres, radius, level=200):
+def discs(height, width, centers, radius, level=200):
     """A picture (H, W, 3) uint8 of bright discs on black, with nothing to guess about."""
     y, x = np.ogrid[:height, :width]
     picture = np.zeros((height, width, 3), np.uint8)
-    for cy, cx in centres:
+    for cy, cx in centers:
         picture[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = level
     return picture
 
@@ -78,11 +78,11 @@ def test_the_margin_covers_what_a_pixel_depends_on(unet):
     _, model = unet
     size, reached = 288, 0
     x = np.random.default_rng(0).random((1, size, size, 3), dtype=np.float32)
-    for centre in (128, 133, 138, 143):  # how far it reaches depends on the place within 16 pixels
+    for center in (128, 133, 138, 143):  # how far it reaches depends on the place within 16 pixels
         image = tn.tensor(x, requires_grad=True)
-        model.logits(image)[0, centre, centre, 0].backward()
+        model.logits(image)[0, center, center, 0].backward()
         seen = np.argwhere(image.grad.numpy()[0].any(axis=2))
-        reached = max(reached, int(np.abs(seen - centre).max()))
+        reached = max(reached, int(np.abs(seen - center).max()))
     assert 100 <= reached <= segment.MARGIN
     for field in nn.summary(model, (1, 32, 32, 3)).rows[-1].field:
         assert reached <= max(field.reach) <= segment.MARGIN
@@ -134,8 +134,8 @@ def test_mirrored_predictions_come_back_in_place(unet):
 @pytest.mark.parametrize("radius", [5, 12, 30])
 def test_the_scale_is_found(radius):
     step = 3 * radius
-    centres = [(y, x) for y in range(step, 4 * step, step) for x in range(step, 4 * step, step)]
-    image = discs(4 * step + 7, 4 * step + 7, centres, radius)
+    centers = [(y, x) for y in range(step, 4 * step, step) for x in range(step, 4 * step, step)]
+    image = discs(4 * step + 7, 4 * step + 7, centers, radius)
     assert segment.estimate_scale(threshold_net, image) == pytest.approx(segment.DIAMETER / (2 * radius), rel=0.1)
 
 
@@ -146,8 +146,8 @@ def test_the_scale_follows_the_net_where_otsu_sees_something_else():
     image = np.maximum(image, discs(160, 160, small, 8, level=130))
 
     def net(images):
-        grey = images.mean(axis=3, keepdims=True)
-        return ((grey > 0.3) & (grey < 0.7)).astype(np.float32)
+        gray = images.mean(axis=3, keepdims=True)
+        return ((gray > 0.3) & (gray < 0.7)).astype(np.float32)
 
     assert segment.estimate_scale(net, image) == pytest.approx(segment.DIAMETER / 16, rel=0.2)
 
@@ -293,11 +293,11 @@ def test_small_things_are_dropped_in_proportion_to_the_zoom(heads):
 def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
     """Scales above and below one: as many nuclei as discs, and nearly their pixels."""
     step = 3 * radius
-    centres = [(y, x) for y in (step, 2 * step) for x in (step, 2 * step, 3 * step)]
-    image = discs(3 * step + 1, 4 * step + 5, centres, radius)
+    centers = [(y, x) for y in (step, 2 * step) for x in (step, 2 * step, 3 * step)]
+    image = discs(3 * step + 1, 4 * step + 5, centers, radius)
     labels = segment.segment(threshold_net, image, flips)
     assert (labels.shape, labels.dtype) == (image.shape[:2], np.int32)
-    assert sorted(labels[centre] for centre in centres) == list(range(1, 7)) == list(np.unique(labels)[1:])
+    assert sorted(labels[center] for center in centers) == list(range(1, 7)) == list(np.unique(labels)[1:])
     truth, found = image[:, :, 0] > 0, labels > 0
     assert (truth & found).sum() / (truth | found).sum() > 0.85
 

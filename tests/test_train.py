@@ -105,7 +105,7 @@ def flat(state, prefix=""):
 
 
 def assert_same_run(out, expected):
-    """Weights, optimiser, schedule, average, random streams, position and metrics: bit for bit."""
+    """Weights, optimizer, schedule, average, random streams, position and metrics: bit for bit."""
     for file in ("last.npz", "best.npz"):
         found, wanted = (dict(flat(load_checkpoint(folder / file)[0])) for folder in (out, expected))
         assert found.keys() == wanted.keys()

@@ -1,4 +1,4 @@
-"""Pictures: right colours at the right pixels, right sizes, nothing global."""
+"""Pictures: right colors at the right pixels, right sizes, nothing global."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def squares(*corners, shape=(60, 80), size=12):
     return labels
 
 
-def colour_at(picture, y, x):
+def color_at(picture, y, x):
     return tuple(picture[y, x].tolist())
 
 
@@ -40,36 +40,36 @@ def test_overlay_outlines_each_nucleus_in_its_colour():
     picture = viz.overlay(IMAGE, labels)
     assert (picture.shape, picture.dtype) == (IMAGE.shape, np.uint8)
     np.testing.assert_array_equal(IMAGE, before)
-    assert colour_at(picture, 5, 10) == colour_at(picture, 10, 16) == tuple(viz.OUTLINES[1])
-    assert colour_at(picture, 10, 17) == tuple(viz.OUTLINES[2])  # each side of the cut in its own colour
-    assert colour_at(picture, 30, 45) == tuple(viz.OUTLINES[3])
-    assert colour_at(picture, 10, 10) == colour_at(viz.stretch(IMAGE), 10, 10)  # the inside stays
-    assert colour_at(picture, 4, 10) == viz.BLACK  # and around it runs a dark line
-    assert len({tuple(colour) for colour in viz.OUTLINES}) == len(viz.OUTLINES)
+    assert color_at(picture, 5, 10) == color_at(picture, 10, 16) == tuple(viz.OUTLINES[1])
+    assert color_at(picture, 10, 17) == tuple(viz.OUTLINES[2])  # each side of the cut in its own color
+    assert color_at(picture, 30, 45) == tuple(viz.OUTLINES[3])
+    assert color_at(picture, 10, 10) == color_at(viz.stretch(IMAGE), 10, 10)  # the inside stays
+    assert color_at(picture, 4, 10) == viz.BLACK  # and around it runs a dark line
+    assert len({tuple(color) for color in viz.OUTLINES}) == len(viz.OUTLINES)
 
 
 def test_comparison_colours_hits_misses_and_false_alarms():
     true = squares((5, 5), (30, 5))
     pred = squares((5, 6), (30, 50), (45, 65))  # shifted by one: a hit; the other two are nowhere
     picture = viz.comparison_overlay(IMAGE, true, pred * 10)
-    assert colour_at(picture, 5, 10) == viz.HIT
-    assert colour_at(picture, 30, 10) == viz.MISS
-    assert colour_at(picture, 30, 55) == colour_at(picture, 45, 70) == viz.FALSE_ALARM
+    assert color_at(picture, 5, 10) == viz.HIT
+    assert color_at(picture, 30, 10) == viz.MISS
+    assert color_at(picture, 30, 55) == color_at(picture, 45, 70) == viz.FALSE_ALARM
 
 
 def test_the_dark_line_around_a_hit_covers_no_outline():
     hit, missed = squares((5, 5)), squares((8, 17), size=6)
     picture = viz.comparison_overlay(IMAGE, np.where(missed, 2, hit), hit)
-    assert colour_at(picture, 10, 16) == viz.HIT
-    assert colour_at(picture, 10, 17) == viz.MISS
+    assert color_at(picture, 10, 16) == viz.HIT
+    assert color_at(picture, 10, 17) == viz.MISS
 
 
 def test_an_overlap_of_exactly_one_half_is_no_hit():
     true, half = squares((10, 10)), squares((10, 10))
     half[:, 16:] = 0
     picture = viz.comparison_overlay(IMAGE, true, half)
-    assert colour_at(picture, 15, 21) == viz.MISS
-    assert colour_at(picture, 15, 10) == viz.FALSE_ALARM
+    assert color_at(picture, 15, 21) == viz.MISS
+    assert color_at(picture, 15, 10) == viz.FALSE_ALARM
 
 
 def test_legend_states_the_counts(monkeypatch):
@@ -79,8 +79,8 @@ def test_legend_states_the_counts(monkeypatch):
     picture = viz.comparison_overlay(IMAGE, squares((5, 5), (30, 5)), squares((5, 5)))
     assert seen == [("hit (IoU > 0.5): 1", viz.HIT), ("missed: 1", viz.MISS), ("false alarm: 0", viz.FALSE_ALARM)]
     legend = picture[60:]
-    for _, colour in seen:
-        assert (legend == colour).all(axis=2).any()  # written in that colour, on whole pixels
+    for _, color in seen:
+        assert (legend == color).all(axis=2).any()  # written in that color, on whole pixels
 
 
 @pytest.mark.parametrize("shape", [(20, 16), (256, 200), (300, 1200)])
@@ -96,7 +96,7 @@ def test_panel_puts_pictures_in_a_grid():
     red, blue = np.zeros((30, 60, 3), np.uint8), np.zeros((200, 100, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
     grid = viz.panel([[red, blue], [blue, red]], ["one", "two"], ["first", "second"], width=50)
-    is_red, is_blue = (np.all(grid == colour, axis=2) for colour in ((255, 0, 0), (0, 0, 255)))
+    is_red, is_blue = (np.all(grid == color, axis=2) for color in ((255, 0, 0), (0, 0, 255)))
     assert is_red.sum() == 2 * 25 * 50
     assert is_blue.sum() == 2 * 100 * 50
     middle = grid.shape[1] // 2
@@ -176,7 +176,7 @@ def test_bad_pictures_are_named():
         viz.comparison_overlay(IMAGE, labels, labels * 1.0)
     with pytest.raises(ValueError, match="comparison_overlay: pred has shape"):
         viz.comparison_overlay(IMAGE, labels, labels[1:])
-    with pytest.raises(ValueError, match="row 1 has 1 pictures, titles name 2 columns"):
+    with pytest.raises(ValueError, match="row 1 has 1 images, titles name 2 columns"):
         viz.panel([[IMAGE, IMAGE], [IMAGE]], ["a", "b"])
     with pytest.raises(ValueError, match="1 captions for 2 rows"):
         viz.panel([[IMAGE], [IMAGE]], ["a"], ["only one"])

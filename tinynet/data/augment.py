@@ -44,16 +44,16 @@ def linear_map(
 
 
 def warp(
-    array: np.ndarray, matrix: np.ndarray, centre: np.ndarray | Sequence[float], shape: tuple[int, int], order: int
+    array: np.ndarray, matrix: np.ndarray, center: np.ndarray | Sequence[float], shape: tuple[int, int], order: int
 ) -> np.ndarray:
-    """Sample `array` so that the middle of the result shows the place `centre` (row, column) of the source.
+    """Sample `array` so that the middle of the result shows the place `center` (row, column) of the source.
 
     `array` (H, W) or (H, W, C); the result has `shape` for H and W, its channels, and its dtype for `order` 0
     (nearest pixel: labels) or float32 for `order` 1 (linear: images). Beyond the edge the source is mirrored at
     it: a black corner would teach the net that pictures have black corners.
     """
     middle = (np.asarray(shape) - 1) / 2
-    offset = np.asarray(centre) - matrix @ middle
+    offset = np.asarray(center) - matrix @ middle
     dtype = array.dtype if order == 0 else np.float32
     if array.ndim == 2:
         return ndimage.affine_transform(array, matrix, offset, shape, dtype, order, mode="reflect")
@@ -82,7 +82,7 @@ class Affine:
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
         shape = np.array(image.shape[:2])
-        centre = (shape - 1) / 2 + rng.uniform(-self.shift, self.shift, 2) * shape
+        center = (shape - 1) / 2 + rng.uniform(-self.shift, self.shift, 2) * shape
         zoom = self.zoom ** rng.uniform(-1, 1) * self.rescale ** rng.uniform(-1, 1, 2)
         matrix = linear_map(
             angle=np.deg2rad(rng.uniform(-self.rotation, self.rotation)),
@@ -91,15 +91,15 @@ class Affine:
             flip=self.flip and rng.random() < 0.5,
         )
         size = image.shape[:2]
-        moved = None if labels is None else warp(labels, matrix, centre, size, order=0)
-        return warp(image, matrix, centre, size, order=1), moved
+        moved = None if labels is None else warp(labels, matrix, center, size, order=0)
+        return warp(image, matrix, center, size, order=1), moved
 
 
 @dataclass
 class BrightnessContrast:
     """Contrast times exp(contrast N), brightness plus brightness N, where N are standard normal numbers.
 
-    `channels` is how much each channel varies on its own, as a fraction of that: stains differ in colour, too.
+    `channels` is how much each channel varies on its own, as a fraction of that: stains differ in color, too.
     """
 
     brightness: float = 0.05
@@ -115,9 +115,9 @@ class BrightnessContrast:
 
 @dataclass
 class Stain:
-    """The colours of another laboratory: channels in random order, saturation times a number from [0, saturation].
+    """The colors of another laboratory: channels in random order, saturation times a number from [0, saturation].
 
-    A net that has seen few stains would otherwise take their colours for what makes a nucleus. A grey image, of one
+    A net that has seen few stains would otherwise take their colors for what makes a nucleus. A gray image, of one
     channel or three equal ones, stays as it is.
     """
 
@@ -127,9 +127,9 @@ class Stain:
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
         if rng.random() >= self.probability:
             return image, labels
-        grey = image.mean(axis=2, keepdims=True)
-        colour = (image - grey)[:, :, rng.permutation(image.shape[2])]
-        return grey + colour * image.dtype.type(rng.uniform(0, self.saturation)), labels
+        gray = image.mean(axis=2, keepdims=True)
+        color = (image - gray)[:, :, rng.permutation(image.shape[2])]
+        return gray + color * image.dtype.type(rng.uniform(0, self.saturation)), labels
 
 
 @dataclass

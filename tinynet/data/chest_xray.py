@@ -29,7 +29,7 @@ PATIENT = re.compile(r"(person\d+|(?:NORMAL\d*-)?IM-\d+)")
 def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112) -> tuple[ImageSet, np.ndarray]:
     """The X-rays of the part "train" or "test", class 1 being pneumonia, and whose each one is.
 
-    images: (N, size, size, 1), grey; what is not square is squeezed to it, by averaging. Whose: an array of words
+    images: (N, size, size, 1), gray; what is not square is squeezed to it, by averaging. Whose: an array of words
     (N,), the same for pictures of one patient, so that they can be kept together when a part is set aside.
     given: the archive, its folder, or a data folder with it; by default it is looked for as `data_path` does. Raises
     DataError where it is not found, has no images of a class, or one that cannot be read.
@@ -63,7 +63,7 @@ def _patient(stem: str) -> str:
 
 
 def synthetic_chest_xrays(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:
-    """Drawings to try a program with, every other one with pneumonia: dark lungs in a grey chest, and white patches.
+    """Drawings to try a program with, every other one with pneumonia: dark lungs in a gray chest, and white patches.
 
     Returns what `read_chest_xrays` does; every drawing is of another patient. They say nothing about medicine.
     """

@@ -19,7 +19,7 @@ from .nuclei import Sample
 # How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
 # their share.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
-NEAR_A_NUCLEUS = 0.6  # this share of the crops is centred near a nucleus, the others anywhere
+NEAR_A_NUCLEUS = 0.6  # this share of the crops is centerd near a nucleus, the others anywhere
 SCALE_SPREAD = 0.35  # the scale is off by exp(this N(0, 1)): at prediction it is only estimated
 SHEAR = 0.1
 INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
@@ -28,7 +28,7 @@ INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNois
 class NucleiCrops:
     """Random crops, for `DataLoader`: `item(index, rng)` gives (image, target).
 
-    image (size, size, 3) float32, normalised as its whole image is (`normalize`); target (size, size, heads) float32
+    image (size, size, 3) float32, normalized as its whole image is (`normalize`); target (size, size, heads) float32
     as in `maps.targets`. Every crop is drawn anew: a kind of image by `KIND_WEIGHTS`, an image within it by
     1 / sqrt(size of its group) (ninety pictures of one experiment teach less than ninety times one), then a place.
 
@@ -68,16 +68,16 @@ class NucleiCrops:
         number = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
         source = self._sources[min(number, len(self._sources) - 1)]
         scale, matrix = self._draw_map(source, rng)
-        centre = self._draw_centre(source, scale, rng)
+        center = self._draw_centre(source, scale, rng)
         shape = (self.size, self.size)
 
-        image = source.crop_image(matrix, centre, shape, scale)
+        image = source.crop_image(matrix, center, shape, scale)
         image, _ = INTENSITY(image, None, rng)
-        labels = warp(source.labels, matrix, centre, shape, order=0)
+        labels = warp(source.labels, matrix, center, shape, order=0)
         maps = [binary_map(labels)]
         if self.heads == 3:
             # The distance is relative to each nucleus's own depth, so it survives any map: warp it, too.
-            distance = warp(source.distance, matrix, centre, shape, order=1) / 255
+            distance = warp(source.distance, matrix, center, shape, order=1) / 255
             maps += [border_map(labels), distance * maps[0]]
         image = np.ascontiguousarray(np.broadcast_to(np.clip(image, -0.5, 2.0), (*shape, 3)))
         return image, np.stack(maps, axis=2)
@@ -97,11 +97,11 @@ class NucleiCrops:
         extent = np.array(source.labels.shape)
         half = np.minimum(self.size / scale, extent) / 2
         if len(source.nuclei) and rng.random() < NEAR_A_NUCLEUS:
-            centre = source.nuclei[rng.integers(len(source.nuclei))] + rng.uniform(-0.25, 0.25, 2) * self.size / scale
+            center = source.nuclei[rng.integers(len(source.nuclei))] + rng.uniform(-0.25, 0.25, 2) * self.size / scale
         else:
-            centre = rng.uniform(0, 1, 2) * extent
+            center = rng.uniform(0, 1, 2) * extent
         # Measured to pixel corners until here; the middle of a whole number of pixels lies on a half or whole one.
-        first_corner = np.clip(centre, half, extent - half) - self.size / 2
+        first_corner = np.clip(center, half, extent - half) - self.size / 2
         return np.floor(first_corner) + (self.size - 1) / 2
 
 
@@ -117,22 +117,22 @@ class _Source:
         self.nuclei = _centres(sample.labels)
         if heads == 3:
             self.distance = np.rint(distance_map(sample.labels) * 255).astype(np.uint8)
-        is_grey = (sample.image == sample.image[:, :, :1]).all()
+        is_gray = (sample.image == sample.image[:, :, :1]).all()
         # Halved again and again, each pixel the mean of four: reducing by more than two would skip pixels otherwise.
-        levels = [Image.fromarray(sample.image[:, :, 0] if is_grey else sample.image)]
+        levels = [Image.fromarray(sample.image[:, :, 0] if is_gray else sample.image)]
         while min(levels[-1].size) >= 64 and len(levels) <= 3:
             levels.append(levels[-1].reduce(2))
         self.pyramid = [np.asarray(level) for level in levels]
 
-    def crop_image(self, matrix: np.ndarray, centre: np.ndarray, shape: tuple[int, int], scale: float) -> np.ndarray:
-        """The normalised crop from the level of the pyramid that is nearest in scale.
+    def crop_image(self, matrix: np.ndarray, center: np.ndarray, shape: tuple[int, int], scale: float) -> np.ndarray:
+        """The normalized crop from the level of the pyramid that is nearest in scale.
 
-        (*shape, 3) float32, or (*shape, 1) of a grey image, which so stays grey however it is augmented.
+        (*shape, 3) float32, or (*shape, 1) of a gray image, which so stays gray however it is augmented.
         """
         level = int(np.clip(round(-np.log2(scale)), 0, len(self.pyramid) - 1))
         shrink = 2**level
-        centre = (centre + 0.5) / shrink - 0.5  # pixel centres lie half a pixel from the corner at every level
-        crop = warp(self.pyramid[level], matrix / shrink, centre, shape, order=1)
+        center = (center + 0.5) / shrink - 0.5  # pixel centers lie half a pixel from the corner at every level
+        crop = warp(self.pyramid[level], matrix / shrink, center, shape, order=1)
         return np.atleast_3d(crop) * self.slope + self.offset
 
 

@@ -81,7 +81,7 @@ class ImageFiles:
         return _open_with_pillow(self.read(name), self.where(name))
 
     def read_array(self, name: str) -> np.ndarray:
-        """One file as it was stored: (H, W) or (H, W, C), its own dtype; a palette image gives its colours."""
+        """One file as it was stored: (H, W) or (H, W, C), its own dtype; a palette image gives its colors."""
         return decode(self.read(name), self.where(name))
 
     def where(self, name: str) -> str:
@@ -109,8 +109,8 @@ def _is_image_name(name: str) -> bool:
 def decode(data: bytes, where: str, palette_as_index: bool = False) -> np.ndarray:
     """Decode the bytes of an image file to (H, W) or (H, W, C) with the file's own dtype.
 
-    TIFF goes to tifffile, because Pillow does not know 16-bit colour, and to Pillow where the compression needs it.
-    A palette image gives its colours, or the bare indices if `palette_as_index` (label images are stored so).
+    TIFF goes to tifffile, because Pillow does not know 16-bit color, and to Pillow where the compression needs it.
+    A palette image gives its colors, or the bare indices if `palette_as_index` (label images are stored so).
     `where` names the file in errors. Raises `DataError` if it is corrupt, larger than `MAX_PIXELS`, or a stack.
     """
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -163,12 +163,12 @@ def _decode_tiff(data: bytes, where: str) -> np.ndarray | None:
 def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
     """Any picture as (H, W, 3) uint8.
 
-    Grey is repeated three times; alpha is dropped. 8-bit values stay as they are. Anything deeper (16-bit integers,
+    Gray is repeated three times; alpha is dropped. 8-bit values stay as they are. Anything deeper (16-bit integers,
     floats) is stretched linearly: its minimum becomes 0 and its 99.9th percentile 255, brighter pixels are clipped,
-    so that one hot pixel of a 12-bit camera does not squeeze the picture into a few grey levels. All channels share
-    the one stretch, so colours keep their balance.
+    so that one hot pixel of a 12-bit camera does not squeeze the picture into a few gray levels. All channels share
+    the one stretch, so colors keep their balance.
 
-    `image`: (H, W) or (H, W, C) with C = 1 grey, 2 grey + alpha, 3 RGB or 4 RGBA; bool, integer or float.
+    `image`: (H, W) or (H, W, C) with C = 1 gray, 2 gray + alpha, 3 RGB or 4 RGBA; bool, integer or float.
     `where` names the file in errors. Raises `DataError` on other shapes, an empty image, NaN or infinity.
     """
     image = np.asarray(image)
@@ -176,12 +176,12 @@ def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
         image = image[:, :, None]
     if image.ndim != 3 or not 1 <= image.shape[2] <= 4 or image.size == 0:
         raise DataError(f"{where}: shape {image.shape}; need (H, W) or (H, W, C) with 1 to 4 channels")
-    colours = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1]
-    if colours.dtype == bool:
-        colours = colours.astype(np.uint8) * 255
-    elif colours.dtype != np.uint8:
-        colours = _stretch_to_8_bits(colours, where)
-    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+    colors = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1]
+    if colors.dtype == bool:
+        colors = colors.astype(np.uint8) * 255
+    elif colors.dtype != np.uint8:
+        colors = _stretch_to_8_bits(colors, where)
+    return np.ascontiguousarray(np.broadcast_to(colors, (*colors.shape[:2], 3)))
 
 
 def _stretch_to_8_bits(values: np.ndarray, where: str) -> np.ndarray:

@@ -2,12 +2,12 @@
 
     python -m tinynet.data.make_split stage1_train.zip
 
-Many of the images are neighbouring crops of one microscope field, and many fields come from one experiment. A split
+Many of the images are neighboring crops of one microscope field, and many fields come from one experiment. A split
 that ignores this puts half a field into training and the other half into validation and measures memory. So images
 are gathered into groups first, and whole groups are drawn:
 
 1. *field*: images whose edges continue in one another were cut from one field (a jigsaw puzzle, solved by its edges);
-2. *group*: fields of one kind and one size that look alike (grey levels, colours, sharpness), by average linkage;
+2. *group*: fields of one kind and one size that look alike (gray levels, colors, sharpness), by average linkage;
 3. of each kind, groups are drawn in a seeded order until a fifth of its images is validation.
 
 The program was run once, before any training; its result is committed, because group borders may move with another
@@ -32,17 +32,17 @@ VALIDATION_SHARE = 0.20
 SAME_LOOK = 0.8  # distance of `appearance` (about log2 units) below which fields are one group; judged by eye
 
 
-def edge_links(greys: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs (i, j) of equally large grey images where j continues i to the right or downwards.
+def edge_links(grays: list[np.ndarray]) -> list[tuple[int, int]]:
+    """Pairs (i, j) of equally large gray images where j continues i to the right or downwards.
 
-    The last column of i and the first of j were neighbours in the field, so they correlate almost perfectly and have
+    The last column of i and the first of j were neighbors in the field, so they correlate almost perfectly and have
     the same level. Each must be the other's best partner: smooth backgrounds alone resemble many. Edges without
-    structure (standard deviation of one grey level or less) prove nothing and are left out.
+    structure (standard deviation of one gray level or less) prove nothing and are left out.
     """
     links = []
     for end, start in ((np.s_[:, -1], np.s_[:, 0]), (np.s_[-1, :], np.s_[0, :])):
-        ends = np.array([g[end] for g in greys])
-        starts = np.array([g[start] for g in greys])
+        ends = np.array([g[end] for g in grays])
+        starts = np.array([g[start] for g in grays])
         end_waves = ends - ends.mean(axis=1, keepdims=True)
         start_waves = starts - starts.mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(end_waves, axis=1)[:, None] * np.linalg.norm(start_waves, axis=1)
@@ -59,7 +59,7 @@ def edge_links(greys: list[np.ndarray]) -> list[tuple[int, int]]:
 def appearance(image: np.ndarray) -> np.ndarray:
     """Numbers that say how an image looks: (H, W, 3) uint8 to (23,).
 
-    Levels of each channel (six percentiles, log2) and the contrast of the grey image in five bands of sharpness
+    Levels of each channel (six percentiles, log2) and the contrast of the gray image in five bands of sharpness
     (log2 of the standard deviation of differences of Gaussians).
     """
     from scipy.ndimage import gaussian_filter

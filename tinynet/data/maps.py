@@ -35,7 +35,7 @@ def border_map(labels: np.ndarray) -> np.ndarray:
 def distance_map(labels: np.ndarray) -> np.ndarray:
     """Depth inside the own nucleus: (H, W) labels to (H, W) float32, 0 outside, 1 at each nucleus's deepest pixel.
 
-    Euclidean distance to the nearest pixel that is not of the same nucleus (a touching neighbour is outside too),
+    Euclidean distance to the nearest pixel that is not of the same nucleus (a touching neighbor is outside too),
     divided by its maximum in that nucleus. What lies beyond the picture's edge is unknown and counts as neither.
     """
     depth = np.zeros(labels.shape, np.float32)

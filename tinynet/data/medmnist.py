@@ -25,7 +25,7 @@ BREAST = "medmnist/breastmnist.npz"
 def read_breastmnist(part: str, given: str | Path | None = None) -> ImageSet:
     """546 ultrasound images to train on ("train"), 78 to choose with ("val"), 156 to test with ("test").
 
-    images: (N, 28, 28, 1), grey. classes: 1 is malignant, 0 benign or normal (the file has them the other way round).
+    images: (N, 28, 28, 1), gray. classes: 1 is malignant, 0 benign or normal (the file has them the other way round).
     given: the file or a folder that holds it; by default it is looked for as `data_path` does. Raises DataError where
     it is not found or not what it must be.
     """

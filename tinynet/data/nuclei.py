@@ -187,17 +187,17 @@ def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str,
 
 
 def image_kind(image: np.ndarray) -> str:
-    """How an image was made: "fluorescence" (bright nuclei on dark), "histology" (stained) or "brightfield" (grey).
+    """How an image was made: "fluorescence" (bright nuclei on dark), "histology" (stained) or "brightfield" (gray).
 
-    Coloured (the channels lie more than 8 levels apart on average) and not dark (grey median above 80): histology.
+    Colored (the channels lie more than 8 levels apart on average) and not dark (gray median above 80): histology.
     Otherwise bright (above 127) is bright-field, dark is fluorescence. `image` (H, W, 3) uint8.
     """
     red, green, blue = np.moveaxis(image, 2, 0)
     highest = np.maximum(np.maximum(red, green), blue)
     lowest = np.minimum(np.minimum(red, green), blue)
-    colour = float((highest - lowest).mean())
+    color = float((highest - lowest).mean())
     median = float(np.median(gray(image)))
-    if colour > 8 and median > 80:
+    if color > 8 and median > 80:
         return "histology"
     return "brightfield" if median > 127 else "fluorescence"
 

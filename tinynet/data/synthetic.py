@@ -39,7 +39,7 @@ POPULATIONS = {
 PLACEMENT_TRIES = 12
 TURN = 256  # directions in which an outline's radius is tabulated
 
-# Colours of histology as (background, nuclei), RGB medians of real images: lilac sections and washed-out white ones.
+# Colors of histology as (background, nuclei), RGB medians of real images: lilac sections and washed-out white ones.
 STAINS = (
     (np.array([177.0, 156.0, 206.0]), np.array([114.0, 62.0, 193.0])),
     (np.array([205.0, 207.0, 211.0]), np.array([134.0, 80.0, 175.0])),
@@ -50,7 +50,7 @@ LILAC_SHARE = 0.67
 def synthetic_nuclei(rng: np.random.Generator, kind: str = "fluorescence", size: int = 256) -> Sample:
     """A picture of nuclei with its labels: a `Sample` of size x size pixels; all randomness comes from `rng`.
 
-    `kind` is "fluorescence" (grey, bright nuclei on dark) or "histology" (purple). Raises `ValueError` on another
+    `kind` is "fluorescence" (gray, bright nuclei on dark) or "histology" (purple). Raises `ValueError` on another
     kind or a size under 32.
     """
     if kind not in POPULATIONS:
@@ -78,21 +78,21 @@ def _draw_labels(rng: np.random.Generator, population: Population, size: int) ->
     clumping = rng.beta(*population.clumping)
     direction = rng.uniform(0, np.pi)  # the nuclei of a tissue lie roughly in parallel
     labels = np.zeros((size, size), np.int32)
-    placed: list[tuple[np.ndarray, float]] = []  # centre and radius
+    placed: list[tuple[np.ndarray, float]] = []  # center and radius
     for _ in range(max(1, round(min(count, most)))):
         diameter = max(_around(rng, typical, population.diameter_within), 5.0)
         outline = _Outline(rng, diameter / 2, population, direction)
         for _ in range(PLACEMENT_TRIES):
             beside = bool(placed) and rng.random() < clumping
             if beside:  # at arm's length of one that is there
-                neighbour, its_radius = placed[rng.integers(len(placed))]
+                neighbor, its_radius = placed[rng.integers(len(placed))]
                 way = rng.uniform(0, 2 * np.pi)
                 reach = (its_radius + diameter / 2) * rng.uniform(0.8, 1.0)
-                centre = neighbour + reach * np.array([np.sin(way), np.cos(way)])
+                center = neighbor + reach * np.array([np.sin(way), np.cos(way)])
             else:
-                centre = rng.uniform(0, size, 2)
-            if _paint_label(labels, outline, centre, len(placed) + 1, touching=beside):
-                placed.append((centre, diameter / 2))
+                center = rng.uniform(0, size, 2)
+            if _paint_label(labels, outline, center, len(placed) + 1, touching=beside):
+                placed.append((center, diameter / 2))
                 break
     return labels
 
@@ -112,33 +112,33 @@ class _Outline:
         self.edge = radius * (1 + waves.sum(axis=0))  # the radius in each of TURN directions
 
     def distance(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """About how far outside the outline places lie, given relative to the centre; negative inside."""
+        """About how far outside the outline places lie, given relative to the center; negative inside."""
         along = (np.cos(self.angle) * columns + np.sin(self.angle) * rows) / self.stretch
         across = (np.cos(self.angle) * rows - np.sin(self.angle) * columns) * self.stretch
         direction = np.arctan2(across, along) * (TURN / (2 * np.pi))
         return np.hypot(along, across) - self.edge[direction.astype(int)]  # a negative index counts from the end
 
 
-def _paint_label(labels: np.ndarray, outline: _Outline, centre: np.ndarray, number: int, touching: bool) -> bool:
+def _paint_label(labels: np.ndarray, outline: _Outline, center: np.ndarray, number: int, touching: bool) -> bool:
     """Paint a nucleus where it fits; False if it does not.
 
-    One that stands alone keeps clear of the others. One that touches may slip under its neighbour a little.
+    One that stands alone keeps clear of the others. One that touches may slip under its neighbor a little.
     """
     reach = outline.radius * outline.stretch * 1.3 + 3
-    low = np.maximum(np.floor(centre - reach), 0).astype(int)
-    high = np.minimum(np.ceil(centre + reach) + 1, labels.shape).astype(int)
+    low = np.maximum(np.floor(center - reach), 0).astype(int)
+    high = np.minimum(np.ceil(center + reach) + 1, labels.shape).astype(int)
     if (low >= high).any():
         return False
     part = labels[low[0] : high[0], low[1] : high[1]]
     rows, columns = np.ogrid[low[0] : high[0], low[1] : high[1]]
-    distance = outline.distance(rows - centre[0], columns - centre[1])
+    distance = outline.distance(rows - center[0], columns - center[1])
     inside = distance <= 0
     if touching:
         free = inside & (part == 0)
         if free.sum() < 0.8 * inside.sum():
             return False
         pieces, n = ndimage.label(free)
-        if n > 1:  # cut in two by a neighbour: keep the larger piece
+        if n > 1:  # cut in two by a neighbor: keep the larger piece
             free = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     else:
         free = inside
@@ -199,8 +199,8 @@ def _paint_histology(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray
 
     # How much stain: 1 in a typical nucleus, some in the tissue around, 0 in the empty background.
     tissue = np.maximum(_smooth_noise(rng, shape, rng.uniform(8, 20)) + rng.uniform(-0.8, 0.8), 0)
-    fibres = _smooth_noise(rng, shape, 1.5) * np.minimum(tissue, 1)
-    stain = rng.uniform(0, 0.3) * tissue + rng.uniform(0.03, 0.09) * fibres
+    fibers = _smooth_noise(rng, shape, 1.5) * np.minimum(tissue, 1)
+    stain = rng.uniform(0, 0.3) * tissue + rng.uniform(0.03, 0.09) * fibers
     chromatin = 1 + 0.17 * _smooth_noise(rng, shape, 2.0) * np.minimum(_per_nucleus(rng, labels, 0.4), 2.0)
     rim = 0.82 + 0.18 * np.sqrt(distance_map(labels))
     inside = labels > 0

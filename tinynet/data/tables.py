@@ -74,7 +74,7 @@ def bundled(name: str) -> Table:
     "diabetes": 442 x 10 in their own units, the progress of the disease after a year (a quantity).
     "breast_cancer": 569 x 30 measurements of cell nuclei (Wisconsin Diagnostic Breast Cancer, WDBC); classes benign and
     malignant, so that 1 is the disease (scikit-learn has them the other way round).
-    "digits": 1797 x 64, the grey levels 0 to 16 of 8 x 8 pixels, row by row; ten classes.
+    "digits": 1797 x 64, the gray levels 0 to 16 of 8 x 8 pixels, row by row; ten classes.
 
     Raises DataError for another name, and where scikit-learn is not installed.
     """

@@ -1,4 +1,4 @@
-"""From predicted maps to nuclei: segmentation, instances, measurements, scores and pictures."""
+"""From predicted maps to nuclei: segmentation, instances, measurements, scores and figures."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Checks of images and label images. Each error says who asked, for which argument, what it was and what is needed."""
+"""Checks of images and label images. Each error names the function, the argument, its value and what is needed."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ import numpy as np
 def check_labels(function: str, name: str, labels: np.ndarray) -> np.ndarray:
     """Return `labels` as an array after checking that it is a label image.
 
-    function, name: who asks and for which argument, for the message. Raises TypeError for a dtype that is not
-    an integer, ValueError for a wrong number of dimensions, an image without pixels or a negative number.
+    function, name: the caller and its argument, for the message. Raises TypeError for a dtype that is not an integer,
+    ValueError for a wrong number of dimensions, an image without pixels or a negative number.
     """
     labels = np.asarray(labels)
     if labels.dtype == bool:

@@ -1,9 +1,8 @@
-"""From a foreground to single nuclei, and from single nuclei to numbers and files.
+"""From a foreground to single nuclei, and from single nuclei to measurements and files.
 
-The way from an image to a label image (H, W) has two halves. *Which pixels are nucleus?* is answered by a
-threshold (`otsu_foreground`) or by a network. *Which nucleus does each pixel belong to?* is answered here, in
-three ways, each better at nuclei that touch than the one before: `connected_components`,
-`distance_watershed`, `seeded_watershed`.
+An image becomes a label image (H, W) in two steps. *Which pixels are nucleus?* A threshold (`otsu_foreground`) or a
+network answers this. *Which nucleus does each pixel belong to?* This module has three answers, each better than the one
+before for nuclei that touch: `connected_components`, `distance_watershed`, `seeded_watershed`.
 """
 
 import csv
@@ -20,7 +19,7 @@ from skimage.segmentation import watershed
 from ..files import atomic_path
 from .checks import check_image, check_labels, check_same_size
 
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 def _check_mask(function: str, mask: np.ndarray) -> np.ndarray:
@@ -36,18 +35,17 @@ def _check_mask(function: str, mask: np.ndarray) -> np.ndarray:
 
 
 def otsu_foreground(image: np.ndarray) -> np.ndarray:
-    """Foreground by Otsu's threshold (IEEE Trans. SMC 9, 1979): the baseline that needs no training.
+    """Foreground by Otsu's threshold (IEEE Trans. SMC 9, 1979): a baseline without training.
 
-    image: uint8 (H, W, 3). Returns bool (H, W). Grey is the mean of R, G and B. Nuclei are the bright side,
-    unless the image is bright on average (above 128) or more than half of it would be foreground: then they
-    are the dark side. One binary opening with a 4-neighbour cross removes specks. An image of one single grey
-    has no foreground.
+    image: uint8 (H, W, 3). Returns bool (H, W). Gray is the mean of R, G and B. Nuclei are the bright side. If the
+    image is bright on average (above 128), or if more than half of it would be foreground, nuclei are the dark side. A
+    binary opening with a 4-neighbor cross removes specks. An image of a single gray level has no foreground.
     """
-    grey = check_image("otsu_foreground", image).mean(axis=2)
-    if grey.min() == grey.max():
-        return np.zeros(grey.shape, dtype=bool)
-    mask = grey > threshold_otsu(grey)
-    if grey.mean() > 128 or mask.mean() > 0.5:
+    gray = check_image("otsu_foreground", image).mean(axis=2)
+    if gray.min() == gray.max():
+        return np.zeros(gray.shape, dtype=bool)
+    mask = gray > threshold_otsu(gray)
+    if gray.mean() > 128 or mask.mean() > 0.5:
         mask = ~mask
     return ndimage.binary_opening(mask)
 
@@ -56,18 +54,18 @@ def otsu_foreground(image: np.ndarray) -> np.ndarray:
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Number the 8-connected pieces of a mask: touching nuclei become one. bool (H, W) -> int32 (H, W)."""
-    labels, _ = ndimage.label(_check_mask("connected_components", mask), EIGHT_NEIGHBOURS)
+    """Number the 8-connected components of a mask; touching nuclei become one. bool (H, W) -> int32 (H, W)."""
+    labels, _ = ndimage.label(_check_mask("connected_components", mask), EIGHT_NEIGHBORS)
     return labels
 
 
 def distance_watershed(mask: np.ndarray, sigma: float = 1, min_distance: int = 5) -> np.ndarray:
     """Cut touching nuclei at their necks: watershed of the distance to the background.
 
-    Seen as a landscape, minus the distance to the background has one basin a nucleus and a ridge at every
-    neck. The Euclidean distance is smoothed by a Gaussian of `sigma` pixels; its peaks at least
-    `min_distance` pixels apart inside each 8-connected component are the markers, also those at the image
-    border; the watershed floods the mask from them over 8 neighbours, so that no pixel of the mask is lost.
+    As a landscape, minus the distance to the background has one basin for each nucleus and a ridge at every neck. A
+    Gaussian of `sigma` pixels smooths the Euclidean distance. Its peaks are the markers: at least `min_distance` pixels
+    apart inside each 8-connected component, also at the image border. The watershed floods the mask from the markers
+    over 8 neighbors, so every pixel of the mask gets a nucleus.
 
     mask: bool (H, W). Returns int32 (H, W), 0 outside the mask.
     """
@@ -85,7 +83,7 @@ def otsu_watershed(image: np.ndarray) -> np.ndarray:
 
 
 def _fill_holes(labels: np.ndarray) -> None:
-    """Give background that one single nucleus encloses to it, in place; other nuclei are not touched."""
+    """Add background that one nucleus encloses to this nucleus, in place. Other nuclei do not change."""
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
             view = labels[box]
@@ -109,15 +107,14 @@ def seeded_watershed(
 ) -> np.ndarray:
     """Nuclei from two predicted maps: the foreground, and the border where two nuclei touch.
 
-    A seed is a component of `mask_prob - border_prob > seed_threshold` with at least `min_seed` pixels: the
-    inside of one nucleus, cut from its neighbours by the border. Components of the foreground (`mask_prob >
-    mask_threshold`) that hold no seed are a seed themselves. The seeds are then regrown to the whole
-    foreground by a watershed on `-(mask_prob - border_prob)`, whose ridges are the borders; holes inside a
-    nucleus are filled and nuclei of fewer than `min_size` pixels dropped (100 suits nuclei brought to a
-    diameter of 24 pixels, about 450 in area).
+    A seed is a component of `mask_prob - border_prob > seed_threshold` with at least `min_seed` pixels: the inside of
+    one nucleus, separated from its neighbors by the border. A component of the foreground (`mask_prob >
+    mask_threshold`) without a seed is a seed itself. Then a watershed on `-(mask_prob - border_prob)`, whose ridges are
+    the borders, regrows the seeds to the whole foreground. Holes inside a nucleus are filled, and nuclei of fewer than
+    `min_size` pixels dropped (100 suits nuclei with a diameter of 24 pixels, about 450 pixels in area).
 
     mask_prob, border_prob: floats (H, W) in [0, 1]. Returns int32 (H, W), numbered 1, 2, ... without gaps.
-    Raises TypeError or ValueError where the maps are not floats of one shape, or not finite.
+    Raises TypeError or ValueError if the maps are not floats of one shape, or not finite.
     """
     mask_prob, border_prob = np.asarray(mask_prob), np.asarray(border_prob)
     for name, map_ in (("mask_prob", mask_prob), ("border_prob", border_prob)):
@@ -138,7 +135,7 @@ def seeded_watershed(
     has_seed = np.zeros(components.max() + 1, dtype=bool)
     has_seed[components[seeds > 0]] = True
     without_seed = mask & ~has_seed[components]
-    seeds[without_seed] = components[without_seed] + seeds.max()  # numbers beyond those in use; gaps close below
+    seeds[without_seed] = components[without_seed] + seeds.max()  # new numbers; drop_small closes the gaps
 
     labels = watershed(-inside, seeds, mask=mask, connectivity=2)
     _fill_holes(labels)
@@ -149,11 +146,11 @@ def seeded_watershed(
 
 
 def median_diameter(labels: np.ndarray, area_weighted: bool = False) -> float:
-    """Median equivalent diameter in pixels: the diameter 2 sqrt(area / pi) of a circle of a nucleus's area.
+    """Median equivalent diameter in pixels: the diameter 2 sqrt(area / pi) of a circle with the nucleus's area.
 
-    area_weighted: every nucleus counts by its area, so that half of the nuclear *pixels*, not half of the
-    nuclei, lie in smaller ones: specks in a poor segmentation hardly move it. labels: integers (H, W).
-    Returns nan for no nuclei.
+    area_weighted: weight every nucleus by its area, so that half of the nuclear *pixels*, not half of the nuclei, lie
+    in smaller nuclei. Specks in a poor segmentation then hardly change the median. labels: integers (H, W). Returns NaN
+    if there are no nuclei.
     """
     labels = check_labels("median_diameter", "labels", labels)
     areas = np.sort(np.unique(labels[labels > 0], return_counts=True)[1])
@@ -186,14 +183,14 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
     """Measure every nucleus: one dict each, in ascending order of `id`, with the keys of `MEASUREMENTS`.
 
     labels: integers (H, W); image: uint8 (H, W, 3).
-    - area in pixels; centroid_y, centroid_x in pixels, (0, 0) the centre of the top left pixel;
+    - area in pixels; centroid_y, centroid_x in pixels, where (0, 0) is the center of the top left pixel;
     - bounding box: rows top to bottom - 1, columns left to right - 1, as in `labels[top:bottom, left:right]`;
-    - perimeter in pixels, by Crofton's formula (counting how often straight lines cross the outline): on
-      discs and ellipses 12 or more pixels across it is within 5 % of the true length, where counting outline
-      pixels makes small nuclei too round;
-    - circularity 4 pi area / perimeter^2, 1 for a disc and less for everything else; estimates above 1, which
-      objects of few pixels can have, are cut at 1;
-    - mean_intensity: grey value, the mean of R, G and B, in [0, 255].
+    - perimeter in pixels, by Crofton's formula (it counts how often straight lines cross the outline): for discs and
+      ellipses 12 or more pixels across it is within 5 % of the true length. Counting outline pixels instead would make
+      small nuclei too round;
+    - circularity 4 pi area / perimeter^2: 1 for a disc, less for every other shape. Objects of few pixels can have an
+      estimate above 1, which is cut to 1;
+    - mean_intensity: gray value, the mean of R, G and B, in [0, 255].
     """
     labels, image = check_labels("measure", "labels", labels), check_image("measure", image)
     check_same_size("measure", labels, image)
@@ -218,7 +215,7 @@ def encode_runs(labels: np.ndarray) -> list[str]:
     labels: integers (H, W).
     """
     flat = check_labels("encode_runs", "labels", labels).ravel(order="F")
-    # A run starts at the first pixel and wherever the number changes.
+    # A run starts at the first pixel and at every change of the label.
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     lengths = np.diff(np.append(starts, flat.size))
     runs: dict[int, list[str]] = {}
@@ -231,9 +228,8 @@ def encode_runs(labels: np.ndarray) -> list[str]:
 def decode_runs(runs: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
     """The label image of `encode_runs`' strings: the first string becomes nucleus 1, and so on. int32 (H, W).
 
-    Some published masks overlap by a pixel or two; there the earlier nucleus keeps it. An empty string is no
-    nucleus, as in a submission. Raises ValueError for runs that are not pairs of whole numbers or leave
-    the image.
+    Some published masks overlap by a pixel or two; the earlier nucleus keeps such a pixel. An empty string is no
+    nucleus. Raises ValueError for runs that are not pairs of whole numbers or that leave the image.
     """
     height, width = shape
     flat = np.zeros(height * width, dtype=np.int32)
@@ -251,10 +247,10 @@ def decode_runs(runs: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
 
 
 def write_submission(path: str | os.PathLike, predictions: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write Kaggle's submission file: columns ImageId, EncodedPixels; one row a nucleus.
+    """Write Kaggle's submission file: columns ImageId, EncodedPixels; one row for each nucleus.
 
-    predictions: (image id, label image) pairs. An image without nuclei gets one row with nothing in its
-    second column, so that every image is present. The file appears only when it is complete.
+    predictions: (image id, label image) pairs. An image without nuclei gets one row with an empty second column, so
+    that every image is present. The file appears only when it is complete.
     """
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
@@ -264,10 +260,10 @@ def write_submission(path: str | os.PathLike, predictions: Iterable[tuple[str, n
 
 
 def write_measurements(path: str | os.PathLike, measured: Iterable[tuple[str, Sequence[dict]]]) -> None:
-    """Write a CSV table with one row a nucleus: the image's name, then the columns of `MEASUREMENTS`.
+    """Write a CSV table with one row for each nucleus: the image's name, then the columns of `MEASUREMENTS`.
 
-    measured: (image name, result of `measure`) pairs. Floats are rounded to three decimals. The file appears
-    only when it is complete.
+    measured: (image name, result of `measure`) pairs. Floats are rounded to three decimals. The file appears only when
+    it is complete.
     """
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)

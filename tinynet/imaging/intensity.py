@@ -1,4 +1,4 @@
-"""The intensity of an image: its gray levels, and the common contrast that the nets are trained on."""
+"""The intensity of an image: its gray levels, and the normalization that the nets are trained on."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ def gray(image: np.ndarray) -> np.ndarray:
 
 
 def normalize(image: np.ndarray) -> np.ndarray:
-    """Bring an image to dark background and common contrast; do it to whole images, never to crops or tiles.
+    """Bring an image to a dark background and a common contrast. Normalize whole images, never crops or tiles.
 
-    Bright images (grey median above 127) are inverted; then all three channels are scaled by one line that sends the
-    1st percentile of grey to 0 and the 99.7th to 1; the result is clipped to [-0.5, 2].
+    Bright images (gray median above 127) are inverted. Then one linear function scales all three channels: it maps the
+    1st percentile of gray to 0 and the 99.7th to 1. The result is clipped to [-0.5, 2].
 
     `image` (H, W, 3), uint8 or float in [0, 255]; returns (H, W, 3) float32.
     Raises `ValueError` on another shape, an image without pixels, NaN or infinity.
@@ -25,9 +25,9 @@ def normalize(image: np.ndarray) -> np.ndarray:
 
 
 def normalization(image: np.ndarray) -> tuple[float, float]:
-    """The line of `normalize`, before clipping: (slope, offset), so that a crop can be scaled as its whole image."""
+    """(slope, offset) of the linear function in `normalize`, so that a crop can be scaled like its whole image."""
     levels = gray(check_maps("normalize", "image", image, (3,)))
     inverted = np.median(levels) > 127
     low, high = np.percentile(255 - levels if inverted else levels, [1, 99.7])
-    slope = 1 / max(float(high - low), 1.0)  # a flat image stays flat: its rounding noise is not blown up
+    slope = 1 / max(float(high - low), 1.0)  # at most 1, so that the rounding noise of a flat image is not amplified
     return (-slope, (255 - float(low)) * slope) if inverted else (slope, -float(low) * slope)

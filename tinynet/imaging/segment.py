@@ -1,8 +1,8 @@
 """From a trained net and an image of any size to a label image: tiles, one nucleus size, instances.
 
-A net sees nuclei best at the size it was trained on. So an image is first brought to a common scale, at which its
-nuclei have a median diameter of `DIAMETER` pixels; nobody tells us their diameter, so the net is asked itself
-(`estimate_scale`). The maps it predicts there are cut into nuclei (`labels_from_maps`), and these are brought
+A net finds nuclei best at the size it was trained on. So an image is first scaled until its nuclei have a median
+diameter of `DIAMETER` pixels. The diameter is not known in advance; `estimate_scale` finds it with the net's own
+predictions. `labels_from_maps` cuts the maps that the net predicts at this scale into nuclei, and these are brought
 back to the image's own pixels.
 
 A `net` here is any function from float32 (N, H, W, 3), H and W multiples of 16, to maps (N, H, W, heads) in [0, 1]:
@@ -24,22 +24,22 @@ Net = Callable[[np.ndarray], np.ndarray]
 
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
-# No image is enlarged beyond this: a 4000 x 3000 one full of specks, five times enlarged, would fill any memory.
+# No image is enlarged beyond this size: an image of 4000 x 3000 pixels, enlarged five times, would fill any memory.
 MAX_ENLARGED_PIXELS = 64 * 2**20
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
-# A pixel of the U-Net's output depends on inputs at most 107 pixels away (`nn.summary` says so); a multiple of 16.
+# A pixel of the U-Net's output depends on inputs at most 107 pixels away (see `nn.summary`). A multiple of 16.
 MARGIN = 112
-ENOUGH_TO_MEASURE = 1024  # pixels: an image of this height and width shows nuclei enough to know their size
+ENOUGH_TO_MEASURE = 1024  # pixels: an image of this height and width shows enough nuclei to measure their size
 MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 0.5 and 0.6
-MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller things are dropped
+MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller objects are dropped
 
 
 def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MARGIN) -> np.ndarray:
-    """Maps (H, W, heads) of a normalised image (H, W, 3) of any size, without seams.
+    """Maps (H, W, heads) of a normalized image (H, W, 3) of any size, without seams.
 
-    The image is mirrored at its lower and right edge to multiples of 16, cut into tiles of `tile` pixels, and each tile
-    is predicted with `margin` more pixels on every side, which are then cut off: with a margin beyond the net's
-    receptive field, every pixel is computed from what it would be computed from in the whole image.
+    The image is padded by mirroring to multiples of 16 and cut into tiles of `tile` pixels. Each tile is predicted with
+    `margin` more pixels on every side, which are then cut off. If the margin exceeds the net's receptive field, every
+    pixel depends on the same inputs as in a prediction of the whole image.
     Raises ValueError for another shape, values that are not finite, and a `tile` or `margin` not a multiple of 16.
     """
     if tile % MULTIPLE or margin % MULTIPLE or tile < MULTIPLE or margin < 0:
@@ -61,7 +61,7 @@ def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MA
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, C) float32 to `size`: linear between pixels, and averaging over them where the image shrinks."""
+    """Resize (H, W, C) float32 to `size`: linear interpolation; averages over pixels if the image gets smaller."""
     from PIL import Image
 
     height, width = size
@@ -75,27 +75,28 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) at another size: each pixel takes the number of the nearest one, none are mixed."""
+    """A label image (H, W) at another size: each pixel takes the number of the nearest pixel."""
     rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, labels.shape))
     return labels[rows[:, None], columns]
 
 
 def size_at_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(H, W) of an image of `size` once it is scaled, at least 16 pixels a side."""
+    """(H, W) of an image of `size` after scaling, at least 16 pixels a side."""
     height, width = (max(MULTIPLE, round(n * scale)) for n in size)
     return height, width
 
 
 def middle_of(size: tuple[int, int], side: int) -> tuple[slice, slice]:
-    """The rows and columns of the middle `side` x `side` pixels of an image of `size`; all where it is smaller."""
+    """The rows and columns of the middle `side` x `side` pixels of an image of `size`; all if it is smaller."""
     top, left = (max(0, (n - side) // 2) for n in size)
     return slice(top, top + side), slice(left, left + side)
 
 
 def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
-    """Maps of a normalised image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
+    """Maps of a normalized image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
 
-    flips: average over the image and its mirror images (left-right, up-down, both): a bit better, four times the work.
+    flips: average over the image and its three mirror images (left-right, up-down, both): slightly better maps, four
+    times the work.
     """
     scaled = resize(image, size_at_scale(image.shape[:2], scale))
     axes = [(), (0,), (1,), (0, 1)] if flips else [()]
@@ -106,8 +107,8 @@ def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False)
 def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     """Nuclei (H, W) int32 from predicted maps (H, W, 1 or 3) in which they are about `DIAMETER` * zoom pixels wide.
 
-    One map: distance-transform watershed of the mask. Three: the inside of nuclei, mask - border, gives the seeds,
-    which are regrown by a watershed. Lengths and areas of the method are those at the common scale, times zoom.
+    One map: distance-transform watershed of the mask. Three maps: the inside of nuclei, mask - border, gives the seeds,
+    and a watershed regrows them. Lengths and areas of both methods are multiplied by zoom and zoom^2.
     """
     mask = check_maps("labels_from_maps", "maps", maps, (1, 3))[:, :, 0]
     min_area = round(MIN_AREA * zoom**2)
@@ -122,8 +123,8 @@ def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
 def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | None = None) -> np.ndarray:
     """Nuclei of an image (H, W, 3) uint8 of any size: int32 (H, W), 0 background, 1..n the nuclei.
 
-    flips: average over mirrored images and two scales, eight predictions in all; a little better, and slower.
-    scale: the factor to enlarge the image by before the net sees it; by default it is estimated.
+    flips: average over mirrored images and two scales, eight predictions in all; slightly better, and slower.
+    scale: the factor that enlarges the image for the net; by default it is estimated.
     """
     normal = normalize(check_image("segment", image))
     scale = _limited(scale, image) if scale else estimate_scale(net, image)
@@ -137,21 +138,22 @@ def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | Non
 def labels_at_scale(maps: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
     """Nuclei in the pixels of an image of `size`, from its maps at `scale`.
 
-    They are cut out at whichever resolution is finer, so that outlines stay smooth and small nuclei apart.
+    The maps are cut into nuclei at the finer of both resolutions, so that outlines stay smooth and small nuclei
+    separate.
     """
     if scale < 1:
         return labels_from_maps(resize(maps.astype(np.float32), size), 1 / scale)
     labels = resize_labels(labels_from_maps(maps), size)
-    return drop_small(labels, 1)  # a thin one may lie between the image's pixels: number the others without a gap
+    return drop_small(labels, 1)  # a thin nucleus may have no pixel left: close the gap in the numbers
 
 
 def estimate_scale(net: Net, image: np.ndarray) -> float:
     """The factor that brings the median nucleus of an image (H, W, 3) uint8 to `DIAMETER` pixels.
 
-    Three guesses start it: the median diameter that Otsu's method finds, its area-weighted median, and the image as
-    it is. At each the net predicts, and the nuclei found are measured. The median of the three is taken: each alone
-    goes wrong on some images, by more than a factor of 1.5, and then ruins them. Of an image larger than
-    `ENOUGH_TO_MEASURE` pixels a side, the middle is looked at.
+    There are three guesses: the median diameter that Otsu's method finds, its area-weighted median, and no scaling. For
+    each guess the net predicts, and the nuclei found are measured. The result is the median of the three measurements:
+    each alone is wrong by more than a factor of 1.5 on some images. If an image has more than `ENOUGH_TO_MEASURE`
+    pixels a side, only its middle is used.
     """
     normal = normalize(check_image("estimate_scale", image))
     middle = middle_of(normal.shape[:2], ENOUGH_TO_MEASURE)
@@ -167,7 +169,7 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
 
 
 def _limited(scale: float, image: np.ndarray) -> float:
-    """The scale within its limits, the memory that the enlarged image would take among them."""
+    """The scale, clipped to SCALE_LIMITS and to the largest scale whose image fits into memory."""
     smallest, largest = SCALE_LIMITS
     height, width = image.shape[:2]
     affordable = max(1.0, np.sqrt(MAX_ENLARGED_PIXELS / (height * width)))

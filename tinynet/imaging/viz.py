@@ -1,7 +1,7 @@
-"""Pictures: outlines on images, montages and training curves.
+"""Images to look at: outlines on images, montages and diagrams.
 
-Everything here returns or writes plain RGB pictures, without a window and without the global state of pyplot.
-The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart.
+Functions return or write plain RGB images, without a window and without the global state of pyplot.
+The colors are those of Okabe and Ito (2008), which people with any common color blindness can tell apart.
 """
 
 import os
@@ -40,11 +40,10 @@ FONT_SIZE = 13  # pixels
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """Brighten a dim image for the eye: grey percentile 99.8 becomes white, black stays black.
+    """Brighten a dim image for display: gray percentile 99.8 becomes white, black stays black.
 
-    image: uint8 (H, W, 3). Returns uint8 (H, W, 3); an image that is bright already comes back unchanged.
-    Fluorescence images often use a fifth of the scale, and outlines would float on black. For looking only,
-    never for measuring.
+    image: uint8 (H, W, 3). Returns uint8 (H, W, 3); a bright image does not change. Fluorescence images often use only
+    a fifth of the gray levels. Use the result for display, never for measurements.
     """
     white = np.percentile(check_image("stretch", image).mean(axis=2), 99.8)
     return np.clip(np.rint(image * (255 / max(white, 1))), 0, 255).astype(np.uint8)
@@ -54,44 +53,41 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
-    """The outermost pixels of every nucleus: bool (H, W). One that the image border cuts stays open there."""
+    """The outermost pixels of every nucleus: bool (H, W). It is open at the image border."""
     return find_boundaries(labels, mode="inner")
 
 
 def casing(labels: np.ndarray) -> np.ndarray:
-    """The first pixels outside of every nucleus: bool (H, W).
-
-    Drawn black below the outlines, they make light colours visible on bright images, as on road maps.
-    """
+    """The first pixels outside every nucleus: bool (H, W). Black, they set off light outlines."""
     return find_boundaries(labels, mode="outer")
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image, stretched for the eye, with each nucleus outlined in a colour given by its number.
+    """The image, brightened by `stretch`, with each nucleus outlined in a color that depends on its number.
 
     image: uint8 (H, W, 3); labels: integers (H, W). Returns uint8 (H, W, 3).
     """
     labels = check_labels("overlay", "labels", labels)
-    picture = stretch(check_image("overlay", image))
+    drawing = stretch(check_image("overlay", image))
     check_same_size("overlay", labels, image)
     edge = outline(labels)
-    picture[casing(labels)] = BLACK
-    picture[edge] = OUTLINES[labels[edge] % len(OUTLINES)]
-    return picture
+    drawing[casing(labels)] = BLACK
+    drawing[edge] = OUTLINES[labels[edge] % len(OUTLINES)]
+    return drawing
 
 
 def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """What was found, what was missed and what is not there, as outlines, with the counts in a legend below.
+    """Hits, misses and false alarms as outlines, with their counts in a legend below the image.
 
-    A hit is a predicted nucleus with an IoU above 0.5 with a true one (its predicted outline is drawn); a
-    miss is a true nucleus, a false alarm a predicted one, without such a partner.
+    A hit is a predicted nucleus with an IoU above 0.5 with a true nucleus (the predicted outline is drawn). A miss is a
+    true nucleus without such a partner, a false alarm a predicted nucleus without one.
 
-    image: uint8 (H, W, 3); true, pred: integers (H, W). Returns uint8 (H + legend, W, 3), or wider where the
-    image is narrower than the legend's longest entry.
+    image: uint8 (H, W, 3); true, pred: integers (H, W). Returns uint8 (H + legend, W, 3), or a wider image if the
+    legend's longest entry needs it.
     """
     true, pred = (check_labels("comparison_overlay", name, x) for name, x in (("true", true), ("pred", pred)))
     check_same_shape("comparison_overlay", true, pred)
-    picture = stretch(check_image("comparison_overlay", image))
+    drawing = stretch(check_image("comparison_overlay", image))
     check_same_size("comparison_overlay", true, image)
 
     matched = iou_matrix(true, pred) > 0.5
@@ -102,17 +98,17 @@ def comparison_overlay(image: np.ndarray, true: np.ndarray, pred: np.ndarray) ->
         (np.where(np.isin(pred, pred_ids[~hit]), pred, 0), FALSE_ALARM),
         (np.where(np.isin(pred, pred_ids[hit]), pred, 0), HIT),
     )
-    for labels, _ in groups:  # all black first, so that it covers no colour
-        picture[casing(labels)] = BLACK
-    for labels, colour in groups:
-        picture[outline(labels)] = colour
+    for labels, _ in groups:  # all black pixels first, so that they cover no outline
+        drawing[casing(labels)] = BLACK
+    for labels, color in groups:
+        drawing[outline(labels)] = color
 
     legend = (
         (f"hit (IoU > 0.5): {hit.sum()}", HIT),
         (f"missed: {len(missed)}", MISS),
         (f"false alarm: {(~hit).sum()}", FALSE_ALARM),
     )
-    return _stack(picture, _legend(legend, picture.shape[1]))
+    return _stack(drawing, _legend(legend, drawing.shape[1]))
 
 
 # --- text and montage ---------------------------------------------------------------------------------------
@@ -123,7 +119,7 @@ def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
-    """Coloured text on black, as many entries to a line as fit into `width` pixels; larger on large images."""
+    """Colored text on black, as many entries per line as fit into `width` pixels. The font grows with the width."""
     font_size = max(FONT_SIZE, width // 30)
     font, gap, line_height = _font(font_size), font_size, font_size + 5
     lengths = [int(np.ceil(font.getlength(text))) + gap for text, _ in entries]
@@ -135,20 +131,20 @@ def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> 
         x += length
     strip = Image.new("RGB", (max(width, *lengths), y + line_height), BLACK)
     draw = ImageDraw.Draw(strip)
-    for place, (text, colour) in zip(places, entries, strict=True):
-        draw.text(place, text, fill=colour, font=font)
+    for place, (text, color) in zip(places, entries, strict=True):
+        draw.text(place, text, fill=color, font=font)
     return np.asarray(strip)
 
 
-def _stack(*pictures: np.ndarray) -> np.ndarray:
-    """Pictures below each other, the narrower ones filled up with black on the right."""
-    width = max(picture.shape[1] for picture in pictures)
-    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0))) for p in pictures])
+def _stack(*drawings: np.ndarray) -> np.ndarray:
+    """Images below each other, the narrower ones padded with black on the right."""
+    width = max(drawing.shape[1] for drawing in drawings)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0))) for p in drawings])
 
 
-def _to_width(picture: np.ndarray, width: int) -> Image.Image:
-    """Scale to a width and the height that goes with it; single pixels stay visible when enlarged."""
-    image = Image.fromarray(picture)
+def _to_width(drawing: np.ndarray, width: int) -> Image.Image:
+    """Scale to a width and keep the proportions. Enlarged images show single pixels."""
+    image = Image.fromarray(drawing)
     height = max(1, round(image.height * width / image.width))
     smooth, sharp = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
     return image.resize((width, height), sharp if width > image.width else smooth)
@@ -160,24 +156,24 @@ def panel(
     captions: Sequence[str] | None = None,
     width: int = 256,
 ) -> np.ndarray:
-    """A montage: one row of pictures per image, a title above each column, a caption below each row.
+    """A montage: rows of images, a title above each column, a caption below each row.
 
-    rows: lists of uint8 pictures (H, W, 3) of any size; titles: one per column; captions: one per row, or
-    None; width: what each picture is scaled to, in pixels. Returns uint8 (height, width, 3); `save_png`
-    writes it. Raises ValueError where the numbers of pictures, titles and captions do not agree.
+    rows: lists of uint8 images (H, W, 3) of any size; titles: one for each column; captions: one for each row, or None;
+    width: of each image after scaling, in pixels. Returns uint8 (height, width, 3); `save_png` writes it.
+    Raises ValueError if the numbers of images, titles and captions do not agree.
     """
     if not rows:
-        raise ValueError("panel: rows is empty, at least one row of pictures is needed")
+        raise ValueError("panel: rows is empty, at least one row of images is needed")
     for number, row in enumerate(rows):
         if len(row) != len(titles):
-            raise ValueError(f"panel: row {number} has {len(row)} pictures, titles name {len(titles)} columns")
+            raise ValueError(f"panel: row {number} has {len(row)} images, titles name {len(titles)} columns")
     if captions is not None and len(captions) != len(rows):
         raise ValueError(f"panel: {len(captions)} captions for {len(rows)} rows")
 
     gap, text_height = 8, FONT_SIZE + 7
-    scaled = [[_to_width(check_image("panel", picture), width) for picture in row] for row in rows]
+    scaled = [[_to_width(check_image("panel", drawing), width) for drawing in row] for row in rows]
     below = gap if captions is None else gap + text_height
-    heights = [max(picture.height for picture in row) + below for row in scaled]
+    heights = [max(drawing.height for drawing in row) + below for row in scaled]
     canvas = Image.new("RGB", (gap + len(titles) * (width + gap), text_height + sum(heights)), WHITE)
     draw = ImageDraw.Draw(canvas)
     lefts = [gap + column * (width + gap) for column in range(len(titles))]
@@ -185,37 +181,35 @@ def panel(
         draw.text((left, 2), title, fill=BLACK, font=_font())
     top = text_height
     for number, (images, height) in enumerate(zip(scaled, heights, strict=True)):
-        for left, picture in zip(lefts, images, strict=True):
-            canvas.paste(picture, (left, top))
+        for left, drawing in zip(lefts, images, strict=True):
+            canvas.paste(drawing, (left, top))
         if captions is not None:
             draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=_font())
         top += height
     return np.asarray(canvas)
 
 
-def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write a uint8 picture (H, W, 3) as PNG; an older file of that name is replaced by a whole one or not at
-    all.
-    """
+def save_png(path: str | os.PathLike, drawing: np.ndarray) -> None:
+    """Write a uint8 image (H, W, 3) as PNG. An older file is replaced in one step."""
     with atomic_path(path) as temporary:
-        Image.fromarray(check_image("save_png", picture)).save(temporary, format="PNG")
+        Image.fromarray(check_image("save_png", drawing)).save(temporary, format="PNG")
 
 
 # --- diagrams -----------------------------------------------------------------------------------------------
 
 
 def draw_roc(
-    axes: "Axes", true: np.ndarray, score: np.ndarray, label: str = "", colour: tuple[int, int, int] = BLUE
+    axes: "Axes", true: np.ndarray, score: np.ndarray, label: str = "", color: tuple[int, int, int] = BLUE
 ) -> None:
     """Draw a ROC curve, with its area and 95 % interval in the legend, and the diagonal that guessing gives.
 
-    true, score: as for `metrics.roc_curve`. label: comes before the area, where several curves share the axes.
+    true, score: as for `metrics.roc_curve`. label: the text before the area, for axes with several curves.
     """
     false_positive_rate, true_positive_rate, _ = roc_curve(true, score)
     low, high = auc_interval(true, score)
     text = f"{label} AUC {auc(true, score):.3f} ({low:.3f} to {high:.3f})".strip()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
-    axes.step(false_positive_rate, true_positive_rate, where="post", color=mpl(colour), label=text)
+    axes.step(false_positive_rate, true_positive_rate, where="post", color=mpl(color), label=text)
     axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)", aspect="equal")
     axes.legend(loc="lower right")
 
@@ -234,6 +228,3 @@ def draw_confusion(axes: "Axes", table: np.ndarray, classes: Sequence[str]) -> N
     )
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted", ylabel="true")
-
-
-# --- training curves ----------------------------------------------------------------------------------------

@@ -18,15 +18,15 @@ ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240,
 BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 
 
-def mpl(colour: tuple[int, int, int]) -> tuple[float, ...]:
-    """One of the colours above as Matplotlib wants it: 0 .. 1 instead of 0 .. 255."""
-    return tuple(part / 255 for part in colour)
+def mpl(color: tuple[int, int, int]) -> tuple[float, ...]:
+    """A color for Matplotlib: parts in 0 .. 1 instead of 0 .. 255."""
+    return tuple(part / 255 for part in color)
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty Matplotlib figure without a window: `axes = figure.subplots(1, 3)` and draw; then `save_figure`.
+    """An empty Matplotlib figure without a window: draw into `figure.subplots(1, 3)`, then call `save_figure`.
 
-    width, height: in inches, 100 pixels each.
+    width, height: in inches of 100 pixels.
     """
     from matplotlib.figure import Figure
 
@@ -34,16 +34,16 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(path: str | os.PathLike, figure: "Figure") -> None:
-    """Write a figure as PNG; an older file of that name is replaced by a whole one or not at all."""
+    """Write a figure as PNG. An older file is replaced in one step."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
 def _read_columns(csv_path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Columns of a CSV table as float64; what is no number (an empty cell, a word) is nan."""
+    """Columns of a CSV table as float64. A cell without a number becomes NaN."""
     with open(csv_path, newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if None not in row.values()]  # a line still being written is short
+        rows = [row for row in reader if None not in row.values()]  # a line that is being written is short
         names = reader.fieldnames or []
     if "epoch" not in names:
         raise ValueError(f"plot_curve: {csv_path} has no column 'epoch', only {names}")
@@ -60,17 +60,15 @@ def _number(text: str) -> float:
 
 
 def _quantity(column: str) -> str:
-    """What a column measures: `train_loss` and `val_loss` both measure `loss`."""
+    """The quantity of a column: `loss` for `train_loss` and `val_loss`."""
     return column.removeprefix("train_").removeprefix("val_")
 
 
 def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
-    """Draw the training curves of a table of epochs: one small plot a quantity, training and validation
-    together.
+    """Draw the training curves of a CSV table: one plot for each quantity, training and validation together.
 
-    csv_path: CSV with the columns `epoch` and any others; `train_x` and `val_x` share the plot of `x`.
-    Columns without a number are left out; where a cell is empty the line goes on to the next value. Raises
-    ValueError where there is no column `epoch`, no row or no number.
+    csv_path: CSV with the column `epoch` and others; `train_x` and `val_x` share the plot of `x`. Columns without a
+    number are left out; a line skips empty cells. Raises ValueError if there is no column `epoch`, no row or no number.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -89,8 +87,8 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
         for name, values in columns.items():
             if _quantity(name) == quantity:
                 known = np.isfinite(values)
-                colour, marker = (VERMILLION, "s") if name.startswith("val_") else (BLUE, "o")
-                style: dict[str, Any] = {"color": mpl(colour), "marker": marker, "markersize": 3}
+                color, marker = (VERMILLION, "s") if name.startswith("val_") else (BLUE, "o")
+                style: dict[str, Any] = {"color": mpl(color), "marker": marker, "markersize": 3}
                 axes.plot(epochs[known], values[known], label=name, **style)
         axes.set_title(quantity)
         axes.set_xlabel("epoch")

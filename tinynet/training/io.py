@@ -1,7 +1,7 @@
 """Checkpoints: files that hold the state of a model, its optimizer and its training run.
 
 A checkpoint is an ordinary npz archive without pickles, so that reading one cannot run code. It holds sections
-(the model, the optimiser, the schedule, ...), each the state dict of one object, flattened: the entry
+(the model, the optimizer, the schedule, ...), each the state dict of one object, flattened: the entry
 `optimizer/mean/0` is `sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the
 version of the format and whatever the caller wants to remember.
 """
@@ -119,9 +119,9 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
     if "model" not in sections:
         raise CheckpointError(f"{path} has no section 'model'; it holds {', '.join(sections) or 'nothing'}")
     weights = _weights(sections["model"])
-    spoilt = [name for name, array in weights.items() if not np.isfinite(array).all()]
-    if spoilt:
-        raise CheckpointError(f"{path} cannot be used: NaN or infinite values in {', '.join(spoilt)}")
+    spoiled = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if spoiled:
+        raise CheckpointError(f"{path} cannot be used: NaN or infinite values in {', '.join(spoiled)}")
     own = model.state_dict()
     streams = {name: own[name] for name in own.keys() - _weights(own).keys()}
     try:

@@ -9,7 +9,7 @@ The folder of a run holds
     config.json    settings, seed, versions
     metrics.csv    a row for each epoch
     curve.png      the columns of metrics.csv as curves
-    last.npz       everything that is needed to go on: weights, optimiser, schedule, random streams, position
+    last.npz       everything that is needed to go on: weights, optimizer, schedule, random streams, position
     best.npz       the best weights so far, to use (the averaged ones where weights are averaged)
 Every file is replaced in one step once its successor is complete, so a full disk or a killed process leaves the
 last good one. A run that went on from `last.npz` gives the same bits as one that was never interrupted.

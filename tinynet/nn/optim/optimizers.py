@@ -136,8 +136,15 @@ class SGD(Optimizer):
 
     def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
         velocities = slots[0] if slots else None
-        settings = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
-        sgd.step(parameters, velocities, gradients, lr=self.lr, **settings)
+        sgd.step(
+            parameters,
+            velocities,
+            gradients,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
 
 
 class Adam(Optimizer):
@@ -163,14 +170,13 @@ class Adam(Optimizer):
         check_positive(self._name, eps=eps)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
-        self._adam(parameters, gradients, *slots, weight_decay=self.weight_decay)
+    def _update(self, *arrays: list[Any]) -> None:
+        self._adam(arrays, weight_decay=self.weight_decay)
 
-    def _adam(
-        self, parameters: Sequence[Any], gradients: Sequence[Any], *slots: Sequence[Any], **weight_decay: float
-    ) -> None:
+    def _adam(self, arrays: Sequence[Sequence[Any]], **weight_decay: float) -> None:
+        parameters, gradients, means, squares = arrays
         settings = Settings(self.lr, self.betas, self.eps, **weight_decay)
-        adam.step(parameters, *slots, gradients, t=self.steps, settings=settings)
+        adam.step(parameters, means, squares, gradients, t=self.steps, settings=settings)
 
 
 class AdamW(Adam):
@@ -194,10 +200,10 @@ class AdamW(Adam):
         super().__init__(parameters, lr, betas, eps, weight_decay)
         self.decay_biases = decay_biases
 
-    def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
-        arrays = list(zip(parameters, gradients, *slots))
-        decaying = [a for a in arrays if a[0].ndim > 1 or self.decay_biases]
-        others = [a for a in arrays if not (a[0].ndim > 1 or self.decay_biases)]
+    def _update(self, *arrays: list[Any]) -> None:
+        of_parameters = list(zip(*arrays))  # parameter, gradient and slots together
+        decaying = [a for a in of_parameters if a[0].ndim > 1 or self.decay_biases]
+        others = [a for a in of_parameters if not (a[0].ndim > 1 or self.decay_biases)]
         for group, weight_decay in ((decaying, self.weight_decay), (others, 0.0)):
             if group:
-                self._adam(*zip(*group), decoupled_weight_decay=weight_decay)
+                self._adam(list(zip(*group)), decoupled_weight_decay=weight_decay)

@@ -1,0 +1,55 @@
+"""Scores of predictions, for label images and for classes.
+
+**Label images**: how well were the nuclei found, and how well were they separated? A *label image* is an integer array
+(H, W): 0 is background, every other number is one nucleus. All scores compare a true label image with a predicted label
+image of the same shape. There are two kinds of scores:
+
+- *Dice* and *IoU* look at the foreground only: is this pixel nucleus or not? Two nuclei merged into one cost nothing.
+- *Average precision* looks at whole nuclei. A predicted nucleus is a true positive (TP) if its overlap with a true
+  nucleus exceeds a threshold, otherwise it is a false positive (FP). A true nucleus without a partner is a false
+  negative (FN). The score at this threshold is TP / (TP + FP + FN). Two nuclei merged into one cost two FN and one FP.
+
+Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages over the
+thresholds 0.50, 0.55, ..., 0.95 and then over images.
+
+**Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold.
+`confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
+"""
+
+from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusion_matrix, roc_curve, sensitivity_at
+from .label_images import (
+    THRESHOLDS,
+    average_precision,
+    dice,
+    iou,
+    iou_matrix,
+    match_counts,
+    mean_ap,
+    pooled_ap,
+    precision_at,
+)
+from .tables import SCORES, evaluate_instances, format_table, score_table, write_rows
+
+__all__ = [
+    "SCORES",
+    "THRESHOLDS",
+    "auc",
+    "auc_interval",
+    "average_precision",
+    "bootstrap_interval",
+    "cohen_kappa",
+    "confusion_matrix",
+    "dice",
+    "evaluate_instances",
+    "format_table",
+    "iou",
+    "iou_matrix",
+    "match_counts",
+    "mean_ap",
+    "pooled_ap",
+    "precision_at",
+    "roc_curve",
+    "score_table",
+    "sensitivity_at",
+    "write_rows",
+]

@@ -1,0 +1,167 @@
+"""Scores of classes: ROC curves for yes or no, confusion matrix and kappa for several classes."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def _positives_and_negatives(function: str, true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of the positive and of the negative examples, float64, after checks."""
+    true, score = np.asarray(true), np.asarray(score, dtype=np.float64)
+    if true.ndim != 1 or true.shape != score.shape:
+        raise ValueError(
+            f"{function}: true {true.shape} and score {score.shape} must be two vectors of the same length"
+        )
+    if not np.isin(true, (0, 1)).all():
+        raise ValueError(f"{function}: true holds {np.unique(true)[:5].tolist()}; it must be 0 (no) or 1 (yes)")
+    if np.isnan(score).any():
+        raise ValueError(f"{function}: score holds {np.isnan(score).sum()} NaN")
+    positive, negative = score[true == 1], score[true == 0]
+    if not positive.size or not negative.size:
+        raise ValueError(f"{function}: true has {positive.size} positives and {negative.size} negatives; need both")
+    return positive, negative
+
+
+def roc_curve(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The receiver operating characteristic (ROC): both rates at every threshold on the score.
+
+    true: bool, or 0 and 1, (N,); score: (N,), higher means "rather yes". Returns three float64 arrays with one point
+    for each value of the score: the false positive rate (1 - specificity), the true positive rate (sensitivity), and
+    the threshold: "yes" means score >= threshold. The first threshold is infinity, where both rates are 0; at the last
+    both are 1. Raises ValueError unless both classes occur. (Fawcett, An introduction to ROC analysis, 2006.)
+    """
+    positive, negative = _positives_and_negatives("roc_curve", true, score)
+    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
+    # Scores >= t: all but the scores < t, which searchsorted with side="left" counts.
+    true_positives = positive.size - np.searchsorted(np.sort(positive), thresholds, side="left")
+    false_positives = negative.size - np.searchsorted(np.sort(negative), thresholds, side="left")
+    false_rate = np.concatenate([[0], false_positives / negative.size])
+    true_rate = np.concatenate([[0], true_positives / positive.size])
+    return false_rate, true_rate, np.concatenate([[np.inf], thresholds])
+
+
+def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each positive the fraction of negatives below it; for each negative the fraction of positives above it.
+
+    Equal scores count half. The mean of either array is the area under the ROC curve.
+    """
+
+    def fraction_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        others = np.sort(others)
+        return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * others.size)
+
+    return fraction_below(positive, negative), 1 - fraction_below(negative, positive)
+
+
+def auc(true: np.ndarray, score: np.ndarray) -> float:
+    """The area under the ROC curve: how often a random positive has a higher score than a random negative.
+
+    0.5 is guessing, 1 a perfect order; equal scores count half. It is the Mann-Whitney statistic divided by the number
+    of pairs (Hanley and McNeil, Radiology 143, 1982). Only the order of the scores counts, not their scale.
+    Arguments and errors as in `roc_curve`.
+    """
+    return float(_placements(*_positives_and_negatives("auc", true, score))[0].mean())
+
+
+def auc_interval(true: np.ndarray, score: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of `auc` by DeLong's method, within [0, 1].
+
+    The AUC is a mean over pairs, and pairs that share an example are not independent. Its variance is the variance of
+    the positives' placements divided by their number, plus the same for the negatives. The method assumes a normal
+    distribution, so the interval of an AUC of exactly 1 has no width. (DeLong, DeLong and Clarke-Pearson, Biometrics
+    44, 1988.) Needs two positives and two negatives; other arguments and errors as in `roc_curve`.
+    """
+    from scipy.special import ndtri  # the inverse of the normal distribution function
+
+    positive, negative = _positives_and_negatives("auc_interval", true, score)
+    if min(positive.size, negative.size) < 2:
+        raise ValueError(
+            f"auc_interval: {positive.size} positives, {negative.size} negatives; a variance needs two of each"
+        )
+    placements = _placements(positive, negative)
+    half = ndtri((1 + level) / 2) * np.sqrt(sum(p.var(ddof=1) / p.size for p in placements))
+    return float(max(0.0, placements[0].mean() - half)), float(min(1.0, placements[0].mean() + half))
+
+
+def sensitivity_at(true: np.ndarray, score: np.ndarray, specificity: float) -> tuple[float, float]:
+    """(sensitivity, threshold): the highest sensitivity with at least this specificity.
+
+    Arguments and errors as in `roc_curve`. Choose a threshold on other data than you judge it on.
+    """
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(true, score)
+    # 1e-12: a rounding error must not exclude a point of the curve.
+    best = np.flatnonzero(1 - false_positive_rate >= specificity - 1e-12)[-1]
+    return float(true_positive_rate[best]), float(thresholds[best])
+
+
+def bootstrap_interval(
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    true: np.ndarray,
+    score: np.ndarray,
+    level: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Confidence interval of any score `figure(true, score)`, by resampling the examples with replacement.
+
+    Positives and negatives are drawn separately, so every resample has as many of each as the data. The interval lies
+    between the quantiles over `samples` resamples (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+    chapter 13). Other arguments and errors as in `roc_curve`.
+    """
+    positive, negative = _positives_and_negatives("bootstrap_interval", true, score)
+    rng = np.random.default_rng(seed)
+    again = np.repeat([1, 0], [positive.size, negative.size])
+    figures = [
+        figure(again, np.concatenate([rng.choice(positive, positive.size), rng.choice(negative, negative.size)]))
+        for _ in range(samples)
+    ]
+    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def confusion_matrix(true: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:
+    """How often class i (row) was predicted as class j (column): int64 (classes, classes).
+
+    true, pred: integers in 0 .. classes - 1, (N,). Raises ValueError or TypeError for anything else.
+    """
+    true, pred = np.asarray(true), np.asarray(pred)
+    if true.ndim != 1 or true.shape != pred.shape:
+        raise ValueError(
+            f"confusion_matrix: true {true.shape} and pred {pred.shape} must be vectors of the same length"
+        )
+    for name, values in (("true", true), ("pred", pred)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise TypeError(f"confusion_matrix: {name} has dtype {values.dtype}, integers are needed")
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(
+                f"confusion_matrix: {name} holds {values.min()} .. {values.max()}; must lie in 0 .. {classes - 1}"
+            )
+    return np.bincount(true * classes + pred, minlength=classes * classes).reshape(classes, classes)
+
+
+def cohen_kappa(table: np.ndarray, weights: str | None = None) -> float:
+    """Cohen's kappa: the agreement of two raters beyond chance; 1 is perfect agreement, 0 is chance.
+
+        kappa = 1 - sum(w * observed) / sum(w * expected)
+
+    observed: `table` divided by its sum; expected: the product of its margins, as from two independent raters; w: the
+    cost of a disagreement between class i and class j. weights None: 1 for every i != j; "linear": |i - j|;
+    "quadratic": (i - j)^2. With ordered classes, the last two make a near miss cheaper.
+
+    table: counts (K, K), the rows are one rater's classes, the columns the other's (`confusion_matrix`). Returns NaN if
+    chance alone gives full agreement (one class only). Raises ValueError for another shape, negative or no counts.
+    (Cohen, Educational and Psychological Measurement 20, 1960; weighted: Psychological Bulletin 70, 1968.)
+    """
+    table = np.asarray(table, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"cohen_kappa: table has shape {table.shape}; (K, K) is needed")
+    if (table < 0).any() or table.sum() == 0:
+        raise ValueError("cohen_kappa: table must hold counts, at least one of them above 0")
+    apart = np.abs(np.subtract.outer(np.arange(len(table)), np.arange(len(table))))
+    costs = {None: apart > 0, "linear": apart, "quadratic": apart**2}
+    if weights not in costs:
+        raise ValueError(f"cohen_kappa: weights is {weights!r}; None, 'linear' or 'quadratic' is needed")
+    observed = table / table.sum()
+    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0))
+    by_chance = (costs[weights] * expected).sum()
+    return float(1 - (costs[weights] * observed).sum() / by_chance) if by_chance else float("nan")
