@@ -1,9 +1,9 @@
 """Checkpoints: files that hold the state of a model, its optimizer and its training run.
 
-A checkpoint is an ordinary npz archive without pickles, so that reading one cannot run code. It holds sections
-(the model, the optimizer, the schedule, ...), each the state dict of one object, flattened: the entry
-`optimizer/mean/0` is `sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the
-version of the format and whatever the caller wants to remember.
+A checkpoint is an npz archive without pickles, so reading one cannot run code. It holds sections (the model, the
+optimizer, the schedule, ...), each the flattened state dict of one object: the entry `optimizer/mean/0` is
+`sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the version of the format and the
+caller's `meta`.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ def save_checkpoint(
 ) -> None:
     """Write state dicts to a file, whole or not at all.
 
-    sections: {name: state dict}; a state dict holds arrays, numbers, strings and dicts of these.
-    meta: anything that JSON can hold. A file of that name is replaced in the last step, once the new one is
-    safely on the disk. Raises CheckpointError where it cannot be written, with the old file as it was, and
-    TypeError or ValueError for contents that cannot be stored.
+    sections: {name: state dict}; a state dict holds arrays, numbers, strings and dicts of these. meta: anything that
+    JSON can hold. An older file is replaced in the last step, when the new file is on the disk. Raises CheckpointError
+    if the file cannot be written; the old file then stays. Raises TypeError or ValueError for contents that cannot be
+    stored.
     """
     path = Path(path)
     arrays = _flatten(sections)
@@ -58,10 +58,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """(sections, meta) as they were given to `save_checkpoint`; single numbers and strings as Python's.
+    """(sections, meta) as given to `save_checkpoint`; single numbers and strings have Python's types.
 
-    Raises CheckpointError, saying which, for a file that is missing, no checkpoint, damaged or of a version
-    that this program does not know.
+    Raises CheckpointError, with the reason, for a file that is missing, not a checkpoint, damaged or of a version that
+    this program does not know.
     """
     path = Path(path)
     arrays = _read_arrays(path)
@@ -92,10 +92,10 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
 def save_weights(
     path: str | os.PathLike, model: "Module", meta: Mapping[str, Any] | None = None, dtype: Any = None
 ) -> None:
-    """Write a model's weights, and nothing of its training, to a checkpoint with the one section `model`.
+    """Write a model's weights, and no state of its training, to a checkpoint with the single section `model`.
 
-    dtype: convert to it first; float16 halves the file and costs about three decimal digits of each weight.
-    Raises as `save_checkpoint`, and ValueError where a weight is too large for dtype.
+    dtype: convert the weights first; float16 halves the file and keeps about three decimal digits of each weight.
+    Raises as `save_checkpoint`, and ValueError if a weight is too large for dtype.
     """
     weights = _weights(model.state_dict())
     if dtype is not None:
@@ -109,11 +109,11 @@ def save_weights(
 
 
 def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
-    """Put the weights of a checkpoint (any with a section `model`) into a model, and return the checkpoint's meta.
+    """Load the weights of a checkpoint (any with a section `model`) into a model, and return the checkpoint's meta.
 
-    Weights are converted to the model's dtype: float16 ones load into a float32 model. The positions of random
-    streams are left as they are. Raises CheckpointError as `load_checkpoint`, and where the weights are of
-    another model, with the names and shapes that differ, or not finite: such a net would find nothing, and not say why.
+    Weights are converted to the model's dtype, so float16 weights load into a float32 model. The positions of random
+    streams do not change. Raises CheckpointError as `load_checkpoint`, if the weights are of another model (with the
+    names and shapes that differ), or if they are not finite: such a net would find nothing and give no reason.
     """
     sections, meta = load_checkpoint(path)
     if "model" not in sections:
@@ -132,7 +132,7 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
 
 
 def _weights(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The entries of a state dict that are floats: all but the positions of random streams."""
+    """The float entries of a state dict: all but the positions of random streams."""
     arrays = {name: np.asarray(value) for name, value in state.items()}
     return {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
 
@@ -164,7 +164,7 @@ def _storable(key: str, value: Any) -> np.ndarray:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz archive. Each is read, and its checksum compared, before anything is used."""
+    """All arrays of an npz archive. Reading an array checks its checksum."""
     try:
         with open(path, "rb") as file:
             if file.read(4) != b"PK\x03\x04":
@@ -178,13 +178,13 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}") from error
-    # RuntimeError: a flipped bit says that the archive is encrypted or of a kind that Python does not know
+    # RuntimeError: after a flipped bit, the archive may look encrypted, or of a kind that Python does not know
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is cut short or damaged ({error})") from error
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Delete temporary files of this checkpoint that a killed process left behind."""
+    """Delete the temporary files of this checkpoint that a killed process left."""
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
         with contextlib.suppress(OSError):
             leftover.unlink()

@@ -1,0 +1,42 @@
+"""Ctrl-C during training, and the command that resumes the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def ctrl_c() -> Iterator[threading.Event]:
+    """Inside, the first Ctrl-C sets the event instead of raising KeyboardInterrupt; the second raises it."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
+        yield interrupted
+        return
+
+    def first_time(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupted.set()
+        # os.write and not print: the signal may arrive in the middle of a print.
+        os.write(2, b"\nfinishing this batch, then saving; Ctrl-C again stops at once\n")
+
+    previous = signal.signal(signal.SIGINT, first_time)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def resume_command() -> str:
+    """The command line of this process as the user typed it, with --resume."""
+    words = list(sys.orig_argv)
+    if "--resume" not in words:
+        words.append("--resume")
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
