@@ -1,16 +1,18 @@
-"""The kernel calls that `bench ops` times: those of a step of the U-Net; for rooms it does not use the largest of the
-lectures' other nets; and for those that no net uses a case of theirs.
+"""The kernel calls that `bench ops` times.
 
-Nothing here knows an op. A step of the real net is watched, and every call of a kernel is noted by its shapes, so
-that a new room is measured at the sizes at which it is used.
+They are the calls of a training step of the U-Net; for an op that the U-Net does not use, the largest call in the nets
+of the lectures; and for a kernel that no net uses, one of its cases. Nothing here knows an op: the nets are watched
+while they train, so that a new op is measured at the sizes at which it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -18,33 +20,41 @@ from unittest import mock
 import numpy as np
 
 from ... import nn
-from ...backends import registry as kernels
+from ...backends import registry
 from .examples import BATCHES, net_step, new_net, new_unet, train_step
 from .processes import timed
 from .profile import shapes_of
 from .work import flops
 
-LARGE = 2**20  # numbers in the largest array of a room that the U-Net does not use
+LARGE = 2**20  # elements in the largest array of a case
 
 
 @dataclass(frozen=True)
 class Floats:
-    """Stands for an array of floats, because keeping all activations of a step would take gigabytes."""
+    """Stands for an array of floats, because to keep all activations of a step would take gigabytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Values in [0, 1), which every kernel can take."""
         return np.asarray(rng.random(self.shape, np.float32), self.dtype)
 
 
+ARRAYS = (np.ndarray, Floats)
+
+
 @dataclass
 class Call:
-    """One call of a kernel that was seen.
+    """One call of a kernel.
 
-    arrays: its arguments, with Floats for arrays of floats. Others (indices, targets) are kept, as not every integer
-    will do. parameters: its keywords. per_step: how often a step of the U-Net calls it with these shapes.
+    arrays: its positional arguments, with Floats for arrays of floats. Arrays of integers (indices, targets) are kept,
+    because a kernel takes only certain values. parameters: its keywords. shapes: for the table.
+    per_step: how often a step of the U-Net makes this call.
     """
 
     op: str
@@ -54,30 +64,43 @@ class Call:
     shapes: str
     per_step: int = 0
 
+    @property
+    def size(self) -> int:
+        return sum(array.size for array in arrays_in(self.arrays))
+
     def arguments(self, rng: np.random.Generator) -> tuple:
-        """The arguments to call it with."""
-        return _each(self.arrays, lambda a: a.draw(rng) if isinstance(a, Floats) else a)
-
-
-def _each(arguments: Any, change: Callable[[Any], Any]) -> Any:
-    """The arguments, each changed, those within lists (Adam takes lists of arrays), too."""
-    if isinstance(arguments, (list, tuple)):
-        return type(arguments)(_each(a, change) for a in arguments)
-    return change(arguments)
-
-
-def _noted(argument: Any) -> Any:
-    is_float = isinstance(argument, np.ndarray) and argument.dtype.kind == "f"
-    return Floats(argument.shape, argument.dtype) if is_float else argument
+        """The positional arguments to call the kernel with."""
+        return each(self.arrays, lambda a: a.draw(rng) if isinstance(a, Floats) else a)
 
 
 Calls = dict[tuple[str, str, str], Call]  # by op, kernel and shapes
 
 
+def each(arguments: Any, change: Callable[[Any], Any]) -> Any:
+    """The arguments, each changed, and also the elements of lists and tuples (Adam takes lists of arrays)."""
+    if type(arguments) in (list, tuple):  # a NamedTuple, such as Geometry, is one argument
+        return type(arguments)(each(a, change) for a in arguments)
+    return change(arguments)
+
+
+def arrays_in(values: Any) -> Iterator[Any]:
+    """All arrays among values, also those in lists and tuples."""
+    if isinstance(values, ARRAYS):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from arrays_in(value)
+
+
+# ---------------------------------------------------------------------------------------- watching a step
 def calls_of(step: Callable[[], Any]) -> Calls:
     """The kernel calls that step() makes."""
     calls: Calls = {}
-    lookup = kernels.implementation_kernel
+    lookup = registry.implementation_kernel
+
+    def noted(argument: Any) -> Any:
+        is_float = isinstance(argument, np.ndarray) and argument.dtype.kind == "f"
+        return Floats(argument.shape, argument.dtype) if is_float else argument
 
     def noting_kernel(op: str, name: str, *which: Any) -> Callable:
         function = lookup(op, name, *which)
@@ -86,45 +109,24 @@ def calls_of(step: Callable[[], Any]) -> Calls:
             key = (op, name, shapes_of(arrays))
             if key not in calls:
                 plain = {name: value for name, value in parameters.items() if name != "out"}
-                calls[key] = Call(op, name, _each(arrays, _noted), plain, key[2])
+                calls[key] = Call(op, name, each(arrays, noted), plain, key[2])
             calls[key].per_step += 1
             return function(*arrays, **parameters)
 
         return call
 
-    with mock.patch.object(kernels, "implementation_kernel", noting_kernel):
+    with mock.patch.object(registry, "implementation_kernel", noting_kernel):
         step()
     return calls
 
 
-def unet_calls(batch: int, size: int) -> Calls:
-    """The kernel calls of a training step, and those of the plain layers that its fused kernels stand for."""
+def unet_calls(batch: int, size: int) -> list[Call]:
+    """The kernel calls of a training step, and the calls of the plain layers that its fused kernels replace."""
     step = train_step(new_unet(), batch, size)
     calls = calls_of(step)
     with layer_by_layer():
         plain = calls_of(step)
-    for key, call in plain.items():
-        if key not in calls:
-            call.per_step = 0
-            calls[key] = call
-    return calls
-
-
-def largest_calls_of_nets() -> list[Call]:
-    """Of each kernel, the call with the most numbers in training steps of the nets of `bench nets`."""
-    largest: dict[tuple[str, str], Call] = {}
-    for net in BATCHES:
-        for call in calls_of(net_step(*new_net(net), net)).values():
-            call.per_step = 0
-            before = largest.setdefault((call.op, call.kernel), call)
-            if _numbers(call) > _numbers(before):
-                largest[call.op, call.kernel] = call
-    return list(largest.values())
-
-
-def _numbers(call: Call) -> int:
-    """How many numbers its arguments hold."""
-    return sum(math.prod(a.shape) for a in _arrays(call.arrays, (np.ndarray, Floats)))
+    return [*calls.values(), *without_count(call for key, call in plain.items() if key not in calls)]
 
 
 @contextlib.contextmanager
@@ -140,27 +142,36 @@ def layer_by_layer() -> Iterator[None]:
         yield
 
 
-def case_call(op: str, kernel: str, least: int | None = None) -> Call:
-    """A kernel at the first of its room's large cases (or the largest), with the images repeated until there are many.
+def largest_calls_of_nets() -> list[Call]:
+    """For each kernel, the call with the largest arrays in training steps of the nets of `bench nets`."""
+    found = [call for net in BATCHES for call in calls_of(net_step(*new_net(net), net)).values()]
+    return without_count({(c.op, c.kernel): c for c in sorted(found, key=lambda c: c.size)}.values())
 
-    least: how many numbers there shall be in the largest array, by default LARGE.
+
+def without_count(calls: Iterable[Call]) -> list[Call]:
+    """Calls that a step of the U-Net does not make."""
+    return [dataclasses.replace(call, per_step=0) for call in calls]
+
+
+# ---------------------------------------------------------------------------------------- cases
+def case_call(op: str, kernel: str, least: int | None = None) -> Call:
+    """The call of a kernel in the first of its large cases, or else in its largest case.
+
+    The images of the case are repeated until the largest array has `least` elements, by default LARGE.
     """
-    cases = importlib.import_module(f"tinynet.ops.{op}.cases").cases
+    cases = importlib.import_module(f"{registry.package_of(op)}.cases").cases
     small, every = ([c for c in cases(np.random.default_rng(0), large=large) if kernel in c.calls] for large in (0, 1))
     large = [case.calls[kernel] for case in every if case.label not in {c.label for c in small}]
-    arrays, parameters = large[0] if large else max((case.calls[kernel] for case in every), key=_size)
-    arrays = _each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
+    by_size = sorted((case.calls[kernel] for case in every), key=lambda call: sum(a.size for a in arrays_in(call[0])))
+    arrays, parameters = large[0] if large else by_size[-1]
+    arrays = each(arrays, lambda a: a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a)
     arrays = more_images(arrays, LARGE if least is None else least)
     return Call(op, kernel, arrays, parameters, shapes_of(arrays))
 
 
-def _size(call: tuple[tuple, dict]) -> int:
-    return sum(a.size for a in _arrays(call[0]))
-
-
 def more_images(arrays: tuple, least: int) -> tuple:
-    """Arrays with as many images as the largest one are repeated along that axis, until it has `least` numbers."""
-    largest = max(_arrays(arrays), key=np.size)
+    """Repeat the images of all arrays that have as many as the largest array, until that array has `least` elements."""
+    largest = max(arrays_in(arrays), key=np.size)
     if largest.ndim == 0 or not 0 < largest.size < least:
         return arrays
     copies = least // largest.size
@@ -169,17 +180,17 @@ def more_images(arrays: tuple, least: int) -> tuple:
         has_images = isinstance(a, np.ndarray) and a.ndim > 0 and len(a) == len(largest)
         return np.concatenate([a] * copies) if has_images else a
 
-    return _each(arrays, repeat)
+    return each(arrays, repeat)
 
 
-def all_calls(batch: int, size: int, ops: tuple[str, ...]) -> list[Call]:
-    """The calls of these ops, by op and kernel."""
-    calls = [call for call in unet_calls(batch, size).values() if call.op in ops]
-    seen = {(call.op, call.kernel) for call in calls}
-    if not set(ops) <= {op for op, _ in seen}:
-        calls += [call for call in largest_calls_of_nets() if call.op in ops and (call.op, call.kernel) not in seen]
-        seen = {(call.op, call.kernel) for call in calls}
-    calls += [case_call(op, name) for op in ops for name in kernels.kernel_names(op) if (op, name) not in seen]
+def all_calls(batch: int, size: int, ops: Sequence[str]) -> list[Call]:
+    """The calls of these ops, sorted by op and kernel."""
+    calls = [call for call in unet_calls(batch, size) if call.op in ops]
+    wanted = {(op, name) for op in ops for name in registry.kernel_names(op)} - {(c.op, c.kernel) for c in calls}
+    if not set(ops) <= {call.op for call in calls}:
+        calls += [call for call in largest_calls_of_nets() if (call.op, call.kernel) in wanted]
+        wanted -= {(call.op, call.kernel) for call in calls}
+    calls += [case_call(op, name) for op, name in wanted]
     return sorted(calls, key=lambda call: (call.op, call.kernel))
 
 
@@ -191,45 +202,42 @@ def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
 
     def respond(request: dict[str, Any]) -> dict[str, Any]:
         call = calls[request["call"]]
-        function = kernels.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
+        function = registry.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
         arrays = call.arguments(rng)
         result = function(*arrays, **call.parameters)  # compiles
         return {
             "ms": timed(lambda: function(*arrays, **call.parameters)),
             "flops": flops(call.op, call.kernel, arrays, call.parameters, result),
-            "bytes": sum(array.nbytes for array in _arrays((arrays, result))),
+            "bytes": sum(array.nbytes for array in arrays_in((arrays, result))),
         }
 
-    return {"calls": [_described(call) for call in calls]}, respond
+    return {"calls": [described(call) for call in calls]}, respond
 
 
-def _arrays(values: Any, kinds: tuple[type, ...] = (np.ndarray,)) -> Iterator[Any]:
-    """All arrays among values, those in lists, too."""
-    if isinstance(values, kinds):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _arrays(value, kinds)
-
-
-def _described(call: Call) -> dict[str, Any]:
-    """A call as JSON; of its arrays only the shapes, lists of them for lists of arrays, None for what is no array."""
+def described(call: Call) -> dict[str, Any]:
+    """A call as JSON: the shapes of its positional arguments, None for those that are no arrays; all others by name."""
+    names = inspect.signature(registry.implementation_kernel(call.op, call.kernel, "reference")).parameters
+    values = {**dict(zip(names, call.arrays)), **call.parameters}
+    values = {name: v._asdict() if hasattr(v, "_asdict") else v for name, v in values.items()}
+    plain = {name: v for name, v in values.items() if isinstance(v, (int, float, tuple, list, dict))}
     return {
         "op": call.op,
         "kernel": call.kernel,
         "shapes": call.shapes,
         "per_step": call.per_step,
-        "arrays": _each(list(call.arrays), lambda a: list(a.shape) if isinstance(a, (Floats, np.ndarray)) else None),
-        "parameters": {name: v for name, v in call.parameters.items() if isinstance(v, (int, float, tuple, list))},
+        "arrays": each(list(call.arrays), lambda a: list(a.shape) if isinstance(a, ARRAYS) else None),
+        "parameters": {
+            name: v
+            for name, v in values.items()
+            if isinstance(v, (int, float, tuple, list, dict)) and not list(arrays_in(v))
+        },
         "implementations": implementations_of(call.op, call.kernel),
     }
 
 
 def implementations_of(op: str, kernel: str) -> list[str]:
-    """The implementations of a kernel that differ, the default first: some have only one of an op's kernels."""
-    names = kernels.implementations(op, "cpu")
-    functions = {name: kernels.implementation_kernel(op, kernel, "cpu", name) for name in names}
-    first: dict[Callable, str] = {}  # the name under which each function comes first
-    for name, function in functions.items():
-        first.setdefault(function, name)
+    """The implementations of a kernel, the default first; of several that share its function only the first."""
+    first: dict[Callable, str] = {}
+    for name in registry.implementations(op, "cpu"):
+        first.setdefault(registry.implementation_kernel(op, kernel, "cpu", name), name)
     return list(first.values())

@@ -1,6 +1,6 @@
 """`bench ops`: every kernel and implementation at the sizes of the U-Net, beside the machine's peak and PyTorch.
 
-The least of several times counts: a kernel takes that long when nothing comes between.
+The minimum of several times counts: it is the time that a kernel takes when no other process interrupts it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Row:
     op: str
     kernel: str
     shapes: str
-    per_step: int  # how often a step of the U-Net calls it; 0: it belongs to another implementation or net
+    per_step: int  # calls in a step of the U-Net; 0: the call is one of another net, or of layers that are fused
     implementation: str
     ms: float
     gflops: float  # GFLOP/s
     gbytes: float  # GB/s
-    share: float  # of what the machine's peak allows; may exceed 1 where the data fit into a cache
-    torch_ms: float | None  # None: PyTorch is not there or has no such kernel
-    quiet: bool  # whether other processes left the cores alone
+    share: float  # of what the machine's peak allows; may exceed 1 if the data fit into a cache
+    torch_ms: float | None  # None: PyTorch is not installed or has no such kernel
+    quiet: bool  # whether no other process was busy
 
     @property
     def ratio(self) -> float | None:
@@ -74,27 +74,20 @@ def ops(config: OpsConfig) -> dict[str, Any]:
         f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores: "
         f"{peak[0]:.0f} GFLOP/s (sgemm), {peak[1]:.0f} GB/s (triad)\n"
         "share: of the speed that these two allow; ratio: tinynet's time over PyTorch's; "
-        "* other processes were busy\n"
+        "* other processes were busy"
     )
-    rows = []
+    rows: list[Row] = []
+    left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         announce("watching which kernels a step calls")
-        ours = Child(
-            "tinynet.tools.bench.calls", config.batch, config.size, *(config.ops or all_ops()), threads=config.threads
-        )
+        names = config.ops or all_ops()
+        ours = Child("tinynet.tools.bench.calls", config.batch, config.size, *names, threads=config.threads)
         stack.callback(ours.close)
-        theirs, left_out = None, {}
-        if config.against == "torch":
-            announce("starting PyTorch")
-            try:
-                theirs = Child(TORCH, threads=config.threads)
-                stack.callback(theirs.close)
-            except ChildError as error:
-                left_out["torch"] = str(error)
-        heading = None
+        theirs = start_torch(config, left_out)
+        if theirs:
+            stack.callback(theirs.close)
         for row in measure(ours, theirs, peak, left_out):
-            if heading != (row.op, row.kernel):
-                heading = (row.op, row.kernel)
+            if not rows or (rows[-1].op, rows[-1].kernel) != (row.op, row.kernel):
                 print(f"\n{row.op}.{row.kernel}\n{HEAD}")
             print(format_row(row), flush=True)
             rows.append(row)
@@ -117,10 +110,22 @@ def announce(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
+def start_torch(config: OpsConfig, left_out: dict[str, str]) -> Child | None:
+    """PyTorch's process. None if it was not asked for, or cannot start; then left_out["torch"] says why."""
+    if config.against != "torch":
+        return None
+    announce("starting PyTorch")
+    try:
+        return Child(TORCH, threads=config.threads)
+    except ChildError as error:
+        left_out["torch"] = str(error)
+        return None
+
+
 def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_out: dict[str, str]) -> Iterator[Row]:
     """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s).
 
-    Where PyTorch fails, the rows that follow are without it, and left_out["torch"] says why.
+    If PyTorch fails, the rows that follow are without it, and left_out["torch"] says why.
     """
     for number, call in enumerate(ours.started["calls"]):
         torch_ms, torch_quiet = None, True
@@ -135,17 +140,13 @@ def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_o
         for implementation in call["implementations"]:
             answer = quiet_answer(ours, {"call": number, "implementation": implementation}, theirs)
             ms = min(answer["ms"])
-            bound = max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6  # ms
             yield Row(
-                op=call["op"],
-                kernel=call["kernel"],
-                shapes=call["shapes"],
-                per_step=call["per_step"],
+                **{name: call[name] for name in ("op", "kernel", "shapes", "per_step")},
                 implementation=implementation,
                 ms=ms,
                 gflops=answer["flops"] / ms / 1e6,
                 gbytes=answer["bytes"] / ms / 1e6,
-                share=bound / ms,
+                share=max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6 / ms,
                 torch_ms=torch_ms,
                 quiet=torch_quiet and not answer["others_busy"] > LOUD,
             )

@@ -1,10 +1,10 @@
 """Where the time of a step goes: in which kernel, and in which Function around it.
 
-A stopwatch runs for the innermost of the calls under way, so that the times of all rows add up to the step:
+The time between two events is booked on the innermost call that is running, so that all rows add up to the step:
 
     conv2d.forward             the kernel alone
     Conv2d                     its Function, forward and backward: shape checks, `save`; for an op without
-                               hand-written kernels (pad), or with small arrays (concat), the NumPy call, too
+                               hand-written kernels (pad), or with small arrays (concat), also the NumPy call
     adam.step                  the kernel of the optimizer
     optimizer, other           the Python around that kernel; the engine, the layers' Python and the loss's `item()`
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from ...backends import registry as kernels
+from ...backends import registry
 from ...engine.tensor import Function
 from ...nn.optim import Optimizer
 from ..cli import option
@@ -31,10 +30,10 @@ from .examples import check_sizes, infer_step, new_unet, train_step
 
 @dataclass
 class Row:
-    """One line of the table: what, how often, and its own seconds without those of the calls inside of it."""
+    """One line of the table: its seconds do not include the calls that it makes."""
 
     name: str
-    shapes: str  # of the arrays it was called with; "" outside of kernels
+    shapes: str  # of the arrays of a kernel; "" for everything else
     calls: int = 0
     seconds: float = 0.0
 
@@ -46,76 +45,68 @@ class Profile:
         self.seconds = 0.0
         self._rows: dict[tuple[str, str], Row] = {}
         self._running: list[Row] = []  # the calls under way, the innermost last
-        self._resumed = 0.0  # when the innermost call's stopwatch was started
+        self._booked_until = 0.0
 
     def rows(self, by_shape: bool = False) -> list[Row]:
         """The rows, the largest time first; one for each name, or for each name and shapes."""
-        found: dict[tuple[str, str], Row] = defaultdict(lambda: Row("", ""))
+        found: dict[tuple[str, str], Row] = {}
         for row in self._rows.values():
-            shapes = row.shapes if by_shape else ""
-            total = found[row.name, shapes]
-            total.name, total.shapes = row.name, shapes
+            key = (row.name, row.shapes if by_shape else "")
+            total = found.setdefault(key, Row(*key))
             total.calls += row.calls
             total.seconds += row.seconds
         return sorted(found.values(), key=lambda row: -row.seconds)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Time what happens inside `with`. For that time the profile stands in front of four functions of tinynet."""
-        apply, gradients, step = Function.apply.__func__, Function._gradients, Optimizer.step
-        lookup = kernels.implementation_kernel
+        """Time everything inside `with`. Until its end, four functions of tinynet are replaced by timed ones."""
+        lookup = registry.implementation_kernel
 
         @functools.cache  # the same function for the same kernel, as without a profile
-        def timed_kernel(op: str, name: str, *which: Any) -> Callable:
-            function = lookup(op, name, *which)
+        def kernel(op: str, name: str, *which: Any) -> Callable:
+            return self._timed(lookup(op, name, *which), lambda *arrays: (f"{op}.{name}", shapes_of(arrays)))
 
-            def call(*arrays: Any, **parameters: Any) -> Any:
-                with self._clocked(f"{op}.{name}", shapes_of(arrays)):
-                    return function(*arrays, **parameters)
-
-            return call
-
-        def timed_apply(cls: type[Function], *arguments: Any, **parameters: Any) -> Any:
-            with self._clocked(cls.__name__):
-                return apply(cls, *arguments, **parameters)
-
-        def timed_gradients(function: Function, *arguments: Any) -> Any:
-            with self._clocked(type(function).__name__):
-                return gradients(function, *arguments)
-
-        def timed_step(optimizer: Optimizer) -> None:
-            with self._clocked("optimizer"):
-                step(optimizer)
-
+        apply = self._timed(Function.apply.__func__, lambda cls, *_: (cls.__name__, ""))
+        gradients = self._timed(Function._gradients, lambda function, *_: (type(function).__name__, ""))
+        step = self._timed(Optimizer.step, lambda *_: ("optimizer", ""))
         with (
-            mock.patch.object(kernels, "implementation_kernel", timed_kernel),
-            mock.patch.object(Function, "apply", classmethod(timed_apply)),
-            mock.patch.object(Function, "_gradients", timed_gradients),
-            mock.patch.object(Optimizer, "step", timed_step),
+            mock.patch.object(registry, "implementation_kernel", kernel),
+            mock.patch.object(Function, "apply", classmethod(apply)),
+            mock.patch.object(Function, "_gradients", gradients),
+            mock.patch.object(Optimizer, "step", step),
             self._clocked("other"),
         ):
             start = time.perf_counter()
             yield
             self.seconds += time.perf_counter() - start
 
+    def _timed(self, function: Callable, key_of: Callable[..., tuple[str, str]]) -> Callable:
+        """The function, timed. key_of: (name, shapes) of its row, from its positional arguments."""
+
+        def call(*arguments: Any, **parameters: Any) -> Any:
+            with self._clocked(*key_of(*arguments)):
+                return function(*arguments, **parameters)
+
+        return call
+
     @contextlib.contextmanager
     def _clocked(self, name: str, shapes: str = "") -> Iterator[None]:
         row = self._rows.setdefault((name, shapes), Row(name, shapes))
-        self._switch()
+        self._book()
         self._running.append(row)
         try:
             yield
         finally:
-            self._switch()
+            self._book()
             self._running.pop()
             row.calls += 1
 
-    def _switch(self) -> None:
-        """Book the time since the last switch on the innermost call."""
+    def _book(self) -> None:
+        """Add the time since the last event to the innermost call."""
         now = time.perf_counter()
         if self._running:
-            self._running[-1].seconds += now - self._resumed
-        self._resumed = now
+            self._running[-1].seconds += now - self._booked_until
+        self._booked_until = now
 
 
 def shapes_of(arrays: tuple) -> str:
@@ -125,14 +116,15 @@ def shapes_of(arrays: tuple) -> str:
         if isinstance(argument, np.ndarray):
             return "x".join(map(str, argument.shape)) or "scalar"
         if isinstance(argument, (list, tuple)):
-            return " + ".join(map(label, argument)) if len(argument) < 4 else f"{len(argument)} arrays"
+            labels = [text for text in map(label, argument) if text]
+            return " + ".join(labels) if len(labels) < 4 else f"{len(labels)} arrays"
         return ""
 
     return ", ".join(filter(None, map(label, arrays)))
 
 
 def profiled_step(step: Callable[[], Any], steps: int) -> Profile:
-    """The profile of one step: of the one with the median time, after one to warm up."""
+    """The profile of the step with the median time, after one step to warm up."""
     step()
     profiles = []
     for _ in range(steps):
@@ -142,20 +134,24 @@ def profiled_step(step: Callable[[], Any], steps: int) -> Profile:
     return sorted(profiles, key=lambda profile: profile.seconds)[len(profiles) // 2]
 
 
-def format_profile(profile: Profile, dearest: int = 12) -> str:
-    """Two tables: all rows by name, and the dearest kernels by the shapes they were called with."""
+def format_profile(profile: Profile, most: int = 12) -> str:
+    """Two tables: all rows by name, and the most expensive kernels by the shapes they were called with."""
 
     def line(row: Row, label: str, width: int) -> str:
         share = row.seconds / profile.seconds
         return f"{label:{width}} {row.calls:>6} {1000 * row.seconds:9.2f} {share:7.1%}"
 
     by_name = profile.rows()
-    by_shape = [row for row in profile.rows(by_shape=True) if row.shapes][:dearest]
+    by_shape = [row for row in profile.rows(by_shape=True) if row.shapes][:most]
     labels = [f"{row.name} {row.shapes}" for row in by_shape]
     width = max(len(label) for label in [*labels, *(row.name for row in by_name)])
     head = f"{'calls':>{width + 7}} {'ms':>9} {'share':>7}"
     lines = [head, *(line(row, row.name, width) for row in by_name)]
-    lines += [f"{'total':{width}} {'':6} {1000 * profile.seconds:9.2f}", "", f"the {len(by_shape)} dearest by shape:"]
+    lines += [
+        f"{'total':{width}} {'':6} {1000 * profile.seconds:9.2f}",
+        "",
+        f"the {len(by_shape)} most expensive by shape:",
+    ]
     return "\n".join([*lines, *(line(row, label, width) for row, label in zip(by_shape, labels))])
 
 
