@@ -226,11 +226,7 @@ def described(call: Call) -> dict[str, Any]:
         "shapes": call.shapes,
         "per_step": call.per_step,
         "arrays": each(list(call.arrays), lambda a: list(a.shape) if isinstance(a, ARRAYS) else None),
-        "parameters": {
-            name: v
-            for name, v in values.items()
-            if isinstance(v, (int, float, tuple, list, dict)) and not list(arrays_in(v))
-        },
+        "parameters": {name: v for name, v in plain.items() if not list(arrays_in(v))},
         "implementations": implementations_of(call.op, call.kernel),
     }
 
