@@ -201,11 +201,11 @@ def test_the_report_shows_the_worst_entry_and_its_plane():
     got[1, 2, 0] = 27.0
     found = explain(got, want, axes=("n", "h", "w"), titles=("mine", "theirs"))
     assert (found.wrong, found.size) == (1, 24)
-    assert (found.worst.index, found.worst.got, found.worst.want) == ((1, 2, 0), 27.0, 21.0)
+    assert (found.worst.index, found.worst.actual, found.worst.expected) == ((1, 2, 0), 27.0, 21.0)
     assert found.worst.ratio == pytest.approx(27 / 21)
     assert str(found.worst) == "at n=1, h=2, w=0: 27, not 21; ratio 1.28571"
-    lines = [line.split() for line in found.plane.splitlines()]
-    assert found.plane.startswith("the plane [1, :, :]: h down, w across")
+    lines = [line.split() for line in str(found.plane).splitlines()]
+    assert str(found.plane).startswith("the plane [1, :, :]: h down, w across")
     assert ["mine", "theirs"] in lines
     assert ["2", "|", "27*", "22", "23", "24", "2", "|", "21*", "22", "23", "24"] in lines
 
@@ -214,7 +214,7 @@ def test_of_a_large_plane_a_window_is_shown():
     want = randn(40, 50)
     got = want.copy()
     got[37, 3] += 1
-    plane = explain(got, want).plane
+    plane = str(explain(got, want).plane)
     assert max(len(line) for line in plane.splitlines()) < 140
     assert "37 |" in plane and "*" in plane and len(plane.splitlines()) < 12
 
@@ -253,7 +253,7 @@ def test_infinities_and_nan():
 
 
 def test_names_of_axes_must_fit():
-    with pytest.raises(ValueError, match=r"has 2 names, want \(3, 2, 4, 5\) has 4 axes"):
+    with pytest.raises(ValueError, match=r"has 2 names, expected \(3, 2, 4, 5\) has 4 axes"):
         explain(WANT, WANT, axes=("h", "w"))
 
 

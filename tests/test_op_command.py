@@ -62,7 +62,7 @@ def test_saves_are_seen_once_and_files_that_are_gone_are_not(tmp_path, monkeypat
     (tmp_path / "elu").mkdir()
     kernel = tmp_path / "elu" / "cpu.py"
     kernel.write_text("1")
-    monkeypatch.setattr(watch, "OPS", tmp_path)
+    monkeypatch.setattr(watch, "folder_of", lambda op: tmp_path / op)
     files = Files("elu")
     files.raise_if_saved()
     kernel.write_text("12")

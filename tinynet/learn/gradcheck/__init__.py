@@ -3,10 +3,10 @@
 check.py        gradcheck, gradgradcheck, check_reference
 result.py       what they return, and its report
 explain.py      what is wrong with an array, in words: where.py says where, patterns.py which mistake gives exactly
-                that, plane.py shows the numbers around the worst entry
+                that, plane.py shows the values around the worst entry
 numeric.py      numerical derivatives with an error bar, and the complex step
 directions.py   the same along random directions, for large inputs
-invariants.py   what holds for every right backward and costs little to check
+invariants.py   properties of every right backward that cost little to check
 mistakes.py     mistakes that are found by calling the function again
 shrink.py       the smallest case that still fails
 call.py         how the checks call a function

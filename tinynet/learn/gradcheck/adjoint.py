@@ -1,12 +1,12 @@
 """The adjoint test: is backward the transpose of a linear forward? At full size, in the dtype and on the device in use.
 
-For y = J x, backward computes J' g, and whatever the numbers
+If y = J x, backward computes J' g, and for any values
 
     <J x, g> = <x, J' g>
 
-Nothing is perturbed, so nothing is lost to differences: float32 will do, on any device, for arrays of millions. A
-random g alone is nearly blind to a wrong scale, because <J x, g> is then a sum that nearly cancels; g = J x + noise
-is not.
+Nothing is perturbed, so no digits are lost in differences: float32 is enough, on any device, for arrays of millions of
+elements. A random g alone is nearly blind to a wrong scale, because <J x, g> is then a sum that nearly cancels;
+g = J x + noise is not.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ALLOWED = 32  # in units of the dtype's epsilon
 class AdjointCheck:
     """The outcome for one input.
 
-    gap: |<J x, g> - <x, J' g>| / (|J x| |g|). allowed: how large it may be. where: the slices of the input that are
-    wrong, in words; empty where the test passed.
+    gap: |<J x, g> - <x, J' g>| / (|J x| |g|). allowed: its limit. where: the slices of the input that are wrong, in
+    words; empty if the test passed.
     """
 
     name: str
@@ -46,7 +46,7 @@ class AdjointCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the two products agree."""
+        """True if the two products agree."""
         return self.gap <= self.allowed
 
     def __bool__(self) -> bool:
@@ -76,25 +76,26 @@ def adjoint_check(
     allowed: float | None = None,
     raise_error: bool = True,
 ) -> list[AdjointCheck]:
-    """Check the gradients of `fn` for every input in which it is linear (or linear but for a constant, such as a bias).
+    """Check the gradients of `fn` for every input in which it is linear, or linear plus a constant such as a bias.
 
     fn: takes as many Tensors as there are inputs, returns one Tensor. inputs: arrays or Tensors of float32 or float64,
-    on any device, of any size; the others are passed on. seed: of the noise. allowed: the largest gap, by default
-    32 epsilons of the dtype.
+    on any device, of any size; arrays of other dtypes are passed on. seed: of the noise. allowed: the largest gap, by
+    default 32 epsilons of the dtype.
 
-    Returns one result for each input in which fn is linear. Raises AdjointError where a backward is not the transpose
-    (unless raise_error=False), ValueError if fn is linear in none.
+    Returns one result for each input in which fn is linear. Raises AdjointError if a backward is not the transpose
+    (unless raise_error=False), ValueError if fn is linear in no input.
     """
     arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-    labels = argument_names(fn, len(arrays))
     results = []
     with random.frozen():
-        for i, x in enumerate(arrays):
-            if x.dtype.kind == "f":
-                name = f"input {i} ({labels[i]})" if labels[i] else f"input {i}"
-                axes = usual_axes(labels[i], x.ndim) or default_axes(x.ndim)
-                limit = ALLOWED * float(np.finfo(x.dtype).eps) if allowed is None else allowed
-                results += _check_input(_LinearPart(fn, arrays, i), x, name, axes, seed, limit)
+        for i, (x, label) in enumerate(zip(arrays, argument_names(fn, len(arrays)))):
+            if x.dtype.kind != "f":
+                continue
+            limit = ALLOWED * float(np.finfo(x.dtype).eps) if allowed is None else allowed
+            gap, where = _gap_and_place(_LinearPart(fn, arrays, i), x, label, seed, limit)
+            if gap is not None:
+                name = f"input {i} ({label})" if label else f"input {i}"
+                results.append(AdjointCheck(name, x.shape, str(x.dtype), gap, limit, where))
     if not results:
         raise ValueError(
             "adjoint_check: fn is linear in none of its inputs; use gradcheck(fn, inputs, mode='directions')"
@@ -121,16 +122,12 @@ class _LinearPart:
         return grad(out, leaf, g).data if out.requires_grad else array_module(x).zeros_like(x)
 
     def _call(self, x: Any) -> Tensor:
-        tensors = [
-            a if isinstance(a, Tensor) else Tensor(a) for a in (*self.arrays[: self.i], x, *self.arrays[self.i + 1 :])
-        ]
-        return self.fn(*tensors)
+        inputs = (*self.arrays[: self.i], x, *self.arrays[self.i + 1 :])
+        return self.fn(*(a if isinstance(a, Tensor) else Tensor(a) for a in inputs))
 
 
-def _check_input(
-    J: _LinearPart, x: Any, name: str, axes: Sequence[str], seed: int, allowed: float
-) -> list[AdjointCheck]:
-    """The test for one input; nothing where fn is not linear in it."""
+def _gap_and_place(J: _LinearPart, x: Any, label: str, seed: int, allowed: float) -> tuple[float | None, str]:
+    """(the gap for one input, the wrong slices in words); the gap is None if fn is not linear in this input."""
     rng = np.random.default_rng(seed)
 
     def noise(like: Any) -> Any:
@@ -141,7 +138,7 @@ def _check_input(
     unit = float(np.finfo(x.dtype).eps)
     combined = J(z) - 2 * y
     if _norm(J(z - 2 * x) - combined) > 1e4 * unit * (_norm(combined) + _norm(J.constant)):
-        return []
+        return None, ""
     size = _norm(y) / max(1.0, y.size**0.5)
     g = y + size * noise(y) if size else noise(y)
     gradient = J.transposed(x, g)
@@ -152,12 +149,12 @@ def _check_input(
         return abs(_inner(image, g) - _inner(part, gradient)) / scale if scale else _norm(gradient)
 
     found = gap(x)
-    where = wrong_slices(lambda part: gap(part) > allowed, x, axes) if found > allowed else ""
-    return [AdjointCheck(name, x.shape, str(x.dtype), found, allowed, where)]
+    axes = usual_axes(label, x.ndim) or default_axes(x.ndim)
+    return found, wrong_slices(lambda part: gap(part) > allowed, x, axes) if found > allowed else ""
 
 
 def _inner(a: Any, b: Any) -> float:
-    """Summed in float64 whatever the dtype: the test is of the kernels, not of this sum."""
+    """The inner product, in float64 for any dtype: the test is of the kernels, not of this sum."""
     return float((a.astype(np.float64) * b.astype(np.float64)).sum())
 
 

@@ -1,4 +1,4 @@
-"""How the checks call a function: on fresh leaf tensors, with copies in and copies out, randomness frozen."""
+"""Calls of the function under test: on new leaf tensors, with copies in and copies out, with frozen randomness."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Gradients = dict[int, np.ndarray]  # by the number of the input
 
 # ---------------------------------------------------------------------------------------- inputs
 def float64_inputs(inputs: Sequence[Any]) -> list[np.ndarray]:
-    """Copies of the inputs as arrays, floats in float64 (float32 has 7 digits: too few to take differences).
+    """Copies of the inputs as arrays. Floats must be float64: float32 has too few digits for differences.
 
-    Raises TypeError for what is not a list or tuple of such arrays, or holds nothing to differentiate.
+    Raises TypeError if the inputs are not a list or tuple of such arrays, or if none can be differentiated.
     """
     if not isinstance(inputs, (list, tuple)):
         raise TypeError(f"gradcheck: inputs is a {type(inputs).__name__}; a tuple or list of arrays is needed")
@@ -39,7 +39,7 @@ def float64_inputs(inputs: Sequence[Any]) -> list[np.ndarray]:
 
 
 def on_cpu(fn: Callable[..., Tensor], inputs: Sequence[Any]) -> tuple[Callable[..., Tensor], Sequence[Any]]:
-    """fn and its inputs on the CPU, where the checks compute; if they lie on a GPU, fn works there all the same."""
+    """fn and its inputs on the CPU, where the checks compute. If the inputs lie on a GPU, fn still works there."""
     arrays = [x.data if isinstance(x, Tensor) else x for x in inputs] if isinstance(inputs, (list, tuple)) else []
     if all(device_of(a) == "cpu" for a in arrays):
         return fn, inputs
@@ -52,7 +52,7 @@ def on_cpu(fn: Callable[..., Tensor], inputs: Sequence[Any]) -> tuple[Callable[.
 
 
 def argument_names(fn: Callable, count: int) -> list[str]:
-    """What fn calls its first `count` arguments; '' for each where it takes *args or does not tell."""
+    """The names of the first `count` arguments of fn; '' for each if fn takes *args or has no signature."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())[:count]
     except (TypeError, ValueError):
@@ -62,14 +62,14 @@ def argument_names(fn: Callable, count: int) -> list[str]:
 
 
 def usual_axes(name: str, ndim: int) -> tuple[str, ...] | None:
-    """Channels last, as everywhere in tinynet; None where nothing is known."""
+    """The axes of images, channels last, or of a weight; None unless there are four axes."""
     if ndim != 4:
         return None
     return ("kh", "kw", "axis 2", "axis 3") if name in ("w", "weight") else ("n", "h", "w", "c")
 
 
 def check_finite(output: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-    """Raise ValueError, with the first such element, where an input or the output is infinite or NaN."""
+    """Raise ValueError if an input or the output is infinite or NaN, with the first such element."""
     for i, a in enumerate(arrays):
         if not np.isfinite(a).all():
             raise ValueError(f"gradcheck: input {i} is not finite: {_first_not_finite(a)}")
@@ -87,14 +87,14 @@ def _first_not_finite(array: np.ndarray) -> str:
 
 # ---------------------------------------------------------------------------------------- calls
 def output_of(fn: Callable[..., Tensor], arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The output of fn. fn works on copies, and the output is one (it may be a view of an input)."""
+    """A copy of the output of fn, which may be a view of an input. fn works on copies of the arrays."""
     return np.array(_call(fn, [a.copy() for a in arrays])[0].data)
 
 
 def output_and_gradients(
     fn: Callable[..., Tensor], arrays: Sequence[np.ndarray], gy: np.ndarray
 ) -> tuple[np.ndarray, Gradients]:
-    """The output of fn on these very arrays, and the gradients of sum(gy * output)."""
+    """The output of fn on these arrays, not copies, and the gradients of sum(gy * output)."""
     out, leaves = _call(fn, arrays)
     output = np.array(out.data)
     wanted = {i: leaf for i, leaf in enumerate(leaves) if leaf.requires_grad}
@@ -108,10 +108,10 @@ def output_and_gradients(
 def refused_gradients(
     fn: Callable[..., Tensor], arrays: Sequence[np.ndarray], gy: np.ndarray
 ) -> tuple[Gradients, Gradients] | None:
-    """What backward returns where the engine refused it: (gradients, those of a wrong shape).
+    """What backward returned, if the engine refused it: (gradients, gradients of a wrong shape).
 
-    The engine raises at a gradient of another shape or dtype than its input. Where fn is a single Function of the
-    inputs we call its backward ourselves, so that the report can say what is wrong with the array. None elsewhere.
+    The engine raises an error at a gradient of another shape or dtype than its input. If fn is a single Function of
+    the inputs, its backward is called here, so that the report can say what is wrong with the array. Otherwise None.
     """
     out, leaves = _call(fn, [a.copy() for a in arrays])
     nodes = out.creator.inputs if out.creator is not None else ()
@@ -134,7 +134,7 @@ def refused_gradients(
 
 
 def _call(fn: Callable[..., Tensor], arrays: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
-    """(output, leaves). Raises TypeError for an output that is no Tensor, or from float64 none of float64."""
+    """(output, leaves). Raises TypeError if the output is not a Tensor, or not float64 although an input is."""
     leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
     with random.frozen():
         out = fn(*leaves)

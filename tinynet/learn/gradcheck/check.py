@@ -1,7 +1,7 @@
 """gradcheck, gradgradcheck and check_reference: compare gradients element by element.
 
-Every check multiplies the output by a *random* upstream gradient gy and looks at *all* elements: an upstream
-gradient of ones is blind to swapped axes of gy, to a gy that is ignored and to a softmax that returns zeros.
+Every check multiplies the output by a *random* upstream gradient gy and looks at *all* elements. An upstream gradient
+of ones cannot see swapped axes of gy, a gy that is ignored, or a softmax that returns zeros.
 
 An element is
     ok             if |backward - numeric| <= tolerance
@@ -12,10 +12,9 @@ An element is
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy as np
 from ...engine.tensor import Tensor, grad
 from . import mistakes
 from .call import (
+    Gradients,
     argument_names,
     check_finite,
     float64_inputs,
@@ -36,11 +36,11 @@ from .directions import along, random_directions, wrong_slices
 from .explain import explain
 from .invariants import dtype_problems, problems_of
 from .numeric import Derivative, central_differences, complex_step, refined
-from .result import CheckResult, Context, GradientError, InputCheck
+from .result import CheckResult, GradientError, InputCheck
 from .shrink import described, smallest
 from .where import default_axes
 
-# The complex step is exact, so where it works the tolerance is multiplied by this.
+# The complex step is exact, so the tolerance for it is multiplied by this factor.
 EXACT = 1e-3
 
 NOT_A_FUNCTION = (
@@ -51,11 +51,11 @@ NOT_A_FUNCTION = (
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is checked and how: the arguments of `gradcheck`, and what follows from them."""
+    """The arguments of `gradcheck`, and what follows from them."""
 
     fn: Callable[..., Tensor]
     arrays: list[np.ndarray]
-    labels: list[str]  # of the inputs, '' where fn does not tell
+    labels: list[str]  # of the inputs; '' if fn does not tell
     axes: list[Sequence[str]]
     output: np.ndarray
     gy: np.ndarray
@@ -96,25 +96,25 @@ def gradcheck(
 ) -> CheckResult:
     """Check the gradients of `fn` with respect to every element of every float input.
 
-    fn: takes as many Tensors as there are inputs, returns one Tensor, any shape.
-    inputs: float64 arrays or Tensors; arrays of integers or booleans are passed on and not differentiated. If they
-        lie on a GPU, so do those that fn gets.
-    mode: 'elements' looks at each, which takes 4 calls of fn for each number; 'directions' looks along 8 random
-        directions of each input and, where one is wrong, tells in which slices. For inputs of thousands of numbers.
+    fn: takes as many Tensors as there are inputs, returns one Tensor of any shape.
+    inputs: float64 arrays or Tensors. Arrays of integers or booleans are passed on and not differentiated. If the
+        inputs lie on a GPU, fn gets Tensors on the GPU.
+    mode: 'elements' checks each element, with 4 calls of fn for each; 'directions' checks 8 random directions of each
+        input and, if one is wrong, names the slices in which it is wrong. For inputs of thousands of elements.
     seed: of the random upstream gradient and directions. h: the step of the central differences.
-    rtol, atol: |backward - numeric| <= atol + rtol * the larger of the two is accepted; a thousandth of that where
-        the complex step works: for an analytic fn without casts to real.
+    rtol, atol: |backward - numeric| <= atol + rtol * the larger of the two is accepted; a thousandth of that if the
+        complex step works, which needs an analytic fn without casts to real.
     axes: the names of the axes for the report, by the name of an argument of fn, e.g. {"w": ("kh", "kw", "c_in",
-        "c_out")}, "y" for the output. By default four axes are those of a picture, (n, h, w, c).
+        "c_out")}, "y" for the output. By default four axes are those of images, (n, h, w, c).
     keeps_dtype: False for a function that casts on purpose: then float32 is not tried.
-    rerun: what the report gives as the way to repeat the check.
+    rerun: the command that the report names to repeat the check.
 
-    Checked as well (`problems_of`, `dtype_problems`): the same call gives the same result (dropout's masks are
-    frozen meanwhile), inputs and gy are left as they were and need not be contiguous, a gy of zeros gives zeros,
-    gradients are linear in gy and have the shape and dtype of their inputs.
+    These are checked as well (`problems_of`, `dtype_problems`): the same call gives the same result (dropout masks are
+    frozen meanwhile), inputs and gy stay unchanged and need not be contiguous, a gy of zeros gives zeros, gradients
+    are linear in gy and have the shape and dtype of their inputs.
 
-    Raises GradientError (unless raise_error=False: then look at the result), TypeError for inputs or an output
-    that are not float64, ValueError for an unknown mode, and for inputs or an output that are not finite.
+    Raises GradientError (unless raise_error=False: then look at the result), TypeError if an input or the output is
+    not float64, ValueError for an unknown mode, and if an input or the output is not finite.
     """
     if mode not in ("elements", "directions"):
         raise ValueError(f"gradcheck: mode is {mode!r}; it must be 'elements' or 'directions'")
@@ -127,9 +127,12 @@ def gradcheck(
     if not np.array_equal(output_of(fn, arrays), output):
         return _conclude(CheckResult([], gy, [NOT_A_FUNCTION], rerun), raise_error)
 
-    labels, given = argument_names(fn, len(arrays)), dict(axes or {})
-    every_axes = [_axes(label, a.ndim, given) for label, a in zip(labels, arrays)]
-    subject = _Subject(fn, arrays, labels, every_axes, output, gy, _axes("y", gy.ndim, given), seed, h, rtol, atol)
+    def axes_of(label: str, ndim: int) -> Sequence[str]:
+        return (axes or {}).get(label) or usual_axes(label, ndim) or default_axes(ndim)
+
+    labels = argument_names(fn, len(arrays))
+    every_axes = [axes_of(label, a.ndim) for label, a in zip(labels, arrays)]
+    subject = _Subject(fn, arrays, labels, every_axes, output, gy, axes_of("y", gy.ndim), seed, h, rtol, atol)
     gradients, misshapen, problems = _gradients_and_problems(subject)
     if keeps_dtype and not misshapen:
         problems += dtype_problems(functools.partial(output_and_gradients, fn), arrays, gy)
@@ -138,7 +141,7 @@ def gradcheck(
     else:
         checks, reports = _check_elements(subject, gradients, misshapen)
         problems += reports
-    # The report is computed when it is read, with the kernels and the backend that are in use now.
+    # The report is computed when it is read, with the kernels and the backend that are active now.
     shrink = functools.partial(contextvars.copy_context().run, _smallest_failing, subject)
     return _conclude(CheckResult(checks, gy, problems, rerun, shrink), raise_error)
 
@@ -150,8 +153,8 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
     """
     fn, inputs = on_cpu(fn, inputs)
     arrays = float64_inputs(inputs)
-    # Not the gy that gradcheck will draw.
-    gy = random_gradient(output_of(fn, arrays).shape, seed=options.get("seed", 0) + 1)
+    seed = options.get("seed", 0)
+    gy = random_gradient(output_of(fn, arrays).shape, seed + 1)  # gradcheck draws another one
 
     def gradient_of(i: int) -> Callable[..., Tensor]:
         def gradient(*tensors: Tensor) -> Tensor:
@@ -160,9 +163,12 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
         return gradient
 
-    once_more = f"gradgradcheck(fn, inputs, seed={options.get('seed', 0)})"
     return [
-        gradcheck(gradient_of(i), [*arrays, gy], **{"rerun": f"{once_more}, gradient of input {i}", **options})
+        gradcheck(
+            gradient_of(i),
+            [*arrays, gy],
+            **{"rerun": f"gradgradcheck(fn, inputs, seed={seed}), gradient of input {i}", **options},
+        )
         for i, array in enumerate(arrays)
         if array.dtype.kind == "f"
     ]
@@ -196,33 +202,23 @@ def check_reference(
             direction[i][index] = 1.0
             jacobian[index] = complex_step(forward, arrays, direction)
             direction[i][index] = 0.0
-        exact = Derivative(np.tensordot(jacobian, gy, axes=gy.ndim), np.zeros(array.shape))
-        checks.append(
-            InputCheck(
-                f"array {i}",
-                np.asarray(analytic),
-                exact.value,
-                exact.error_bar,
-                tolerance=np.full(array.shape, rtol * np.max(np.abs(exact.value), initial=0.0)),
-                method="complex step",
-                context=Context(gy=gy, jacobian=jacobian, known=known),
-            )
-        )
+        exact = np.tensordot(jacobian, gy, axes=gy.ndim)
+        tolerance = np.full(array.shape, rtol * np.max(np.abs(exact), initial=0.0))
+        context = {"gy": gy, "jacobian": jacobian, "known": known}
+        exact_result = (np.asarray(analytic), exact, np.zeros(array.shape), tolerance)
+        checks.append(InputCheck(f"array {i}", *exact_result, method="complex step", context=context))
     return _conclude(CheckResult(checks, gy), raise_error)
 
 
 def random_gradient(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Of random sign and between 0.5 and 1.5 in size: no output hides behind a factor near zero."""
+    """Random values between 0.5 and 1.5 of either sign: no factor is near zero, which would hide an output."""
     rng = np.random.default_rng(seed)
     return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
 
 
 # ---------------------------------------------------------------------------------------- the steps of gradcheck
-Gradients = dict[int, np.ndarray]  # by the number of the input
-
-
 def _gradients_and_problems(subject: _Subject) -> tuple[Gradients, Gradients, list[str]]:
-    """What backward gives: (gradients, gradients of a wrong shape, everything else that is wrong in sentences)."""
+    """(the gradients that backward returns, gradients of a wrong shape, everything else that is wrong)."""
     arrays, gy = subject.arrays, subject.gy
     run = functools.partial(output_and_gradients, subject.fn)
     try:
@@ -242,25 +238,24 @@ def _check_elements(
     arrays, names, gy = subject.arrays, subject.names, subject.gy
     functions = {i: subject.function_of(i) for i in sorted(gradients | misshapen)}
     numeric = {i: central_differences(f, arrays[i], gy, h=subject.h) for i, f in functions.items()}
-    exact = {i: refined(f, arrays[i], gy, numeric[i]) for i, f in functions.items()}
     known = {names[i]: arrays[i] for i in functions} | {"gy": gy, "the output": subject.output}
 
     checks = []
     for i, g in gradients.items():
-        best = exact[i] or numeric[i]
-        others = mistakes.alternatives(subject.run, arrays, names, subject.axes, i, g, gy, numeric)
-        checks.append(
-            InputCheck(
-                f"input {i}",
-                g,
-                best.value,
-                best.error_bar,
-                (EXACT if exact[i] else 1.0) * subject.tolerance(g, best.value),
-                subject.labels[i],
-                "complex step" if exact[i] else "central differences",
-                Context(subject.axes[i], gy, subject.gy_axes, best.jacobian, known, others),
-            )
-        )
+        exact = refined(functions[i], arrays[i], gy, numeric[i])
+        best: Derivative = exact or numeric[i]
+        context = {
+            "axes": subject.axes[i],
+            "gy": gy,
+            "gy_axes": subject.gy_axes,
+            "jacobian": best.jacobian,
+            "known": known,
+            "alternatives": mistakes.alternatives(subject.run, arrays, names, subject.axes, i, g, gy, numeric),
+        }
+        tolerance = (EXACT if exact else 1.0) * subject.tolerance(g, best.value)
+        method = "complex step" if exact else "central differences"
+        compared = (g, best.value, best.error_bar, tolerance)
+        checks.append(InputCheck(f"input {i}", *compared, subject.labels[i], method, context))
     reports = [
         str(explain(g, numeric[i].value, name=f"the gradient of {names[i]}", axes=subject.axes[i]))
         for i, g in misshapen.items()
@@ -269,38 +264,38 @@ def _check_elements(
 
 
 def _check_along_directions(subject: _Subject, i: int, gradient: np.ndarray) -> InputCheck:
-    """Random directions of input i and, if one fails, the slices that it fails in."""
+    """Random directions of input i and, if one fails, the slices in which it fails."""
     directions = random_directions(subject.arrays[i].shape, subject.seed)
     check = functools.partial(_compare_along, subject, i, gradient)
     result = check(directions)
     if not result.wrong:
         return result
     failing = directions[int(np.argmax(result.is_wrong))]
-    note = wrong_slices(lambda part: check([part]).wrong > 0, failing, subject.axes[i])
-    return dataclasses.replace(result, note=note)
+    return replace(result, note=wrong_slices(lambda part: check([part]).wrong > 0, failing, subject.axes[i]))
 
 
 def _compare_along(subject: _Subject, i: int, gradient: np.ndarray, directions: Sequence[np.ndarray]) -> InputCheck:
     """One InputCheck whose elements are the derivatives along these directions of input i."""
     found = along(subject.function_of(i), subject.arrays[i], subject.gy, directions, subject.h)
-    analytic = np.array([float(np.sum(gradient * v)) for v in directions])
-    # A sum of many terms of both signs: the tolerance is relative to their sizes, not to what is left of them.
-    sizes = np.array([float(np.sqrt(np.sum((gradient * v) ** 2))) for v in directions])
+    products = [gradient * v for v in directions]
+    analytic = np.array([float(np.sum(p)) for p in products])
+    # The terms of the sum have both signs and partly cancel: the tolerance is relative to their sizes, not to the sum.
+    sizes = np.array([float(np.linalg.norm(p)) for p in products])
     tolerance = subject.tolerance(np.maximum(np.abs(analytic), sizes), found.value)
     name = f"input {i} along {len(directions)} random directions"
     return InputCheck(name, analytic, found.value, found.error_bar, tolerance, subject.labels[i])
 
 
 def _smallest_failing(subject: _Subject) -> str | None:
-    """The smallest case in which a gradient is wrong, in words; None where random directions see nothing wrong."""
+    """The smallest case with a wrong gradient, in words; None if random directions find nothing wrong."""
 
     def fails(arrays: list[np.ndarray]) -> bool:
         try:
             output = subject.run(arrays)
             gy = random_gradient(output.shape, subject.seed)
-            smaller = dataclasses.replace(subject, arrays=arrays, output=output, gy=gy)
+            smaller = replace(subject, arrays=arrays, output=output, gy=gy)
             gradients = output_and_gradients(subject.fn, [a.copy() for a in arrays], gy.copy())[1]
-        except Exception:  # shapes that fn refuses
+        except Exception:  # fn does not accept these shapes
             return False
         directions = {i: random_directions(g.shape, subject.seed)[:2] for i, g in gradients.items()}
         return any(_compare_along(smaller, i, g, directions[i]).wrong for i, g in gradients.items())
@@ -308,11 +303,6 @@ def _smallest_failing(subject: _Subject) -> str | None:
     if not fails(subject.arrays):
         return None
     return f"the smallest case that still fails: {described(smallest(fails, subject.arrays), subject.names)}"
-
-
-def _axes(label: str, ndim: int, given: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """The names of the axes of an argument: those given, or the usual ones."""
-    return given.get(label) or usual_axes(label, ndim) or default_axes(ndim)
 
 
 def _conclude(result: CheckResult, raise_error: bool) -> CheckResult:

@@ -2,9 +2,9 @@
 
 Three checks for each op, one row of the table each:
 
-    derivative      gradcheck of the op in float64, all kernels by their reference
-    NAME            that kernel of the tier against its reference, in float32 and float64
-    adjoint         backward is the transpose of forward: the tier in float32, at the op's largest case
+    derivative      gradcheck of the op in float64, with all kernels of the reference
+    NAME            that kernel of the tier against the reference, in float32 and float64
+    adjoint         backward is the transpose of forward: the tier in float32, in the op's largest case
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from ...backends.devices import to_device
-from ...backends.registry import TIERS, implementations, use_backend, use_kernels
+from ...backends.registry import TIERS, implementations, package_of, use_backend, use_kernels
 from ...backends.registry import ops as all_ops
 from ...tools.cli import option, parse
 from .adjoint import ALLOWED, adjoint_check
 from .check import gradcheck
 from .tiers import cases_of, compare_tiers, rounding
 
-# What the axes of a room's inputs are, where `usual_axes` does not know.
+# Op -> the axes of its inputs, if `usual_axes` does not know them.
 AXES = {
     "conv2d": {"w": ("kh", "kw", "c_in", "c_out")},
     "conv_elu_dropout": {"w": ("kh", "kw", "c_in", "c_out")},
@@ -41,8 +41,8 @@ class Config:
 
     ops: tuple[str, ...] = option((), "which operations (default: all)", positional=True, nargs="*")
     tier: str = option("cpu", "where the kernels run", choices=tuple(TIERS))
-    seed: int = option(0, "of the numbers in the cases and of gy")
-    heat_map: str | None = option(None, "folder for pictures of gradients that are wrong")
+    seed: int = option(0, "seed of the values in the cases and of gy")
+    heat_map: str | None = option(None, "folder for figures of wrong gradients")
 
     def __post_init__(self) -> None:
         unknown = set(self.ops) - set(all_ops())
@@ -54,7 +54,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. report: empty where everything is right."""
+    """One line of the table. report: empty if everything is right."""
 
     op: str
     what: str
@@ -76,9 +76,9 @@ _LINE = "{:21} {:19} {:9} {:14} {:7} {:>5} {:>8} {:>8} {}"
 
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:
-    """Check, print the table and the reports; SystemExit(1) if something is wrong. Returns the rows."""
+    """Check, print the table and the reports, and return the rows. SystemExit(1) if something is wrong."""
     config = parse(Config, argv, prog="python -m tinynet gradcheck", description="Are the kernels right?")
-    with use_backend(config.tier):  # says at once what is missing for it
+    with use_backend(config.tier):  # raises immediately if something is missing
         pass
     rows = []
     print(_LINE.format("op", "what", "tier", "implementation", "dtype", "cases", "accuracy", "allowed", ""))
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     wrong = [row for row in rows if row.report]
     for row in wrong:
         print(f"\n{row.op}, {row.what} ({row.tier}, {row.implementation}, {row.dtype})\n{row.report}")
-        if row.what != "derivative":  # whose reports say so themselves
+        if row.what != "derivative":  # the report of a derivative says so itself
             print(f"once more: {_command(row.op, config)}")
     print(f"\n{len(wrong)} of {len(rows)} wrong" if wrong else f"\nall {len(rows)} right")
     if wrong:
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
 
 
 def _rows(op: str, config: Config) -> Iterator[Row]:
-    is_differentiable = importlib.util.find_spec(f"tinynet.ops.{op}.op") is not None
+    is_differentiable = importlib.util.find_spec(f"{package_of(op)}.op") is not None
     if is_differentiable:
         yield _derivative(op, config)
     if config.tier == "reference":
@@ -113,7 +113,7 @@ def _rows(op: str, config: Config) -> Iterator[Row]:
 
 
 def _derivative(op: str, config: Config) -> Row:
-    """gradcheck over the small cases, by the reference."""
+    """gradcheck over the small cases, with the reference."""
     accuracy, reports = 0.0, []
     cases = cases_of(op, config.seed, large=False)
     with use_backend("reference"):
@@ -130,7 +130,7 @@ def _derivative(op: str, config: Config) -> Row:
             if not result:
                 reports.append(f"case '{case.label}': {result}")
                 if config.heat_map and any(check.wrong for check in result.inputs):
-                    reports.append(f"picture: {_painted(result, config.heat_map, f'{op}_{k}.png')}")
+                    reports.append(f"figure: {_painted(result, config.heat_map, f'{op}_{k}.png')}")
     return Row(op, "derivative", "reference", "-", "float64", len(cases), accuracy, 1e-6, "\n".join(reports))
 
 
@@ -153,7 +153,7 @@ def _adjoint(op: str, implementation: str, config: Config) -> Iterator[Row]:
     with use_backend(config.tier), use_kernels(op, implementation):
         try:
             checks = adjoint_check(case.function, inputs, seed=config.seed, allowed=allowed, raise_error=False)
-        except (ValueError, TypeError):  # linear in nothing, or a loss whose target is of float64
+        except (ValueError, TypeError):  # linear in no input, or a loss with a float64 target
             return
     worst = max(checks, key=lambda check: check.gap)
     report = "\n".join(str(check) for check in checks if not check)

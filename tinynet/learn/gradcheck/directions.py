@@ -1,8 +1,8 @@
-"""Derivatives along random directions: one number instead of one for each element, for large inputs.
+"""Derivatives along random directions, for large inputs: one number in place of one for each element.
 
 For a direction v the chain rule says <gradient, v> = d/dt sum(gy * f(x + t v)) at t = 0. A gradient that is wrong
-anywhere fails for almost every v, but the number does not say where. So if one fails, v is cut into the slices
-along each axis: they are directions of their own, and those that fail are where the mistake is.
+anywhere fails for almost every v, but the number does not say where. So if one fails, v is cut into slices along each
+axis. Each slice is a direction as well, and the slices that fail show where the mistake is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def random_directions(shape: tuple[int, ...], seed: int) -> list[np.ndarray]:
 def wrong_slices(is_wrong: Callable[[Any], bool], v: Any, axes: Sequence[str]) -> str:
     """Which slices of an array fail, in words, axis by axis.
 
-    is_wrong: whether a direction fails. v: one that does, an array on any device; axes: the names of its axes.
+    is_wrong: tells if a direction fails. v: a direction that fails, on any device. axes: the names of its axes.
     """
     words = []
     for k, length in enumerate(v.shape):

@@ -1,4 +1,4 @@
-"""What holds for every right backward and costs a few calls to check, numerical derivatives or not."""
+"""Properties of every right backward that a few calls can check, without numerical derivatives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# One run: from arrays and gy to the output and the gradients by input number.
+# From arrays and gy to the output and the gradients by input number.
 Run = Callable[[Sequence[np.ndarray], np.ndarray], tuple[np.ndarray, dict[int, np.ndarray]]]
 
 
@@ -15,9 +15,9 @@ def problems_of(
 ) -> list[str]:
     """What is wrong, one sentence each.
 
-    run(arrays, gy) gives (output, gradients); `output` and `gradients` are what it gave before. Checked: the same
-    call gives the same result; arrays and gy stay as they were, byte for byte; a gy of zeros gives zeros; the
-    gradients are linear in gy; arrays and gy that are not contiguous give the same; float32 gives float32.
+    run(arrays, gy) returns (output, gradients); `output` and `gradients` are its results of a first call. Checked: the
+    same call gives the same result; arrays and gy stay unchanged, byte for byte; a gy of zeros gives zeros; the
+    gradients are linear in gy; arrays and gy that are not contiguous give the same result.
     """
     found = []
     given, given_gy = [a.copy() for a in arrays], gy.copy()
@@ -26,7 +26,7 @@ def problems_of(
         if now.tobytes() != before.tobytes():
             found.append(f"input {i} was changed in place: work on a copy of it")
     if given_gy.tobytes() != gy.tobytes():
-        found.append("backward changed the upstream gradient gy in place: it belongs to others, work on a copy")
+        found.append("backward changed the upstream gradient gy in place: others still need it, work on a copy")
     for i, g in gradients.items():
         if not np.array_equal(g, gradients_again[i], equal_nan=True):
             found.append(f"input {i}: backward gave another gradient the second time for the same gy")
@@ -34,13 +34,13 @@ def problems_of(
     for i, g in run([a.copy() for a in arrays], np.zeros_like(gy))[1].items():
         if np.any(g != 0):
             found.append(f"input {i}: a gy of zeros gives a gradient that is not zero")
-    other = gy[..., ::-1].copy() if gy.ndim else 0.5 * gy  # any other gy does
+    other = gy[..., ::-1].copy() if gy.ndim else 0.5 * gy  # any other gy will do
     of_other = run([a.copy() for a in arrays], other)[1]
     of_sum = run([a.copy() for a in arrays], 2 * gy + other)[1]
     for i, g in gradients.items():
         if not _near(of_sum[i], 2 * g + of_other[i]):
             found.append(
-                f"input {i}: the gradient is not linear in gy: that of a sum is not the sum of those of its terms"
+                f"input {i}: the gradient is not linear in gy: the gradient for a sum is not the sum of the gradients"
             )
 
     spread_output, spread_gradients = run([_spread(a) for a in arrays], _spread(gy))
@@ -53,14 +53,14 @@ def problems_of(
 
 
 def dtype_problems(run: Run, arrays: Sequence[np.ndarray], gy: np.ndarray) -> list[str]:
-    """The sentence that float32 is not kept, if it is not.
+    """A sentence if float32 inputs do not give float32.
 
-    A function that refuses float32, because it mixes it with a float64 array of its own, is right to do so.
+    A function may refuse float32, for example because it would mix it with a float64 array of its own.
     """
     singles = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in arrays]
     try:
         output, _ = run(singles, gy.astype(np.float32))
-    except RuntimeError as error:  # the engine, of a gradient
+    except RuntimeError as error:  # the engine refuses a gradient
         return [f"float32 is not kept: {error}"] if "returned a gradient" in str(error) else []
     except (TypeError, ValueError):
         return []
@@ -73,14 +73,14 @@ def dtype_problems(run: Run, arrays: Sequence[np.ndarray], gy: np.ndarray) -> li
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal but for rounding: sums may be taken in another order."""
-    if not np.isfinite(b).all():  # that is reported as a wrong gradient
+    """Equal except for rounding: sums may be taken in another order."""
+    if not np.isfinite(b).all():  # reported as a wrong gradient
         return True
     return bool(np.allclose(a, b, rtol=0, atol=1e-10 * float(np.max(np.abs(b), initial=1.0))))
 
 
 def _spread(array: np.ndarray) -> np.ndarray:
-    """The same numbers in memory that is not contiguous along any axis."""
+    """The same values in memory that is not contiguous along any axis."""
     if array.ndim == 0:
         return array.copy()
     wide = np.zeros([2 * n for n in array.shape], array.dtype)

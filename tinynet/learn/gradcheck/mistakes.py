@@ -1,4 +1,4 @@
-"""Mistakes that are found by calling the function again: right, but with another array in the place of an input."""
+"""Mistakes that are found by calling the function again: a right gradient, but with another array as an input."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def alternatives(
 ) -> dict[str, Callable[[], np.ndarray | None]]:
     """Sentence -> function that computes what that mistake gives for input i, or None if it is not `gradient`.
 
-    run: the output from the arrays. names, axes: of the inputs. gradient: what backward gave. numeric: the derivatives
-    by input number. The functions see the kernels and the backend that are in use now.
+    run: computes the output from the arrays. names, axes: of the inputs. gradient: what backward returned. numeric: the
+    derivatives by input number. The functions run with the kernels and the backend that are active now.
     """
     found: dict[str, Callable[[], np.ndarray | None]] = {}
     for j, derivative in numeric.items():
@@ -63,7 +63,7 @@ def _replacements(
 def _gradient_there(
     run: Callable, arrays: Sequence[np.ndarray], i: int, gradient: np.ndarray, gy: np.ndarray
 ) -> np.ndarray | None:
-    """The numerical gradient for input i at these arrays; None if a random direction tells it from `gradient`."""
+    """The numerical gradient for input i at these arrays; None if it differs from `gradient` in a random direction."""
 
     def along(x: np.ndarray) -> np.ndarray:
         return run([*arrays[:i], x, *arrays[i + 1 :]])
@@ -75,5 +75,5 @@ def _gradient_there(
         if not abs(slope.value - expected) <= 1e-5 * abs(expected) + slope.error_bar:
             return None
         return central_differences(along, arrays[i], gy).value
-    except Exception:  # the other array may be one that fn refuses
+    except Exception:  # fn may refuse the other array
         return None

@@ -10,22 +10,22 @@ Halving the step divides the error by four, so the h^2 term can be eliminated (R
 
 and |D(h) - D(h/2)| says how large the eliminated term was. Next to a kink (ReLU at 0, a tie of a maximum) the
 two D disagree by far more, unless x is exactly *on* the kink: there both D are the mean of the left and the
-right slope. What gives that case away is the difference between the right and the left slope
+right derivative. The difference between the right and the left derivative detects that case:
 
     S(h) = (f(x + h) - 2 f(x) + f(x - h)) / h = h f'' + O(h^3)
 
-which halves with the step where f is smooth and stays as it is on a kink. The error bar is therefore
+It halves with the step if f is smooth, and stays the same on a kink. The error bar is therefore
 
     |D(h) - D(h/2)| + |S(h) - 2 S(h/2)|
 
-and a kink within h of x cannot make both terms vanish. With slopes that differ by 1 at distance d < h, R is
-wrong by at most 2/3 of the bar.
+and a kink within h of x cannot make both terms vanish. If the derivatives differ by 1 at distance d < h, the error of R
+is at most 2/3 of the bar.
 
 **Complex step** (Squire and Trapp, Using complex variables to estimate derivatives of real functions, SIAM
 Review 40, 1998). If f is analytic, f(x + ih) = f(x) + ih f'(x) + O(h^2), so f' = Im f(x + ih) / h. Nothing is
 subtracted, so nothing cancels: h can be 1e-200 and the derivative is as exact as f itself. But code that takes an
-absolute value or casts to real drops the imaginary part without a word, and at a kink only one side is seen: so
-`refined` takes the complex step only where the differences confirm it.
+absolute value or casts to real drops the imaginary part silently, and at a kink only one side is seen. So `refined`
+takes the complex step only if the differences confirm it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import numpy as np
 class Derivative(NamedTuple):
     """d(sum(gy * y))/dx for every element of x, with an error bar; both float64 of the shape of x.
 
-    jacobian: d(y)/dx for all outputs, of the shape of x + that of gy; None where that would be too large to keep.
+    jacobian: dy/dx for all outputs, of the shape of x + the shape of gy; None if it would be too large to keep.
     """
 
     value: np.ndarray
@@ -59,13 +59,13 @@ def central_differences(
     f: from a float64 array of the shape of x to an array of the shape of gy. It may return a view of x.
     h: the step, for elements |x| <= 1; larger elements take h * |x|.
     """
-    x = np.array(x, dtype=np.float64, order="K")  # ours: changed below
-    centre = np.array(f(x))
+    x = np.array(x, dtype=np.float64, order="K")  # a copy, which is changed below
+    center = np.array(f(x))
     value, error_bar = np.empty(x.shape), np.empty(x.shape)
     jacobian = np.empty((*x.shape, *gy.shape)) if x.size * gy.size <= LARGEST_JACOBIAN else None
     for index in np.ndindex(x.shape):
-        D_h, S_h = _slopes(f, x, index, h, centre)
-        D_half, S_half = _slopes(f, x, index, h / 2, centre)
+        D_h, S_h = _slopes(f, x, index, h, center)
+        D_half, S_half = _slopes(f, x, index, h / 2, center)
         slopes = (4 * D_half - D_h) / 3
         # gy is applied last and the bar adds up absolute values: kinks of several outputs must not cancel.
         value[index] = np.sum(gy * slopes)
@@ -78,9 +78,9 @@ def central_differences(
 def refined(
     f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, gy: np.ndarray, found: Derivative
 ) -> Derivative | None:
-    """The gradient by the complex step where `found`, by differences, confirms it; None where f does not allow it.
+    """The gradient by the complex step, if `found`, by differences, confirms it; None if f does not allow it.
 
-    An element whose error bar is wide may lie on a kink and keeps the differences and their bar.
+    An element with a wide error bar may lie on a kink: it keeps the difference and its bar.
     """
     scale = float(np.max(np.abs(found.value[np.isfinite(found.value)]), initial=0.0))
     smooth = found.error_bar <= 1e-4 * scale
@@ -93,7 +93,7 @@ def refined(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # NumPy's, that an imaginary part is dropped
                 slopes = complex_step(f, [x], [direction])
-        except Exception:  # whatever a function says that was not written for complex numbers
+        except Exception:  # f was not written for complex numbers
             return None
         value[index], error_bar[index] = np.sum(gy * slopes), 0.0
         if jacobian is not None:
@@ -104,21 +104,21 @@ def refined(
 
 
 def _slopes(
-    f: Callable, x: np.ndarray, index: tuple[int, ...], h: float, centre: np.ndarray
+    f: Callable, x: np.ndarray, index: tuple[int, ...], h: float, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """D(h) and S(h) of every output with respect to x[index]; x is as before afterwards."""
+    """D(h) and S(h) of every output with respect to x[index]; x has its old value afterwards."""
     kept = float(x[index])
     step = h * max(1.0, abs(kept))
     right, left = kept + step, kept - step
-    # Copies: where f returns a view of x, the first result would change together with x.
+    # Copies: if f returns a view of x, the first result would change together with x.
     x[index] = right
     above = np.array(f(x))
     x[index] = left
     below = np.array(f(x))
     x[index] = kept
-    span = right - left  # 2h as it came out after rounding
-    with np.errstate(invalid="ignore"):  # inf - inf: a NaN bar, which the caller sees
-        return (above - below) / span, (above - 2 * centre + below) / (span / 2)
+    span = right - left  # 2h after rounding
+    with np.errstate(invalid="ignore"):  # inf - inf gives a NaN bar, which the caller handles
+        return (above - below) / span, (above - 2 * center + below) / (span / 2)
 
 
 def complex_step(
@@ -130,10 +130,10 @@ def complex_step(
 ) -> np.ndarray:
     """The derivative of f(*arrays) along a direction: d/dt f(arrays + t direction) at t = 0.
 
-    f: a plain array function that is analytic: no abs, max, comparison or cast to real inside.
-    direction: one array (or number) for each of the arrays, 0 for what is to stay fixed.
-    Returns float64 of the shape of f's result, exact but for rounding (2e-16 relative).
-    Raises TypeError where f drops the imaginary part.
+    f: an analytic function of plain arrays: no abs, max, comparison or cast to real inside.
+    direction: one array (or number) for each of the arrays, 0 for an array that stays fixed.
+    Returns float64 of the shape of f's result, exact except for rounding (2e-16 relative).
+    Raises TypeError if f drops the imaginary part.
     """
     y = f(*(np.asarray(a) + 1j * h * np.asarray(d) for a, d in zip(arrays, direction)))
     if not np.iscomplexobj(y):

@@ -1,12 +1,12 @@
 """What turns the right result into the wrong one: the mistakes that people make, each tried in turn.
 
 A *family* is a function that yields candidates: pairs of a sentence and the array that this mistake would give. The
-first candidate that equals the wrong result is the explanation. The families stand in the order of `FAMILIES`, the
-plainest mistakes first, because on a small array several may fit. A new pattern is a new line in a family.
+first candidate that equals the wrong result is the explanation. On a small array several candidates may fit, so
+`FAMILIES` begins with the simplest mistakes. A new pattern is a new line in a family.
 
-Two kinds of families need more than the two arrays. With the upstream gradient gy and the Jacobian J of the function
-(J[i, o] = dy[o]/dx[i], so that the right gradient is the sum over o of J[i, o] gy[o]) we can compute what a backward
-gives that is right but for what it does to gy, or for how it adds up the contributions of the outputs.
+Two kinds of families need more than the two arrays: the upstream gradient gy and the Jacobian J of the function
+(J[i, o] = dy[o]/dx[i], so that the right gradient is the sum over o of J[i, o] gy[o]). These are used to compute the
+result of a backward that is right except for what it does to gy, or for how it sums the contributions of the outputs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain, combinations, permutations
 
 import numpy as np
@@ -27,14 +28,14 @@ Candidate = tuple[str, np.ndarray]
 class Pair:
     """A wrong result beside the right one, and what is known about them; arrays are float64.
 
-    got, want: of one shape. allowed: how far they may differ, an array of that shape. axes: the names of its axes.
+    actual, expected: of one shape. allowed: the accepted difference, of that shape. axes: the names of its axes.
     noun: what the arrays are, e.g. 'gradient'. gy, gy_axes: the upstream gradient and the names of its axes.
-    jacobian: want.shape + gy.shape. known: other arrays by name, such as the inputs.
-    alternatives: sentence -> a function that computes what that mistake gives (or None: it cannot tell).
+    jacobian: expected.shape + gy.shape. known: other arrays by name, such as the inputs.
+    alternatives: sentence -> a function that computes what that mistake gives, or None if it cannot.
     """
 
-    got: np.ndarray
-    want: np.ndarray
+    actual: np.ndarray
+    expected: np.ndarray
     allowed: np.ndarray
     axes: Sequence[str]
     noun: str = "result"
@@ -46,31 +47,32 @@ class Pair:
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """For each entry: whether the two differ by more than is allowed. bool."""
-        undecided = np.isinf(self.allowed) & np.isfinite(self.got)
-        return ~(self._near(self.want, 0.0) | undecided)
+        """For each entry: the two differ by more than is allowed. bool."""
+        undecided = np.isinf(self.allowed) & np.isfinite(self.actual)
+        return ~(self._near(self.expected, 0.0) | undecided)
 
     def is_given_by(self, candidate: np.ndarray) -> bool:
-        """Whether a mistake that gives `candidate` gives what we got.
+        """True if `candidate`, what a mistake gives, equals the actual result.
 
-        Candidates carry rounding errors of their own, those from differences more than others. So some slack is
-        granted, but little beside the mistake itself: a candidate that is merely near the right result must not fit.
+        Candidates have rounding errors of their own, and those computed by differences have larger ones. So some slack
+        is granted, but only a small part of the mistake itself: a candidate that is merely near the right result must
+        not fit.
         """
         with np.errstate(invalid="ignore"):
-            mistake = np.max(np.abs(self.got - self.want), initial=0.0)
-        size = np.max(np.abs(self.want), initial=0.0)
+            mistake = np.max(np.abs(self.actual - self.expected), initial=0.0)
+        size = np.max(np.abs(self.expected), initial=0.0)
         slack = np.nan_to_num(min(1e-7 * size, 1e-4 * mistake), posinf=0.0)
-        return candidate.shape == self.got.shape and bool(self._near(candidate, slack).all())
+        return candidate.shape == self.actual.shape and bool(self._near(candidate, slack).all())
 
     def _near(self, other: np.ndarray, slack: float) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
-            near = np.abs(self.got - other) <= self.allowed + slack
-        return near | (np.isnan(self.got) & np.isnan(other)) | (self.got == other)
+            near = np.abs(self.actual - other) <= self.allowed + slack
+        return near | (np.isnan(self.actual) & np.isnan(other)) | (self.actual == other)
 
 
 # ---------------------------------------------------------------------------------------- the search
 def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
-    """(the sentence of the first mistake that reproduces `got`, or None; the titles of what was tried in vain)."""
+    """(the sentence of the first mistake that gives `actual`, or None; the titles of the families tried before)."""
     tried = []
     for title, family in FAMILIES.items():
         candidates = list(family(pair))
@@ -91,13 +93,13 @@ def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _in_the_wrong_entries(pair: Pair) -> str | None:
-    """A mistake made in some entries only: there the simple families fit, and everything else is right."""
+    """A mistake in some entries only: there a simple family fits, and all other entries are right."""
     wrong = pair.is_wrong
     if wrong.all():
         return None
     part = Pair(
-        pair.got[wrong],
-        pair.want[wrong],
+        pair.actual[wrong],
+        pair.expected[wrong],
         pair.allowed[wrong],
         ("entry",),
         f"{pair.noun} there",
@@ -113,15 +115,15 @@ def _in_the_wrong_entries(pair: Pair) -> str | None:
 
 def _transformed_and_scaled(pair: Pair) -> str | None:
     """A candidate of any family up to a constant factor."""
-    if np.count_nonzero(pair.got) < 4:
+    if np.count_nonzero(pair.actual) < 4:
         return None  # with one factor to choose, a few numbers fit anything
     for family in FAMILIES.values():
         if family in (zeros, constant_factor, constant_results):
             continue
         for sentence, candidate in family(pair):
-            if candidate.shape != pair.got.shape:
+            if candidate.shape != pair.actual.shape:
                 continue
-            factor = _fitted_factor(pair.got, candidate)
+            factor = _fitted_factor(pair.actual, candidate)
             if factor and pair.is_given_by(factor * candidate):
                 return f"{sentence}, times {number(factor)}" + _lengths(factor, pair)
     return None
@@ -129,94 +131,94 @@ def _transformed_and_scaled(pair: Pair) -> str | None:
 
 # ---------------------------------------------------------------------------------------- families on two arrays
 def zeros(pair: Pair) -> Iterator[Candidate]:
-    yield f"it is 0: the {pair.noun} is never computed", np.zeros_like(pair.want)
+    yield f"it is 0: the {pair.noun} is never computed", np.zeros_like(pair.expected)
 
 
 def constant_results(pair: Pair) -> Iterator[Candidate]:
-    if pair.got.size > 1 and np.isfinite(pair.got).all():
-        value = float(pair.got.flat[0])
-        yield f"all entries are {number(value)}", np.full_like(pair.want, value)
-    yield "all entries are NaN", np.full_like(pair.want, np.nan)
+    if pair.actual.size > 1 and np.isfinite(pair.actual).all():
+        value = float(pair.actual.flat[0])
+        yield f"all entries are {number(value)}", np.full_like(pair.expected, value)
+    yield "all entries are NaN", np.full_like(pair.expected, np.nan)
 
 
 def coarse(pair: Pair) -> Iterator[Candidate]:
-    near = np.abs(pair.got - pair.want) <= 3e-6 * np.max(np.abs(pair.want), initial=0.0)
+    near = np.abs(pair.actual - pair.expected) <= 3e-6 * np.max(np.abs(pair.expected), initial=0.0)
     sentence = "it is right to about seven digits only: something inside is computed in float32"
-    yield sentence, np.where(near, pair.got, pair.want)
+    yield sentence, np.where(near, pair.actual, pair.expected)
 
 
 def constant_factor(pair: Pair) -> Iterator[Candidate]:
-    """The right result times a number, found by least squares; a single number is tried with plain factors."""
+    """The right result times a factor: one of some plain factors, or one found by least squares."""
     plain = (-1.0, 2.0, 0.5, -2.0, -0.5, 3.0, 1 / 3, 4.0, 0.25)
-    fitted = _fitted_factor(pair.got, pair.want)
-    enough = np.count_nonzero(pair.want) > 1
+    fitted = _fitted_factor(pair.actual, pair.expected)
+    enough = np.count_nonzero(pair.expected) > 1
     for factor in (*plain, *((fitted,) if fitted and enough else ())):
         if factor == -1.0:
             sentence = f"the sign is wrong: it is exactly minus the right {pair.noun}"
         else:
             sentence = f"it is exactly {number(factor)} times the right {pair.noun}"
-        yield sentence + _lengths(factor, pair), factor * pair.want
+        yield sentence + _lengths(factor, pair), factor * pair.expected
 
 
 def known_arrays(pair: Pair) -> Iterator[Candidate]:
-    """One of the known arrays in place of the result, forgotten as a factor, or a factor too much."""
-    usable = {name: a for name, a in pair.known.items() if _fits(a, pair.want)}
+    """A known array in place of the result, as a missing factor, or as a factor too many."""
+    usable = {name: a for name, a in pair.known.items() if _fits(a, pair.expected)}
     right = f"the right {pair.noun}"
     for name, a in usable.items():
-        a = np.broadcast_to(a, pair.want.shape)
+        a = np.broadcast_to(a, pair.expected.shape)
         yield f"it is exactly {name}", a
         yield f"it is exactly minus {name}", -a
-        yield f"it is {right} times {name}: a factor {name} too many", pair.want * a
+        yield f"it is {right} times {name}: a factor {name} too many", pair.expected * a
         with np.errstate(all="ignore"):
-            yield f"it is {right} divided by {name}: the factor {name} is missing", pair.want / a
-        yield f"{name} is added to {right}", pair.want + a
-        yield f"{name} is subtracted from {right}", pair.want - a
+            yield f"it is {right} divided by {name}: the factor {name} is missing", pair.expected / a
+        yield f"{name} is added to {right}", pair.expected + a
+        yield f"{name} is subtracted from {right}", pair.expected - a
     for (name, a), (other, b) in combinations(usable.items(), 2):
-        yield f"it is exactly {name} times {other}", np.broadcast_to(a * b, pair.want.shape)
+        yield f"it is exactly {name} times {other}", np.broadcast_to(a * b, pair.expected.shape)
 
 
 def transposed(pair: Pair) -> Iterator[Candidate]:
-    ndim = pair.want.ndim
+    ndim = pair.expected.ndim
     for order in permutations(range(ndim)) if ndim <= 4 else ():
         moved = [k for k in range(ndim) if order[k] != k]
-        if moved and tuple(pair.want.shape[k] for k in order) == pair.want.shape:
-            yield f"axes {_names(pair.axes, moved)} are swapped (transposed)", pair.want.transpose(order)
+        if moved and tuple(pair.expected.shape[k] for k in order) == pair.expected.shape:
+            yield f"axes {_names(pair.axes, moved)} are swapped (transposed)", pair.expected.transpose(order)
 
 
 def flipped(pair: Pair) -> Iterator[Candidate]:
-    for some in _subsets([k for k in range(pair.want.ndim) if pair.want.shape[k] > 1]):
+    for some in _subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
         kernel = " (the kernel is flipped)" if {pair.axes[k] for k in some} <= {"kh", "kw"} else ""
-        yield f"it is flipped along {_names(pair.axes, some)}{kernel}", np.flip(pair.want, some)
+        yield f"it is flipped along {_names(pair.axes, some)}{kernel}", np.flip(pair.expected, some)
 
 
 def shifted(pair: Pair) -> Iterator[Candidate]:
-    for sentence, moved in _shifts(pair.want, pair.axes):
+    for sentence, moved in _shifts(pair.expected, pair.axes):
         yield f"it is shifted by one along {sentence}", moved
 
 
 def one_slice_only(pair: Pair) -> Iterator[Candidate]:
-    """All but the first or last index is lost, or that one alone."""
-    for k, length in enumerate(pair.want.shape):
+    """Only the first or last index is computed, or only that index is lost."""
+    for k, length in enumerate(pair.expected.shape):
         if length < 2:
             continue
         for i in (0, length - 1):
             place = one(pair.axes[k], i, length)
-            yield f"only {place} is computed, the rest is 0", _kept(pair.want, k, i)
-            yield f"{place} is lost: it is 0 there, the rest is right", pair.want - _kept(pair.want, k, i)
+            yield f"only {place} is computed, the rest is 0", _kept(pair.expected, k, i)
+            yield f"{place} is lost: it is 0 there, the rest is right", pair.expected - _kept(pair.expected, k, i)
 
 
 def summed(pair: Pair) -> Iterator[Candidate]:
-    """Summed or averaged over axes that should be kept apart."""
-    for some in _subsets([k for k in range(pair.want.ndim) if pair.want.shape[k] > 1]):
+    """Summed or averaged over axes whose entries should stay separate."""
+    for some in _subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
         names = _names(pair.axes, some)
         for verb, reduce in (("summed", np.sum), ("averaged", np.mean)):
-            reduced = np.broadcast_to(reduce(pair.want, axis=some, keepdims=True), pair.want.shape)
+            reduced = np.broadcast_to(reduce(pair.expected, axis=some, keepdims=True), pair.expected.shape)
             yield f"it is {verb} over {names}, where every index has its own {pair.noun}", reduced
 
 
 # ---------------------------------------------------------------------------------------- families on gy
 def distorted_gy(pair: Pair) -> Iterator[Candidate]:
-    """Right, but for a gy with other values."""
+    """Right, except that gy has other values."""
     if pair.gy is None or pair.jacobian is None or pair.gy.size == 0:
         return
     gy = pair.gy
@@ -232,7 +234,7 @@ def distorted_gy(pair: Pair) -> Iterator[Candidate]:
 
 
 def misplaced_gy(pair: Pair) -> Iterator[Candidate]:
-    """Right, but for a gy of which entries are lost or stand in other places."""
+    """Right, except that entries of gy are lost or stand in other places."""
     if pair.gy is not None and pair.jacobian is not None:
         for sentence, other in _other_gys(pair.gy, pair.gy_axes):
             yield sentence, _gradient(pair.jacobian, other)
@@ -260,25 +262,25 @@ def _other_gys(gy: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
 
 
 def overwritten(pair: Pair) -> Iterator[Candidate]:
-    """`=` where `+=` is needed: of the contributions of several outputs only the last one written remains."""
+    """`=` where `+=` is needed: of the contributions of several outputs only the last one remains."""
     return _one_contribution(pair, "last", slice(None, None, -1))
 
 
 def overwritten_backwards(pair: Pair) -> Iterator[Candidate]:
-    """The same where the loop meets the outputs in the opposite order, as one over the taps of a kernel does."""
+    """The same for a loop that visits the outputs in the opposite order, such as a loop over the taps of a kernel."""
     return _one_contribution(pair, "first", slice(None))
 
 
 def _one_contribution(pair: Pair, which: str, order: slice) -> Iterator[Candidate]:
-    """A loop over some axes of the output, the others summed by one array operation, keeps one contribution."""
+    """One contribution is kept by a loop over some axes of the output; the other axes are summed correctly."""
     if pair.gy is None or pair.jacobian is None or pair.gy.ndim == 0:
         return
-    ndim = pair.want.ndim
-    contributions = pair.jacobian * pair.gy  # want.shape + gy.shape
+    ndim = pair.expected.ndim
+    contributions = pair.jacobian * pair.gy  # expected.shape + gy.shape
     for looped in _subsets([k for k in range(pair.gy.ndim) if pair.gy.shape[k] > 1]):
         summed_over = tuple(ndim + k for k in range(pair.gy.ndim) if k not in looped)
-        terms = contributions.sum(axis=summed_over).reshape(*pair.want.shape, -1)
-        # What a contribution of exactly 0 overwrites cannot be told from the values; those of J can.
+        terms = contributions.sum(axis=summed_over).reshape(*pair.expected.shape, -1)
+        # A contribution of exactly 0 overwrites, too: the Jacobian says which outputs contribute.
         touched = (np.abs(pair.jacobian).max(axis=summed_over, initial=0.0) > 1e-9).reshape(terms.shape)
         names = _names(pair.gy_axes, looped)
         position = np.argmax(touched[..., order], axis=-1)[..., None]
@@ -287,16 +289,16 @@ def _one_contribution(pair: Pair, which: str, order: slice) -> Iterator[Candidat
 
 
 def jacobian_mistakes(pair: Pair) -> Iterator[Candidate]:
-    """The Jacobian itself used wrongly; for functions whose output has the shape of the input."""
-    if pair.gy is None or pair.jacobian is None or pair.gy.shape != pair.want.shape:
+    """The Jacobian is used wrongly; for functions whose output has the shape of the input."""
+    if pair.gy is None or pair.jacobian is None or pair.gy.shape != pair.expected.shape:
         return
-    n = pair.want.size
+    n = pair.expected.size
     J = pair.jacobian.reshape(n, n)
-    shape = pair.want.shape
+    shape = pair.expected.shape
     diagonal = np.diagonal(J).reshape(shape)
     yield "every output is taken to depend on its own input alone (only the diagonal)", diagonal * pair.gy
     yield "the Jacobian is not transposed", (J.T @ pair.gy.reshape(n)).reshape(shape)
-    yield "the input's own contribution is missing (the diagonal)", pair.want - diagonal * pair.gy
+    yield "the input's own contribution is missing (the diagonal)", pair.expected - diagonal * pair.gy
     yield "the derivative is squared", _gradient((J * J).reshape(pair.jacobian.shape), pair.gy)
     with np.errstate(all="ignore"):
         yield "gy is divided by the derivative, not multiplied", pair.gy / diagonal
@@ -310,13 +312,13 @@ def named_by_the_caller(pair: Pair) -> Iterator[Candidate]:
 
 
 def misplaced(pair: Pair) -> Iterator[Candidate]:
-    """The right numbers in another order; which order is not told."""
-    got, want = np.sort(pair.got, axis=None), np.sort(pair.want, axis=None)
-    if got.size > 1 and (np.abs(got - want) <= np.min(pair.allowed)).all():
-        yield "the numbers are right, but some stand in the wrong places", pair.got
+    """The right values in another order; the sentence does not say which order."""
+    actual, expected = np.sort(pair.actual, axis=None), np.sort(pair.expected, axis=None)
+    if actual.size > 1 and (np.abs(actual - expected) <= np.min(pair.allowed)).all():
+        yield "the numbers are right, but some stand in the wrong places", pair.actual
 
 
-# Title (for "tried in vain") -> family.
+# Title (for the list of what was tried) -> family.
 FAMILIES: dict[str, Callable[[Pair], Iterator[Candidate]]] = {
     "zeros": zeros,
     "a sign or a constant factor": constant_factor,
@@ -338,34 +340,32 @@ FAMILIES: dict[str, Callable[[Pair], Iterator[Candidate]]] = {
 }
 
 
-# ---------------------------------------------------------------------------------------- small things they share
+# ---------------------------------------------------------------------------------------- helpers
 def number(value: float) -> str:
     """A factor as people write it: 2, 1/3, -1/2, 0.999."""
-    for denominator in range(1, 13):
-        if math.isclose(value * denominator, round(value * denominator), rel_tol=1e-6) and round(value * denominator):
-            numerator = round(value * denominator)
-            return str(numerator) if denominator == 1 else f"{numerator}/{denominator}"
-    if value and math.isclose(1 / value, round(1 / value), rel_tol=1e-6):
-        return f"1/{round(1 / value)}"
+    inverse = Fraction(1, round(1 / value)) if value and round(1 / value) else Fraction(0)
+    for fraction in (Fraction(value).limit_denominator(12), inverse):
+        if fraction and math.isclose(value, fraction, rel_tol=1e-6):
+            return str(fraction)
     return f"{value:.6g}"
 
 
-def _fitted_factor(got: np.ndarray, candidate: np.ndarray) -> float | None:
-    """c such that c * candidate is nearest to got; None where there is none but 0 and 1."""
+def _fitted_factor(actual: np.ndarray, candidate: np.ndarray) -> float | None:
+    """The c for which c * candidate is nearest to actual; None if there is none."""
     norm = float(np.sum(candidate * candidate))
-    if not (np.isfinite(got).all() and math.isfinite(norm)) or norm == 0:
+    if not (np.isfinite(actual).all() and math.isfinite(norm)) or norm == 0:
         return None
-    factor = float(np.sum(got * candidate)) / norm
+    factor = float(np.sum(actual * candidate)) / norm
     return factor if math.isfinite(factor) and abs(factor) > 1e-12 else None
 
 
 def _lengths(factor: float, pair: Pair) -> str:
-    """' (3 is the length of c: summed where it must be averaged?)', if the factor is a length or 1 over one."""
+    """' (3 is the length of c: summed where it must be averaged?)', if the factor is a length or the inverse of one."""
     size = abs(factor)
     inverse = size < 1
     count = 1 / size if inverse else size
-    # gy first: what people average over by mistake is mostly the batch.
-    for name, array, axes in ((" of gy", pair.gy, pair.gy_axes), ("", pair.want, pair.axes)):
+    # gy first: a mean over the batch is the most common mistake.
+    for name, array, axes in ((" of gy", pair.gy, pair.gy_axes), ("", pair.expected, pair.axes)):
         if array is None:
             continue
         for some in _subsets(range(array.ndim)):
@@ -377,7 +377,7 @@ def _lengths(factor: float, pair: Pair) -> str:
 
 
 def _shifts(array: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
-    """By one index along each axis, to both sides, filled with zeros or going round."""
+    """Shifts by one index along each axis, in both directions, with zeros or going round."""
     for k, length in enumerate(array.shape):
         if length < 2:
             continue
@@ -388,7 +388,7 @@ def _shifts(array: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
 
 
 def _kept(array: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """The array with zeros everywhere but at this index of the axis."""
+    """The array with zeros everywhere except at this index of the axis."""
     out = np.zeros_like(array)
     at = (slice(None),) * axis + (index,)
     out[at] = array[at]
@@ -400,7 +400,7 @@ def _gradient(jacobian: np.ndarray, gy: np.ndarray) -> np.ndarray:
 
 
 def _fits(array: np.ndarray, like: np.ndarray) -> bool:
-    """Whether the array broadcasts to the shape of `like`."""
+    """True if the array broadcasts to the shape of `like`."""
     try:
         return np.broadcast_shapes(array.shape, like.shape) == like.shape
     except ValueError:

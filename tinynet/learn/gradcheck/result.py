@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -21,25 +22,12 @@ class GradientError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Context:
-    """What the search for the mistake knows besides the two gradients; see `explain`."""
-
-    axes: Sequence[str] | None = None
-    gy: np.ndarray | None = None
-    gy_axes: Sequence[str] | None = None
-    jacobian: np.ndarray | None = None
-    known: Mapping[str, np.ndarray] = field(default_factory=dict)
-    alternatives: Mapping[str, Callable[[], np.ndarray | None]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class InputCheck:
     """What was found for one input; all arrays are float64 of its shape.
 
-    name: 'input 0' and so on. analytic: what backward returned. numeric: the numerical derivative.
-    error_bar: how far that can be trusted. tolerance: how much difference is accepted.
-    label: what fn calls this argument, '' if that is not known. method: how `numeric` was computed.
-    context: for the explanation. note: one more line for the report.
+    name: 'input 0' and so on. analytic: what backward returned. numeric: the numerical derivative. error_bar: its
+    uncertainty. tolerance: the accepted difference. label: the name of this argument of fn, '' if it is not known.
+    method: how `numeric` was computed. context: further arguments of `explain`. note: one more line for the report.
     """
 
     name: str
@@ -49,29 +37,29 @@ class InputCheck:
     tolerance: np.ndarray
     label: str = ""
     method: str = "central differences"
-    context: Context = field(default_factory=Context, repr=False)
+    context: Mapping[str, Any] = field(default_factory=dict, repr=False)
     note: str = ""
 
     @property
     def difference(self) -> np.ndarray:
-        """|analytic - numeric|; infinite where backward gave something that is not finite."""
+        """|analytic - numeric|; infinite if analytic is not finite."""
         with np.errstate(invalid="ignore"):
             return np.where(np.isfinite(self.analytic), np.abs(self.analytic - self.numeric), np.inf)
 
     @property
     def is_ok(self) -> np.ndarray:
-        """For each element: whether backward agrees with the numerical derivative. bool, of the input's shape."""
+        """For each element: it agrees. bool."""
         return self.difference <= self.tolerance
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """For each element: whether it differs by more than tolerance and error bar together. bool."""
-        # A NaN in `numeric` or its bar makes this comparison false: such an element is inconclusive.
+        """For each element: it differs by more than tolerance and error bar together. bool."""
+        # If `numeric` or its bar is NaN, this comparison is false, and the element is inconclusive.
         return ~self.is_ok & ((self.difference > self.tolerance + self.error_bar) | ~np.isfinite(self.analytic))
 
     @property
     def is_inconclusive(self) -> np.ndarray:
-        """For each element: whether the numerical derivative cannot decide, because a kink is near. bool."""
+        """For each element: the numerical derivative cannot decide, because a kink is near. bool."""
         return ~self.is_ok & ~self.is_wrong
 
     @property
@@ -80,23 +68,23 @@ class InputCheck:
         return int(np.count_nonzero(self.is_ok))
 
     @property
-    def wrong(self) -> int:
-        """How many elements are wrong."""
-        return int(np.count_nonzero(self.is_wrong))
-
-    @property
     def inconclusive(self) -> int:
-        """How many elements the numerical derivative cannot decide."""
+        """How many elements are inconclusive."""
         return int(np.count_nonzero(self.is_inconclusive))
 
     @property
+    def wrong(self) -> int:
+        """How many elements disagree."""
+        return int(np.count_nonzero(self.is_wrong))
+
+    @property
     def undecided(self) -> bool:
-        """Whether all elements are inconclusive, so that nothing was checked."""
+        """True if every element is inconclusive, so that nothing was checked."""
         return 0 < self.analytic.size == self.inconclusive
 
     @property
     def worst(self) -> tuple[int, ...] | None:
-        """The index of the wrong element, or if none is, of the ok one, that differs most; None if there is none."""
+        """The index of the wrong element with the largest difference; if none is wrong, of the ok element."""
         eligible = self.is_wrong if self.wrong else self.is_ok
         if not eligible.any():
             return None
@@ -120,7 +108,7 @@ class InputCheck:
             name=self.title,
             noun="gradient",
             titles=("analytic", "numeric"),
-            **vars(self.context),
+            **self.context,
         )
 
     @property
@@ -139,7 +127,7 @@ class InputCheck:
             lines.append(f"  {self.note}")
         if self.inconclusive:
             first = tuple(int(i) for i in np.argwhere(self.is_inconclusive)[0])
-            axes = self.context.axes or default_axes(self.analytic.ndim)
+            axes = self.context.get("axes") or default_axes(self.analytic.ndim)
             lines.append(
                 f"  {self.inconclusive} of {size} INCONCLUSIVE, a kink is nearer than the step: first at "
                 f"{at(first, axes)}, analytic {self.analytic[first]:.6g}, numeric {self.numeric[first]:.6g} "
@@ -158,8 +146,8 @@ class CheckResult:
     """The outcome of a check.
 
     inputs: one InputCheck for each input that was differentiated. gy: the upstream gradient that was used.
-    problems: whatever else is wrong, in sentences. passed: whether nothing is.
-    rerun: what repeats this check. shrink: computes the smallest case that still fails, in words, or None.
+    problems: everything else that is wrong, in sentences. rerun: what repeats this check.
+    shrink: computes the smallest case that still fails, in words, or None.
     """
 
     inputs: list[InputCheck]
@@ -170,7 +158,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether no element is wrong, no input is undecided and there are no other problems."""
+        """True if no element is wrong, no input is undecided and there are no other problems."""
         return not self.problems and all(i.wrong == 0 and not i.undecided for i in self.inputs)
 
     def __bool__(self) -> bool:
@@ -183,22 +171,21 @@ class CheckResult:
 
     @cached_property
     def smallest(self) -> str | None:
-        """The smallest case that still fails, in words; None where nothing is wrong, or none was found."""
+        """The smallest case that still fails, in words; None if nothing is wrong, or if none was found."""
         return self.shrink() if any(i.wrong for i in self.inputs) else None
 
     def heat_map(self, path: str) -> None:
         """Write a PNG, analytic | numeric | difference around the worst entry of the first wrong gradient.
 
-        Raises ValueError where no gradient is wrong.
+        Raises ValueError if no gradient is wrong.
         """
-        wrong = [i for i in self.inputs if i.wrong]
-        if not wrong:
+        wrong = next((i for i in self.inputs if i.wrong), None)
+        if wrong is None:
             raise ValueError("heat_map: no gradient is wrong, there is nothing to show")
-        wrong[0].explanation.heat_map(path)
+        wrong.explanation.heat_map(path)
 
     def __str__(self) -> str:
-        lines = ["gradients agree" if self.passed else "gradient check failed", *self.problems]
-        lines += [str(i) for i in self.inputs]
+        lines = ["gradients agree" if self.passed else "gradient check failed", *self.problems, *map(str, self.inputs)]
         if not self.passed:
             lines += [self.smallest] if self.smallest else []
             lines += [f"once more: {self.rerun}"] if self.rerun else []

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 Axis = tuple[int, int]  # (number of the input, axis)
-TRIALS = 80  # a function may be slow, and a case that is small enough will do
-SHOWN = 12  # inputs of up to so many numbers are printed
+TRIALS = 80  # a function may be slow, and the case need not be minimal
+SHOWN = 12  # inputs with up to so many elements are printed
 
 
 def smallest(fails: Callable[[list[np.ndarray]], bool], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Cut the arrays down, axis by axis, as long as `fails` says that the check still fails.
 
-    fails(arrays): False where the check passes or the function refuses these shapes. Axes of several inputs may have
-    to shrink together (the channels of x and of the weight), so an axis that cannot alone is tried with one other of
-    the same length, and then with all of them.
+    fails(arrays): False if the check passes or the function refuses these shapes. Axes of several inputs may have to
+    shrink together (the channels of x and of the weight). So an axis that cannot shrink alone is tried together with
+    one other axis of the same length, and then with all of them.
     """
     trials = itertools.count(1)
 
@@ -37,7 +37,7 @@ def smallest(fails: Callable[[list[np.ndarray]], bool], arrays: Sequence[np.ndar
 
 
 def described(arrays: Sequence[np.ndarray], names: Sequence[str]) -> str:
-    """'x (1, 2), w (2, 1)', and the numbers of the small ones below."""
+    """'x (1, 2), w (2, 1)', and the values of the small arrays below."""
     shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(names, arrays))
     lines = [shapes]
     for name, a in zip(names, arrays):

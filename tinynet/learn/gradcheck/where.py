@@ -1,4 +1,4 @@
-"""Which entries of an array are marked, in words: "all at [:, :, 2, :], the last column"."""
+"""Describes in words which entries of an array are marked: "all at [:, :, 2, :], the last column"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# What an index along an axis of this name is called.
+# Axis name -> the word for an index along it.
 WORDS = {
     "n": "sample",
     "h": "row",
@@ -20,12 +20,12 @@ WORDS = {
 
 
 def default_axes(ndim: int) -> tuple[str, ...]:
-    """Names for axes of which nothing is known: 'axis 0', 'axis 1', ..."""
+    """Names for axes without names: 'axis 0', 'axis 1', ..."""
     return tuple(f"axis {k}" for k in range(ndim))
 
 
 def one(axis: str, index: int, length: int) -> str:
-    """'the last column', 'column 3', or for an axis without a word of its own 'index 3 of axis 0'."""
+    """'the last column' or 'column 3'; 'index 3 of axis 0' for an axis that has no word."""
     place = "first" if index == 0 else "last" if index == length - 1 else None
     if axis in WORDS:
         return f"the {place} {WORDS[axis]}" if place else f"{WORDS[axis]} {index}"
@@ -33,7 +33,7 @@ def one(axis: str, index: int, length: int) -> str:
 
 
 def at(index: Sequence[int], axes: Sequence[str]) -> str:
-    """An index with the names of its axes: 'n=0, h=2, w=1, c=3', or '[0, 2]' where the axes have no names."""
+    """An index with the names of its axes: 'n=0, h=2, w=1, c=3'; '[0, 2]' if the axes have no names."""
     if any(axis.startswith("axis ") for axis in axes):
         return str(list(index))
     return ", ".join(f"{axis}={i}" for axis, i in zip(axes, index))
@@ -42,8 +42,8 @@ def at(index: Sequence[int], axes: Sequence[str]) -> str:
 def describe(marked: np.ndarray, axes: Sequence[str], known: Mapping[str, np.ndarray] | None = None) -> str:
     """The marked entries in words.
 
-    marked: bool, of any shape. axes: the names of its axes. known: named arrays of the same shape; if an entry is
-    marked exactly where one of them is negative, positive or zero, that is what is said.
+    marked: bool, of any shape. axes: the names of its axes. known: named arrays of the same shape. If the entries are
+    marked exactly where one of these is negative, positive or zero, the text says so.
     """
     if not marked.any():
         return "nowhere"
@@ -53,7 +53,7 @@ def describe(marked: np.ndarray, axes: Sequence[str], known: Mapping[str, np.nda
     box = _slice_text(indices, marked.shape)
     if marked[np.ix_(*indices)].all():
         return f"all at {box}{_in_words(indices, marked.shape, axes)}"
-    by_sign = sign_of(marked, known or {})
+    by_sign = _sign_of(marked, known or {})
     if by_sign:
         return f"exactly where {by_sign}"
     slices = _whole_slices(marked)
@@ -66,8 +66,8 @@ def describe(marked: np.ndarray, axes: Sequence[str], known: Mapping[str, np.nda
     return f"scattered over the array, {np.count_nonzero(marked)} of {marked.size} entries"
 
 
-def sign_of(marked: np.ndarray, known: Mapping[str, np.ndarray]) -> str | None:
-    """'x < 0' if the entries are marked exactly where the known array x is negative; likewise >, ==, <= and >=."""
+def _sign_of(marked: np.ndarray, known: Mapping[str, np.ndarray]) -> str | None:
+    """'x < 0' if the entries are marked exactly where the known array x is negative; likewise for > and ==."""
     for name, array in known.items():
         if array.shape != marked.shape or not marked.any() or marked.all():
             continue
@@ -103,7 +103,7 @@ def _one_slice(indices: np.ndarray, length: int) -> str:
 
 
 def _in_words(indices: Sequence[np.ndarray], shape: Sequence[int], axes: Sequence[str]) -> str:
-    """', the last column of the first sample': the axes along which a single index, or all but one, is marked."""
+    """', the last column': the axes along which a single index, or all but one, is marked."""
     words = []
     for found, length, axis in zip(indices, shape, axes):
         missing = np.setdiff1d(np.arange(length), found)
@@ -117,7 +117,7 @@ def _in_words(indices: Sequence[np.ndarray], shape: Sequence[int], axes: Sequenc
 
 
 def _whole_slices(marked: np.ndarray) -> list[tuple[int, int]]:
-    """The (axis, index) pairs whose slices make up exactly the marked entries; empty where none do."""
+    """The (axis, index) pairs whose slices together are exactly the marked entries; empty if there are none."""
     found, covered = [], np.zeros_like(marked)
     for axis in range(marked.ndim):
         if marked.shape[axis] == 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...backends.registry import TIERS, ops
 from .checks import Checked, Origin, checked, listed, timed
 from .process import Failed
-from .targets import OPS, Target, missing
+from .targets import Target, folder_of, missing
 from .workers import Look, Workers, nothing
 
 HEAD = f"  {'tier':9} {'by':10} {'kernel':16} {'cases':>5} {'error':>8} {'allowed':>8}"
@@ -22,13 +22,13 @@ LEGEND = """\
 def list_ops() -> None:
     """Print the operations, a line for each."""
     for op in ops():
-        print(f"  {op:22} {_first_line(OPS / op / 'derivation.md').removeprefix(f'{op}: ')}")
+        print(f"  {op:22} {_first_line(folder_of(op) / 'derivation.md').removeprefix(f'{op}: ')}")
     print("\npython -m tinynet op NAME shows one, op NAME --watch checks it whenever you save")
 
 
 def describe(op: str) -> None:
     """Print the files and kernels of an op, and where they run."""
-    folder = OPS / op
+    folder = folder_of(op)
     shown = folder.relative_to(Path.cwd()) if Path.cwd() in folder.parents else folder
     print(f"{op}, in {shown}\n")
     for path in sorted(folder.iterdir()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from ...backends.cuda.source import Source
 from ...backends.numba.jit import _sources
-from ...backends.registry import implementation_kernel, implementations, kernel_names, tier_module, use_backend
+from ...backends.registry import (
+    TIERS,
+    implementation_kernel,
+    implementations,
+    kernel_names,
+    package_of,
+    use_backend,
+)
 from ...errors import BackendError
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
@@ -31,6 +39,11 @@ class Target:
         return f"{self.tier:9} {self.implementation:10} {self.kernel:16}"
 
 
+def folder_of(op: str) -> Path:
+    """The folder of an op; several ops may share one."""
+    return Path(importlib.import_module(package_of(op)).__file__).parent
+
+
 def missing(tier: str) -> str | None:
     """What this machine lacks to run a tier, as a sentence; None if it can run it."""
     try:
@@ -44,7 +57,7 @@ def targets_of(op: str, tier: str) -> list[Target]:
     """The targets of a tier, its default implementation first. A function that several implementations share is listed
     once. Raises the exception of a module that cannot be imported."""
     if tier == "reference":
-        is_differentiable = importlib.util.find_spec(f"tinynet.ops.{op}.op") is not None
+        is_differentiable = importlib.util.find_spec(f"{package_of(op)}.op") is not None
         return [Target(tier, "default", k) for k in (*kernel_names(op), *[DERIVATIVES] * is_differentiable)]
     first: dict[tuple[str, Callable], Target] = {}
     for name in implementations(op, tier):
@@ -56,7 +69,7 @@ def targets_of(op: str, tier: str) -> list[Target]:
 def home_of(op: str, target: Target) -> Path:
     """The file that contains the function of a target."""
     if target.kernel == DERIVATIVES:
-        return OPS / op / "op.py"
+        return folder_of(op) / "op.py"
     function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
     return Path(inspect.getsourcefile(getattr(function, "func", function)))  # func: of a functools.partial
 
@@ -67,9 +80,10 @@ def files_of(op: str, target: Target, sources: Iterable[Source] | None = None) -
     sources: the `.cu` files whose kernels the target launches. If they are not known, all `.cu` files that its Python
     files open are included.
     """
-    files = {OPS / op / "cases.py", Path(tier_module(op, target.tier).__file__), *_sources(home_of(op, target))}
+    folder = folder_of(op)
+    files = {folder / "cases.py", folder / f"{TIERS[target.tier]}.py", *_sources(home_of(op, target))}
     if target.kernel == DERIVATIVES:
-        files |= _sources(OPS / op / "reference.py")
+        files |= _sources(folder / "reference.py")
     if sources is None:
         modules = [m for m in list(sys.modules.values()) if Path(getattr(m, "__file__", None) or "/") in files]
         sources = [value for m in modules for value in vars(m).values() if isinstance(value, Source)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from .checks import Checked, Origin, built, checked
 from .process import Failed
 from .show import HEAD, indented, measured, milliseconds, row, targets_in
-from .targets import OPS, Target
+from .targets import OPS, Target, folder_of
 from .workers import POLL, Workers
 
 AT_ONCE = min(2, os.cpu_count() or 1)  # processes: most of a check is compiling
@@ -33,7 +33,7 @@ class Files:
     """
 
     def __init__(self, op: str) -> None:
-        self._folder = OPS / op
+        self._folder = folder_of(op)
         self._also: set[Path] = set()
         self.changed: set[Path] = set()
         self._seen = self._states()
