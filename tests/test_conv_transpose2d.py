@@ -15,6 +15,7 @@ from test_ops import assert_close, cases_of, spread
 import tinynet as tn
 from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.ops._cpu.old_simd import REGISTER_BYTES
+from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.conv_transpose2d import cpu, reference
 
 
@@ -121,21 +122,16 @@ def patch_layers(draw):
 @given(patch_layers())
 def test_patches_agree_with_the_reference(layer):
     x, w, b, gy = layer
-    kernel_size = stride = w.shape[:2]
+    geometry = Geometry(stride=w.shape[:2])
     calls = {
-        "forward": ((x, w, b), {"output_size": gy.shape[1:3]}),
-        "backward_input": ((gy, w), {}),
-        "backward_weight": ((x, gy), {"kernel_size": kernel_size}),
-        "backward_bias": ((gy,), {}),
+        "forward": ((x, w, b), (gy.shape[1:3], geometry)),
+        "backward_input": ((gy, w), (geometry,)),
+        "backward_weight": ((x, gy), (w.shape[:2], geometry)),
+        "backward_bias": ((gy,), ()),
     }
     for name, (arrays, parameters) in calls.items():
-        if name != "backward_bias":
-            parameters["stride"] = stride
-        want = getattr(reference, name)(*(a.astype(np.float64) for a in arrays), **parameters)
-        poison = np.full(want.shape, np.nan, x.dtype)
-        got = getattr(cpu, name)(*arrays, out=poison, **parameters)
-        assert got is poison
-        assert_close(got, want, x.dtype, max(w.size, gy.size), name)
+        expected = getattr(reference, name).definition(*(a.astype(np.float64) for a in arrays), *parameters)
+        assert_close(getattr(cpu, name)(*arrays, *parameters), expected, x.dtype, max(w.size, gy.size), name)
 
 
 @pytest.mark.skipif(not REGISTER_BYTES, reason="the register blocks need AVX2 or AVX-512")
@@ -144,10 +140,11 @@ def test_patches_take_the_short_way(shape, monkeypatch):
     """The sizes of a U-Net must not fall back to the general kernels, which give the same numbers later."""
     for name in ("forward", "backward_input", "backward_weight"):
         monkeypatch.setattr(cpu.conv2d, name, None)
+    geometry = Geometry(stride=(2, 2))
     x, w = np.ones(shape, np.float32), np.ones((2, 2, shape[3] // 2, shape[3]), np.float32)
-    gy = cpu.forward(x, w, output_size=(2 * shape[1], 2 * shape[2]), stride=(2, 2))
-    assert cpu.backward_input(gy, w, stride=(2, 2)).shape == shape
-    assert cpu.backward_weight(x, gy, kernel_size=(2, 2), stride=(2, 2)).shape == w.shape
+    gy = cpu.forward(x, w, None, (2 * shape[1], 2 * shape[2]), geometry)
+    assert cpu.backward_input(gy, w, geometry).shape == shape
+    assert cpu.backward_weight(x, gy, (2, 2), geometry).shape == w.shape
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -201,27 +198,25 @@ def test_error_sentences(call, error, sentence):
 
 
 # ------------------------------------------------------------------------------------- planted mistakes
-def without_bias_where_no_tap_reaches(x, w, b=None, **parameters):
-    y = reference.forward(x, w, None, **parameters)
+def without_bias_where_no_tap_reaches(x, w, b, *where):
+    y = reference.forward(x, w, None, *where)
     return y if b is None else np.where(y == 0, y, y + b)
 
 
+def without_padding(x, gy, kernel_size, geometry):
+    return reference.backward_weight(x, gy, kernel_size, geometry._replace(padding=(0, 0)))
+
+
 MISTAKES = {
-    "kernel flipped": ("forward", lambda x, w, b=None, **p: reference.forward(x, w[::-1, ::-1], b, **p)),
+    "kernel flipped": ("forward", lambda x, w, *rest: reference.forward(x, w[::-1, ::-1], *rest)),
     "bias at reached pixels only": ("forward", without_bias_where_no_tap_reaches),
     "kernel flipped in backward_input": (
         "backward_input",
-        lambda gy, w, **p: reference.backward_input(gy, w[::-1, ::-1], **p),
+        lambda gy, w, geometry: reference.backward_input(gy, w[::-1, ::-1], geometry),
     ),
-    "weight gradient flipped": (
-        "backward_weight",
-        lambda x, gy, **p: reference.backward_weight(x, gy, **p)[::-1, ::-1],
-    ),
-    "padding ignored in the weight gradient": (
-        "backward_weight",
-        lambda x, gy, **p: reference.backward_weight(x, gy, **{**p, "padding": (0, 0)}),
-    ),
-    "mean for sum": ("backward_weight", lambda x, gy, **p: reference.backward_weight(x, gy, **p) / len(x)),
+    "weight gradient flipped": ("backward_weight", lambda *args: reference.backward_weight(*args)[::-1, ::-1]),
+    "padding ignored in the weight gradient": ("backward_weight", without_padding),
+    "mean for sum": ("backward_weight", lambda x, *rest: reference.backward_weight(x, *rest) / len(x)),
     "bias of the first image only": ("backward_bias", lambda gy: reference.backward_bias(gy[:1])),
 }
 
@@ -247,8 +242,8 @@ def test_torch_agrees_forward_and_in_all_gradients(case, dtype):
     y.backward(gy)
 
     leaf = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
-    geometry = dict(case.calls["forward"][1])
-    wanted_size = geometry.pop("output_size")
+    wanted_size = case.calls["forward"][1]["output_size"]
+    geometry = case.calls["forward"][1]["geometry"]._asdict()
     smallest = torch.nn.functional.conv_transpose2d(
         leaf[0].permute(0, 3, 1, 2), leaf[1].permute(3, 2, 0, 1), leaf[2], **geometry
     ).shape[2:]

@@ -554,7 +554,7 @@ def test_a_forgotten_return_is_no_missing_gradient():
             Forgetful.apply(x)
     x, w = (Tensor(np.ones(shape), requires_grad=True) for shape in ((1, 3, 3, 2), (3, 3, 2, 1)))
     with (
-        tn.use_kernels("conv2d", backward_weight=lambda x, gy, **geometry: None),
+        tn.use_kernels("conv2d", backward_weight=lambda x, gy, kernel_size, geometry: None),
         pytest.raises(TypeError, match=r"BackwardWeight\.forward returned None: does it, or a kernel"),
     ):
         tn.conv2d(x, w).sum().backward()

@@ -83,10 +83,10 @@ class UNet(nn.Module):
         d3 = self.down3(self.pool(d2))
         d4 = self.down4(self.pool(d3))
         y = self.bottom(self.pool(d4))
-        y = self.merge4(tn.concat([self.up4(y), d4], axis=3))
-        y = self.merge3(tn.concat([self.up3(y), d3], axis=3))
-        y = self.merge2(tn.concat([self.up2(y), d2], axis=3))
-        y = self.merge1(tn.concat([self.up1(y), d1], axis=3))
+        y = self.merge4([self.up4(y), d4])
+        y = self.merge3([self.up3(y), d3])
+        y = self.merge2([self.up2(y), d2])
+        y = self.merge1([self.up1(y), d1])
         return self.head(y)[:, :height, :width]
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:

@@ -15,6 +15,8 @@ import numpy as np
 from ..engine import random
 from ..engine.tensor import Tensor
 from ..ops._shared.checks import pair
+from ..ops._shared.epilogue import Epilogue
+from ..ops._shared.geometry import Geometry
 from ..ops.batch_norm.op import batch_norm
 from ..ops.conv2d.op import conv2d
 from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
@@ -251,7 +253,7 @@ class Sequential(Module):
         layers = self.layers[i : i + 3]
         # The very classes, and their own forward: anything else may do anything.
         kinds = [None if "forward" in vars(layer) else type(layer) for layer in layers]
-        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse(layers[0].weight):
+        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
             return []
         return layers if kinds[2:] == [Dropout] else layers[:2]
 
@@ -265,10 +267,10 @@ class Sequential(Module):
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
 
-def _fused(x: Tensor, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:
+def _fused(x: Any, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:
     """dropout(elu(conv(x)))."""
     mask = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
-    return conv_elu_dropout(x, conv.weight, conv.bias, **conv.geometry, alpha=elu.alpha, **mask)
+    return conv_elu_dropout(x, conv.weight, conv.bias, Geometry(**conv.geometry), Epilogue(elu.alpha, **mask))
 
 
 def _check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:

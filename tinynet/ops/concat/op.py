@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from ...backends.arrays import array_module
-from ...backends.registry import has_overrides, is_large
+from ...backends.registry import is_large
 from ...engine.basic_ops import _axes, _kept, _one, expand_dims
-from ...engine.tensor import Function, Tensor
-from .joined import Joined
+from ...engine.tensor import Function
 from .reference import forward
 
 
 def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
     """The arrays one behind the other along an existing axis; all other axes must agree (ValueError).
 
-    Large Tensors joined along the last axis are copied only when their data are asked for: see `joined.py`.
+    A convolution that reads joined channels needs no copy of them: `conv2d([x1, x2], w)`.
     """
     arrays = _same_kind("concat", arrays)
     first = arrays[0]
@@ -28,15 +27,7 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
             raise ValueError(
                 f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
             )
-    if axis == first.ndim - 1 and _can_wait(arrays):
-        return Joined(Concat, tuple(arrays))
     return Concat.apply(*arrays, axis=axis)
-
-
-def _can_wait(arrays: Sequence[Any]) -> bool:
-    """Whether joining is worth putting off, and nobody else can change the arrays or wants to see the kernel run."""
-    are_tensors = all(isinstance(a, Tensor) for a in arrays)
-    return are_tensors and any(is_large(a.data) for a in arrays) and not has_overrides("concat")
 
 
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:

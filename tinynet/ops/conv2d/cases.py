@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .._shared.case import Case
-from .geometry import output_size
+from .._shared.epilogue import Epilogue
+from .._shared.geometry import Geometry
 from .op import conv2d
 
 #         label                        x               w               stride  padding dilation groups
@@ -41,24 +42,44 @@ LARGE_GEOMETRIES = [
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
-    return [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    channels = [(3,), (2, 1), *([(16,), (16, 16), (16, 5), (7, 16), (16, 8, 16)] if large else [])]
+    plain = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    return plain + [_case_with_epilogue(rng, each) for each in channels]
 
 
 def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups) -> Case:
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry = Geometry(stride, padding, dilation, groups)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[3])
-    size = output_size(x_shape[1:3], w_shape[:2], stride, padding, dilation)
+    size = geometry.output_size(x_shape[1:3], w_shape[:2])
     gy = rng.standard_normal((x_shape[0], *size, w_shape[3]))
     return Case(
         label=label,
         calls={
-            "forward": ((x, w, b), geometry),
-            "backward_input": ((gy, w), {"input_size": x_shape[1:3], **geometry}),
-            "backward_weight": ((x, gy), {"kernel_size": w_shape[:2], **geometry}),
+            "forward": ((x, w, b), {"geometry": geometry}),
+            "backward_input": ((gy, w), {"input_size": x_shape[1:3], "geometry": geometry}),
+            "backward_weight": ((x, gy), {"kernel_size": w_shape[:2], "geometry": geometry}),
             "backward_bias": ((gy,), {}),
         },
-        function=lambda x, w, b: conv2d(x, w, b, **geometry),
+        function=lambda x, w, b: conv2d(x, w, b, **geometry._asdict()),
         inputs=(x, w, b),
         terms=max(int(np.prod(w_shape[:3])), int(np.prod(gy.shape[:3])), w_shape[0] * w_shape[1] * w_shape[3]),
+    )
+
+
+def _case_with_epilogue(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
+    """ELU and dropout follow; the channels of x lie in several arrays."""
+    geometry, epilogue = Geometry(padding=(1, 1)), Epilogue(0.7, 0.3, seed=2, stream=3, step=5)
+    c_in, c_out = sum(channels), 3 if sum(channels) < 16 else 16
+    parts = tuple(rng.standard_normal((2, 5, 6, c)) for c in channels)
+    x = parts if len(parts) > 1 else parts[0]
+    w, b = rng.standard_normal((3, 3, c_in, c_out)), rng.standard_normal(c_out)
+    return Case(
+        label=f"ELU and dropout, x in parts of {channels} channels",
+        calls={
+            "forward": ((parts if len(parts) > 1 else parts[0], w, b), {"geometry": geometry, "epilogue": epilogue})
+        },
+        function=lambda *inputs: conv2d(inputs[:-2], *inputs[-2:], padding=1),
+        inputs=(*parts, w, b),
+        terms=9 * c_in,
     )

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backends.cuda.source import FLOAT, TENSOR_CORES, Source
-from ...backends.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, is_aligned, launch
+from .._shared.epilogue import PLAIN, Epilogue
+from .._shared.geometry import Geometry, Pair
 from ..concat import cuda as concat
-from .geometry import Pair, output_size
 
 WIDTHS = (16, 32, 64)  # channels in a block of `blocked`
 TF32 = {TENSOR_CORES: 1}
@@ -108,6 +109,13 @@ class Activation(NamedTuple):
     stream: int = 0
     step: int = 0
 
+    @classmethod
+    def of(cls, epilogue: Epilogue) -> Activation:
+        if epilogue.alpha is None:
+            return cls()
+        alpha, p, *key = epilogue
+        return cls(1, alpha, 1 / (1 - p), round(p * 2**32), *key)
+
 
 class Version(NamedTuple):
     """What launches the kernels of one version."""
@@ -141,7 +149,7 @@ def _tiled_grid(images: int, height: int, width: int, channels: int) -> Pair:
 
 
 def _tiled_forward(sizes: Sizes, x: Any, w: Any, b: Any, y: Any, activation: Activation) -> None:
-    if not _is_tiled(sizes):
+    if not _is_tiled(sizes) or activation.elu:
         return _naive_forward(sizes, x, w, b, y, activation)
     launch(SOURCE, "tiled_forward", _tiled_grid(*y.shape), TILED_THREADS, x, w, b, y, *sizes)
 
@@ -204,120 +212,55 @@ def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: i
 
 
 # ---------------------------------------------------------------------------------------- the kernels
-def convolve(
-    version: Callable,
-    x: Any,
-    w: Any,
-    b: Any,
-    activation: Activation,
-    *,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    out: Any,
-) -> Any:
-    """`forward`, and then the activation. x may be a tuple of arrays, with the channels one behind the other."""
+def forward(version: Version, x: Any, w: Any, b: Any, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Any:
+    """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co], then the epilogue."""
     x = concat.forward(*x, axis=3) if isinstance(x, tuple) else x
     x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
     size, kernel = x.shape[1:3], w.shape[:2]
-    oy_ox = output_size(size, kernel, stride, padding, dilation)
-    y = result_array((len(x), *oy_ox, w.shape[3]), x.dtype, out, like=x)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    version(Sizes.of(len(x), size, kernel, oy_ox, x.shape[3], w.shape[3], **geometry), x, w, b, y, activation)
-    return delivered(y, out)
+    oy_ox = geometry.output_size(size, kernel)
+    y = empty((len(x), *oy_ox, w.shape[3]), x.dtype, like=x)
+    sizes = Sizes.of(len(x), size, kernel, oy_ox, x.shape[3], w.shape[3], **geometry._asdict())
+    version.forward(sizes, x, w, b, y, Activation.of(epilogue))
+    return y
 
 
-def forward(
-    version: Version,
-    x: Any,
-    w: Any,
-    b: Any = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
-    """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return convolve(version.forward, x, w, b, Activation(), **geometry, out=out)
-
-
-def scatter(
-    version: Callable,
-    gy: Any,
-    w: Any,
-    b: Any,
-    *,
-    input_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    out: Any,
-) -> Any:
+def scatter(version: Callable, gy: Any, w: Any, b: Any, input_size: Pair, geometry: Geometry) -> Any:
     """`backward_input`, and b (C_in,) or None added to each pixel, as conv_transpose2d wants it."""
     gy, w, b = contiguous(gy), contiguous(w), None if b is None else contiguous(b)
-    c_in = w.shape[2] * groups
-    gx = result_array((len(gy), *input_size, c_in), gy.dtype, out, like=gy)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    sizes = Sizes.of(len(gy), input_size, w.shape[:2], gy.shape[1:3], c_in, w.shape[3], **geometry)
-    version(sizes, gy, w, b, gx)
-    return delivered(gx, out)
+    c_in = w.shape[2] * geometry.groups
+    gx = empty((len(gy), *input_size, c_in), gy.dtype, like=gy)
+    kind = geometry._asdict()
+    version(Sizes.of(len(gy), input_size, w.shape[:2], gy.shape[1:3], c_in, w.shape[3], **kind), gy, w, b, gx)
+    return gx
 
 
-def backward_input(
-    version: Version,
-    gy: Any,
-    w: Any,
-    *,
-    input_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
+def backward_input(version: Version, gy: Any, w: Any, input_size: Pair, geometry: Geometry) -> Any:
     """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return scatter(version.backward_input, gy, w, None, input_size=input_size, **geometry, out=out)
+    return scatter(version.backward_input, gy, w, None, input_size, geometry)
 
 
-def backward_weight(
-    version: Version,
-    x: Any,
-    gy: Any,
-    *,
-    kernel_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
+def backward_weight(version: Version, x: Any, gy: Any, kernel_size: Pair, geometry: Geometry) -> Any:
     """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
     x, gy = contiguous(x), contiguous(gy)
     c_in, c_out = x.shape[3], gy.shape[3]
-    gw = result_array((*kernel_size, c_in // groups, c_out), x.dtype, out, like=x)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    sizes = Sizes.of(len(x), x.shape[1:3], kernel_size, gy.shape[1:3], c_in, c_out, **geometry)
+    gw = empty((*kernel_size, c_in // geometry.groups, c_out), x.dtype, like=x)
+    kind = geometry._asdict()
+    sizes = Sizes.of(len(x), x.shape[1:3], kernel_size, gy.shape[1:3], c_in, c_out, **kind)
     version.backward_weight(sizes, x, gy, gw)
-    return delivered(gw, out)
+    return gw
 
 
-def backward_bias(gy: Any, *, out: Any = None) -> Any:
+def backward_bias(gy: Any) -> Any:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
     gy = contiguous(gy)
     pixels, channels = math.prod(gy.shape[:3]), gy.shape[3]
-    gb = result_array((channels,), gy.dtype, out, like=gy)
+    gb = empty((channels,), gy.dtype, like=gy)
     across = blocks(channels, THREADS)
     parts = max(1, min(ENOUGH_BLOCKS // max(1, across), pixels // FEWEST_PIXELS))
     partial_sums = empty((channels, parts), np.float64, like=gy)
     launch(SOURCE, "backward_bias_parts", (parts, across), THREADS, gy, partial_sums, pixels, channels)
     launch(SOURCE, "backward_bias_finish", channels, 32, partial_sums, gb, parts)
-    return delivered(gb, out)
+    return gb
 
 
 VERSIONS = {

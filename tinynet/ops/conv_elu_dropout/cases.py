@@ -1,14 +1,13 @@
-"""Configurations worth checking: with and without dropout, the geometries that the fused kernels treat apart."""
+"""Configurations worth checking: with and without dropout, conv2d's special geometries, several inputs."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .._shared.case import Case
-from ..concat.joined import Joined
-from ..concat.op import Concat
-from ..conv2d.geometry import output_size
-from . import reference
+from .._shared.epilogue import Epilogue
+from .._shared.geometry import Geometry
+from ..conv2d import reference as conv2d
 from .op import conv_elu_dropout
 
 #         label                     x               w               stride  padding dilation groups dropout
@@ -28,38 +27,35 @@ LARGE_GEOMETRIES = [
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
-    plain = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    whole = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
     channels = [(2, 1), *([(16, 16), (16, 5), (7, 16), (16, 8, 16)] if large else [])]
-    return plain + [_case_of_parts(rng, each) for each in channels]
-
-
-def _case_of_parts(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
-    """The same with the channels of x in several arrays, as concat leaves them."""
-    c_out = 3 if sum(channels) < 16 else 16
-    whole = _case(rng, "", (2, 5, 6, sum(channels)), (3, 3, sum(channels), c_out), (1, 1), (1, 1), (1, 1), 1, 0.2)
-    (x, w, b), parameters = whole.calls["forward"]
-    parts = tuple(np.split(x, np.cumsum(channels)[:-1], axis=3))
-
-    def function(*inputs):
-        *parts, w, b = inputs
-        return conv_elu_dropout(Joined(Concat, tuple(parts)), w, b, **parameters)
-
-    calls = {"forward": ((parts, w, b), parameters)}
-    return Case(f"x in parts of {channels} channels", calls, function, (*parts, w, b), whole.terms)
+    return whole + [_case_of_parts(rng, each) for each in channels]
 
 
 def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups, p) -> Case:
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    after = {"alpha": 0.7, "p": p, "seed": 2, "stream": 3, "step": 5}
+    geometry, epilogue = Geometry(stride, padding, dilation, groups), Epilogue(0.7, p, seed=2, stream=3, step=5)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[3])
-    size = output_size(x_shape[1:3], w_shape[:2], stride, padding, dilation)
-    gy = rng.standard_normal((x_shape[0], *size, w_shape[3]))
-    y = reference.forward.definition(x, w, b, **geometry, **after)
+    y = conv2d.forward.definition(x, w, b, geometry, epilogue)
     return Case(
         label=label,
-        calls={"forward": ((x, w, b), {**geometry, **after}), "backward": ((gy, y), after)},
-        function=lambda x, w, b: conv_elu_dropout(x, w, b, **geometry, **after),
+        calls={"backward": ((rng.standard_normal(y.shape), y), {"epilogue": epilogue})},
+        function=lambda x, w, b: conv_elu_dropout(x, w, b, geometry, epilogue),
         inputs=(x, w, b),
         terms=int(np.prod(w_shape[:3])),
     )
+
+
+def _case_of_parts(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
+    """The channels of x in several arrays."""
+    c_in, c_out = sum(channels), 3 if sum(channels) < 16 else 16
+    case = _case(rng, "", (2, 5, 6, c_in), (3, 3, c_in, c_out), (1, 1), (1, 1), (1, 1), 1, 0.2)
+    x, w, b = case.inputs
+    parts = np.split(x, np.cumsum(channels)[:-1], axis=3)
+    whole = case.function
+
+    def function(*inputs):
+        *parts, w, b = inputs
+        return whole(parts, w, b)
+
+    return Case(f"x in parts of {channels} channels", case.calls, function, (*parts, w, b), case.terms)

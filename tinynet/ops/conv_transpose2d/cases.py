@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._shared.case import Case
+from .._shared.geometry import Geometry
 from .op import conv_transpose2d
 
 #         label                          x               w               stride  padding output_padding dilation groups
@@ -35,19 +36,19 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
 
 
 def _case(rng, label, x_shape, w_shape, stride, padding, output_padding, dilation, groups) -> Case:
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry = Geometry(stride, padding, dilation, groups)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[2] * groups)
-    gy = rng.standard_normal(conv_transpose2d(x, w, b, output_padding=output_padding, **geometry).shape)
+    gy = rng.standard_normal(conv_transpose2d(x, w, b, output_padding=output_padding, **geometry._asdict()).shape)
     return Case(
         label=label,
         calls={
-            "forward": ((x, w, b), {"output_size": gy.shape[1:3], **geometry}),
-            "backward_input": ((gy, w), geometry),
-            "backward_weight": ((x, gy), {"kernel_size": w_shape[:2], **geometry}),
+            "forward": ((x, w, b), {"output_size": gy.shape[1:3], "geometry": geometry}),
+            "backward_input": ((gy, w), {"geometry": geometry}),
+            "backward_weight": ((x, gy), {"kernel_size": w_shape[:2], "geometry": geometry}),
             "backward_bias": ((gy,), {}),
         },
-        function=lambda x, w, b: conv_transpose2d(x, w, b, output_padding=output_padding, **geometry),
+        function=lambda x, w, b: conv_transpose2d(x, w, b, output_padding=output_padding, **geometry._asdict()),
         inputs=(x, w, b),
         terms=max(int(np.prod(w_shape[:3])), int(np.prod(gy.shape[:3])), w_shape[0] * w_shape[1] * w_shape[3]),
     )

@@ -9,61 +9,25 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from .._shared.geometry import Geometry, Pair
 from ..conv2d import cuda as conv2d
-from ..conv2d.geometry import Pair
 
 backward_bias = conv2d.backward_bias
 
 
-def _forward(
-    version: conv2d.Version,
-    x: Any,
-    w: Any,
-    b: Any = None,
-    *,
-    output_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
+def _forward(version: conv2d.Version, x: Any, w: Any, b: Any, output_size: Pair, geometry: Geometry) -> Any:
     """y[n, oy, ox, co] = b[co] + sum over ci and all (iy, ky), (ix, kx) that reach this pixel of x w."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return conv2d.scatter(version.backward_input, x, w, b, input_size=output_size, **geometry, out=out)
+    return conv2d.scatter(version.backward_input, x, w, b, output_size, geometry)
 
 
-def _backward_weight(
-    version: conv2d.Version,
-    x: Any,
-    gy: Any,
-    *,
-    kernel_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
+def _backward_weight(version: conv2d.Version, x: Any, gy: Any, kernel_size: Pair, geometry: Geometry) -> Any:
     """gw[ky, kx, co, ci] = sum over n, iy, ix of gy[n, oy, ox, co] x[n, iy, ix, ci]."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return conv2d.backward_weight(version, gy, x, kernel_size=kernel_size, **geometry, out=out)
+    return conv2d.backward_weight(version, gy, x, kernel_size, geometry)
 
 
-def _backward_input(
-    version: conv2d.Version,
-    gy: Any,
-    w: Any,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: Any = None,
-) -> Any:
+def _backward_input(version: conv2d.Version, gy: Any, w: Any, geometry: Geometry) -> Any:
     """gx[n, iy, ix, ci] = sum over ky, kx, co of gy[n, oy, ox, co] w[ky, kx, co, ci]."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return conv2d.forward(version, gy, w, **geometry, out=out)
+    return conv2d.forward(version, gy, w, None, geometry)
 
 
 IMPLEMENTATIONS = {

@@ -7,7 +7,8 @@ from typing import Any
 from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
-from ..conv2d.geometry import Pair
+from .._shared.geometry import Geometry, Pair
+from ..conv2d.op import checked_geometry
 from .reference import backward_bias, backward_input, backward_weight, forward
 
 
@@ -34,19 +35,16 @@ def conv_transpose2d(
     Raises ValueError or TypeError, naming the argument, for shapes or dtypes that do not fit.
     Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning, 2016, chapter 4.
     """
-    name = "conv_transpose2d"
-    stride, padding = pair(name, "stride", stride, 1), pair(name, "padding", padding, 0)
-    dilation, output_padding = pair(name, "dilation", dilation, 1), pair(name, "output_padding", output_padding, 0)
-    output_size = _checked_output_size(x, w, b, stride, padding, output_padding, dilation, groups)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return ConvTranspose2d.apply(x, w, b, output_size=output_size, **geometry)
+    geometry = checked_geometry("conv_transpose2d", stride, padding, dilation, groups)
+    output_padding = pair("conv_transpose2d", "output_padding", output_padding, 0)
+    output_size = _checked_output_size(x, w, b, output_padding, geometry)
+    return ConvTranspose2d.apply(x, w, b, output_size=output_size, geometry=geometry)
 
 
-def _checked_output_size(
-    x: Any, w: Any, b: Any, stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair, groups: int
-) -> Pair:
+def _checked_output_size(x: Any, w: Any, b: Any, output_padding: Pair, geometry: Geometry) -> Pair:
     """(OH, OW), once everything is known to fit."""
     name = "conv_transpose2d"
+    stride, padding, dilation, groups = geometry
     check_float(name, x=x, weight=w, bias=b)
     check_ndim(name, "x", x, 4, "(N, H, W, C)")
     check_ndim(name, "weight", w, 4, "(KH, KW, C_out / groups, C_in)")
@@ -80,16 +78,16 @@ def _checked_output_size(
 class ConvTranspose2d(Function):
     """y = x transposed-convolved with w, + b."""
 
-    def forward(self, x, w, b, *, output_size, **geometry):
+    def forward(self, x, w, b, *, output_size, geometry):
         self.save(x, w)
         self.geometry = geometry
-        return forward(x, w, b, output_size=output_size, **geometry)
+        return forward(x, w, b, output_size, geometry)
 
     def backward(self, gy):
         x, w = self.saved
         needs_x, needs_w, needs_b = self.needs_grad
-        gx = BackwardInput.apply(gy, w, **self.geometry) if needs_x else None
-        gw = BackwardWeight.apply(x, gy, kernel_size=w.shape[:2], **self.geometry) if needs_w else None
+        gx = BackwardInput.apply(gy, w, geometry=self.geometry) if needs_x else None
+        gw = BackwardWeight.apply(x, gy, kernel_size=w.shape[:2], geometry=self.geometry) if needs_w else None
         gb = BackwardBias.apply(gy) if needs_b else None
         return gx, gw, gb
 
@@ -97,32 +95,34 @@ class ConvTranspose2d(Function):
 class BackwardInput(Function):
     """gx of gy and w: the convolution."""
 
-    def forward(self, gy, w, **geometry):
+    def forward(self, gy, w, *, geometry):
         self.save(gy, w)
         self.geometry = geometry
-        return backward_input(gy, w, **geometry)
+        return backward_input(gy, w, geometry)
 
     def backward(self, ggx):
         gy, w = self.saved
         needs_gy, needs_w = self.needs_grad
-        ggy = ConvTranspose2d.apply(ggx, w, None, output_size=gy.shape[1:3], **self.geometry) if needs_gy else None
-        gw = BackwardWeight.apply(ggx, gy, kernel_size=w.shape[:2], **self.geometry) if needs_w else None
+        size = {"output_size": gy.shape[1:3], "geometry": self.geometry}
+        ggy = ConvTranspose2d.apply(ggx, w, None, **size) if needs_gy else None
+        gw = BackwardWeight.apply(ggx, gy, kernel_size=w.shape[:2], geometry=self.geometry) if needs_w else None
         return ggy, gw
 
 
 class BackwardWeight(Function):
     """gw of x and gy."""
 
-    def forward(self, x, gy, *, kernel_size, **geometry):
+    def forward(self, x, gy, *, kernel_size, geometry):
         self.save(x, gy)
         self.geometry = geometry
-        return backward_weight(x, gy, kernel_size=kernel_size, **geometry)
+        return backward_weight(x, gy, kernel_size, geometry)
 
     def backward(self, ggw):
         x, gy = self.saved
         needs_x, needs_gy = self.needs_grad
-        gx = BackwardInput.apply(gy, ggw, **self.geometry) if needs_x else None
-        ggy = ConvTranspose2d.apply(x, ggw, None, output_size=gy.shape[1:3], **self.geometry) if needs_gy else None
+        size = {"output_size": gy.shape[1:3], "geometry": self.geometry}
+        gx = BackwardInput.apply(gy, ggw, geometry=self.geometry) if needs_x else None
+        ggy = ConvTranspose2d.apply(x, ggw, None, **size) if needs_gy else None
         return gx, ggy
 
 
