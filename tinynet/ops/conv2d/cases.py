@@ -76,9 +76,7 @@ def _case_with_epilogue(rng: np.random.Generator, channels: tuple[int, ...]) -> 
     w, b = rng.standard_normal((3, 3, c_in, c_out)), rng.standard_normal(c_out)
     return Case(
         label=f"ELU and dropout, x in parts of {channels} channels",
-        calls={
-            "forward": ((parts if len(parts) > 1 else parts[0], w, b), {"geometry": geometry, "epilogue": epilogue})
-        },
+        calls={"forward": ((x, w, b), {"geometry": geometry, "epilogue": epilogue})},
         function=lambda *inputs: conv2d(inputs[:-2], *inputs[-2:], padding=1),
         inputs=(*parts, w, b),
         terms=9 * c_in,
