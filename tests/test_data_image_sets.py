@@ -186,7 +186,7 @@ def test_a_download_of_another_file_is_refused(nowhere, monkeypatch):
 
 
 def test_find_data_wants_the_file_itself(nowhere, tmp_path):
-    with pytest.raises(DataError, match="was not found in TINYNET_DATA, nor in the cache"):
+    with pytest.raises(DataError, match="was not found in TINYNET_DATA or in the cache"):
         find_data("medmnist/breastmnist.npz")
     with pytest.raises(DataError, match=f"was not found in {tmp_path}"):
         find_data("medmnist/breastmnist.npz", tmp_path)

@@ -64,7 +64,7 @@ def test_a_missing_file_is_a_sentence_with_its_address(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYNET_CACHE", str(tmp_path))
     monkeypatch.delenv("TINYNET_DATA", raising=False)
     with pytest.raises(
-        DataError, match=r"tables/dermatology.data was not found .* https://\S+dermatology.data, name it"
+        DataError, match=r"tables/dermatology.data was not found .* https://\S+dermatology.data and name it"
     ):
         dermatology()
     with pytest.raises(DataError, match=r"tables/processed\.cleveland.data was not found in "):

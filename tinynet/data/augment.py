@@ -1,9 +1,10 @@
 """Augmentation of an image together with its labels.
 
-Each augmentation is called as `image, labels = augmentation(image, labels, rng)`: `image` (H, W, C) float32, about
-0 (dark) to 1 (bright); `labels` (H, W) int32, or None. Whatever moves pixels moves both by the same map, the image by
-linear interpolation, the labels by taking the nearest pixel, since there is nothing between nucleus 3 and nucleus 5.
-What changes intensities leaves the labels alone. All randomness comes from `rng`: same generator, same picture.
+Call an augmentation as `image, labels = augmentation(image, labels, rng)`: `image` (H, W, C) float32, about 0 (dark) to
+1 (bright); `labels` (H, W) int32, or None. An augmentation that moves pixels uses the same map for both: linear
+interpolation for the image, the nearest pixel for the labels, because there is no nucleus 4 between nucleus 3 and
+nucleus 5. Changes of the intensities do not affect the labels. All randomness comes from `rng`: the same generator
+gives the same result.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Compose:
 def linear_map(
     angle: float = 0.0, zoom: tuple[float, float] = (1.0, 1.0), shear: float = 0.0, flip: bool = False
 ) -> np.ndarray:
-    """The 2 x 2 matrix, for (row, column) vectors, that takes a place in the result to its place in the source.
+    """The 2 x 2 matrix, for (row, column) vectors, that maps a position in the result to its position in the source.
 
-    A warp is computed backwards: every pixel of the result asks where it comes from. So things look `zoom` times as
-    large because the matrix divides by it. `angle` in radians, `shear` columns per row, `flip` mirrors columns.
+    `warp` computes backwards, from each pixel of the result to its source. So the matrix divides by `zoom`, and objects
+    look `zoom` times as large. `angle` in radians, `shear` in columns per row, `flip` mirrors the columns.
     """
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     slant = np.array([[1.0, 0.0], [shear, 1.0]])
@@ -46,11 +47,11 @@ def linear_map(
 def warp(
     array: np.ndarray, matrix: np.ndarray, center: np.ndarray | Sequence[float], shape: tuple[int, int], order: int
 ) -> np.ndarray:
-    """Sample `array` so that the middle of the result shows the place `center` (row, column) of the source.
+    """Sample `array` so that the middle of the result shows the position `center` (row, column) of the source.
 
-    `array` (H, W) or (H, W, C); the result has `shape` for H and W, its channels, and its dtype for `order` 0
-    (nearest pixel: labels) or float32 for `order` 1 (linear: images). Beyond the edge the source is mirrored at
-    it: a black corner would teach the net that pictures have black corners.
+    `array` (H, W) or (H, W, C). The result has `shape` for H and W and the same channels. `order` 0 takes the nearest
+    pixel and keeps the dtype (labels); `order` 1 interpolates linearly and gives float32 (images). Beyond its edge the
+    source is mirrored: from black corners a net would learn that images have black corners.
     """
     middle = (np.asarray(shape) - 1) / 2
     offset = np.asarray(center) - matrix @ middle
@@ -68,9 +69,9 @@ def warp(
 class Affine:
     """Shift, rotation, shear, zoom, rescale and flip in a single warp, so that the image is interpolated only once.
 
-    `shift` at most this fraction of height and width; `rotation` at most this angle in degrees, either way; `shear`
-    at most this many columns per row; `zoom` at most this factor, larger or smaller; `rescale` the same for height
-    and width separately, which changes proportions; `flip` mirrors every other image.
+    Each is drawn up to a limit: `shift` is a fraction of height and width; `rotation` an angle in degrees, in both
+    directions; `shear` in columns per row; `zoom` a factor, larger or smaller; `rescale` a factor for height and for
+    width separately, which changes proportions. `flip` mirrors half of the images.
     """
 
     shift: float = 0.1
@@ -97,9 +98,9 @@ class Affine:
 
 @dataclass
 class BrightnessContrast:
-    """Contrast times exp(contrast N), brightness plus brightness N, where N are standard normal numbers.
+    """Contrast times exp(contrast N), brightness plus brightness N, where each N is a standard normal number.
 
-    `channels` is how much each channel varies on its own, as a fraction of that: stains differ in color, too.
+    `channels`: how much each channel varies on its own, as a fraction of these, because stains differ in color too.
     """
 
     brightness: float = 0.05
@@ -107,64 +108,70 @@ class BrightnessContrast:
     channels: float = 0.3
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
-        spread = rng.standard_normal(2) + self.channels * rng.standard_normal((image.shape[2], 2))
-        gain = np.exp(self.contrast * spread[:, 0]).astype(image.dtype)
-        lift = (self.brightness * spread[:, 1]).astype(image.dtype)
+        change = rng.standard_normal(2) + self.channels * rng.standard_normal((image.shape[2], 2))
+        gain = np.exp(self.contrast * change[:, 0]).astype(image.dtype)
+        lift = (self.brightness * change[:, 1]).astype(image.dtype)
         return image * gain + lift, labels
 
 
+class _Sometimes:
+    """Base class of changes of the intensities that happen with a probability. A subclass writes `change`."""
+
+    probability: float
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
+        return (self.change(image, rng) if rng.random() < self.probability else image), labels
+
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError
+
+
 @dataclass
-class Stain:
+class Stain(_Sometimes):
     """The colors of another laboratory: channels in random order, saturation times a number from [0, saturation].
 
-    A net that has seen few stains would otherwise take their colors for what makes a nucleus. A gray image, of one
-    channel or three equal ones, stays as it is.
+    Without this, a net that has seen few stains takes their colors as the mark of a nucleus. A gray image, of one
+    channel or three equal channels, does not change.
     """
 
     saturation: float = 1.2
     probability: float = 0.5
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
-        if rng.random() >= self.probability:
-            return image, labels
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         gray = image.mean(axis=2, keepdims=True)
         color = (image - gray)[:, :, rng.permutation(image.shape[2])]
-        return gray + color * image.dtype.type(rng.uniform(0, self.saturation)), labels
+        return gray + color * image.dtype.type(rng.uniform(0, self.saturation))
 
 
 @dataclass
-class Invert:
-    """Dark becomes bright: 1 - image, with this probability."""
+class Invert(_Sometimes):
+    """Dark becomes bright: 1 - image."""
 
     probability: float = 0.5
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
-        return (1 - image if rng.random() < self.probability else image), labels
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return 1 - image
 
 
 @dataclass
-class GaussianNoise:
-    """Adds Gaussian noise, the same in all channels, of a standard deviation drawn from [0, sigma]."""
+class GaussianNoise(_Sometimes):
+    """Adds Gaussian noise, the same in all channels. The standard deviation is drawn from [0, sigma]."""
 
     sigma: float = 0.05
     probability: float = 0.3
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
-        if rng.random() >= self.probability:
-            return image, labels
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         noise = rng.standard_normal((*image.shape[:2], 1), dtype=np.float32) * rng.uniform(0, self.sigma)
-        return image + noise.astype(image.dtype), labels
+        return image + noise.astype(image.dtype)
 
 
 @dataclass
-class GaussianBlur:
-    """Blurs by a Gaussian of a width drawn from [0, sigma] pixels, as a lens out of focus does."""
+class GaussianBlur(_Sometimes):
+    """Blurs by a Gaussian with a width drawn from [0, sigma] pixels, like a lens out of focus."""
 
     sigma: float = 1.2
     probability: float = 0.2
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
-        if rng.random() >= self.probability:
-            return image, labels
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         width = rng.uniform(0, self.sigma)
-        return ndimage.gaussian_filter(image, (width, width, 0)), labels
+        return ndimage.gaussian_filter(image, (width, width, 0))

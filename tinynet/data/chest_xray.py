@@ -1,5 +1,5 @@
 """Chest X-rays of children with and without pneumonia (Kermany et al., Identifying medical diagnoses and treatable
-diseases by image-based deep learning, Cell 172, 2018), and simple drawings for where they are not at hand.
+diseases by image-based deep learning, Cell 172, 2018), and simple drawings that can replace them.
 
 The files are `chest_xray/{train,test}/{NORMAL,PNEUMONIA}/*.jpeg`, in a zip archive or a folder.
 """
@@ -19,28 +19,27 @@ from .files import ImageFiles
 from .mnist import ImageSet
 
 CHEST = "chest_xray/chest_xray.zip"
-ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj (ChestXRay2017.zip)"  # a page: not for `fetch`
+ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj (ChestXRay2017.zip)"  # a web page, which `fetch` cannot use
 PARTS = ("train", "test")
 CLASSES = ("normal", "pneumonia")
-# person12_bacteria_46.jpeg, IM-0117-0001.jpeg, NORMAL2-IM-0381-0001-0002.jpeg: the patient, then what is numbered.
+# person12_bacteria_46.jpeg, IM-0117-0001.jpeg, NORMAL2-IM-0381-0001-0002.jpeg: the patient, then numbers of the image.
 PATIENT = re.compile(r"(person\d+|(?:NORMAL\d*-)?IM-\d+)")
 
 
 def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112) -> tuple[ImageSet, np.ndarray]:
-    """The X-rays of the part "train" or "test", class 1 being pneumonia, and whose each one is.
+    """(X-rays, patients) of the part "train" or "test". Class 1 is pneumonia.
 
-    images: (N, size, size, 1), gray; what is not square is squeezed to it, by averaging. Whose: an array of words
-    (N,), the same for pictures of one patient, so that they can be kept together when a part is set aside.
-    given: the archive, its folder, or a data folder with it; by default it is looked for as `data_path` does. Raises
-    DataError where it is not found, has no images of a class, or one that cannot be read.
+    images: (N, size, size, 1), gray; averaging squeezes them to squares. patients: a word for each image, (N,), the
+    same for all images of one patient, so that a split can keep them together. given: the archive, its folder, or a
+    data folder with it; the default is what `data_path` finds. Raises DataError if nothing is found, a class has no
+    images, or an image cannot be read.
     """
     if part not in PARTS:
         raise ValueError(f"read_chest_xrays: part is {part!r}; it must be 'train' or 'test'")
     path = data_path(CHEST, given)
     if path is None:
         raise DataError(
-            f"{CHEST} was not found in TINYNET_DATA, nor in the cache; it is to be had at {ADDRESS}, "
-            "name it with --data"
+            f"{CHEST} was not found in TINYNET_DATA or in the cache; get it from {ADDRESS} and name it with --data"
         )
     images, labels, patients = [], [], []
     with ImageFiles(path) as files:
@@ -49,23 +48,24 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
             if not members:
                 raise DataError(f"{path}: no images in {part}/{name.upper()}; need the folders of {CHEST}")
             for member in tqdm(members, f"X-rays, {part}, {name}", leave=False, disable=None):
-                picture = files.open_image(member).convert("L").resize((size, size), Image.Resampling.BOX)
-                images.append(np.asarray(picture))
+                image = files.open_image(member).convert("L").resize((size, size), Image.Resampling.BOX)
+                images.append(np.asarray(image))
                 labels.append(label)
                 patients.append(_patient(PurePosixPath(member).stem))
     return ImageSet(np.stack(images)[..., None], np.array(labels, dtype=np.int64), CLASSES), np.array(patients)
 
 
 def _patient(stem: str) -> str:
-    """The part of a file's name that stands for the patient; the whole name where it is of no known form."""
+    """The patient's part of a file name; the whole name if its form is not known."""
     match = PATIENT.match(stem)
     return match.group(1) if match else stem
 
 
 def synthetic_chest_xrays(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:
-    """Drawings to try a program with, every other one with pneumonia: dark lungs in a gray chest, and white patches.
+    """Drawings for trying out a program: dark lungs in a gray chest; every other one has white patches (pneumonia).
 
-    Returns what `read_chest_xrays` does; every drawing is of another patient. They say nothing about medicine.
+    Returns the same types as `read_chest_xrays`; every drawing has a patient of its own. Results on these drawings have
+    no medical meaning.
     """
     rows, columns = np.mgrid[0:size, 0:size] / size
 
@@ -74,12 +74,12 @@ def synthetic_chest_xrays(count: int, rng: np.random.Generator, size: int = 112)
 
     images, labels = [], np.arange(count) % 2
     for label in labels:
-        row, spread = rng.normal(0.5, 0.03), rng.normal(0.22, 0.015)
+        row, offset = rng.normal(0.5, 0.03), rng.normal(0.22, 0.015)
         chest = 0.7 * blob(0.55, 0.5, 0.6, 0.5)
-        chest -= 0.45 * (blob(row, 0.5 - spread, 0.3, 0.13) + blob(row, 0.5 + spread, 0.3, 0.13))
+        chest -= 0.45 * (blob(row, 0.5 - offset, 0.3, 0.13) + blob(row, 0.5 + offset, 0.3, 0.13))
         for _ in range(3 * label):
             side = rng.choice((-1, 1))
-            chest += 0.35 * blob(rng.normal(row, 0.12), 0.5 + side * rng.normal(spread, 0.03), 0.09, 0.08)
+            chest += 0.35 * blob(rng.normal(row, 0.12), 0.5 + side * rng.normal(offset, 0.03), 0.09, 0.08)
         chest = rng.uniform(0.8, 1.2) * chest + rng.normal(0, 0.03, (size, size))
         images.append(np.clip(np.rint(255 * chest), 0, 255).astype(np.uint8))
     patients = np.array([f"drawing {i}" for i in range(count)])

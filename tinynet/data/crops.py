@@ -1,4 +1,4 @@
-"""The training set: random crops of nuclei images, with the maps that the net is to find."""
+"""The training set: random crops of nuclei images, with the target maps of the net."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .augment import BrightnessContrast, Compose, GaussianBlur, GaussianNoise, S
 from .maps import binary_map, border_map, distance_map
 from .nuclei import Sample
 
-# How often each kind of image is drawn. Fluorescence is most of the data; the others are harder and get more than
-# their share.
+# How often each kind of image is drawn. The kinds besides fluorescence are rare in the data but harder, so they are
+# drawn more often than they occur.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
-NEAR_A_NUCLEUS = 0.6  # this share of the crops is centerd near a nucleus, the others anywhere
-SCALE_SPREAD = 0.35  # the scale is off by exp(this N(0, 1)): at prediction it is only estimated
+NEAR_A_NUCLEUS = 0.6  # the fraction of crops whose center lies near a nucleus; the others lie anywhere
+SCALE_SPREAD = 0.35  # the scale is multiplied by exp(SCALE_SPREAD N(0, 1)), because prediction only estimates it
 SHEAR = 0.1
 INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
 
@@ -28,16 +28,17 @@ INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNois
 class NucleiCrops:
     """Random crops, for `DataLoader`: `item(index, rng)` gives (image, target).
 
-    image (size, size, 3) float32, normalized as its whole image is (`normalize`); target (size, size, heads) float32
-    as in `maps.targets`. Every crop is drawn anew: a kind of image by `KIND_WEIGHTS`, an image within it by
-    1 / sqrt(size of its group) (ninety pictures of one experiment teach less than ninety times one), then a place.
+    image (size, size, 3) float32, normalized like its whole image (`normalize`); target (size, size, heads) float32 as
+    in `maps.targets`. Each call draws a new crop: first the kind of image by `KIND_WEIGHTS`, then an image of this kind
+    by 1 / sqrt(size of its group), because ninety images of one experiment teach less than ninety times as much as one,
+    then a position.
 
-    `target_diameter` None leaves the resolution as it is, and turns by right angles only, so pixels stay what they
-    were. A number of pixels brings every image to one nucleus size: the crop is sampled straight from the image by
-    one affine map (scale, any rotation, flip, a little shear), its scale being target_diameter / the median diameter
-    of the image's nuclei * exp(`SCALE_SPREAD` N(0, 1)).
+    With `target_diameter` None the resolution does not change, and crops are rotated by right angles only, so pixels
+    are not interpolated. A number of pixels brings every image to one nucleus size: one affine map (scale, any
+    rotation, flip, a little shear) samples the crop from the image, with the scale target_diameter / (median diameter
+    of the image's nuclei) * exp(`SCALE_SPREAD` N(0, 1)).
 
-    Raises `DataError` without samples, or on a sample without labels, and `ValueError` on a bad setting.
+    Raises `DataError` without samples or for a sample without labels, and `ValueError` for a wrong setting.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class NucleiCrops:
         return self.crops_per_epoch
 
     def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """One crop. The index plays no part, since every crop is drawn; `rng` decides all."""
+        """One crop. `rng` decides everything; the index is not used."""
         number = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
         source = self._sources[min(number, len(self._sources) - 1)]
         scale, matrix = self._draw_map(source, rng)
-        center = self._draw_centre(source, scale, rng)
+        center = self._draw_center(source, scale, rng)
         shape = (self.size, self.size)
 
         image = source.crop_image(matrix, center, shape, scale)
@@ -76,7 +77,7 @@ class NucleiCrops:
         labels = warp(source.labels, matrix, center, shape, order=0)
         maps = [binary_map(labels)]
         if self.heads == 3:
-            # The distance is relative to each nucleus's own depth, so it survives any map: warp it, too.
+            # The distance is relative to the depth of each nucleus, so a warped distance map is still right.
             distance = warp(source.distance, matrix, center, shape, order=1) / 255
             maps += [border_map(labels), distance * maps[0]]
         image = np.ascontiguousarray(np.broadcast_to(np.clip(image, -0.5, 2.0), (*shape, 3)))
@@ -92,21 +93,21 @@ class NucleiCrops:
         angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(-SHEAR, SHEAR)
         return scale, linear_map(angle, (scale, scale), shear, flip)
 
-    def _draw_centre(self, source: _Source, scale: float, rng: np.random.Generator) -> np.ndarray:
-        """Where in the image the crop's middle lies, such that it (unrotated) stays inside where it fits."""
+    def _draw_center(self, source: _Source, scale: float, rng: np.random.Generator) -> np.ndarray:
+        """The position of the crop's middle in the image. If the unrotated crop fits, it lies inside the image."""
         extent = np.array(source.labels.shape)
         half = np.minimum(self.size / scale, extent) / 2
         if len(source.nuclei) and rng.random() < NEAR_A_NUCLEUS:
             center = source.nuclei[rng.integers(len(source.nuclei))] + rng.uniform(-0.25, 0.25, 2) * self.size / scale
         else:
             center = rng.uniform(0, 1, 2) * extent
-        # Measured to pixel corners until here; the middle of a whole number of pixels lies on a half or whole one.
+        # So far positions are those of pixel corners; from here on, of pixel centers.
         first_corner = np.clip(center, half, extent - half) - self.size / 2
         return np.floor(first_corner) + (self.size - 1) / 2
 
 
 class _Source:
-    """One image made ready for cropping, all that is the same for every crop of it."""
+    """One image prepared for cropping: everything that its crops share."""
 
     def __init__(self, sample: Sample, heads: int) -> None:
         if sample.labels is None:
@@ -114,11 +115,12 @@ class _Source:
         self.labels = sample.labels
         self.slope, self.offset = normalization(sample.image)
         self.diameter = median_diameter(sample.labels)
-        self.nuclei = _centres(sample.labels)
+        self.nuclei = _centers(sample.labels)
         if heads == 3:
             self.distance = np.rint(distance_map(sample.labels) * 255).astype(np.uint8)
         is_gray = (sample.image == sample.image[:, :, :1]).all()
-        # Halved again and again, each pixel the mean of four: reducing by more than two would skip pixels otherwise.
+        # Each level has half the size, each pixel the mean of four: `warp` alone would skip pixels when it reduces
+        # more.
         levels = [Image.fromarray(sample.image[:, :, 0] if is_gray else sample.image)]
         while min(levels[-1].size) >= 64 and len(levels) <= 3:
             levels.append(levels[-1].reduce(2))
@@ -127,16 +129,16 @@ class _Source:
     def crop_image(self, matrix: np.ndarray, center: np.ndarray, shape: tuple[int, int], scale: float) -> np.ndarray:
         """The normalized crop from the level of the pyramid that is nearest in scale.
 
-        (*shape, 3) float32, or (*shape, 1) of a gray image, which so stays gray however it is augmented.
+        (*shape, 3) float32, or (*shape, 1) for a gray image, which therefore stays gray in every augmentation.
         """
         level = int(np.clip(round(-np.log2(scale)), 0, len(self.pyramid) - 1))
-        shrink = 2**level
-        center = (center + 0.5) / shrink - 0.5  # pixel centers lie half a pixel from the corner at every level
-        crop = warp(self.pyramid[level], matrix / shrink, center, shape, order=1)
+        factor = 2**level
+        center = (center + 0.5) / factor - 0.5  # pixel centers lie half a pixel from the corner at every level
+        crop = warp(self.pyramid[level], matrix / factor, center, shape, order=1)
         return np.atleast_3d(crop) * self.slope + self.offset
 
 
-def _centres(labels: np.ndarray) -> np.ndarray:
+def _centers(labels: np.ndarray) -> np.ndarray:
     """The middles of the nuclei's bounding boxes, (n, 2), row and column."""
     from scipy.ndimage import find_objects
 
@@ -145,7 +147,7 @@ def _centres(labels: np.ndarray) -> np.ndarray:
 
 
 def _sampling_weights(samples: Sequence[Sample]) -> np.ndarray:
-    """The chance of each image, not yet divided by their sum."""
+    """The weight of each image in the draw."""
     group_sizes = Counter(sample.group for sample in samples)
     weights = np.array([group_sizes[sample.group] ** -0.5 for sample in samples])
     kinds = np.array([sample.kind for sample in samples])

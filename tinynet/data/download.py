@@ -1,4 +1,4 @@
-"""Where data lies, and how it gets there: `data_path` looks for a file, `fetch` downloads the official one."""
+"""`data_path` finds data on this machine, `fetch` downloads the official files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOURCES = {
     "mitbih/100.atr": MITDB + "100.atr",
     "medmnist/breastmnist.npz": "https://zenodo.org/records/10519652/files/breastmnist.npz?download=1",
 }
-# SHA-256 of the files that are known by it everywhere; the publishers of the others give none.
+# SHA-256 of the files with a known hash; the publishers of the other files give none.
 HASHES = {
     "mnist/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -42,23 +42,22 @@ HASHES = {
     "mitbih/100.atr": "8d8a5349fb16638ebbf649f1779d12e96d91b736b2aafe59db43719ae583d471",
     "medmnist/breastmnist.npz": "3a22d2a4625e7dd8903f0f59030e81a3d0c222bece2e5e10927456cb50efdec1",
 }
-IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # what the archives must hold
+IMAGES = {"dsb2018/stage1_train.zip": 670, "dsb2018/stage1_test.zip": 65}  # the number of images in each archive
 
 
 def downloads() -> Path:
-    """The folder of downloads, within tinynet's cache."""
+    """The folder of downloads in tinynet's cache."""
     return cache_folder() / "data"
 
 
 def data_path(name: str, given: str | Path | None = None) -> Path | None:
-    """Find data without the network; None if it is nowhere.
+    """Find data without the network. Returns None if it is not found.
 
-    `name` is a path within a data folder, such as "dsb2018/stage1_train.zip". Looked for, in this order: `given`
-    (what the user typed after `--data`: the data itself, or a data folder with `name` in it), the data folder in the
-    environment variable TINYNET_DATA, the cache of `fetch`.
+    `name` is a path inside a data folder, such as "dsb2018/stage1_train.zip". The places, in this order: `given` (the
+    user's `--data`: the data itself, or a data folder with `name` in it), the data folder in the environment variable
+    TINYNET_DATA, the cache of `fetch`.
 
-    Raises `DataError` if `given` or TINYNET_DATA names something that does not exist: a typing error must not end in
-    other data being used.
+    Raises `DataError` if `given` or TINYNET_DATA does not exist: after a typing error no other data may be used.
     """
     if given is not None:
         given = Path(given)
@@ -76,27 +75,27 @@ def data_path(name: str, given: str | Path | None = None) -> Path | None:
 
 
 def find_data(name: str, given: str | Path | None = None) -> Path:
-    """As `data_path`, for what is needed: raises `DataError`, with the place to get it from, if it is nowhere.
+    """Like `data_path`, but raises `DataError` with the address of the file if it is not found.
 
-    `given` may also be a folder that has the file without the folder of its name: MNIST's four, say.
+    `given` may also be a folder that holds the file directly, such as a folder with the four files of MNIST.
     """
     path = data_path(name, given)
     if path is not None and path.is_dir() and (path / Path(name).name).is_file():
         path = path / Path(name).name
     if path is None or path.is_dir():
-        where = "in TINYNET_DATA, nor in the cache" if path is None else f"in {path}"
-        raise DataError(f"{name} was not found {where}; it is to be had at {SOURCES[name]}, name it with --data")
+        where = "in TINYNET_DATA or in the cache" if path is None else f"in {path}"
+        raise DataError(f"{name} was not found {where}; get it from {SOURCES[name]} and name it with --data")
     return path
 
 
 def fetch(name: str, progress: bool = True) -> Path:
-    """Fetch an official file into the cache, unless it is there, and return its path.
+    """Download an official file into the cache, unless it is there, and return its path.
 
-    It must have the hash in `HASHES`. Where the publisher gives none, the first download is checked by what it is (a
-    sound archive with the documented number of images), its SHA-256 is written beside it, and from then on the file
-    must have that hash.
+    The file must have the hash in `HASHES`. If the publisher gives none, the contents of the first download are checked
+    (an undamaged archive with the documented number of images), and its SHA-256 is written beside it; from then on the
+    file must have this hash.
 
-    Raises `DataError` on an unknown name, without a network, and if the file is not what it must be.
+    Raises `DataError` for an unknown name, without a network, and if the file is not the expected one.
     """
     import pooch
 
@@ -122,7 +121,7 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 
 def _check(path: Path, images: int | None) -> None:
-    """Raise `DataError` unless this is a sound zip archive with that many images; None: any file with contents."""
+    """Raise `DataError` unless this is an undamaged zip archive with that many images; None: any file with contents."""
     if images is None:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the download is empty")
@@ -135,4 +134,4 @@ def _check(path: Path, images: int | None) -> None:
         raise DataError(f"{path}: the download is not a zip archive ({error})") from error
     if damaged or found != images:
         what = f"{damaged} is damaged" if damaged else f"it holds {found} images"
-        raise DataError(f"{path}: the download is not as published: {what}; need {images} sound images")
+        raise DataError(f"{path}: the download is not as published: {what}; need {images} undamaged images")

@@ -1,7 +1,8 @@
-"""Electrocardiograms: signals in millivolts, and where each heart beat is.
+"""Electrocardiograms: signals in millivolts, and the position of each heart beat.
 
 Records of PhysioNet lie in three files, `100.hea` (text: rate, leads, scales), `100.dat` (the samples; in format 212
-two numbers of 12 bits share three bytes) and `100.atr` (what two cardiologists found). The package wfdb reads them.
+two numbers of 12 bits share three bytes) and `100.atr` (the beats, as two cardiologists marked them). The package wfdb
+reads them.
 Moody and Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE Engineering in Medicine and Biology 2001; ODC-By.
 """
 
@@ -17,7 +18,7 @@ from .download import find_data
 
 MITBIH_100 = "mitbih/100.dat"
 PARTS = (".hea", ".dat", ".atr")
-# PhysioNet's codes that stand for a beat; others mark a change of rhythm, of the signal's quality, and so on.
+# PhysioNet's codes for beats; other codes mark a change of rhythm, of the signal's quality, and so on.
 BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
 
 
@@ -40,8 +41,8 @@ class Recording:
 def mitbih_100(given: str | Path | None = None) -> Recording:
     """Record 100 of the MIT-BIH Arrhythmia Database: 30 minutes of two leads at 360 Hz, 2,273 beats.
 
-    given: the file 100.dat or a folder with it, as after `--data`; by default it is looked for as `data_path` does.
-    Raises DataError where it is not found or cannot be read, and where wfdb is missing.
+    given: the file 100.dat or a folder with it, as after `--data`; the default is what `data_path` finds.
+    Raises DataError if it is not found or cannot be read, or if wfdb is not installed.
     """
     return read_ecg(find_data(MITBIH_100, given))
 
@@ -49,8 +50,8 @@ def mitbih_100(given: str | Path | None = None) -> Recording:
 def read_ecg(path: str | Path) -> Recording:
     """Read a record in PhysioNet's format (WFDB), with its beats.
 
-    path: any of its files, .hea, .dat or .atr; all three must lie beside each other. Raises DataError, naming the file,
-    where one is missing, is damaged or has gaps in the signal.
+    path: one of its files, .hea, .dat or .atr; all three must be in one folder. Raises DataError with the name of the
+    file if a file is missing or damaged, or if the signal has gaps.
     """
     try:
         import wfdb
@@ -63,7 +64,7 @@ def read_ecg(path: str | Path) -> Recording:
     name = str(path.with_suffix(""))
     try:
         record, annotation = wfdb.rdrecord(name), wfdb.rdann(name, "atr")
-    except Exception as error:  # wfdb does not say which errors a damaged file leads to
+    except Exception as error:  # wfdb does not document its errors for damaged files
         raise DataError(f"{path}: not a readable record ({error})") from error
     signal = record.p_signal.astype(np.float32)
     if not np.isfinite(signal).all():
@@ -76,7 +77,7 @@ def read_ecg(path: str | Path) -> Recording:
 
 
 # ---------------------------------------------------------------------------------------- synthetic
-# Bumps of one beat in two leads: seconds from the peak, width in seconds, height in millivolts in either lead.
+# The bumps of one beat: seconds from the peak, width in seconds, height in millivolts in each of two leads.
 NORMAL = [
     (-0.17, 0.025, 0.12, 0.05),  # P: the atria contract
     (-0.03, 0.010, -0.10, -0.15),  # Q, R, S: the ventricles do
@@ -90,11 +91,11 @@ SHAPES = {"N": NORMAL, "A": ATRIAL, "V": VENTRICULAR}
 
 
 def synthetic_ecg(rng: np.random.Generator, seconds: float = 120.0, rate: float = 360.0) -> Recording:
-    """A made-up heart, for where the real record is not at hand: two leads, about one beat in twenty premature.
+    """A synthetic recording that can replace the real one: two leads, about one beat in twenty premature.
 
     A beat is a sum of Gaussian bumps (after McSharry et al., A dynamical model for generating synthetic
-    electrocardiogram signals, 2003), the rhythm breathes, and the signal has noise and wanders. Premature beats are
-    A or V, five to one, 30 % early, with a pause behind.
+    electrocardiogram signals, 2003). The rhythm follows the breathing, and the signal has noise and a drift. Premature
+    beats are A or V, five to one, 30 % early, with a pause afterwards.
     """
     time = np.arange(round(seconds * rate)) / rate
     signal = 0.02 * rng.standard_normal((len(time), 2)) + 0.05 * np.sin(0.5 * time)[:, None] - 0.3
@@ -107,7 +108,7 @@ def synthetic_ecg(rng: np.random.Generator, seconds: float = 120.0, rate: float 
         interval = 0.8 * (1 + 0.04 * np.sin(1.6 * peak) + 0.015 * rng.standard_normal())
         if is_premature:
             peak -= 0.3 * interval
-        near = slice(max(0, round((peak - 0.6) * rate)), round((peak + 0.8) * rate))  # further off, bumps are zero
+        near = slice(max(0, round((peak - 0.6) * rate)), round((peak + 0.8) * rate))  # bumps are zero beyond
         for offset, width, *heights in SHAPES[symbol]:
             bump = np.exp(-0.5 * ((time[near] - peak - offset) / width) ** 2)
             signal[near] += bump[:, None] * heights

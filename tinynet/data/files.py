@@ -1,7 +1,7 @@
-"""Image files wherever they lie (zip archive, folder, single file), decoded to plain arrays.
+"""Image files in a zip archive or a folder, or a single file, decoded to plain arrays.
 
-Nothing is ever extracted: members of an archive are read into memory one at a time, and a hostile or broken file ends
-in a `DataError` that names it.
+Archives are not extracted: their members are read into memory one at a time. A hostile or broken file raises a
+`DataError` that names it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-# A member that unpacks to more than this is refused before it is read. The largest honest images (whole microscope
-# fields, 16 bits, three channels) stay below; a "zip bomb" claims gigabytes.
+# A member that unpacks to more bytes is refused before it is read. The largest real images (whole microscope fields, 16
+# bits, three channels) are smaller; a "zip bomb" unpacks to gigabytes.
 MAX_MEMBER_BYTES = 512 * 2**20
-# Pillow raises above twice its own limit; TIFF files read by tifffile are held to the same number of pixels.
+# Pillow raises above twice its own limit; the same limit applies to TIFF files, which tifffile reads.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 
 
@@ -30,7 +30,7 @@ class ImageFiles:
     `names` lists them with forward slashes, sorted, relative to the archive or folder. Use as a context manager.
 
     Raises `DataError` if `path` does not exist, is a broken or truncated archive, or is an archive with a name that
-    would lead out of it (`../x`, `/x`): such archives are made to do harm, so nothing of them is read.
+    leads out of it (`../x`, `/x`): such an archive is malicious, so none of it is read.
     """
 
     def __init__(self, path: str | Path):
@@ -62,7 +62,7 @@ class ImageFiles:
         return names
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file. Raises `DataError` if it is damaged, encrypted or absurdly large."""
+        """The bytes of one file. Raises `DataError` if it is damaged, encrypted or too large."""
         if self._zip is None:
             try:
                 return (self._root / name).read_bytes()
@@ -77,19 +77,19 @@ class ImageFiles:
             raise DataError(f"{self.where(name)}: damaged inside the archive ({error})") from error
 
     def open_image(self, name: str) -> Image.Image:
-        """A Pillow image, decoded. For pictures with more than 8 bits use `read_array`."""
+        """A decoded Pillow image. For images with more than 8 bits use `read_array`."""
         return _open_with_pillow(self.read(name), self.where(name))
 
     def read_array(self, name: str) -> np.ndarray:
-        """One file as it was stored: (H, W) or (H, W, C), its own dtype; a palette image gives its colors."""
+        """One file as stored: (H, W) or (H, W, C) with its own dtype; a palette image gives its colors."""
         return decode(self.read(name), self.where(name))
 
     def where(self, name: str) -> str:
-        """How messages name a file."""
+        """The name of a file in messages."""
         return f"{self.path}/{name}" if self._zip is not None else str(self._root / name)
 
     def close(self) -> None:
-        """Close the archive, if it is one; leaving a `with` block does it."""
+        """Close the archive. The end of a `with` block does it too."""
         if self._zip is not None:
             self._zip.close()
 
@@ -109,9 +109,9 @@ def _is_image_name(name: str) -> bool:
 def decode(data: bytes, where: str, palette_as_index: bool = False) -> np.ndarray:
     """Decode the bytes of an image file to (H, W) or (H, W, C) with the file's own dtype.
 
-    TIFF goes to tifffile, because Pillow does not know 16-bit color, and to Pillow where the compression needs it.
-    A palette image gives its colors, or the bare indices if `palette_as_index` (label images are stored so).
-    `where` names the file in errors. Raises `DataError` if it is corrupt, larger than `MAX_PIXELS`, or a stack.
+    tifffile reads TIFF, because Pillow does not know 16-bit color; Pillow reads TIFF with compressions that tifffile
+    does not know. A palette image gives its colors, or its indices if `palette_as_index` (for label images). `where`
+    names the file in errors. Raises `DataError` if it is corrupt, larger than `MAX_PIXELS`, or a stack.
     """
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         array = _decode_tiff(data, where)
@@ -138,7 +138,7 @@ def _open_with_pillow(data: bytes, where: str) -> Image.Image:
 
 
 def _decode_tiff(data: bytes, where: str) -> np.ndarray | None:
-    """A TIFF by tifffile (it comes with scikit-image); None if its compression is one only Pillow knows."""
+    """A TIFF, read by tifffile (which comes with scikit-image); None if only Pillow knows its compression."""
     import tifffile
 
     try:
@@ -161,12 +161,12 @@ def _decode_tiff(data: bytes, where: str) -> np.ndarray | None:
 
 
 def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
-    """Any picture as (H, W, 3) uint8.
+    """Any image as (H, W, 3) uint8.
 
-    Gray is repeated three times; alpha is dropped. 8-bit values stay as they are. Anything deeper (16-bit integers,
-    floats) is stretched linearly: its minimum becomes 0 and its 99.9th percentile 255, brighter pixels are clipped,
-    so that one hot pixel of a 12-bit camera does not squeeze the picture into a few gray levels. All channels share
-    the one stretch, so colors keep their balance.
+    Gray is repeated three times; alpha is dropped. 8-bit values do not change. Deeper values (16-bit integers, floats)
+    are scaled linearly: the minimum becomes 0 and the 99.9th percentile 255. Brighter pixels are clipped, so that one
+    hot pixel of a 12-bit camera does not compress the image into a few gray levels. All channels have the same scale,
+    so colors keep their balance.
 
     `image`: (H, W) or (H, W, C) with C = 1 gray, 2 gray + alpha, 3 RGB or 4 RGBA; bool, integer or float.
     `where` names the file in errors. Raises `DataError` on other shapes, an empty image, NaN or infinity.
@@ -180,16 +180,16 @@ def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
     if colors.dtype == bool:
         colors = colors.astype(np.uint8) * 255
     elif colors.dtype != np.uint8:
-        colors = _stretch_to_8_bits(colors, where)
+        colors = _scale_to_8_bits(colors, where)
     return np.ascontiguousarray(np.broadcast_to(colors, (*colors.shape[:2], 3)))
 
 
-def _stretch_to_8_bits(values: np.ndarray, where: str) -> np.ndarray:
+def _scale_to_8_bits(values: np.ndarray, where: str) -> np.ndarray:
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         bad = np.count_nonzero(~np.isfinite(values))
         raise DataError(f"{where}: {bad} values are NaN or infinite; need finite numbers")
     low, high = values.min(), np.percentile(values, 99.9)
-    if high <= low:  # nearly flat: keep what little there is
+    if high <= low:  # nearly flat: the percentile equals the minimum
         high = max(values.max(), low + 1)
     return np.clip(np.rint((values - low) * (255 / (high - low))), 0, 255).astype(np.uint8)

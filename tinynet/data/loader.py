@@ -1,4 +1,4 @@
-"""Batches in a seeded order, made ahead of time by threads."""
+"""Batches in a seeded order, prepared ahead of time by threads."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 
 from ..errors import DataError
 
-# What the random numbers are for: order and items never share a stream.
+# The two uses of random numbers: order and items never share a stream.
 _ORDER, _ITEM = 0, 1
 
 
 def stack(items: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """The usual collation: n items of (image, target, ...) become (images, targets, ...), each with n in front."""
+    """The default collation: n items (image, target, ...) become (images, targets, ...), each with n as first axis."""
     return tuple(np.stack(part) for part in zip(*items, strict=True))
 
 
 class DataLoader:
-    """Walks a data set in batches, in a new seeded order every epoch.
+    """Iterates over a data set in batches, in a new seeded order every epoch.
 
         for images, targets in DataLoader(dataset, batch_size=8, seed=0): ...
 
-    A data set has `__len__` and `item(index, rng)`, which gives a tuple of arrays and takes all its randomness from
-    `rng`, a NumPy Generator. A plain sequence of tuples will do as well.
+    A data set has `__len__` and `item(index, rng)`, which returns a tuple of arrays and takes all its randomness from
+    `rng`, a NumPy Generator. A plain sequence of tuples works too.
 
-    The order depends on (seed, epoch) alone, and an item's generator on (seed, epoch, index) alone. So the number of
-    workers changes nothing, and a run resumed at an epoch sees the very bits that the whole run saw. `epoch` is the
-    one that the next loop will walk: save it, set it to resume. `batches(epoch, start)` resumes within an epoch.
+    The order depends only on (seed, epoch), and an item's generator only on (seed, epoch, index). So the number of
+    workers has no influence, and a run that is resumed at an epoch sees the same bits as an uninterrupted run. `epoch`
+    is the epoch of the next loop: save it, and set it to resume. `batches(epoch, start)` resumes within an epoch.
 
-    `workers` threads prepare batches while the caller trains; 0 does it in the caller's thread. Items should spend
-    their time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller.
+    `workers` threads prepare batches while the caller trains; with 0 the caller's thread prepares them. `item` should
+    spend its time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller.
 
-    Raises `ValueError` on a bad setting, `DataError` naming the item when making one fails.
+    Raises `ValueError` for a wrong setting, and `DataError` with the number of the item if `item` fails.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DataLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
@@ -78,11 +78,11 @@ class DataLoader:
             waiting: deque = deque()
             for part in parts:
                 waiting.append(pool.submit(self._make, epoch, part))
-                if len(waiting) > 2 * self.workers:  # far enough ahead; memory stays bounded
+                if len(waiting) > 2 * self.workers:  # so many batches ahead are enough, and bound the memory
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # also after `break` or an error in the caller's loop
+        finally:  # after `break` or an error in the caller's loop too
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _order(self, epoch: int) -> np.ndarray:

@@ -2,16 +2,16 @@
 
     python -m tinynet.data.make_split stage1_train.zip
 
-Many of the images are neighboring crops of one microscope field, and many fields come from one experiment. A split
-that ignores this puts half a field into training and the other half into validation and measures memory. So images
-are gathered into groups first, and whole groups are drawn:
+Many images are neighboring crops of one microscope field, and many fields come from one experiment. A split that
+ignores this puts half a field into training and the other half into validation, and then measures memory. So images are
+joined into groups first, and whole groups are drawn:
 
-1. *field*: images whose edges continue in one another were cut from one field (a jigsaw puzzle, solved by its edges);
+1. *field*: images whose edges continue in one another are crops of one field (a jigsaw puzzle, solved by its edges);
 2. *group*: fields of one kind and one size that look alike (gray levels, colors, sharpness), by average linkage;
 3. of each kind, groups are drawn in a seeded order until a fifth of its images is validation.
 
-The program was run once, before any training; its result is committed, because group borders may move with another
-version of SciPy while a split must not.
+The program was run once, before any training. Its result is committed, because another version of SciPy may change the
+groups, and a split must not change.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tinynet.imaging.intensity import gray
 
 SEED = 2018
 VALIDATION_SHARE = 0.20
-SAME_LOOK = 0.8  # distance of `appearance` (about log2 units) below which fields are one group; judged by eye
+SAME_LOOK = 0.8  # fields closer than this in `appearance` (about log2 units) are one group; chosen by eye
 
 
 def edge_links(grays: list[np.ndarray]) -> list[tuple[int, int]]:
     """Pairs (i, j) of equally large gray images where j continues i to the right or downwards.
 
-    The last column of i and the first of j were neighbors in the field, so they correlate almost perfectly and have
-    the same level. Each must be the other's best partner: smooth backgrounds alone resemble many. Edges without
-    structure (standard deviation of one gray level or less) prove nothing and are left out.
+    The last column of i and the first of j were neighbors in the field, so they correlate almost perfectly and have the
+    same level. Each must be the other's best partner, because smooth backgrounds resemble many. Edges without structure
+    (standard deviation of one gray level or less) prove nothing and are ignored.
     """
     links = []
     for end, start in ((np.s_[:, -1], np.s_[:, 0]), (np.s_[-1, :], np.s_[0, :])):
@@ -57,7 +57,7 @@ def edge_links(grays: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def appearance(image: np.ndarray) -> np.ndarray:
-    """Numbers that say how an image looks: (H, W, 3) uint8 to (23,).
+    """A vector that describes how an image looks: (H, W, 3) uint8 to (23,).
 
     Levels of each channel (six percentiles, log2) and the contrast of the gray image in five bands of sharpness
     (log2 of the standard deviation of differences of Gaussians).
@@ -104,10 +104,10 @@ def group_samples(samples: list[Sample]) -> list[str]:
 
 
 def choose_validation(kinds: list[str], groups: list[str], seed: int = SEED) -> set[str]:
-    """The groups that validate: of each kind, in seeded order, until its quota of images is filled.
+    """The validation groups: of each kind, in seeded order, until its quota of images is filled.
 
-    No group may fill more than 0.4 of the quota (but four images always may), so that at least three looks are
-    measured; and the quota is exceeded by a quarter at most.
+    A group may fill at most 0.4 of the quota (but four images are always allowed), so that validation has at least
+    three looks. The quota is exceeded by a quarter at most.
     """
     rng = np.random.default_rng(seed)
     chosen = set()

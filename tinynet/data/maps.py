@@ -1,4 +1,4 @@
-"""From a label image to what a network is trained on: mask, touching borders, distance to the outside.
+"""From a label image to the targets of a network: mask, touching borders, distance to the outside.
 
 A label image (H, W) holds 0 for background and a positive number for each nucleus.
 """
@@ -21,10 +21,10 @@ def binary_map(labels: np.ndarray) -> np.ndarray:
 def border_map(labels: np.ndarray) -> np.ndarray:
     """1 where a 5 x 5 window holds two different nuclei, else 0: (H, W) labels to (H, W) float32.
 
-    The seam between touching nuclei, background between them included, is what a network must draw to separate them
-    (after the separation border of Ronneberger et al., U-Net, 2015, section 3, here as a class of its own).
+    A network that predicts this border, background between nuclei included, can separate nuclei that touch (after the
+    separation border of Ronneberger et al., U-Net, 2015, section 3, here as a class of its own).
     """
-    # A window holds two nuclei exactly if its largest and its smallest number differ, background left out.
+    # A window holds two nuclei if and only if its largest and its smallest number differ, without the background.
     labels = labels.astype(np.int32, copy=False)
     nothing = np.iinfo(np.int32).max
     largest = ndimage.maximum_filter(labels, BORDER_WINDOW, mode="nearest")
@@ -33,18 +33,18 @@ def border_map(labels: np.ndarray) -> np.ndarray:
 
 
 def distance_map(labels: np.ndarray) -> np.ndarray:
-    """Depth inside the own nucleus: (H, W) labels to (H, W) float32, 0 outside, 1 at each nucleus's deepest pixel.
+    """Depth inside the nucleus: (H, W) labels to (H, W) float32, 0 outside, 1 at each nucleus's deepest pixel.
 
-    Euclidean distance to the nearest pixel that is not of the same nucleus (a touching neighbor is outside too),
-    divided by its maximum in that nucleus. What lies beyond the picture's edge is unknown and counts as neither.
+    Euclidean distance to the nearest pixel outside the nucleus (a touching neighbor is outside too), divided by its
+    maximum in this nucleus. Pixels beyond the edge of the image do not count.
     """
     depth = np.zeros(labels.shape, np.float32)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:  # no nucleus of this number
             continue
-        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)  # with the outside next to it
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)  # with one pixel of the outside
         inside = labels[box] == number
-        if inside.all():  # nothing in the picture but this nucleus
+        if inside.all():  # the nucleus fills the image
             depth[box] = 1
             continue
         distance = ndimage.distance_transform_edt(inside)
@@ -53,10 +53,10 @@ def distance_map(labels: np.ndarray) -> np.ndarray:
 
 
 def targets(labels: np.ndarray, heads: int) -> np.ndarray:
-    """What a net with this many outputs learns: (H, W) labels to (H, W, heads) float32.
+    """The targets of a net with this many outputs: (H, W) labels to (H, W, heads) float32.
 
-    `heads` 1: the mask. 3: mask, touching border, distance. Raises `ValueError` on another number, and as
-    `check_labels` on what is no label image.
+    `heads` 1: the mask. 3: mask, touching border, distance. Raises `ValueError` for another number, and as
+    `check_labels` if `labels` is not a label image.
     """
     labels = check_labels("targets", "labels", labels)
     if heads == 1:

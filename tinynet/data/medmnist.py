@@ -2,7 +2,7 @@
 benchmark for 2D and 3D biomedical image classification, Scientific Data 10, 2023).
 
 BreastMNIST is one of them: ultrasound images of breasts (Al-Dhabyani et al., Dataset of breast ultrasound images, Data
-in Brief 28, 2020), each one a malignant tumour or not.
+in Brief 28, 2020), each with a malignant tumor or without.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BREAST = "medmnist/breastmnist.npz"
 
 
 def read_breastmnist(part: str, given: str | Path | None = None) -> ImageSet:
-    """546 ultrasound images to train on ("train"), 78 to choose with ("val"), 156 to test with ("test").
+    """BreastMNIST: 546 ultrasound images for training ("train"), 78 for validation ("val"), 156 for testing ("test").
 
-    images: (N, 28, 28, 1), gray. classes: 1 is malignant, 0 benign or normal (the file has them the other way round).
-    given: the file or a folder that holds it; by default it is looked for as `data_path` does. Raises DataError where
-    it is not found or not what it must be.
+    images: (N, 28, 28, 1), gray. classes: 1 is malignant, 0 benign or normal (the file has the opposite numbers).
+    given: the file or a folder that holds it; the default is what `data_path` finds. Raises DataError if the file is
+    not found or has other contents.
     """
     path = find_data(BREAST, given)
     images, labels = read_medmnist(path, part)
@@ -42,8 +42,8 @@ def read_breastmnist(part: str, given: str | Path | None = None) -> ImageSet:
 def read_medmnist(path: str | Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """The images, uint8 (N, H, W) or (N, H, W, 3), and labels, uint8 (N, tasks), of one part of a MedMNIST file.
 
-    part: "train", "val" or "test". Nothing is unpickled: a file that would want it is refused. Raises ValueError for
-    another part, and DataError, naming the file, where it is no such file, damaged, or its arrays do not fit.
+    part: "train", "val" or "test". A file with pickles is refused. Raises ValueError for another part, and DataError
+    with the name of the file if it is of another kind or damaged, or if its arrays do not fit.
     """
     if part not in PARTS:
         raise ValueError(f"read_medmnist: part is {part!r}; it must be one of {', '.join(PARTS)}")
@@ -61,11 +61,11 @@ def read_medmnist(path: str | Path, part: str) -> tuple[np.ndarray, np.ndarray]:
             images, labels = (arrays[name] for name in names)
     except DataError:
         raise
-    # RuntimeError: a flipped bit can make an archive look encrypted; MemoryError: or an array look enormous
+    # After a flipped bit, an archive may look encrypted (RuntimeError), or an array enormous (MemoryError).
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: not a readable npz file of plain arrays ({error})") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
         raise DataError(f"{path}: {names[0]} is {images.dtype} {images.shape}; uint8 (N, H, W[, 3]) is needed")
     if labels.dtype.kind not in "iu" or labels.shape[:1] != images.shape[:1] or labels.ndim > 2:
         raise DataError(f"{path}: {names[1]} is {labels.dtype} {labels.shape}; whole numbers ({len(images)}, tasks)")
-    return images, labels.reshape(len(images), -1)  # copies of the set are about with labels (N,)
+    return images, labels.reshape(len(images), -1)  # some copies of the data set have labels (N,)

@@ -1,5 +1,5 @@
 """MNIST: 70,000 handwritten digits, 28 x 28 pixels (LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to
-document recognition, Proceedings of the IEEE 86, 1998), and a small set of digits for where it is not at hand.
+document recognition, Proceedings of the IEEE 86, 1998), and a small set of digits that can replace it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from ..errors import DataError
 from .download import find_data
 
-PARTS = {"train": "train", "test": "t10k"}  # our name -> that in the files' names
+PARTS = {"train": "train", "test": "t10k"}  # part -> its name in the file names
 DIGITS = tuple("0123456789")
-UBYTE = 8  # idx's code for unsigned bytes, the only type in use
-# More dimensions or values than any file of this kind has: a damaged header must not ask for all memory.
+UBYTE = 8  # idx's code for unsigned bytes, the only supported type
+# No real file has more dimensions or values. A damaged header must not allocate all memory.
 MAX_DIMENSIONS, MAX_VALUES = 4, 2**30
 
 
 @dataclass
 class ImageSet:
-    """Images of one size and their classes.
+    """Images of one size, with their classes.
 
     images: uint8 (N, H, W, C). labels: class numbers 0, 1, ..., int64 (N,). classes: a name for each class.
     """
@@ -36,7 +36,7 @@ class ImageSet:
         return len(self.images)
 
     def subset(self, index: np.ndarray | slice) -> ImageSet:
-        """Some of them: `index` is a boolean (N,), or numbers (M,), or a slice."""
+        """A part of the images: `index` is a boolean (N,), or numbers (M,), or a slice."""
         return ImageSet(self.images[index], self.labels[index], self.classes)
 
     def rows(self) -> np.ndarray:
@@ -45,10 +45,10 @@ class ImageSet:
 
 
 def read_mnist(part: str, given: str | Path | None = None) -> ImageSet:
-    """MNIST's 60,000 digits to train on ("train") or 10,000 to test with ("test"), white on black, (N, 28, 28, 1).
+    """MNIST's 60,000 digits for training ("train") or 10,000 for testing ("test"), white on black, (N, 28, 28, 1).
 
-    given: the folder that holds the four files, or one with a folder `mnist` that does; by default they are looked for
-    as `data_path` does. Raises DataError where they are not found or not what they must be.
+    given: the folder with the four files, or a folder that holds this folder as `mnist`; the default is what
+    `data_path` finds. Raises DataError if the files are not found or have other contents.
     """
     if part not in PARTS:
         raise ValueError(f"read_mnist: part is {part!r}; it must be 'train' or 'test'")
@@ -64,11 +64,11 @@ def read_mnist(part: str, given: str | Path | None = None) -> ImageSet:
 
 
 def handwritten_digits(given: str | Path | None = None) -> tuple[ImageSet, ImageSet, str]:
-    """(training set, test set, what they are): MNIST where it is at hand, else the digits that scikit-learn bundles.
+    """(training set, test set, their description): MNIST if it is found, otherwise the digits of scikit-learn.
 
-    Those are 1,797 of 8 x 8 pixels, enlarged here to MNIST's format: they train the same nets, but say nothing about
-    the figures known of MNIST. The last fifth is the test set. Raises DataError where `given`
-    names something else, and where neither is there.
+    scikit-learn has 1,797 digits of 8 x 8 pixels, enlarged here to MNIST's format. They train the same nets, but
+    results cannot be compared with MNIST's. The last fifth is the test set. Raises DataError if `given` does not hold
+    MNIST, and if neither set is found.
     """
     try:
         training, test = read_mnist("train", given), read_mnist("test", given)
@@ -94,16 +94,16 @@ def _small_digits() -> ImageSet:
 
     table = bundled("digits")
     levels = np.rint(table.features.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    large = [np.asarray(Image.fromarray(picture).resize((20, 20), Image.Resampling.BICUBIC)) for picture in levels]
+    large = [np.asarray(Image.fromarray(level).resize((20, 20), Image.Resampling.BICUBIC)) for level in levels]
     return ImageSet(np.pad(large, ((0, 0), (4, 4), (4, 4)))[..., None], table.target, DIGITS)
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Read an idx.gz file of unsigned bytes: uint8, in the shape that its header says.
+    """Read an idx.gz file of unsigned bytes: uint8, in the shape of its header.
 
-    The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions; each dimension as 4 bytes, the
-    highest first; the values, the last index running fastest. Raises DataError where the file is not that, where it is
-    damaged or cut short, and where it holds more than it says.
+    The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions; each dimension as 4 bytes, most
+    significant first; the values in row-major order. Raises DataError if the file has another format, is damaged or cut
+    short, or holds more values than its header says.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -119,9 +119,7 @@ def read_idx(path: str | Path) -> np.ndarray:
             count = int(np.prod(shape, dtype=object))
             if count > MAX_VALUES:
                 raise DataError(f"{path}: the header says {shape}; at most {MAX_VALUES:,} values are accepted")
-            values = file.read(
-                count + 1
-            )  # one more, to see that there is no more, and to have gzip's checksum compared
+            values = file.read(count + 1)  # one more: detects surplus values, and makes gzip check its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a readable gzip file ({error})") from error
     if len(values) != count:

@@ -1,6 +1,6 @@
-"""Nuclei images with their label images: reading them, what kind they are, and their train/validation split.
+"""Nuclei images with their label images: reading, kinds of images, and the train/validation split.
 
-Two layouts are read, each from a zip archive or a folder, with or without a folder on top:
+There are two layouts, each in a zip archive or a folder, with or without a top folder:
 
 * Kaggle's, of the 2018 Data Science Bowl (BBBC038; Caicedo et al., Nature Methods 16, 2019):
   `<id>/images/<id>.png` and `<id>/masks/*.png`, one mask for each nucleus;
@@ -25,7 +25,7 @@ from ..imaging.intensity import gray, normalize  # noqa: F401 (`tn.data.normaliz
 from .files import ImageFiles, decode, to_rgb8
 
 KINDS = ("fluorescence", "histology", "brightfield")
-NOT_IMAGES = ("masks", "labels", "overlays")  # folders of pictures made from images
+NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
 
 
@@ -33,8 +33,8 @@ SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
 class Sample:
     """One image and its nuclei.
 
-    `image` (H, W, 3) uint8; `labels` (H, W) int32, 0 background and 1..n the nuclei, or None where nobody marked
-    them; `kind` one of `KINDS`; `group` the images that show the same field or look alike share it.
+    `image` (H, W, 3) uint8; `labels` (H, W) int32, 0 background and 1..n the nuclei, or None if they are not marked;
+    `kind` one of `KINDS`; `group` is the same for images of one field or of one look.
     """
 
     id: str
@@ -49,12 +49,11 @@ def read_nuclei(
 ) -> list[Sample]:
     """Read images and their labels from a zip archive or a folder, sorted by id.
 
-    `ids` limits the reading to these, `limit` to the first so many; `progress` shows a bar where there is a
-    terminal. Where two masks overlap the one whose name sorts first keeps the pixel. Empty masks are skipped with one
-    warning for all.
+    `ids`: read only these. `limit`: read only this many, the first ones. `progress`: show a bar on a terminal. If two
+    masks overlap, the mask whose name sorts first keeps the pixel. Empty masks are skipped, with one warning for all.
 
-    Raises `DataError`, naming the file, on anything broken: see `ImageFiles` and `decode`; also on an image
-    without masks or label image, a mask of another size than its image, no image at all, and an unknown id.
+    Raises `DataError` with the name of the file if it is broken (see `ImageFiles` and `decode`), if an image has no
+    masks and no label image, if a mask has another size than its image, if there is no image, and for an unknown id.
     """
     from tqdm import tqdm
 
@@ -84,7 +83,7 @@ def read_nuclei(
 
 
 def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
-    """What belongs together: {id: (image name, mask names or [label image name])}, sorted by id."""
+    """The files of each id: {id: (image name, mask names or [label image name])}, sorted by id."""
     paths = [PurePosixPath(name) for name in files.names]
     own = any(p.parent.name == "labels" or str(p.parent) == "images" for p in paths)
     images: dict[str, str] = {}
@@ -108,7 +107,7 @@ def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
 
 
 def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], skipped: list[str]) -> np.ndarray:
-    """One label image from one-nucleus masks. Names of masks without a pixel of their own go to `skipped`."""
+    """One label image from masks of one nucleus each. Names of masks without a pixel of their own go to `skipped`."""
     labels = np.zeros(shape, np.int32)
     count = 0
     for name in names:
@@ -120,7 +119,7 @@ def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], sk
             )
         if mask.mode not in ("L", "1"):
             mask = _nonzero(mask)
-        box = mask.getbbox()  # a nucleus is small: paint its bounding box, not the whole image
+        box = mask.getbbox()  # a nucleus is small, so its bounding box is enough
         if box is None:
             skipped.append(files.where(name))
             continue
@@ -136,7 +135,7 @@ def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], sk
 
 
 def _nonzero(mask: Image.Image) -> Image.Image:
-    """A mask of any mode as black and white: what is not black is nucleus, whatever alpha says."""
+    """A mask of any mode as black and white: pixels that are not black are nucleus, whatever their alpha."""
     deep = mask.mode.startswith(("I", "F"))  # 16 bits and more: Pillow's conversion to RGB would clip or refuse
     values = np.atleast_3d(np.asarray(mask if deep else mask.convert("RGB")))
     return Image.fromarray(np.where((values > 0).any(axis=2), 255, 0).astype(np.uint8))
@@ -159,12 +158,12 @@ def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.nda
 def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Images alone, of any size, one at a time: pairs of (name, (H, W, 3) uint8), see `to_rgb8`.
 
-    `paths` is one or several of: zip archive, folder, image file. Files in folders called `masks`, `labels` or
-    `overlays` are passed over: they are made from images, maybe by an earlier prediction into the same folder.
-    The name is the file's without its suffix (in Kaggle's layout that is the id); where two files of one archive or
-    folder share it, the path with `_` for `/`, so that results never overwrite each other.
+    `paths`: one or several zip archives, folders or image files. Files in folders called `masks`, `labels` or
+    `overlays` are skipped: they were made from images, for instance by an earlier prediction into the same folder. The
+    name is the file's name without its suffix (the id, in Kaggle's layout). If two files of one archive or folder share
+    this name, their names are their paths with `_` for `/`, so that results never overwrite each other.
 
-    Raises `DataError` if there is no image at all, if two would get the same name, or if one cannot be read.
+    Raises `DataError` if there is no image, if two images get the same name, or if an image cannot be read.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
@@ -189,8 +188,8 @@ def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str,
 def image_kind(image: np.ndarray) -> str:
     """How an image was made: "fluorescence" (bright nuclei on dark), "histology" (stained) or "brightfield" (gray).
 
-    Colored (the channels lie more than 8 levels apart on average) and not dark (gray median above 80): histology.
-    Otherwise bright (above 127) is bright-field, dark is fluorescence. `image` (H, W, 3) uint8.
+    Histology: colored (the channels differ by more than 8 levels on average) and not dark (gray median above 80).
+    Otherwise bright (median above 127) is brightfield, and dark is fluorescence. `image` (H, W, 3) uint8.
     """
     red, green, blue = np.moveaxis(image, 2, 0)
     highest = np.maximum(np.maximum(red, green), blue)
@@ -204,18 +203,18 @@ def image_kind(image: np.ndarray) -> str:
 
 @functools.cache
 def split_table() -> tuple[dict[str, str], ...]:
-    """The committed split: one row for each known image, with the keys id, kind, group and split."""
+    """The committed split: a row for each known image, with the keys id, kind, group and split."""
     with SPLIT_TABLE.open(newline="") as file:
         return tuple(csv.DictReader(file))
 
 
 def validation_ids() -> frozenset[str]:
-    """The ids of the committed validation split; see `make_split` for how they were chosen."""
+    """The ids of the committed validation split; `make_split` chose them."""
     return frozenset(row["id"] for row in split_table() if row["split"] == "validation")
 
 
 def split(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """(training, validation) by the committed split. Images it does not know train."""
+    """(training, validation) by the committed split. Unknown images are for training."""
     samples = list(samples)
     held_out = validation_ids()
     return [s for s in samples if s.id not in held_out], [s for s in samples if s.id in held_out]

@@ -1,8 +1,8 @@
-"""Synthetic nuclei: pictures with known labels, for demonstrations and tests where no real data is at hand.
+"""Synthetic nuclei: images with known labels, for demonstrations and tests without real data.
 
-Sizes, shapes, numbers, touching, brightness, background and noise follow the distributions measured on the real
-images of the 2018 Data Science Bowl, for fluorescence and for purple histology. The difficulties are meant: nuclei
-touch, dim ones lie beside bright ones, the background is uneven, and everything is blurred and noisy.
+Sizes, shapes, numbers, touching, brightness, background and noise follow the distributions measured on the real images
+of the 2018 Data Science Bowl, for fluorescence and for purple histology. They are difficult on purpose: nuclei touch,
+dim nuclei lie beside bright ones, the background is uneven, and everything is blurred and noisy.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Population:
     elongation_spread: float
     count: float  # nuclei per 256 x 256 pixels
     count_spread: float
-    most_coverage: float  # no more than this fraction of the picture
-    clumping: tuple[float, float]  # Beta distribution of the share of nuclei laid against another one
+    most_coverage: float  # the largest fraction of the image that nuclei cover
+    clumping: tuple[float, float]  # Beta distribution of the fraction of nuclei that touch another nucleus
     roughness: float  # relative size of the bumps of the outline
 
 
@@ -48,10 +48,10 @@ LILAC_SHARE = 0.67
 
 
 def synthetic_nuclei(rng: np.random.Generator, kind: str = "fluorescence", size: int = 256) -> Sample:
-    """A picture of nuclei with its labels: a `Sample` of size x size pixels; all randomness comes from `rng`.
+    """An image of nuclei with its labels: a `Sample` of size x size pixels. All randomness comes from `rng`.
 
-    `kind` is "fluorescence" (gray, bright nuclei on dark) or "histology" (purple). Raises `ValueError` on another
-    kind or a size under 32.
+    `kind` is "fluorescence" (gray, bright nuclei on dark) or "histology" (purple). Raises `ValueError` for another kind
+    or a size below 32.
     """
     if kind not in POPULATIONS:
         raise ValueError(f"synthetic_nuclei: kind {kind!r}; need one of {', '.join(POPULATIONS)}")
@@ -84,7 +84,7 @@ def _draw_labels(rng: np.random.Generator, population: Population, size: int) ->
         outline = _Outline(rng, diameter / 2, population, direction)
         for _ in range(PLACEMENT_TRIES):
             beside = bool(placed) and rng.random() < clumping
-            if beside:  # at arm's length of one that is there
+            if beside:  # touching a nucleus that is there
                 neighbor, its_radius = placed[rng.integers(len(placed))]
                 way = rng.uniform(0, 2 * np.pi)
                 reach = (its_radius + diameter / 2) * rng.uniform(0.8, 1.0)
@@ -112,7 +112,7 @@ class _Outline:
         self.edge = radius * (1 + waves.sum(axis=0))  # the radius in each of TURN directions
 
     def distance(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """About how far outside the outline places lie, given relative to the center; negative inside."""
+        """The approximate distance of positions, relative to the center, from the outline; negative inside."""
         along = (np.cos(self.angle) * columns + np.sin(self.angle) * rows) / self.stretch
         across = (np.cos(self.angle) * rows - np.sin(self.angle) * columns) * self.stretch
         direction = np.arctan2(across, along) * (TURN / (2 * np.pi))
@@ -120,9 +120,9 @@ class _Outline:
 
 
 def _paint_label(labels: np.ndarray, outline: _Outline, center: np.ndarray, number: int, touching: bool) -> bool:
-    """Paint a nucleus where it fits; False if it does not.
+    """Paint a nucleus. Returns False if it does not fit.
 
-    One that stands alone keeps clear of the others. One that touches may slip under its neighbor a little.
+    A single nucleus keeps a distance from the others. A touching nucleus may lie partly under its neighbor.
     """
     reach = outline.radius * outline.stretch * 1.3 + 3
     low = np.maximum(np.floor(center - reach), 0).astype(int)
@@ -138,7 +138,7 @@ def _paint_label(labels: np.ndarray, outline: _Outline, center: np.ndarray, numb
         if free.sum() < 0.8 * inside.sum():
             return False
         pieces, n = ndimage.label(free)
-        if n > 1:  # cut in two by a neighbor: keep the larger piece
+        if n > 1:  # a neighbor cuts it in two: keep the larger piece
             free = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     else:
         free = inside
@@ -154,8 +154,8 @@ def _paint_label(labels: np.ndarray, outline: _Outline, center: np.ndarray, numb
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> np.ndarray:
-    """Random hills and valleys about `sigma` pixels wide, mean 0 and standard deviation 1, (H, W) float32."""
-    step = max(1, int(sigma // 2))  # wide hills need few supports
+    """Smooth random noise, about `sigma` pixels wide, mean 0 and standard deviation 1, (H, W) float32."""
+    step = max(1, int(sigma // 2))  # smooth noise needs few samples
     coarse = rng.standard_normal([-(-n // step) + 4 for n in shape], dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, sigma / step, mode="wrap")
     if step > 1:
@@ -165,7 +165,7 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float
 
 
 def _per_nucleus(rng: np.random.Generator, labels: np.ndarray, spread: float) -> np.ndarray:
-    """A random factor exp(spread N(0, 1)) for each nucleus, laid out as an image that is 0 outside nuclei."""
+    """An image with a random factor exp(spread N(0, 1)) in each nucleus and 0 outside nuclei."""
     factors = np.exp(spread * rng.standard_normal(labels.max() + 1)).astype(np.float32)
     factors[0] = 0
     return factors[labels]
@@ -197,7 +197,7 @@ def _paint_histology(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray
     background = background + rng.normal(2, 3) + rng.normal(0, 1.5, 3)
     nuclei = nuclei + rng.normal(-4, 10) + rng.normal(0, 4, 3)
 
-    # How much stain: 1 in a typical nucleus, some in the tissue around, 0 in the empty background.
+    # The amount of stain: 1 in a typical nucleus, less in the tissue around it, 0 in the empty background.
     tissue = np.maximum(_smooth_noise(rng, shape, rng.uniform(8, 20)) + rng.uniform(-0.8, 0.8), 0)
     fibers = _smooth_noise(rng, shape, 1.5) * np.minimum(tissue, 1)
     stain = rng.uniform(0, 0.3) * tissue + rng.uniform(0.03, 0.09) * fibers

@@ -1,6 +1,6 @@
-"""Tables of patients: measurements in columns, a patient in each row.
+"""Tables of patients: measurements in columns, one row for each patient.
 
-Two come as files from the UCI Machine Learning Repository (CC BY 4.0): `dermatology` (six skin diseases; Guvenir et
+Two are files from the UCI Machine Learning Repository (CC BY 4.0): `dermatology` (six skin diseases; Guvenir et
 al., 1998) and `cleveland` (heart disease in five degrees; Detrano et al., 1989). Three are bundled with scikit-learn:
 `bundled("diabetes")`, `bundled("breast_cancer")`, `bundled("digits")`.
 """
@@ -35,11 +35,10 @@ HEART_COLUMNS = (
 
 @dataclass
 class Table:
-    """Features and what is to be predicted from them.
+    """Features and the target to predict from them.
 
-    features: float64 (rows, columns), NaN where a value is missing. target: (rows,), class numbers 0, 1, ... (int64),
-    or float64 where it is a quantity. columns: a name for each column. classes: a name for each class, () for a
-    quantity.
+    features: float64 (rows, columns), NaN for a missing value. target: (rows,), class numbers 0, 1, ... (int64) or a
+    quantity (float64). columns: a name for each column. classes: a name for each class, () for a quantity.
     """
 
     features: np.ndarray
@@ -49,10 +48,10 @@ class Table:
 
 
 def dermatology(given: str | Path | None = None) -> Table:
-    """366 patients, 34 clinical and microscopic findings (0 to 3) and the age, which 8 lack; classes: `DISEASES`.
+    """366 patients, 33 clinical and microscopic findings (0 to 3) and the age, missing in 8; classes: `DISEASES`.
 
-    given: the file or a folder that holds it, as after `--data`; by default it is looked for as `data_path` does.
-    Raises DataError where it is not found or is not what it must be.
+    given: the file or a folder that holds it, as after `--data`; the default is what `data_path` finds. Raises
+    DataError if the file is not found or has other contents.
     """
     names = (*(f"finding {number}" for number in range(1, 34)), "age", "class")
     columns, values = read_table(find_data(DERMATOLOGY, given), names)
@@ -60,7 +59,7 @@ def dermatology(given: str | Path | None = None) -> Table:
 
 
 def cleveland(given: str | Path | None = None) -> Table:
-    """303 patients, 13 measurements, six values missing; classes: `DEGREES`, of which 0 is no disease.
+    """303 patients, 13 measurements, six values missing; classes: `DEGREES`, where 0 is no disease.
 
     Arguments and errors as in `dermatology`.
     """
@@ -69,14 +68,14 @@ def cleveland(given: str | Path | None = None) -> Table:
 
 
 def bundled(name: str) -> Table:
-    """A table that comes with scikit-learn, read from its package, not from the network.
+    """A table from scikit-learn's package, without the network.
 
-    "diabetes": 442 x 10 in their own units, the progress of the disease after a year (a quantity).
+    "diabetes": 442 x 10 in their own units; target: the progress of the disease after a year (a quantity).
     "breast_cancer": 569 x 30 measurements of cell nuclei (Wisconsin Diagnostic Breast Cancer, WDBC); classes benign and
-    malignant, so that 1 is the disease (scikit-learn has them the other way round).
+    malignant, so 1 is the disease (scikit-learn has the opposite numbers).
     "digits": 1797 x 64, the gray levels 0 to 16 of 8 x 8 pixels, row by row; ten classes.
 
-    Raises DataError for another name, and where scikit-learn is not installed.
+    Raises DataError for another name, and if scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
@@ -97,10 +96,10 @@ def bundled(name: str) -> Table:
 
 
 def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Read a table of numbers separated by commas: the names of its columns, and float64 (rows, columns).
+    """Read a table of numbers separated by commas: (names of the columns, float64 (rows, columns)).
 
-    The first line may name the columns; if it holds numbers already, they are called `names`, of which there must be as
-    many as columns. An empty cell and `?` are missing values: NaN. Raises DataError naming the line and the column.
+    The first line may name the columns; if it holds numbers, the columns are called `names`, one for each column. An
+    empty cell and `?` are missing values: NaN. Raises DataError with the line and the column of a wrong value.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -127,13 +126,13 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
 
 
 def stratified_folds(target: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal the examples out to folds, at random, so that each fold has its share of every class.
+    """Assign the examples to folds at random, so that the classes are equally frequent in all folds.
 
     target: class numbers (N,). Returns the number of each example's fold, int64 (N,), in 0 .. folds - 1. Raises
-    ValueError where a class has fewer examples than there are folds.
+    ValueError if a class has fewer examples than there are folds.
     """
     fold = np.empty(len(target), dtype=np.int64)
-    start = 0  # the next class goes on dealing where this one stopped, so that folds stay equally large
+    start = 0  # the next class continues with the next fold, so that the folds have equal sizes
     for number in np.unique(target):
         members = rng.permutation(np.flatnonzero(target == number))
         if len(members) < folds:
@@ -144,11 +143,11 @@ def stratified_folds(target: np.ndarray, folds: int, rng: np.random.Generator) -
 
 
 def standardize(training: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Bring columns to mean 0 and standard deviation 1; a missing value becomes the median of its column.
+    """Bring columns to mean 0 and standard deviation 1. A missing value becomes the median of its column.
 
-    Mean, deviation and median are those of the training rows, for `others` too: anything measured on test rows would be
-    knowledge of the test set. training, others: float64 (rows, columns), NaN where missing. Returns float32 arrays, one
-    for each argument. A column that is constant in training becomes zeros there.
+    Mean, deviation and median come from the training rows, for `others` too: otherwise training would use knowledge of
+    the test set. training, others: float64 (rows, columns), NaN for a missing value. Returns float32 arrays, one for
+    each argument. A column that is constant in the training rows becomes zeros there.
     """
     medians = np.nanmedian(training, axis=0)
     filled = [np.where(np.isnan(rows), medians, rows) for rows in (training, *others)]
@@ -173,7 +172,7 @@ def _is_value(cell: str) -> bool:
 def _with_classes(
     name: str, columns: tuple[str, ...], values: np.ndarray, first: int, classes: tuple[str, ...]
 ) -> Table:
-    """The last column as class numbers from 0; in the file they start with `first`."""
+    """A Table with the last column as class numbers from 0; in the file they start with `first`."""
     target = values[:, -1] - first
     allowed = np.isin(target, np.arange(len(classes)))
     if not allowed.all():
