@@ -1,7 +1,9 @@
 """The basic operations: values against NumPy and SciPy, first and second derivatives against differences."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import tinynet as tn
+from tinynet.engine import basic_ops
 from tinynet.engine.tensor import Function, Tensor
 from tinynet.learn.gradcheck import GradientError, gradcheck, gradgradcheck
 
@@ -638,3 +641,11 @@ def test_saving_something_computed_loses_its_second_derivative():
 )
 def test_tensors_have_operators_however_they_are_imported(program):
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_stub_of_tensor_lists_every_operator_and_method():
+    """Editors and type checkers read operators.pyi; all that it lists is there, and all methods are listed."""
+    tree = ast.parse(Path(basic_ops.__file__).with_name("operators.pyi").read_text())
+    (stub,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    listed = {function.name for function in stub.body}
+    assert set(basic_ops._METHODS) <= listed <= set(vars(Tensor))

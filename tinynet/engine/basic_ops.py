@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ def _two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[
     elif _is_array(y) and isinstance(x, np.generic):
         x = x.item()
 
-    x_dtype, y_dtype = getattr(x, "dtype", None), getattr(y, "dtype", None)
+    x_dtype: Any = getattr(x, "dtype", None)
+    y_dtype: Any = getattr(y, "dtype", None)
     if x_dtype is None and y_dtype is None:
         dtype = np.float32 if isinstance(x, float) or isinstance(y, float) else None
         return np.asarray(x, dtype), np.asarray(y, dtype)
@@ -170,6 +171,15 @@ class _Binary(Function):
     def forward(self, x: Any, y: Any) -> Any:
         self.shapes = np.shape(x), np.shape(y)
         return self.compute(x, y)
+
+    def compute(self, x: Any, y: Any) -> Any:
+        raise NotImplementedError
+
+    def gradient_x(self, gz: Any) -> Any:
+        raise NotImplementedError
+
+    def gradient_y(self, gz: Any) -> Any:
+        raise NotImplementedError
 
     def backward(self, gz: Any) -> tuple:
         gradients = (self.gradient_x, self.gradient_y)
@@ -812,14 +822,14 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
     widths: one pair (before, after) for each axis, none negative (ValueError).
     """
     x = _one("pad", x)
-    widths = tuple(tuple(pair) for pair in widths)
-    if len(widths) != x.ndim or builtins.any(len(pair) != 2 or builtins.min(pair) < 0 for pair in widths):
+    pairs: tuple[tuple[int, ...], ...] = tuple(tuple(pair) for pair in widths)
+    if len(pairs) != x.ndim or builtins.any(len(pair) != 2 or builtins.min(pair) < 0 for pair in pairs):
         raise ValueError(
-            f"pad: widths {widths} for x {x.shape}; one pair (before, after) of numbers >= 0 for each axis is needed"
+            f"pad: widths {pairs} for x {x.shape}; one pair (before, after) of numbers >= 0 for each axis is needed"
         )
-    if not builtins.any(map(builtins.any, widths)):
+    if not builtins.any(map(builtins.any, pairs)):
         return x
-    return _Pad.apply(x, widths=widths, value=value)
+    return _Pad.apply(x, widths=pairs, value=value)
 
 
 # ------------------------------------------------------------------------------------ indexing
@@ -975,34 +985,41 @@ def operator_method(function: Callable, reflected: bool = False) -> Callable:
     return method
 
 
-for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow}.items():
-    setattr(Tensor, f"__{_name}__", operator_method(_function))
-    setattr(Tensor, f"__r{_name}__", operator_method(_function, reflected=True))
+def add_operator(name: str, function: Callable) -> None:
+    """Give Tensor the operator `name` ("add" for `x + y`), also with the tensor on the right."""
+    setattr(Tensor, f"__{name}__", operator_method(function))
+    setattr(Tensor, f"__r{name}__", operator_method(function, reflected=True))
+
+
+def _elements(self: Tensor) -> Iterator[Any]:
+    return (self[i] for i in range(len(self)))
+
+
 # There is no __iadd__: Python then reads `x += y` as `x = x + y`, a new tensor, which is right in every graph.
+for _name, _function in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow}.items():
+    add_operator(_name, _function)
 
-for _name, _function in {
-    "eq": equal,
-    "ne": not_equal,
-    "lt": less,
-    "le": less_equal,
-    "gt": greater,
-    "ge": greater_equal,
-    "and": logical_and,
-    "or": logical_or,
-}.items():
+_COMPARISONS = {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal}
+for _name, _function in {**_COMPARISONS, "and": logical_and, "or": logical_or}.items():
     setattr(Tensor, f"__{_name}__", operator_method(_function))
-Tensor.__hash__ = object.__hash__  # == compares elements; as a key of a dict a tensor is still itself
 
-Tensor.__neg__ = neg
-Tensor.__abs__ = abs
-Tensor.__invert__ = logical_not
-Tensor.__getitem__ = getitem
-Tensor.__setitem__ = _setitem
-Tensor.__iter__ = lambda self: (self[i] for i in range(len(self)))
-Tensor.T = property(transpose, doc="The tensor with its axes reversed.")
-
-for _function in (
-    *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax),
-    *(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to),
-):
-    setattr(Tensor, _function.__name__, _function)
+# Each of these is listed in operators.pyi, too.
+_METHODS: dict[str, Any] = {
+    "__hash__": object.__hash__,  # == compares elements; as a key of a dict a tensor is still itself
+    "__neg__": neg,
+    "__abs__": abs,
+    "__invert__": logical_not,
+    "__getitem__": getitem,
+    "__setitem__": _setitem,
+    "__iter__": _elements,
+    "T": property(transpose, doc="The tensor with its axes reversed."),
+    **{
+        function.__name__: function
+        for function in (
+            *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax),
+            *(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to),
+        )
+    },
+}
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)

@@ -49,7 +49,7 @@ class _Owner(NamedTuple):
 
     tensor: Any
     version: Version
-    count: int
+    count_when_saved: int
     shape: tuple[int, ...]
 
 
@@ -68,7 +68,7 @@ class Saved:
     def check(self) -> None:
         """Raise RuntimeError if what was saved is no longer what it was."""
         for owner in self._owners:
-            if owner is not None and owner.version.count != owner.count:
+            if owner is not None and owner.version.count != owner.count_when_saved:
                 raise RuntimeError(
                     f"{self.name}: a tensor of shape {owner.shape} that is needed for the gradient was "
                     "changed in place after the forward pass"
@@ -110,7 +110,7 @@ def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out_version: Ver
 def _checksums(arrays: Sequence[Any]) -> list[int | None]:
     """A checksum for each array, None for what is no array."""
     return [
-        zlib.crc32(np.ascontiguousarray(to_device(a, "cpu")).view(np.uint8).reshape(-1))
+        zlib.crc32(np.ascontiguousarray(to_device(a, "cpu")).view(np.uint8).reshape(-1).data)
         if hasattr(a, "dtype")
         else None
         for a in arrays

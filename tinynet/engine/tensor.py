@@ -39,6 +39,7 @@ import numpy as np
 from ..backends.arrays import array_module, device_of
 from ..backends.devices import to_device
 from ..backends.memory import named_error
+from .operators import Operators
 from .saved import Saved, Version, is_view
 
 # How two gradients of one tensor are added. `tinynet.ops` puts its parallel kernel for large arrays here.
@@ -67,7 +68,7 @@ def is_grad_enabled() -> bool:
     return _grad_enabled.get()
 
 
-class Tensor:
+class Tensor(Operators):
     """An array that remembers how it was computed.
 
     data: the array (NumPy, or CuPy on a GPU), of any shape.
@@ -304,7 +305,8 @@ class Function:
     @property
     def saved(self) -> tuple:
         """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
-        self._check_not_freed()
+        self._inputs_or_error()
+        assert self._record is not None  # it is freed together with the inputs
         self._record.check()
         return self._record.tensors(self._output) if self._create_graph else self._record.arrays
 
@@ -356,7 +358,7 @@ class Function:
 
     def _gradients(self, gy: Any, create_graph: bool) -> list[tuple[Node, Any]]:
         """Run backward, and pair each gradient with the node it belongs to."""
-        self._check_not_freed()
+        inputs = self._inputs_or_error()
         self._create_graph = create_graph
         try:
             gradients = self.backward_graph(gy) if create_graph else self.backward(gy)
@@ -364,20 +366,20 @@ class Function:
             raise named_error(self.op_name(), error) from None
         finally:
             self._create_graph = False
-        gradients = self._checked(gradients)
-        return [(node, g) for node, g in zip(self.inputs, gradients) if node is not None and g is not None]
+        gradients = self._checked(gradients, inputs)
+        return [(node, g) for node, g in zip(inputs, gradients) if node is not None and g is not None]
 
-    def _checked(self, gradients: Any) -> tuple:
+    def _checked(self, gradients: Any, inputs: tuple[Node | None, ...]) -> tuple:
         """What backward returned, as a tuple. Raises RuntimeError for a wrong number, shape or dtype of gradients."""
         name = type(self).__name__
         if gradients is None:
             raise RuntimeError(f"{name}.backward returned None: does it, or a kernel it calls, lack its `return`?")
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        if len(gradients) != len(self.inputs):
+        if len(gradients) != len(inputs):
             raise RuntimeError(
-                f"{name}.backward returned {len(gradients)} gradients, forward has {len(self.inputs)} arguments"
+                f"{name}.backward returned {len(gradients)} gradients, forward has {len(inputs)} arguments"
             )
-        for i, (node, g, kind) in enumerate(zip(self.inputs, gradients, self._input_kinds)):
+        for i, (node, g, kind) in enumerate(zip(inputs, gradients, self._input_kinds)):
             if node is not None and g is not None and (g.shape, g.dtype) != kind:
                 raise RuntimeError(
                     f"{name}.backward returned a gradient {g.dtype}{list(g.shape)} where input {i} "
@@ -385,12 +387,13 @@ class Function:
                 )
         return gradients
 
-    def _check_not_freed(self) -> None:
+    def _inputs_or_error(self) -> tuple[Node | None, ...]:
         if self.inputs is None:
             raise RuntimeError(
                 f"{type(self).__name__}: the graph was freed by an earlier backward(). Call backward() once, "
                 "or pass retain_graph=True to the first call"
             )
+        return self.inputs
 
     def _release(self) -> None:
         """Forget inputs and saved arrays, so that activations are freed while backward goes on."""
@@ -451,7 +454,7 @@ def _propagate(
                 node._release()
             g = None  # not needed for the additions, and may be large
             _add_to(gradients, contributions)
-            contributions = None
+            del contributions
 
 
 def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) -> None:
@@ -511,8 +514,7 @@ def grad(
     retain_graph as in `Tensor.backward`, and its errors. An x that y does not depend on gets zeros; ValueError for
     one that is no Tensor or requires no gradient.
     """
-    single = isinstance(x, Tensor)
-    wanted = [x] if single else list(x)
+    wanted = [x] if isinstance(x, Tensor) else list(x)
     for i, t in enumerate(wanted):
         if not (isinstance(t, Tensor) and t.requires_grad):
             raise ValueError(f"grad: x[{i}] must be a Tensor that requires a gradient")
@@ -529,4 +531,4 @@ def grad(
         g = found.get(id(t.node))
         g = array_module(t.data).zeros_like(t.data) if g is None else g
         result.append(g if isinstance(g, Tensor) else Tensor(g))
-    return result[0] if single else result
+    return result[0] if isinstance(x, Tensor) else result

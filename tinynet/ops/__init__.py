@@ -6,7 +6,7 @@ The engine knows no operation, so two of them are handed to it here: `x @ y`, an
 from ..backends.numba import settings  # noqa: F401 (before anything imports Numba)
 from ..backends.registry import backend, device, is_large, register_ops, use_backend, use_kernels
 from ..engine import tensor as _engine
-from ..engine.basic_ops import operator_method
+from ..engine.basic_ops import add_operator
 from ..engine.tensor import Function, Tensor, grad, is_grad_enabled, no_grad, tensor
 from .accumulate.reference import add
 from .matmul.op import matmul
@@ -33,5 +33,4 @@ def _add_gradients(x, y):
 
 register_ops(__name__, __path__)
 _engine.add_gradients = _add_gradients
-Tensor.__matmul__ = operator_method(matmul)
-Tensor.__rmatmul__ = operator_method(matmul, reflected=True)
+add_operator("matmul", matmul)

@@ -1,0 +1,7 @@
+"""The base class of Tensor. The stub beside this file, `operators.pyi`, lists what editors and type checkers see."""
+
+
+class Operators:
+    """The operators and methods of a Tensor. `basic_ops.py` and the op `matmul` attach them to Tensor."""
+
+    __slots__ = ()
