@@ -185,17 +185,6 @@ def test_maxout_any_shape(data, pieces, units):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_maxout_fills_a_given_pair(tier):
-    x = np.random.default_rng(0).standard_normal((4, 6))
-    forward = implementation_kernel("maxout", "forward", tier)
-    out = np.full((4, 3), np.nan), np.full((4, 3), -77, np.int32)
-    got = forward(x, pieces=2, out=out)
-    for a, b, want in zip(got, out, forward(x, pieces=2)):
-        assert a is b
-        np.testing.assert_array_equal(a, want)
-
-
 # ------------------------------------------------------------------------------------ errors
 @pytest.mark.parametrize("op", [*OUTSIDE, "maxout"])
 def test_integers_are_refused(op):

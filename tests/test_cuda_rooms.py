@@ -89,14 +89,6 @@ def test_the_end_of_an_array_and_nothing_behind_it(size, tier):
     np.testing.assert_array_equal(fetch(room), np.concatenate([[7] * 4, np.maximum(x, 0), [7] * 4]))
 
 
-@TIERS
-def test_a_result_may_take_the_place_of_an_argument(tier):
-    x, y = random(37), random(37)[::-1].copy()
-    here = place(x.copy(), tier)
-    assert implementation_kernel("accumulate", "add", tier)(here, place(y, tier), out=here) is here
-    np.testing.assert_array_equal(fetch(here), x + y)
-
-
 # ------------------------------------------------------------------------------------ dropout
 @TIERS
 @pytest.mark.parametrize("p", [0.0, 1e-12, 0.1, 0.5, 0.999, 1 - 2**-34])

@@ -34,7 +34,10 @@ def rows_per_run(width):
 
 
 def run(
-    kernel: Callable, arrays: tuple[np.ndarray, ...], scalars: tuple[float | np.integer, ...], out: np.ndarray | None
+    kernel: Callable,
+    arrays: tuple[np.ndarray, ...],
+    scalars: tuple[float | np.integer, ...] = (),
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """kernel(*flat arrays, *scalars, flat result); the result has the shape and dtype of the first array.
 

@@ -13,7 +13,7 @@ VARIANTS = [{"real": "float", "WIDTH": 4}, {"real": "float", "WIDTH": 1}, {"real
 MOST_BLOCKS_ACROSS = 65535  # along y, the limit of all GPUs; kernels take further elements in turns
 
 
-def run(source: Source, kernel: str, arrays: tuple[Any, ...], scalars: tuple[float, ...], out: Any) -> Any:
+def run(source: Source, kernel: str, arrays: tuple[Any, ...], scalars: tuple[float, ...] = (), out: Any = None) -> Any:
     """kernel(*arrays, result, size, *scalars), a thread for each pack; the result is shaped like the first array."""
     shape, dtype = arrays[0].shape, arrays[0].dtype
     flat = [contiguous(a) for a in arrays]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.elementwise import rows_per_run
 from .._shared.layout import rows_of
 
 U = np.uint64
 
 
-def add(x: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """z[i] = x[i] + y[i]; x and y of one shape and dtype, each contiguous or a channel slice, or they are copied."""
-    z = contiguous_result(x.shape, x.dtype, out)
+    z = memory.empty(x.shape, x.dtype)
     if x.flags.c_contiguous and y.flags.c_contiguous:
         _sum(x.reshape(-1), y.reshape(-1), z.reshape(-1))
     else:
         channels = x.shape[-1]
         (x, x_pitch), (y, y_pitch) = rows_of(x, channels), rows_of(y, channels)
         _sum_rows(x, U(x_pitch), y, U(y_pitch), U(channels), z.reshape(-1))
-    return delivered(z, out)
+    return z
 
 
 @jit(parallel=True)

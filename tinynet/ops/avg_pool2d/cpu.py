@@ -5,26 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from ..conv2d.geometry import Pair, output_size
 
 
-def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """y = the mean of each window; padding counts as zeros."""
     shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    y = contiguous_result(shape, x.dtype, out)
+    y = memory.empty(shape, x.dtype)
     _forward(np.ascontiguousarray(x), size, stride, padding, x.dtype.type(size[0] * size[1]), y)
-    return delivered(y, out)
+    return y
 
 
-def backward(
-    gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """gx: each window gives every one of its pixels the same share of its gradient. plane: (H, W) of gx."""
-    gx = contiguous_result((len(gy), *plane, gy.shape[3]), gy.dtype, out)
+    gx = memory.empty((len(gy), *plane, gy.shape[3]), gy.dtype)
     _backward(np.ascontiguousarray(gy), size, stride, padding, gy.dtype.type(size[0] * size[1]), gx)
-    return delivered(gx, out)
+    return gx
 
 
 @jit(parallel=True)

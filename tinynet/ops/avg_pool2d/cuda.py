@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import blocks, contiguous, delivered, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, launch
 from .._cuda.elementwise import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
 from ..conv2d.geometry import Pair, output_size
 
 SOURCE = Source(Path(__file__).with_name("avg_pool2d.cu"), VARIANTS)
 
 
-def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair, out: Any = None) -> Any:
+def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair) -> Any:
     """y = the mean of each window; padding counts as zeros."""
     shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    y = result_array(shape, x.dtype, out, like=x)
-    return delivered(_run("avg_pool", contiguous(x), y, x.shape[1:3], y.shape[1:3], size, stride, padding), out)
+    y = empty(shape, x.dtype, like=x)
+    return _run("avg_pool", contiguous(x), y, x.shape[1:3], y.shape[1:3], size, stride, padding)
 
 
-def backward(gy: Any, *, plane: Pair, size: Pair, stride: Pair, padding: Pair, out: Any = None) -> Any:
+def backward(gy: Any, *, plane: Pair, size: Pair, stride: Pair, padding: Pair) -> Any:
     """gx: each window gives every one of its pixels the same share of its gradient. plane: (H, W) of gx."""
-    gx = result_array((len(gy), *plane, gy.shape[3]), gy.dtype, out, like=gy)
-    return delivered(_run("avg_pool_backward", contiguous(gy), gx, plane, gy.shape[1:3], size, stride, padding), out)
+    gx = empty((len(gy), *plane, gy.shape[3]), gy.dtype, like=gy)
+    return _run("avg_pool_backward", contiguous(gy), gx, plane, gy.shape[1:3], size, stride, padding)
 
 
 def _run(kernel: str, a: Any, result: Any, plane: Pair, out_plane: Pair, *windows: Pair) -> Any:

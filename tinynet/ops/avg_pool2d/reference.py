@@ -12,11 +12,11 @@ from ..conv2d.geometry import Pair, output_size
 
 
 @kernel
-def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """y = the mean of each window; padding counts as zeros."""
     n_images, height, width, channels = x.shape
     out_size = output_size((height, width), size, stride, padding, (1, 1))
-    y = np.empty((n_images, *out_size, channels), x.dtype) if out is None else out
+    y = np.empty((n_images, *out_size, channels), x.dtype)
     for oy in range(out_size[0]):
         for ox in range(out_size[1]):
             rows, columns = _window(oy, ox, size, stride, padding)
@@ -25,13 +25,10 @@ def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, out: np.n
 
 
 @kernel
-def backward(
-    gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """gx: each window gives every one of its pixels the same share of its gradient. plane: (H, W) of gx."""
     n_images, out_height, out_width, channels = gy.shape
-    gx = np.empty((n_images, *plane, channels), gy.dtype) if out is None else out
-    gx[...] = 0
+    gx = np.zeros((n_images, *plane, channels), gy.dtype)
     for oy in range(out_height):
         for ox in range(out_width):
             rows, columns = _window(oy, ox, size, stride, padding)

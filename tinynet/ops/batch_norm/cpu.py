@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.elementwise import RANGE
 from .._cpu.fastmath import ELEMENTWISE
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def statistics(x: np.ndarray, *, out: Pair | None = None) -> Pair:
+def statistics(x: np.ndarray) -> Pair:
     """(mean, var) of each channel; the variance is the mean square distance from the mean. The sums are float64."""
     rows = _rows(x)
     m, zeros = len(rows), np.zeros(rows.shape[1])
@@ -25,7 +25,7 @@ def statistics(x: np.ndarray, *, out: Pair | None = None) -> Pair:
     mean = partial.sum(axis=0) / m if m else zeros / 0
     _squares(rows, mean, _run_length(rows), partial)
     var = partial.sum(axis=0) / m if m else zeros / 0
-    return _delivered_pair((mean.astype(x.dtype), var.astype(x.dtype)), out)
+    return mean.astype(x.dtype), var.astype(x.dtype)
 
 
 def normalize(
@@ -36,25 +36,22 @@ def normalize(
     beta: np.ndarray,
     *,
     eps: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
-    y = contiguous_result(x.shape, x.dtype, out)
+    y = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     scale = gamma * _inverse(var, eps)
     _normalize(rows, *map(np.ascontiguousarray, (mean, scale, beta)), _run_length(rows), _rows(y))
-    return delivered(y, out)
+    return y
 
 
-def backward_parameters(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float, out: Pair | None = None
-) -> Pair:
+def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float) -> Pair:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     rows = _rows(x)
     with_u, alone = _partial(rows), _partial(rows)
     _parameter_sums(_rows(gy), rows, np.ascontiguousarray(mean), _run_length(rows), with_u, alone)
     ggamma, gbeta = with_u.sum(axis=0) * _inverse(var, eps), alone.sum(axis=0)
-    return _delivered_pair((ggamma.astype(x.dtype), gbeta.astype(x.dtype)), out)
+    return ggamma.astype(x.dtype), gbeta.astype(x.dtype)
 
 
 def backward_input(
@@ -67,15 +64,14 @@ def backward_input(
     gbeta: np.ndarray,
     *,
     eps: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
-    gx = contiguous_result(x.shape, x.dtype, out)
+    gx = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     r, m = _inverse(var, eps), x.dtype.type(max(len(rows), 1))
     numbers = (mean, gamma * r, gbeta / m, r * ggamma / m)
     _backward_input(_rows(gy), rows, *map(np.ascontiguousarray, numbers), _run_length(rows), _rows(gx))
-    return delivered(gx, out)
+    return gx
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -96,10 +92,6 @@ def _partial(rows: np.ndarray) -> np.ndarray:
 def _inverse(var: np.ndarray, eps: float) -> np.ndarray:
     """r, in the dtype of var."""
     return 1 / np.sqrt(var + var.dtype.type(eps))
-
-
-def _delivered_pair(results: Pair, out: Pair | None) -> Pair:
-    return results if out is None else (delivered(results[0], out[0]), delivered(results[1], out[1]))
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import blocks, contiguous, delivered, empty, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, launch
 
 SOURCE = Source(Path(__file__).with_name("batch_norm.cu"))
 THREADS = 256  # as in batch_norm.cu
@@ -14,7 +14,7 @@ THREADS = 256  # as in batch_norm.cu
 ENOUGH_BLOCKS, FEWEST_ROWS = 1024, 64
 
 
-def statistics(x: Any, *, out: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
+def statistics(x: Any) -> tuple[Any, Any]:
     """(mean, var) of each channel; the variance is the mean square distance from the mean. The sums are float64."""
     x = contiguous(x)
     rows, channels = _sizes(x)
@@ -23,40 +23,36 @@ def statistics(x: Any, *, out: tuple[Any, Any] | None = None) -> tuple[Any, Any]
     mean, wide_mean = _finished(partial, rows, like=x)
     launch(SOURCE, "batch_norm_squares", _grid(x), THREADS, x, wide_mean, partial, rows, channels)
     var, _ = _finished(partial, rows, like=x)
-    return _delivered_pair((mean, var), out)
+    return mean, var
 
 
-def normalize(x: Any, mean: Any, var: Any, gamma: Any, beta: Any, *, eps: float, out: Any = None) -> Any:
+def normalize(x: Any, mean: Any, var: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
-    y = result_array(x.shape, x.dtype, out, like=x)
+    y = empty(x.shape, x.dtype, like=x)
     arrays = (contiguous(a) for a in (x, mean, var, gamma, beta))
     launch(SOURCE, "batch_norm_normalize", blocks(x.size, THREADS), THREADS, *arrays, y, x.size, x.shape[-1], eps)
-    return delivered(y, out)
+    return y
 
 
-def backward_parameters(
-    gy: Any, x: Any, mean: Any, var: Any, *, eps: float, out: tuple[Any, Any] | None = None
-) -> tuple[Any, Any]:
+def backward_parameters(gy: Any, x: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     rows, channels = _sizes(x)
     partial = _partial(2, x)
     arrays = (contiguous(a) for a in (gy, x, mean, var))
     launch(SOURCE, "batch_norm_parameter_sums", _grid(x), THREADS, *arrays, partial, rows, channels, eps)
     sums, _ = _finished(partial, 1, like=x)
-    return _delivered_pair((sums[:channels], sums[channels:]), out)
+    return sums[:channels], sums[channels:]
 
 
-def backward_input(
-    gy: Any, x: Any, mean: Any, var: Any, gamma: Any, ggamma: Any, gbeta: Any, *, eps: float, out: Any = None
-) -> Any:
+def backward_input(gy: Any, x: Any, mean: Any, var: Any, gamma: Any, ggamma: Any, gbeta: Any, *, eps: float) -> Any:
     """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
-    gx = result_array(x.shape, x.dtype, out, like=x)
+    gx = empty(x.shape, x.dtype, like=x)
     rows, channels = _sizes(x)
     arrays = (contiguous(a) for a in (gy, x, mean, var, gamma, ggamma, gbeta))
     launch(
         SOURCE, "batch_norm_backward_input", blocks(x.size, THREADS), THREADS, *arrays, gx, x.size, channels, rows, eps
     )
-    return delivered(gx, out)
+    return gx
 
 
 def _sizes(x: Any) -> tuple[int, int]:
@@ -82,7 +78,3 @@ def _finished(partial: Any, divisor: float, like: Any) -> tuple[Any, Any]:
     result, wide = empty((sums,), like.dtype, like=like), empty((sums,), "float64", like=like)
     launch(SOURCE, "batch_norm_finish", sums, 32, partial, result, wide, parts, divisor)
     return result, wide
-
-
-def _delivered_pair(results: tuple[Any, Any], out: tuple[Any, Any] | None) -> tuple[Any, Any]:
-    return results if out is None else (delivered(results[0], out[0]), delivered(results[1], out[1]))

@@ -13,12 +13,12 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 @kernel
-def statistics(x: np.ndarray, *, out: Pair | None = None) -> Pair:
+def statistics(x: np.ndarray) -> Pair:
     """(mean, var) of each channel; the variance is the mean square distance from the mean. The sums are float64."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes, dtype=np.result_type(x, np.float64))
     var = ((x - mean) ** 2).mean(axes)
-    return _delivered((mean.astype(x.dtype), var.astype(x.dtype)), out)
+    return mean.astype(x.dtype), var.astype(x.dtype)
 
 
 @kernel
@@ -30,24 +30,19 @@ def normalize(
     beta: np.ndarray,
     *,
     eps: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
-    y = np.empty_like(x) if out is None else out
-    y[...] = gamma * (x - mean) / np.sqrt(var + eps) + beta
-    return y
+    return gamma * (x - mean) / np.sqrt(var + eps) + beta
 
 
 @kernel
-def backward_parameters(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float, out: Pair | None = None
-) -> Pair:
+def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float) -> Pair:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     axes = tuple(range(x.ndim - 1))
     wide = np.result_type(x, np.float64)
     u = (x - mean) / np.sqrt(var + eps)
     ggamma, gbeta = (gy * u).sum(axes, dtype=wide), gy.sum(axes, dtype=wide)
-    return _delivered((ggamma.astype(x.dtype), gbeta.astype(x.dtype)), out)
+    return ggamma.astype(x.dtype), gbeta.astype(x.dtype)
 
 
 @kernel
@@ -61,20 +56,9 @@ def backward_input(
     gbeta: np.ndarray,
     *,
     eps: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
-    gx = np.empty_like(x) if out is None else out
     m = x.size // max(x.shape[-1], 1)
     r = 1 / np.sqrt(var + eps)
     u = (x - mean) * r
-    gx[...] = gamma * r * (gy - gbeta / m - u * ggamma / m)
-    return gx
-
-
-def _delivered(results: Pair, out: Pair | None) -> Pair:
-    if out is None:
-        return results
-    for target, result in zip(out, results):
-        target[...] = result
-    return out
+    return gamma * r * (gy - gbeta / m - u * ggamma / m)

@@ -29,10 +29,9 @@ def backward(
     w: np.ndarray | None = None,
     *,
     pos_weight: float = 1.0,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx = gy (w / M) [(1 - t) sigma(x) - q t sigma(-x)], of the shape and dtype of x."""
-    gx = run(_backward, (x, t), (gy / x.size, pos_weight), out)
+    gx = run(_backward, (x, t), (gy / x.size, pos_weight))
     return gx if w is None else np.multiply(gx, w, out=gx)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import blocks, contiguous, delivered, empty, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, launch
 from .._cuda.reduction import THREADS, chunking
 
 SOURCE = Source(Path(__file__).with_name("bce_with_logits.cu"))
@@ -22,12 +22,12 @@ def forward(x: Any, t: Any, w: Any = None, *, pos_weight: float = 1.0) -> Any:
     return loss
 
 
-def backward(gy: Any, x: Any, t: Any, w: Any = None, *, pos_weight: float = 1.0, out: Any = None) -> Any:
+def backward(gy: Any, x: Any, t: Any, w: Any = None, *, pos_weight: float = 1.0) -> Any:
     """gx = gy (w / M) [(1 - t) sigma(x) - q t sigma(-x)], of the shape and dtype of x."""
-    gx = result_array(x.shape, x.dtype, out, like=x)
+    gx = empty(x.shape, x.dtype, like=x)
     arrays = contiguous(gy), contiguous(x), contiguous(t), _weight(w), gx
     launch(SOURCE, "bce_backward", blocks(x.size, THREADS), THREADS, *arrays, x.size, pos_weight)
-    return delivered(gx, out)
+    return gx
 
 
 def _weight(w: Any) -> Any:

@@ -7,19 +7,19 @@ import math
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.elementwise import rows_per_run
 from .._shared.layout import rows_of
 
 U = np.uint64
 
 
-def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
+def forward(*arrays: np.ndarray, axis: int) -> np.ndarray:
     """y[.., o_k + c, ..] = arrays[k][.., c, ..]; axis counted from the front, 0 <= axis < ndim."""
     before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
     length = sum(a.shape[axis] for a in arrays)
-    y = contiguous_result((*before, length, *after), arrays[0].dtype, out)
+    y = memory.empty((*before, length, *after), arrays[0].dtype)
     pitch, start = length * math.prod(after), 0
     for a in arrays:
         width = math.prod(a.shape[axis:])
@@ -27,7 +27,7 @@ def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np
             x, x_pitch = rows_of(a, width)
             _copy_rows(x, U(x_pitch), U(width), U(a.size // width), y.reshape(-1)[start:], U(pitch))
         start += width
-    return delivered(y, out)
+    return y
 
 
 @jit(parallel=True)

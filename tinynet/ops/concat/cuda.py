@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import delivered, launch, result_array
+from ...backends.launch import empty, launch
 from .._cuda.elementwise import VARIANTS, pack_width, row_grid
 from .._shared.layout import rows_of
 
 SOURCE = Source(Path(__file__).with_name("concat.cu"), VARIANTS)
 
 
-def forward(*arrays: Any, axis: int, out: Any = None) -> Any:
+def forward(*arrays: Any, axis: int) -> Any:
     """y[.., o_k + c, ..] = arrays[k][.., c, ..]; axis counted from the front, 0 <= axis < ndim."""
     before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
     length = sum(a.shape[axis] for a in arrays)
-    y = result_array((*before, length, *after), arrays[0].dtype, out, like=arrays[0])
+    y = empty((*before, length, *after), arrays[0].dtype, like=arrays[0])
     rows, pitch, start = math.prod(before), length * math.prod(after), 0
     for a in arrays:
         width = math.prod(a.shape[axis:])
@@ -28,4 +28,4 @@ def forward(*arrays: Any, axis: int, out: Any = None) -> Any:
             grid = row_grid(rows, width // pack)
             launch(SOURCE, "copy_rows", *grid, x, x_pitch, place, pitch, rows, width, WIDTH=pack)
         start += width
-    return delivered(y, out)
+    return y

@@ -8,6 +8,6 @@ from ...backends.registry import kernel
 
 
 @kernel
-def forward(*arrays: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
+def forward(*arrays: np.ndarray, axis: int) -> np.ndarray:
     """y[.., o_k + c, ..] = arrays[k][.., c, ..]; axis counted from the front, 0 <= axis < ndim."""
-    return np.concatenate(arrays, axis, out=out)
+    return np.concatenate(arrays, axis)

@@ -26,12 +26,10 @@ def forward(
     return loss_of(sums, smooth).astype(p.dtype), sums
 
 
-def backward(
-    gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0) -> np.ndarray:
     """gp = gy (constant_g - slope_g t), of the shape and dtype of t."""
     constant, slope = ((gy * values).astype(t.dtype) for values in slopes_of(sums, smooth))
-    return run(_backward, (t, constant, slope), (), out)
+    return run(_backward, (t, constant, slope), ())
 
 
 @jit(parallel=True, fastmath=REDUCTION)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import contiguous, delivered, empty, launch, result_array
+from ...backends.launch import contiguous, empty, launch
 from .._cuda.reduction import THREADS, chunking
 
 SOURCE = Source(Path(__file__).with_name("dice.cu"))
@@ -24,13 +24,13 @@ def forward(p: Any, t: Any, *, smooth: float = 1.0, per_image: bool = False) -> 
     return loss, sums
 
 
-def backward(gy: Any, t: Any, sums: Any, *, smooth: float = 1.0, out: Any = None) -> Any:
+def backward(gy: Any, t: Any, sums: Any, *, smooth: float = 1.0) -> Any:
     """gp = gy (constant_g - slope_g t), of the shape and dtype of t."""
     groups = len(sums)
     length = t.size // groups
     chunk, chunks = chunking(length)
-    gp = result_array(t.shape, t.dtype, out, like=t)
+    gp = empty(t.shape, t.dtype, like=t)
     sums = contiguous(sums.astype("float64", copy=False))
     arrays = contiguous(gy), contiguous(t), sums, gp
     launch(SOURCE, "dice_backward", groups * chunks, THREADS, *arrays, groups, length, chunk, chunks, smooth)
-    return delivered(gp, out)
+    return gp

@@ -27,11 +27,7 @@ def forward(
 
 
 @kernel
-def backward(
-    gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float = 1.0) -> np.ndarray:
     """gp = gy (constant_g - slope_g t), of the shape and dtype of t. gy (), sums as forward gave them."""
-    gp = np.empty_like(t) if out is None else out
     constant, slope = (values[:, None] for values in slopes_of(sums, smooth))
-    gp[...] = (gy * (constant - slope * t.reshape(len(sums), -1))).reshape(t.shape)
-    return gp
+    return (gy * (constant - slope * t.reshape(len(sums), -1))).reshape(t.shape).astype(t.dtype)

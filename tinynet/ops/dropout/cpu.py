@@ -14,10 +14,10 @@ U = np.uint64
 CHUNK = 1024  # elements whose words are drawn before they are used: few enough to stay in the fastest cache
 
 
-def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, out: np.ndarray | None = None) -> np.ndarray:
+def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int) -> np.ndarray:
     """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape."""
     threshold = U(round(p * 2**32))
-    return run(_forward, (x,), (1 / (1 - p), threshold, U(seed), U(stream), U(step)), out)
+    return run(_forward, (x,), (1 / (1 - p), threshold, U(seed), U(stream), U(step)))
 
 
 @jit(parallel=True)

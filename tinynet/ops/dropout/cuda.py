@@ -11,6 +11,6 @@ from .._cuda.elementwise import VARIANTS, run
 SOURCE = Source(Path(__file__).with_name("dropout.cu"), VARIANTS)
 
 
-def forward(x: Any, *, p: float, seed: int, stream: int, step: int, out: Any = None) -> Any:
+def forward(x: Any, *, p: float, seed: int, stream: int, step: int) -> Any:
     """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape."""
-    return run(SOURCE, "dropout_forward", (x,), (1 / (1 - p), round(p * 2**32), seed, stream, step), out)
+    return run(SOURCE, "dropout_forward", (x,), (1 / (1 - p), round(p * 2**32), seed, stream, step))

@@ -12,11 +12,9 @@ from .._cpu.elementwise import U, rows_per_run, run
 from .._cpu.fastmath import ELEMENTWISE
 
 
-def forward(
-    x: np.ndarray, *, size: int, k: float, alpha: float, beta: float, out: np.ndarray | None = None
-) -> np.ndarray:
+def forward(x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) -> np.ndarray:
     """y_c = x_c s_c^-beta with s_c = k + alpha sum of x_j^2 over the `size` channels around c. x (..., C)."""
-    return run(_forward, (x,), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta), out)
+    return run(_forward, (x,), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta))
 
 
 def backward(
@@ -27,10 +25,9 @@ def backward(
     k: float,
     alpha: float,
     beta: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
-    return run(_backward, (gy, x), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta), out)
+    return run(_backward, (gy, x), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta))
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)

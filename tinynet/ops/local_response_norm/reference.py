@@ -8,14 +8,10 @@ from ...backends.registry import kernel
 
 
 @kernel
-def forward(
-    x: np.ndarray, *, size: int, k: float, alpha: float, beta: float, out: np.ndarray | None = None
-) -> np.ndarray:
+def forward(x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) -> np.ndarray:
     """y_c = x_c s_c^-beta with s_c = k + alpha sum of x_j^2 over the `size` channels around c. x (..., C)."""
-    y = np.empty_like(x) if out is None else out
     s = k + alpha * _window_sum(x * x, size)
-    y[...] = x * s**-beta
-    return y
+    return x * s**-beta
 
 
 @kernel
@@ -27,14 +23,11 @@ def backward(
     k: float,
     alpha: float,
     beta: float,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
-    gx = np.empty_like(x) if out is None else out
     s = k + alpha * _window_sum(x * x, size)
     t = gy * x * s ** (-beta - 1)
-    gx[...] = gy * s**-beta - 2 * alpha * beta * x * _window_sum(t, size)
-    return gx
+    return gy * s**-beta - 2 * alpha * beta * x * _window_sum(t, size)
 
 
 def _window_sum(v: np.ndarray, size: int) -> np.ndarray:

@@ -22,8 +22,7 @@ def forward(a: Any, weight: Any, h0: Any, c0: Any, lengths: Any = None) -> tuple
     step = _step("lstm_forward", h0, lengths)
     h, c = h0, c0
     for t in range(len(a)):
-        product(h, weight, out=gates[t])  # which the step makes gates of
-        step(t, a[t], c, h, gates[t], states[t, 0], states[t, 1])
+        step(t, a[t], product(h, weight), c, h, gates[t], states[t, 0], states[t, 1])
         h, c = states[t, 0], states[t, 1]
     return states, gates
 

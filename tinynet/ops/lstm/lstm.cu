@@ -1,12 +1,12 @@
 // lstm: what one step does element by element, derivation.md. The products h U and gz U^T are matmul's.
 //
-//     z = a + h_before U  (in `gates` before)        i, f, o = sigmoid(z_i, z_f, z_o), g = tanh(z_g)  (in it afterwards)
+//     z = a + product, product = h_before U          gates: i, f, o = sigmoid(z_i, z_f, z_o), g = tanh(z_g)
 //     c = f c_before + i g                           h = o tanh(c)
 //
 // Versions: one. A thread has unit j of sample n, with its four gates: they lie H numbers apart, so that neighbouring
 // threads read neighbouring numbers of each gate. A step is small; what counts is that it is one launch.
 //
-// Layout: a, gates, ga (samples, 4 hidden); all others (samples, hidden). A sample whose length is not beyond `step` keeps
+// Layout: a, product, gates, ga (samples, 4 hidden); all others (samples, hidden). A sample whose length is not beyond `step` keeps
 // its state.
 
 __device__ inline real sigmoid(real z) {
@@ -16,16 +16,17 @@ __device__ inline real sigmoid(real z) {
 
 __device__ inline bool goes_on(const i64* lengths, size_t n, int step) { return !lengths || step < lengths[n]; }
 
-KERNEL lstm_forward(const real* __restrict__ a, const real* __restrict__ c_before, const real* __restrict__ h_before,
-                    real* __restrict__ gates, real* __restrict__ h, real* __restrict__ c,
+KERNEL lstm_forward(const real* __restrict__ a, const real* __restrict__ product, const real* __restrict__ c_before,
+                    const real* __restrict__ h_before, real* __restrict__ gates, real* __restrict__ h,
+                    real* __restrict__ c,
                     OPTIONAL const i64* __restrict__ lengths, int step, size_t size, int hidden) {
   const size_t k = thread_number();
   if (k >= size) return;
   const size_t n = k / hidden, first = n * 4 * hidden + k % hidden;
   real* gate = gates + first;
-  const real* given = a + first;
-  const real i = sigmoid(gate[0] + given[0]), f = sigmoid(gate[hidden] + given[hidden]);
-  const real g = tanh(gate[2 * hidden] + given[2 * hidden]), o = sigmoid(gate[3 * hidden] + given[3 * hidden]);
+  const real *x = a + first, *u = product + first;
+  const real i = sigmoid(x[0] + u[0]), f = sigmoid(x[hidden] + u[hidden]);
+  const real g = tanh(x[2 * hidden] + u[2 * hidden]), o = sigmoid(x[3 * hidden] + u[3 * hidden]);
   gate[0] = i;
   gate[hidden] = f;
   gate[2 * hidden] = g;

@@ -21,8 +21,8 @@ import numba
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.old_simd import ROWS_OF_1, lanes_of, transpose_tile
 from .._cpu.register_rows import multiply_rows
 from . import blas
@@ -39,17 +39,16 @@ def forward(
     *,
     transpose_x: bool = False,
     transpose_y: bool = False,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     if x.dtype not in (np.float32, np.float64):  # integers, above all
-        return blas.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y, out=out)
+        return blas.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
-    z = contiguous_result((*batch, rows, columns), x.dtype, out)
+    z = memory.empty((*batch, rows, columns), x.dtype)
     if not (z.size and terms):
         z[...] = 0
-        return delivered(z, out)
+        return z
     x_strides = (1, rows) if transpose_x else (terms, 1)  # to the next row, to the next term
     y_strides = (1, terms) if transpose_y else (columns, 1)  # to the next term, to the next column
     matrices, lanes = math.prod(batch), lanes_of(x.dtype)
@@ -60,7 +59,7 @@ def forward(
         threads, x.reshape(-1), starts(x, batch), x_strides, y.reshape(-1), starts(y, batch), y_strides, z.reshape(-1),
         (matrices, rows, columns, terms), rows_of_task, width, lanes,
     )  # fmt: skip
-    return delivered(z, out)
+    return z
 
 
 def _rows_of_task(rows: int, others: int, threads: int) -> int:

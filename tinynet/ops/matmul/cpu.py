@@ -29,14 +29,13 @@ def forward(
     *,
     transpose_x: bool = False,
     transpose_y: bool = False,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     is_vector = rows == 1 or columns == 1
     is_small = math.prod(batch) * rows * columns * terms <= (ALONE_WITH_VECTOR if is_vector else ALONE)
     large = vector if is_vector else blocked if REGISTER_BYTES else blas
-    return (blas if is_small else large).forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y, out=out)
+    return (blas if is_small else large).forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
 
 
 IMPLEMENTATIONS = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.cuda.source import FLOAT, TENSOR_CORES, Source
-from ...backends.launch import blocks, contiguous, delivered, empty, is_aligned, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, is_aligned, launch
 from .operands import as_it_lies, sizes_of
 
 SOURCE = Source(Path(__file__).with_name("matmul.cu"))
@@ -128,12 +128,11 @@ def _forward(
     *,
     transpose_x: bool = False,
     transpose_y: bool = False,
-    out: Any = None,
 ) -> Any:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
-    z = result_array((*batch, rows, columns), x.dtype, out, like=x)
+    z = empty((*batch, rows, columns), x.dtype, like=x)
 
     runs = _runs(batch, x.shape[:-2], y.shape[:-2])
     if len(runs) > 2:  # rare: then a copy with all matrices of the batch
@@ -145,7 +144,7 @@ def _forward(
         for a, is_transposed, in_outer, in_inner in zip((x, y), (transpose_x, transpose_y), outer, inner_moves)
     ]
     version(Product(*operands, z, math.prod(batch), rows, columns, terms, inner))
-    return delivered(z, out)
+    return z
 
 
 def _runs(batch: tuple[int, ...], *shapes: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -17,7 +17,6 @@ def forward(
     *,
     transpose_x: bool = False,
     transpose_y: bool = False,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first.
 
@@ -25,4 +24,4 @@ def forward(
     """
     x = np.swapaxes(x, -1, -2) if transpose_x else x
     y = np.swapaxes(y, -1, -2) if transpose_y else y
-    return np.einsum("...ij,...jk->...ik", x, y, out=out)
+    return np.einsum("...ij,...jk->...ik", x, y)

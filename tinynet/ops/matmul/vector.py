@@ -10,8 +10,8 @@ import numba
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.reduction import REDUCTION
 from . import blocked
 from .operands import as_it_lies, sizes_of, starts
@@ -26,14 +26,13 @@ def forward(
     *,
     transpose_x: bool = False,
     transpose_y: bool = False,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     if x.dtype not in (np.float32, np.float64) or not (rows == 1 or columns == 1):
-        return blocked.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y, out=out)
-    z = contiguous_result((*batch, rows, columns), x.dtype, out)
+        return blocked.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
+    z = memory.empty((*batch, rows, columns), x.dtype)
     # A row times a matrix is the transposed matrix times a column.
     m, v, is_transposed = (x, y, transpose_x) if columns == 1 else (y, x, not transpose_y)
     threads = 1 if m.size < ALONE else numba.get_num_threads()
@@ -44,7 +43,7 @@ def forward(
             threads, m.reshape(-1), starts(m, batch), v.reshape(-1), starts(v, batch), z.reshape(-1),
             rows * columns, terms,
         )  # fmt: skip
-    return delivered(z, out)
+    return z
 
 
 @jit(parallel=True)

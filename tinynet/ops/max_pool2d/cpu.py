@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 from .._cpu.old_simd import lanes_of
 from .._shared.layout import rows_of
 from ..conv2d.geometry import Pair, output_size
@@ -19,33 +19,29 @@ def forward(
     size: Pair,
     stride: Pair,
     padding: Pair = (0, 0),
-    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
-    Of equal values the first in row-major order is taken. `out` is a pair of arrays for y and indices.
+    Of equal values the first in row-major order is taken.
     """
     shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    out_y, out_indices = (None, None) if out is None else out
-    y = contiguous_result(shape, x.dtype, out_y)
-    indices = contiguous_result(shape, np.dtype(np.int32), out_indices)
+    y = memory.empty(shape, x.dtype)
+    indices = memory.empty(shape, np.dtype(np.int32))
     if y.size:
         _forward(
             *rows_of(x, x.shape[3]), x.shape, size, stride, padding, lanes_of(x.dtype),
             y.reshape(-1), y.shape, indices.reshape(-1),
         )  # fmt: skip
-    return delivered(y, out_y), delivered(indices, out_indices)
+    return y, indices
 
 
-def scatter(
-    g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None, out: np.ndarray | None = None
-) -> np.ndarray:
+def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None) -> np.ndarray:
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). The indices must lie in that plane: they are not checked here.
     cell: a promise, if given: that each index lies in its own cell of so many rows and columns of the plane.
     """
-    total = contiguous_result((len(g), *size, g.shape[3]), g.dtype, out)
+    total = memory.empty((len(g), *size, g.shape[3]), g.dtype)
     if cell is None:
         _scatter(np.ascontiguousarray(g), np.ascontiguousarray(indices), total)
     elif total.size:
@@ -53,14 +49,14 @@ def scatter(
             *rows_of(g, g.shape[3]), np.ascontiguousarray(indices).reshape(-1), g.shape, cell, lanes_of(g.dtype),
             total.reshape(-1), total.shape,
         )  # fmt: skip
-    return delivered(total, out)
+    return total
 
 
-def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
-    y = contiguous_result(indices.shape, x.dtype, out)
+    y = memory.empty(indices.shape, x.dtype)
     _gather(np.ascontiguousarray(x), np.ascontiguousarray(indices), y)
-    return delivered(y, out)
+    return y
 
 
 # Channels are taken a vector at a time. Where they are no multiple of that, the last vector starts early and overlaps

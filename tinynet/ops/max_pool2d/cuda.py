@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import REAL, blocks, contiguous, delivered, empty, launch, result_array
+from ...backends.launch import REAL, blocks, contiguous, empty, launch
 from .._cuda.elementwise import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
 from ..conv2d.geometry import Pair, output_size
 
 SOURCE = Source(Path(__file__).with_name("max_pool2d.cu"), VARIANTS)
 
 
-def forward(
-    x: Any, *, size: Pair, stride: Pair, padding: Pair = (0, 0), out: tuple[Any, Any] | None = None
-) -> tuple[Any, Any]:
+def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair = (0, 0)) -> tuple[Any, Any]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
-    Of equal values the first in row-major order is taken. `out` is a pair of arrays for y and indices.
+    Of equal values the first in row-major order is taken.
     """
     n_images, height, width, channels = x.shape
     out_height, out_width = output_size((height, width), size, stride, padding, (1, 1))
     shape = (n_images, out_height, out_width, channels)
-    out_y, out_indices = (None, None) if out is None else out
-    y = result_array(shape, x.dtype, out_y, like=x)
-    indices = result_array(shape, "int32", out_indices, like=x)
+    y = empty(shape, x.dtype, like=x)
+    indices = empty(shape, "int32", like=x)
     x = contiguous(x)
     pack = pack_width(x, y, indices, multiples=(channels,))
     items = out_width * channels // pack
@@ -33,23 +30,23 @@ def forward(
         SOURCE, "max_pool", *_line_grid(n_images * out_height, items), x, y, indices, items, channels,
         height, width, out_height, out_width, *size, *stride, *padding, WIDTH=pack,
     )  # fmt: skip
-    return delivered(y, out_y), delivered(indices, out_indices)
+    return y, indices
 
 
-def scatter(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None, out: Any = None) -> Any:
+def scatter(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None) -> Any:
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). The indices must lie in that plane: they are not checked here.
     cell: a promise, if given: that each index lies in its own cell of so many rows and columns of the plane.
     """
-    return (_scatter_rows if cell is None else _scatter_cells)(g, indices, size=size, cell=cell, out=out)
+    return (_scatter_rows if cell is None else _scatter_cells)(g, indices, size=size, cell=cell)
 
 
-def gather(x: Any, indices: Any, *, out: Any = None) -> Any:
+def gather(x: Any, indices: Any) -> Any:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
     n_images, height, width, channels = x.shape
     out_height, out_width = indices.shape[1:3]
-    y = result_array(indices.shape, x.dtype, out, like=x)
+    y = empty(indices.shape, x.dtype, like=x)
     x, indices = contiguous(x), contiguous(indices)
     pack = pack_width(x, indices, y, multiples=(channels,))
     items = out_width * channels // pack
@@ -57,12 +54,12 @@ def gather(x: Any, indices: Any, *, out: Any = None) -> Any:
         SOURCE, "gather", *_line_grid(n_images * out_height, items), x, indices, y, items, channels,
         height * width * channels, out_height, WIDTH=pack,
     )  # fmt: skip
-    return delivered(y, out)
+    return y
 
 
-def _scatter_cells(g: Any, indices: Any, *, size: Pair, cell: Pair, out: Any = None) -> Any:
+def _scatter_cells(g: Any, indices: Any, *, size: Pair, cell: Pair) -> Any:
     n_images, out_height, out_width, channels = g.shape
-    gx = result_array((n_images, *size, channels), g.dtype, out, like=g)
+    gx = empty((n_images, *size, channels), g.dtype, like=g)
     g, indices = contiguous(g), contiguous(indices)
     pack = pack_width(g, indices, gx, multiples=(channels,))
     items = size[1] * channels // pack
@@ -70,12 +67,12 @@ def _scatter_cells(g: Any, indices: Any, *, size: Pair, cell: Pair, out: Any = N
         SOURCE, "scatter_cells", *_line_grid(n_images * size[0], items), g, indices, gx, items, channels,
         *size, out_height, out_width, *cell, WIDTH=pack,
     )  # fmt: skip
-    return delivered(gx, out)
+    return gx
 
 
-def _scatter_rows(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None, out: Any = None) -> Any:
+def _scatter_rows(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None) -> Any:
     n_images, out_height, out_width, channels = g.shape
-    gx = result_array((n_images, *size, channels), g.dtype, out, like=g)
+    gx = empty((n_images, *size, channels), g.dtype, like=g)
     g, indices = contiguous(g), contiguous(indices)
     lines, rows = n_images * out_height, n_images * size[0] * channels
     reach = empty((lines, 2), "int32", like=g)
@@ -85,18 +82,18 @@ def _scatter_rows(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None,
         SOURCE, "scatter_rows", blocks(rows, THREADS), THREADS, g, indices, reach, gx, rows, channels,
         *size, out_height, out_width, WIDTH=1,
     )  # fmt: skip
-    return delivered(gx, out)
+    return gx
 
 
-def _scatter_planes(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None, out: Any = None) -> Any:
+def _scatter_planes(g: Any, indices: Any, *, size: Pair, cell: Pair | None = None) -> Any:
     n_images, out_height, out_width, channels = g.shape
-    gx = result_array((n_images, *size, channels), g.dtype, out, like=g)
+    gx = empty((n_images, *size, channels), g.dtype, like=g)
     planes = n_images * channels
     launch(
         SOURCE, "scatter_planes", blocks(planes, THREADS), THREADS, contiguous(g), contiguous(indices), gx, planes,
         channels, size[0] * size[1], out_height * out_width, WIDTH=1,
     )  # fmt: skip
-    return delivered(gx, out)
+    return gx
 
 
 def _line_grid(lines: int, items: int) -> tuple[tuple[int, int], int]:

@@ -19,15 +19,14 @@ def forward(
     size: Pair,
     stride: Pair,
     padding: Pair = (0, 0),
-    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
-    Of equal values the first in row-major order is taken. `out` is a pair of arrays for y and indices.
+    Of equal values the first in row-major order is taken.
     """
     n_images, height, width, channels = x.shape
     shape = (n_images, *output_size((height, width), size, stride, padding, (1, 1)), channels)
-    y, indices = (np.empty(shape, x.dtype), np.empty(shape, np.int32)) if out is None else out
+    indices = np.empty(shape, np.int32)
     for oy in range(shape[1]):
         for ox in range(shape[2]):
             # Padding counts as minus infinity, so leaving it out of the window changes nothing.
@@ -38,14 +37,11 @@ def forward(
             # argmax has the properties wanted: it returns the first of equal values and takes NaN for the largest.
             k = window.reshape(n_images, rows * columns, channels).argmax(axis=1)
             indices[:, oy, ox, :] = (first_y + k // columns) * width + (first_x + k % columns)
-    y[...] = gather.definition(x, indices)
-    return y, indices
+    return gather.definition(x, indices), indices
 
 
 @kernel
-def scatter(
-    g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None, out: np.ndarray | None = None
-) -> np.ndarray:
+def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None = None) -> np.ndarray:
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). Raises IndexError for an index outside that plane.
@@ -57,20 +53,14 @@ def scatter(
         for c in range(channels):
             # Windows may overlap: np.add.at adds twice where an index stands twice, `total[...] += g` would not.
             np.add.at(total[n, :, c], indices[n, :, :, c], g[n, :, :, c])
-    total = total.reshape(n_images, *size, channels)
-    if out is None:
-        return total
-    out[...] = total
-    return out
+    return total.reshape(n_images, *size, channels)
 
 
 @kernel
-def gather(x: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
     n_images, height, width, channels = x.shape
     _, out_height, out_width, _ = indices.shape
     pixels = x.reshape(n_images, height * width, channels)
     found = np.take_along_axis(pixels, indices.reshape(n_images, out_height * out_width, channels), axis=1)
-    y = np.empty(indices.shape, x.dtype) if out is None else out
-    y[...] = found.reshape(indices.shape)
-    return y
+    return found.reshape(indices.shape)

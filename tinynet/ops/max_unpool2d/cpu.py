@@ -9,11 +9,11 @@ from ..max_pool2d import cpu as max_pool2d
 Pair = tuple[int, int]
 
 
-def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair) -> np.ndarray:
     """x (N, H, W, C): each y[n, oy, ox, c] added to the pixel of its index; zeros elsewhere. size: (H, W)."""
-    return max_pool2d.scatter(y, indices, size=size, out=out)
+    return max_pool2d.scatter(y, indices, size=size)
 
 
-def backward(gx: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def backward(gx: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """gy[n, oy, ox, c] = gx at the pixel of its index."""
-    return max_pool2d.gather(gx, indices, out=out)
+    return max_pool2d.gather(gx, indices)

@@ -9,11 +9,11 @@ from ..max_pool2d import cuda as max_pool2d
 Pair = tuple[int, int]
 
 
-def forward(y: Any, indices: Any, *, size: Pair, out: Any = None) -> Any:
+def forward(y: Any, indices: Any, *, size: Pair) -> Any:
     """x (N, H, W, C): each y[n, oy, ox, c] added to the pixel of its index; zeros elsewhere. size: (H, W)."""
-    return max_pool2d.scatter(y, indices, size=size, out=out)
+    return max_pool2d.scatter(y, indices, size=size)
 
 
-def backward(gx: Any, indices: Any, *, out: Any = None) -> Any:
+def backward(gx: Any, indices: Any) -> Any:
     """gy[n, oy, ox, c] = gx at the pixel of its index."""
-    return max_pool2d.gather(gx, indices, out=out)
+    return max_pool2d.gather(gx, indices)

@@ -11,12 +11,12 @@ Pair = tuple[int, int]
 
 
 @kernel
-def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair, out: np.ndarray | None = None) -> np.ndarray:
+def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair) -> np.ndarray:
     """x (N, H, W, C): each y[n, oy, ox, c] added to the pixel of its index; zeros elsewhere. size: (H, W)."""
-    return max_pool2d.scatter.definition(y, indices, size=size, out=out)
+    return max_pool2d.scatter.definition(y, indices, size=size)
 
 
 @kernel
-def backward(gx: np.ndarray, indices: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def backward(gx: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """gy[n, oy, ox, c] = gx at the pixel of its index."""
-    return max_pool2d.gather.definition(gx, indices, out=out)
+    return max_pool2d.gather.definition(gx, indices)

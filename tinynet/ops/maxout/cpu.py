@@ -5,27 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 
 
-def forward(
-    x: np.ndarray, *, pieces: int, out: tuple[np.ndarray, np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def forward(x: np.ndarray, *, pieces: int) -> tuple[np.ndarray, np.ndarray]:
     """(y, winner): y[..., m] = max over j of x[..., m pieces + j], and the int32 j where it was found."""
     shape = (*x.shape[:-1], x.shape[-1] // pieces)
-    out_y, out_winner = (None, None) if out is None else out
-    y = contiguous_result(shape, x.dtype, out_y)
-    winner = contiguous_result(shape, np.dtype(np.int32), out_winner)
+    y = memory.empty(shape, x.dtype)
+    winner = memory.empty(shape, np.dtype(np.int32))
     _forward(np.ascontiguousarray(x).reshape(-1), pieces, y.reshape(-1), winner.reshape(-1))
-    return delivered(y, out_y), delivered(winner, out_winner)
+    return y, winner
 
 
-def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
+def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int) -> np.ndarray:
     """gx[..., m pieces + j] = gy[..., m] where j = winner[..., m], else 0; (..., C)."""
-    gx = contiguous_result((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype, out)
+    gx = memory.empty((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype)
     _backward(np.ascontiguousarray(gy).reshape(-1), np.ascontiguousarray(winner).reshape(-1), pieces, gx.reshape(-1))
-    return delivered(gx, out)
+    return gx
 
 
 @jit(parallel=True)

@@ -24,13 +24,11 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.nda
     return np.asarray(partial.sum() / total_weight(t, w)).astype(x.dtype)
 
 
-def backward(
-    gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
     """gx = gy (w_t / W) (p_c - [c = t]), of the shape and dtype of x."""
     classes = x.shape[-1]
     factor = np.broadcast_to(gy / total_weight(t, w) * (1 if w is None else w), (classes,))
-    return run(_backward, (x, t, factor.astype(x.dtype)), (), out)
+    return run(_backward, (x, t, factor.astype(x.dtype)), ())
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import blocks, contiguous, delivered, empty, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, launch
 from .._cuda.reduction import THREADS, chunking
 
 SOURCE = Source(Path(__file__).with_name("softmax_cross_entropy.cu"))
@@ -25,16 +25,16 @@ def forward(x: Any, t: Any, w: Any = None) -> Any:
     return loss
 
 
-def backward(gy: Any, x: Any, t: Any, w: Any = None, *, out: Any = None) -> Any:
+def backward(gy: Any, x: Any, t: Any, w: Any = None) -> Any:
     """gx = gy (w_t / W) (p_c - [c = t]), of the shape and dtype of x."""
     classes = x.shape[-1]
     lanes = _lanes(classes)
     t, w = _indices(t), _weights(w)
-    gx = result_array(x.shape, x.dtype, out, like=x)
+    gx = empty(x.shape, x.dtype, like=x)
     arrays = contiguous(gy), contiguous(x), t, w, _total_weight(t, w, classes), gx
     grid = blocks(t.size, THREADS // lanes)
     launch(SOURCE, "softmax_cross_entropy_backward", grid, THREADS, *arrays, t.size, classes, lanes)
-    return delivered(gx, out)
+    return gx
 
 
 def _total_weight(t: Any, w: Any, classes: int) -> Any:

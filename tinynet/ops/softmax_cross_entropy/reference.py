@@ -24,14 +24,10 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.nda
 
 
 @kernel
-def backward(
-    gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, out: np.ndarray | None = None
-) -> np.ndarray:
+def backward(gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
     """gx = gy (w_t / W) (p_c - [c = t]), of the shape and dtype of x. gy ()."""
-    gx = np.empty_like(x) if out is None else out
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     p = e / e.sum(axis=-1, keepdims=True)
     is_target = np.arange(x.shape[-1]) == t[..., None]
     factor = gy / total_weight(t, w) * (1 if w is None else w[t][..., None])
-    gx[...] = factor * (p - is_target)
-    return gx
+    return (factor * (p - is_target)).astype(x.dtype)
