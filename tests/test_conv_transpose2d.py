@@ -14,7 +14,6 @@ from test_ops import assert_close, cases_of, spread
 
 import tinynet as tn
 from tinynet.learn.gradcheck import GradientError, gradcheck
-from tinynet.ops._cpu.old_simd import REGISTER_BYTES
 from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.conv_transpose2d import cpu, reference
 
@@ -134,7 +133,6 @@ def test_patches_agree_with_the_reference(layer):
         assert_close(getattr(cpu, name)(*arrays, *parameters), expected, x.dtype, max(w.size, gy.size), name)
 
 
-@pytest.mark.skipif(not REGISTER_BYTES, reason="the register blocks need AVX2 or AVX-512")
 @pytest.mark.parametrize("shape", [(2, 5, 9, 32), (1, 1, 1, 16), (2, 3, 4, 48)])
 def test_patches_take_the_short_way(shape, monkeypatch):
     """The sizes of a U-Net must not fall back to the general kernels, which give the same numbers later."""
