@@ -2,7 +2,7 @@
 
 A table lists a right call of every operation. Each argument in turn is replaced by what it must not be, so a new
 operation is covered by one row, and one that has no row fails a test. The sentences that are peculiar to one operation
-are tested beside it; here stands what they have in common, and how bad data travels through layers, nets and pictures.
+are tested beside it; here stands what they have in common, and how bad data travels through layers, nets and images.
 """
 
 import re

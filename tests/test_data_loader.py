@@ -269,9 +269,9 @@ def test_shrunken_crops_average_over_pixels(monkeypatch):
 
 def test_the_intensities_of_crops_are_changed_and_kept_within_limits(monkeypatch):
     data = NucleiCrops(samples()[:1], size=32)
-    for change, wanted in ((10, 2), (-10, -0.5)):
+    for change, expected in ((10, 2), (-10, -0.5)):
         monkeypatch.setattr(
             "tinynet.data.crops.INTENSITY", lambda image, labels, rng, change=change: (image + change, labels)
         )
         image, _ = data.item(0, np.random.default_rng(0))
-        assert image.dtype == np.float32 and np.all(image == wanted)
+        assert image.dtype == np.float32 and np.all(image == expected)

@@ -10,7 +10,7 @@ from tinynet.data.maps import binary_map, border_map, distance_map, targets
 
 
 def random_labels(seed: int) -> np.ndarray:
-    """Overlapping boxes in a small picture: touching, cut off, single pixels, numbers with gaps."""
+    """Overlapping boxes in a small image: touching, cut off, single pixels, numbers with gaps."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((rng.integers(1, 24), rng.integers(1, 24)), np.int32)
     for number in rng.permutation(9)[: rng.integers(0, 9)] + 1:

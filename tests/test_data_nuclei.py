@@ -116,11 +116,9 @@ def test_empty_masks_are_skipped_with_one_warning(tmp_path):
 
 
 def test_read_images_names_and_sources(tmp_path):
-    picture = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
-    zipped = write_zip(tmp_path / "t.zip", {"test/k1/images/k1.png": picture, "test/k1/masks/m.png": picture})
-    folder = write_folder(
-        tmp_path / "f", {"a.png": picture, "deep/b.jpg": picture, "x/c.png": picture, "y/c.png": picture}
-    )
+    image = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
+    zipped = write_zip(tmp_path / "t.zip", {"test/k1/images/k1.png": image, "test/k1/masks/m.png": image})
+    folder = write_folder(tmp_path / "f", {"a.png": image, "deep/b.jpg": image, "x/c.png": image, "y/c.png": image})
     names = dict(nuclei.read_images([zipped, folder, folder / "a.png"][:2]))
     assert sorted(names) == ["a", "b", "k1", "x_c.png", "y_c.png"]
     assert all(image.shape == (20, 30, 3) and image.dtype == np.uint8 for image in names.values())
@@ -129,8 +127,8 @@ def test_read_images_names_and_sources(tmp_path):
 
 
 def test_results_of_an_earlier_prediction_are_no_images(tmp_path):
-    picture = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
-    folder = write_folder(tmp_path, {"a.png": picture, "out/overlays/a.png": picture, "out/labels/a.tif": tiff(GREY16)})
+    image = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
+    folder = write_folder(tmp_path, {"a.png": image, "out/overlays/a.png": image, "out/labels/a.tif": tiff(GREY16)})
     assert [name for name, _ in nuclei.read_images(folder)] == ["a"]
     assert len(list(nuclei.read_images(folder / "out" / "overlays"))) == 1, "asked for by name they are"
 

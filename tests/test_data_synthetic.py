@@ -60,10 +60,10 @@ TOLERANCE = {
 
 def measure(sample) -> dict[str, list[float]]:
     """The quantities of the table for one image."""
-    picture, labels = gray(sample.image), sample.labels
+    image, labels = gray(sample.image), sample.labels
     inside = labels > 0
     nuclei = [r for r in regionprops(labels) if r.area >= 8]
-    levels = [picture[r.slice][r.image] for r in nuclei]
+    levels = [image[r.slice][r.image] for r in nuclei]
     largest = ndimage.maximum_filter(labels, 3)
     smallest = ndimage.minimum_filter(np.where(inside, labels, labels.max() + 1), 3)
     touching = np.unique(labels[inside & (largest != smallest)])
@@ -75,10 +75,10 @@ def measure(sample) -> dict[str, list[float]]:
         "count": [len(nuclei) * 256**2 / labels.size],
         "coverage": [inside.mean()],
         "touching": [len(touching) / max(len(nuclei), 1)],
-        "foreground": [picture[inside].mean()],
-        "background": [np.median(picture[far])],
-        "fine variation": [(picture - ndimage.gaussian_filter(picture, 2))[far].std()],
-        "coarse variation": [ndimage.gaussian_filter(picture, 8)[far].std()],
+        "foreground": [image[inside].mean()],
+        "background": [np.median(image[far])],
+        "fine variation": [(image - ndimage.gaussian_filter(image, 2))[far].std()],
+        "coarse variation": [ndimage.gaussian_filter(image, 8)[far].std()],
         "variation inside": [v.std() / max(v.mean(), 1) for v in levels],
     }
 
@@ -96,11 +96,15 @@ def deviations(kind: str, samples: list) -> list[str]:
     for quantity, real in REAL[kind].items():
         values = np.concatenate([m[quantity] for m in measured])
         factor, amount = TOLERANCE[quantity]
-        for percent, is_outer, want in zip((5, 25, 50, 75, 95), (1, 0, 0, 0, 1), real, strict=True):
-            got = np.percentile(values, percent)
+        for percent, is_outer, expected in zip((5, 25, 50, 75, 95), (1, 0, 0, 0, 1), real, strict=True):
+            actual = np.percentile(values, percent)
             factor_here, amount_here = factor ** (1 + is_outer), amount * (1 + is_outer)
-            if not min(want / factor_here, want - amount_here) <= got <= max(want * factor_here, want + amount_here):
-                wrong.append(f"{quantity}, percentile {percent}: {got:.3g}, real {want:.3g}")
+            if (
+                not min(expected / factor_here, expected - amount_here)
+                <= actual
+                <= max(expected * factor_here, expected + amount_here)
+            ):
+                wrong.append(f"{quantity}, percentile {percent}: {actual:.3g}, real {expected:.3g}")
     return wrong
 
 

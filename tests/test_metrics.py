@@ -159,22 +159,6 @@ def test_table_as_text_and_as_csv(tmp_path):
 GOOD = np.zeros((4, 5), int)
 
 
-@pytest.mark.parametrize(
-    ("true", "pred", "error", "message"),
-    [
-        (GOOD, GOOD[:3], ValueError, r"pred has shape \(3, 5\), true has \(4, 5\)"),
-        (GOOD.astype(float), GOOD, TypeError, "true has dtype float64, a label image needs integers"),
-        (GOOD, GOOD.astype(bool), TypeError, r"pred is a mask \(bool\)"),
-        (GOOD, GOOD - 1, ValueError, "pred holds -1"),
-        (GOOD[None], GOOD[None], ValueError, r"true has shape \(1, 4, 5\), a label image is \(H, W\)"),
-        (GOOD[:0], GOOD[:0], ValueError, r"true has shape \(0, 5\), which holds no pixels"),
-    ],
-)
-def test_bad_label_images_are_named(true, pred, error, message):
-    with pytest.raises(error, match=message):
-        metrics.mean_ap(true, pred)
-
-
 def test_bad_thresholds_masks_and_lists_are_named():
     with pytest.raises(ValueError, match=r"thresholds \[0.3\] must lie in \[0.5, 1\)"):
         metrics.average_precision(GOOD, GOOD, [0.3])

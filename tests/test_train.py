@@ -30,7 +30,7 @@ EPOCHS, BATCHES = 4, 4
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The plain kernels, which need no compiling, and no drawing of curves: most tests are not about these."""
-    monkeypatch.setattr("tinynet.training.figures.plot_curve", lambda table, picture: None)
+    monkeypatch.setattr("tinynet.training.figures.plot_curve", lambda table, image: None)
     with tn.use_backend("reference"):
         yield
 
@@ -104,14 +104,14 @@ def flat(state, prefix=""):
             yield prefix + name, np.asarray(value)
 
 
-def assert_same_run(out, expected):
+def assert_same_run(out, undisturbed):
     """Weights, optimizer, schedule, average, random streams, position and metrics: bit for bit."""
     for file in ("last.npz", "best.npz"):
-        found, wanted = (dict(flat(load_checkpoint(folder / file)[0])) for folder in (out, expected))
-        assert found.keys() == wanted.keys()
-        different = [name for name in found if found[name].tobytes() != wanted[name].tobytes()]
+        actual, expected = (dict(flat(load_checkpoint(folder / file)[0])) for folder in (out, undisturbed))
+        assert actual.keys() == expected.keys()
+        different = [name for name in actual if actual[name].tobytes() != expected[name].tobytes()]
         assert not different
-    assert table(out) == table(expected)
+    assert table(out) == table(undisturbed)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def whole(tmp_path_factory):
     """The folder of a run of four epochs that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch, tn.use_backend("reference"):
-        patch.setattr("tinynet.training.figures.plot_curve", lambda table, picture: None)
+        patch.setattr("tinynet.training.figures.plot_curve", lambda table, image: None)
         Run(out).fit()
     return out
 
@@ -156,8 +156,8 @@ def test_training_is_the_plain_loop(tmp_path):
             trainer.schedule.step()
             trainer.average.update()
     for name in ("model", "optimizer", "average", "schedule"):
-        found, wanted = (getattr(t, name).state_dict() for t in (trained.trainer, trainer))
-        np.testing.assert_equal(found, wanted)
+        actual, expected = (getattr(t, name).state_dict() for t in (trained.trainer, trainer))
+        np.testing.assert_equal(actual, expected)
 
 
 def test_training_loss_is_the_mean_over_examples_not_over_batches(tmp_path):

@@ -237,7 +237,9 @@ class _Follower:
 
     def follow(self, module: Module, inputs: tuple, y: Tensor) -> Fields | None:
         """The fields of a layer's output y. They are remembered for the layers that use y."""
-        fields = _joined([self.find(t) for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"])
+        # A convolution takes several tensors, whose channels follow each other, as one list or tuple.
+        tensors = [t for entry in inputs for t in (entry if isinstance(entry, (list, tuple)) else [entry])]
+        fields = _joined([self.find(t) for t in tensors if isinstance(t, Tensor) and t.dtype.kind == "f"])
         if fields is not None:
             fields = _after(module, fields, y)
         self.known[id(y.node)] = (y.node, fields)
