@@ -6,39 +6,15 @@ The right version of every operation must pass, whatever the random numbers.
 
 import numpy as np
 import pytest
+from functions import op, softmax, without_last
 
 import tinynet as tn
-from tinynet import Function
 from tinynet.backends.registry import implementation_kernel, use_kernels
 from tinynet.learn.gradcheck import gradcheck
-
-REFERENCE = {
-    name: implementation_kernel("conv2d", name, "reference")
-    for name in ("forward", "backward_input", "backward_weight", "backward_bias")
-}
-
-
-def op(forward, backward):
-    """A differentiable operation from two lambdas: forward(*arrays), backward(gy, *arrays)."""
-
-    class Op(Function):
-        def forward(self, *arrays):
-            self.save(*arrays)
-            return forward(*arrays)
-
-        def backward(self, gy):
-            return backward(gy, *self.saved)
-
-    return Op.apply
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
 
 
 def pool_backward(g, x):
@@ -71,12 +47,6 @@ def keep_first(a):
     return out
 
 
-def without_last(a, axis=0):
-    out = np.array(a)
-    np.moveaxis(out, axis, 0)[-1] = 0
-    return out
-
-
 MASK = np.array([[1.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]])
 
 # name: (forward, right backward, shapes of the inputs)
@@ -88,6 +58,7 @@ OPS = {
     "scale": (lambda x, b: x * b, lambda g, x, b: (g * b, (g * x).sum(0)), [(3, 4), (4,)]),
     "bias": (lambda x, b: x + b, lambda g, x, b: (1 * g, g.sum(0)), [(3, 4), (4,)]),
     "matmul": (lambda x, w: x @ w, lambda g, x, w: (g @ w.T, x.T @ g), [(3, 4), (4, 4)]),
+    "triple": (lambda x: 3 * x, lambda g, x: 3 * g, [(3, 3)]),
     "transpose": (lambda x: x.T.copy(), lambda g, x: g.T.copy(), [(3, 3)]),
     "sigmoid": (sigmoid, lambda g, x: g * sigmoid(x) * (1 - sigmoid(x)), [(3, 4)]),
     "tanh": (np.tanh, lambda g, x: g * (1 - np.tanh(x) ** 2), [(3, 4)]),
@@ -148,6 +119,7 @@ WRONG = {
     ("bias", "= for +="): (lambda g, x, b: (1 * g, g[-1].copy()), "`=` where `+=` is needed"),
     ("matmul", "w not transposed"): (lambda g, x, w: (g @ w, x.T @ g), "the axes of w: axis 0 and axis 1 are swapped"),
     ("matmul", "result transposed"): (lambda g, x, w: (g @ w.T, (x.T @ g).T.copy()), "axis 0 and axis 1 are swapped"),
+    ("triple", "gy transposed"): (lambda g, x: 3 * g.T, "of gy the axes axis 0 and axis 1 are swapped"),
     ("transpose", "not undone"): (lambda g, x: 1 * g, "it is exactly gy"),
     ("sigmoid", "1 - y forgotten"): (lambda g, x: g * sigmoid(x), "it is exactly gy times the output"),
     ("sigmoid", "taken at the output"): (
@@ -188,31 +160,20 @@ WRONG = {
 
 
 def numbers(shape, rng):
-    """Away from 0, where relu has its kink, and no two alike, so that no maximum is a tie."""
+    """Values away from 0, where relu has its kink; all differ, so that no maximum is a tie."""
     size = int(np.prod(shape))
     values = (rng.permutation(size) + 1 + rng.uniform(0, 0.5, size)) / 4 * rng.choice([-1, 1], size)
     return (values / max(1, size // 10)).reshape(shape)
 
 
-def named(function, count):
-    """The function with arguments called x, y (w or b for the second of some), as in a student's lambda."""
-    return {1: lambda x: function(x), 2: lambda x, y: function(x, y)}[count]
-
-
-def function_of(name, backward):
-    forward, _, shapes = OPS[name]
-    function = op(forward, backward)
-    if name in ("scale", "bias"):
-        return lambda x, b: function(x, b)
-    if name == "matmul":
-        return lambda x, w: function(x, w)
-    return named(function, len(shapes))
-
-
 def check(name, backward, seed=0):
-    rng = np.random.default_rng(seed)
-    inputs = [numbers(shape, rng) for shape in OPS[name][2]]
-    return gradcheck(function_of(name, backward), inputs, seed=seed, raise_error=False)
+    """gradcheck of an operation whose arguments have names, as in a student's lambda."""
+    forward, _, shapes = OPS[name]
+    f, rng = op(forward, backward), np.random.default_rng(seed)
+    second = {"scale": "b", "bias": "b", "matmul": "w"}.get(name, "y")
+    named = {"y": lambda x, y: f(x, y), "b": lambda x, b: f(x, b), "w": lambda x, w: f(x, w)}[second]
+    inputs = [numbers(shape, rng) for shape in shapes]
+    return gradcheck(named if len(shapes) == 2 else lambda x: f(x), inputs, seed=seed, raise_error=False)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -246,162 +207,144 @@ GEOMETRY = {"stride": (2, 1), "padding": (1, 0)}
 CONV_SHAPES = [(2, 6, 5, 3), (3, 2, 3, 4), (4,)]
 
 
-def transposed_convolution(gy, w, add=True, **geometry):
-    """The input gradient by a loop over the taps, each spread over all pictures at once; the padding is cut off."""
-    (sy, sx), (py, px) = geometry["stride"], geometry["padding"]
-    n, oh, ow, _ = gy.shape
-    kh, kw, c, _ = w.shape
-    gx = np.zeros((n, sy * (oh - 1) + kh, sx * (ow - 1) + kw, c), gy.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            window = (slice(None), slice(i, i + sy * oh, sy), slice(j, j + sx * ow, sx))
-            gx[window] = gy @ w[i, j].T + (gx[window] if add else 0)
-    height, width = geometry["input_size"]
-    whole = np.zeros((n, height + 2 * py, width + 2 * px, c), gy.dtype)
-    whole[:, : gx.shape[1], : gx.shape[2]] = gx
-    return whole[:, py : py + height, px : px + width].copy()
+def same(*arrays):
+    return arrays
 
 
-def backward_input(gy, w, **geometry):
-    return REFERENCE["backward_input"](gy, w, **geometry)
-
-
-def backward_weight(x, gy, **geometry):
-    return REFERENCE["backward_weight"](x, gy, **geometry)
-
-
-def shifted_pad(x, gy, **geometry):
-    """Padding taken one too small: the pictures seem to lie one row further down."""
-    return backward_weight(np.concatenate([x[:, 1:], 0 * x[:, :1]], 1), gy, **geometry)
-
-
-# (kernel of conv2d, what is wrong): (wrong kernel, what the report must say)
+# (kernel of conv2d, what is wrong): (its arrays changed before, its result changed after, what the report must say)
 WRONG_KERNELS = {
     ("backward_weight", "flipped"): (
-        lambda x, gy, **p: backward_weight(x, gy, **p)[::-1, ::-1].copy(),
+        same,
+        lambda g: g[::-1, ::-1].copy(),
         "flipped along kh and kw (the kernel is flipped)",
     ),
-    ("backward_weight", "first picture"): (
-        lambda x, gy, **p: backward_weight(x[:1], gy[:1], **p),
-        "only the first sample of gy is used",
-    ),
-    ("backward_weight", "last picture lost"): (
-        lambda x, gy, **p: backward_weight(x, without_last(gy), **p),
-        "only the first sample of gy is used",
-    ),
-    ("backward_weight", "averaged over pictures"): (
-        lambda x, gy, **p: backward_weight(x, gy, **p) / len(gy),
+    ("backward_weight", "first image"): (lambda x, gy: (x[:1], gy[:1]), None, "only the first sample of gy is used"),
+    ("backward_weight", "last image lost"): (lambda x, gy: (x, without_last(gy)), None, "only the first sample of gy"),
+    ("backward_weight", "averaged over images"): (
+        same,
+        lambda g: g / 2,
         "2 is the length of n (samples) of gy: averaged",
     ),
-    ("backward_weight", "= for += over pictures"): (
-        lambda x, gy, **p: backward_weight(x[-1:], gy[-1:], **p),
+    ("backward_weight", "= for += over images"): (
+        lambda x, gy: (x[-1:], gy[-1:]),
+        None,
         "only the last contribution over n (samples) of the output is kept: `=` where `+=`",
     ),
     ("backward_weight", "last row of gy"): (
-        lambda x, gy, **p: backward_weight(x, without_last(gy, 1), **p),
-        "the last row of gy is never used",
+        lambda x, gy: (x, without_last(gy, 1)),
+        None,
+        "the last row of gy is never",
     ),
-    ("backward_weight", "last column of gy"): (
-        lambda x, gy, **p: backward_weight(x, without_last(gy, 2), **p),
-        "the last column of gy is never used",
+    ("backward_weight", "last column"): (
+        lambda x, gy: (x, without_last(gy, 2)),
+        None,
+        "the last column of gy is never",
     ),
-    ("backward_weight", "last tap"): (
-        lambda x, gy, **p: without_last(backward_weight(x, gy, **p), 1),
-        "only the first kernel column is computed",
-    ),
-    ("backward_weight", "sign"): (lambda x, gy, **p: -backward_weight(x, gy, **p), "the sign is wrong"),
-    ("backward_weight", "gy of ones"): (
-        lambda x, gy, **p: backward_weight(x, np.ones_like(gy), **p),
-        "gy is ignored",
-    ),
+    ("backward_weight", "last tap"): (same, lambda g: without_last(g, 1), "only the first kernel column is computed"),
+    ("backward_weight", "sign"): (same, lambda g: -g, "the sign is wrong"),
+    ("backward_weight", "gy of ones"): (lambda x, gy: (x, np.ones_like(gy)), None, "gy is ignored"),
     ("backward_weight", "flipped and negative"): (
-        lambda x, gy, **p: -2 * backward_weight(x, gy, **p)[::-1].copy(),
+        same,
+        lambda g: -2 * g[::-1].copy(),
         "it is flipped along kh (kernel rows) (the kernel is flipped), times -2",
     ),
-    ("backward_weight", "channels of gy turned round"): (
-        lambda x, gy, **p: backward_weight(x, gy[..., ::-1].copy(), **p),
-        "gy is flipped along c (channels)",
-    ),
+    ("backward_weight", "channels reversed"): (lambda x, gy: (x, gy[..., ::-1].copy()), None, "gy is flipped along c"),
     ("backward_weight", "NaN in one tap"): (
-        lambda x, gy, **p: backward_weight(x, gy, **p) * np.array([1, np.nan])[:, None, None].astype(x.dtype),
+        same,
+        lambda g: g * np.array([1, np.nan])[:, None, None].astype(g.dtype),
         "all at [:, 1, :, :], the last kernel column",
     ),
-    ("backward_weight", "padding off by one"): (shifted_pad, "x is shifted by one along h (rows) towards the start"),
+    ("backward_weight", "padding off by one"): (  # the images seem to lie one row further down
+        lambda x, gy: (np.concatenate([x[:, 1:], 0 * x[:, :1]], 1), gy),
+        None,
+        "x is shifted by one along h (rows) towards the start",
+    ),
     ("backward_input", "kernel flipped"): (
-        lambda gy, w, **p: backward_input(gy, w[::-1, ::-1].copy(), **p),
+        lambda gy, w: (gy, w[::-1, ::-1].copy()),
+        None,
         "w is flipped along kh and kw (the kernel is flipped)",
     ),
-    ("backward_input", "border row lost"): (
-        lambda gy, w, **p: without_last(backward_input(gy, w, **p), 1),
-        "the last row is lost",
-    ),
-    ("backward_input", "border column lost"): (
-        lambda gy, w, **p: without_last(backward_input(gy, w, **p), 2),
-        "the last column is lost",
-    ),
-    ("backward_input", "first picture"): (
-        lambda gy, w, **p: keep_first(backward_input(gy, w, **p)),
-        "only the first sample is computed",
-    ),
+    ("backward_input", "border row lost"): (same, lambda g: without_last(g, 1), "the last row is lost"),
+    ("backward_input", "border column lost"): (same, lambda g: without_last(g, 2), "the last column is lost"),
+    ("backward_input", "first image"): (same, keep_first, "only the first sample is computed"),
     ("backward_input", "shifted"): (
-        lambda gy, w, **p: np.roll(backward_input(gy, w, **p), 1, 1),
+        same,
+        lambda g: np.roll(g, 1, 1),
         "it is shifted by one along h (rows) towards the end (going round)",
     ),
-    ("backward_input", "= for +="): (
-        lambda gy, w, **p: transposed_convolution(gy, w, add=False, **p),
-        "`=` where `+=` is needed",
-    ),
-    ("backward_input", "summed over pictures"): (
-        lambda gy, w, **p: 0 * backward_input(gy, w, **p) + backward_input(gy, w, **p).sum(0),
-        "summed over n (samples)",
-    ),
+    ("backward_input", "summed over images"): (same, lambda g: 0 * g + g.sum(0), "summed over n (samples)"),
     ("backward_input", "gy's border lost"): (
-        lambda gy, w, **p: backward_input(without_last(gy, 1), w, **p),
-        "the last row of gy is never used",
-    ),
-    ("backward_input", "first channel of w"): (
-        lambda gy, w, **p: backward_input(gy, np.repeat(w[..., :1], w.shape[3], 3), **p),
+        lambda gy, w: (without_last(gy, 1), w),
         None,
+        "the last row of gy is never",
     ),
-    ("backward_bias", "averaged"): (lambda gy: gy.mean((0, 1, 2)), "averaged where it must be summed"),
-    ("backward_bias", "first picture"): (lambda gy: gy[0].sum((0, 1)), "only the first sample of gy is used"),
-    ("backward_bias", "first pixel"): (lambda gy: gy.sum(0)[-1, -1], "`=` where `+=` is needed"),
-    ("backward_bias", "counted"): (
-        lambda gy: np.full(gy.shape[3], gy[..., 0].size, gy.dtype),
-        "gy is ignored",
-    ),
+    ("backward_input", "first channel of w"): (lambda gy, w: (gy, np.repeat(w[..., :1], w.shape[3], 3)), None, None),
+}
+WRONG_BIAS = {
+    "averaged": (lambda gy: gy.mean((0, 1, 2)), "averaged where it must be summed"),
+    "first image": (lambda gy: gy[0].sum((0, 1)), "only the first sample of gy is used"),
+    "first pixel": (lambda gy: gy.sum(0)[-1, -1], "`=` where `+=` is needed"),
+    "counted": (lambda gy: np.full(gy.shape[3], gy[..., 0].size, gy.dtype), "gy is ignored"),
 }
 
 
-def conv_inputs(rng):
-    return [rng.normal(size=shape) for shape in CONV_SHAPES]
+def check_conv2d(kernel, function):
+    """The report of gradcheck with a wrong kernel in conv2d; only the gradient of this kernel must be wrong."""
+    inputs = [np.random.default_rng(0).normal(size=shape) for shape in CONV_SHAPES]
+    with tn.use_backend("reference"), use_kernels("conv2d", **{kernel: function}):
+        result = gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), inputs, raise_error=False)
+    number = {"backward_input": 0, "backward_weight": 1, "backward_bias": 2}[kernel]
+    assert [check.wrong > 0 for check in result.inputs] == [i == number for i in range(3)]
+    report = str(result)  # outside of the block: the search and the smallest case still see the wrong kernel
+    assert "the smallest case that still fails" in report
+    return report
 
 
 @pytest.mark.parametrize(("kernel", "mistake"), WRONG_KERNELS)
 def test_wrong_kernels_of_conv2d_are_caught_and_named(kernel, mistake):
-    wrong, sentence = WRONG_KERNELS[kernel, mistake]
-    planted = {kernel: lambda *arrays, out=None, **parameters: wrong(*arrays, **parameters)}
-    with tn.use_backend("reference"), use_kernels("conv2d", **planted):
-        result = gradcheck(
-            lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), conv_inputs(np.random.default_rng(0)), raise_error=False
-        )
-    report = str(result)  # outside of the block: the search and the smallest case still see the wrong kernel
-    number = {"backward_input": 0, "backward_weight": 1, "backward_bias": 2}[kernel]
-    assert [check.wrong > 0 for check in result.inputs] == [i == number for i in range(3)]
+    before, after, sentence = WRONG_KERNELS[kernel, mistake]
+    right = implementation_kernel("conv2d", kernel, "reference")
+
+    def wrong(a, b, *rest, **parameters):
+        found = right(*before(a, b), *rest, **parameters)
+        return found if after is None else after(found)
+
+    report = check_conv2d(kernel, wrong)
     assert (sentence or "no mistake that is known here") in report, report
-    assert "the smallest case that still fails" in report
 
 
-def test_the_spread_taps_are_right_but_for_the_sum():
-    taps = {"backward_input": lambda gy, w, out=None, **p: transposed_convolution(gy, w, **p)}
-    with tn.use_backend("reference"), use_kernels("conv2d", **taps):
-        gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), conv_inputs(np.random.default_rng(0)))
+@pytest.mark.parametrize("mistake", WRONG_BIAS)
+def test_wrong_bias_gradients_are_caught_and_named(mistake):
+    wrong, sentence = WRONG_BIAS[mistake]
+    report = check_conv2d("backward_bias", lambda gy, out=None: wrong(gy))
+    assert sentence in report, report
+
+
+def scattered(gy, w, add, *, input_size, stride, padding, **rest):
+    """The input gradient by a loop over the taps, each added to all images at once; the padding is cut off."""
+    (sy, sx), (py, px), (height, width) = stride, padding, input_size
+    n, oh, ow, _ = gy.shape
+    kh, kw, c, _ = w.shape
+    gx = np.zeros((n, max(sy * oh + kh, height + 2 * py), max(sx * ow + kw, width + 2 * px), c), gy.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            window = (slice(None), slice(i, i + sy * oh, sy), slice(j, j + sx * ow, sx))
+            gx[window] = gy @ w[i, j].T + (gx[window] if add else 0)
+    return gx[:, py : py + height, px : px + width].copy()
+
+
+def test_a_scatter_that_overwrites_is_named():
+    report = check_conv2d("backward_input", lambda gy, w, **p: scattered(gy, w, False, **p))
+    assert "`=` where `+=` is needed" in report, report
+    inputs = [np.random.default_rng(0).normal(size=shape) for shape in CONV_SHAPES]
+    with use_kernels("conv2d", backward_input=lambda gy, w, **p: scattered(gy, w, True, **p)):
+        gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), inputs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_no_false_alarm_for_conv2d_with_any_seed(seed):
-    inputs = conv_inputs(np.random.default_rng(seed))
+    inputs = [np.random.default_rng(seed).normal(size=shape) for shape in CONV_SHAPES]
     for backend in ("reference", "cpu"):
         with tn.use_backend(backend):
             assert gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), inputs, seed=seed)
