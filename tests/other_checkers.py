@@ -20,6 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinynet.ops._shared.geometry import Geometry
+from tinynet.ops.conv2d import reference as conv2d
+from tinynet.ops.conv_transpose2d import reference as conv_transpose2d
+from tinynet.ops.max_pool2d import reference as max_pool2d
+
 
 @dataclass
 class Case:
@@ -163,52 +168,43 @@ def _dropout(f, r):
     return [case]
 
 
-SAME = {"stride": (1, 1), "padding": (1, 1)}  # the layer of those courses: 3 x 3, stride 1, padding 1, on 5 x 5 pixels
+SAME = Geometry(padding=(1, 1))  # the layer of those courses: 3 x 3, stride 1, padding 1, on 5 x 5 pixels
 
 
 def _convolution_weight(f, r):
-    from tinynet.ops.conv2d import reference
-
     def forward(x, w, b):
-        return reference.forward(x, w, b, **SAME)
+        return conv2d.forward(x, w, b, SAME)
 
     def backward(gy, x, w, b):
-        gx = reference.backward_input(gy, w, input_size=(5, 5), **SAME)
-        return gx, f["backward_weight"](x, gy, kernel_size=(3, 3), **SAME), f["backward_bias"](gy)
+        gx = conv2d.backward_input(gy, w, (5, 5), SAME)
+        return gx, f["backward_weight"](x, gy, (3, 3), SAME), f["backward_bias"](gy)
 
     return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2), _draw(2)])]
 
 
 def _convolution_input(f, r):
-    from tinynet.ops.conv2d import reference
-
     def forward(x, w):
-        return reference.forward(x, w, **SAME)
+        return conv2d.forward(x, w, None, SAME)
 
     def backward(gy, x, w):
-        gw = reference.backward_weight(x, gy, kernel_size=(3, 3), **SAME)
-        return f["backward_input"](gy, w, input_size=(5, 5), **SAME), gw
+        return f["backward_input"](gy, w, (5, 5), SAME), conv2d.backward_weight(x, gy, (3, 3), SAME)
 
     return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2)])]
 
 
 def _transposed(f, r):
-    from tinynet.ops.conv_transpose2d import reference
-
     def forward(x, w):
-        return reference.forward(x, w, None, output_size=(5, 5), **SAME)
+        return conv_transpose2d.forward(x, w, None, (5, 5), SAME)
 
     def backward(gy, x, w):
-        return f["backward_input"](gy, w, **SAME), f["backward_weight"](x, gy, kernel_size=(3, 3), **SAME)
+        return f["backward_input"](gy, w, SAME), f["backward_weight"](x, gy, (3, 3), SAME)
 
     return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 2, 3)])]
 
 
 def _pooling(f, r):
-    from tinynet.ops.max_pool2d import reference
-
     def pooled(x):
-        return reference.forward(x, size=(2, 2), stride=(2, 2))
+        return max_pool2d.forward(x, size=(2, 2), stride=(2, 2))
 
     def backward(gy, x):
         return (f["scatter"](gy, pooled(x)[1], size=(8, 8)),)

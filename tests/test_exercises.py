@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 import types
 from pathlib import Path
@@ -20,6 +19,8 @@ from tinynet.learn.exercises.guard import functions_of
 from tinynet.learn.exercises.judge import judge
 from tinynet.learn.exercises.runner import check_file
 from tinynet.learn.exercises.verdict import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG
+from tinynet.ops._shared.geometry import Geometry
+from tinynet.ops.conv2d import reference
 
 IDS = course(COURSE_FOLDER)
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
@@ -91,25 +92,19 @@ def test_only_the_two_on_compiled_code_have_no_library_to_be_compared_with():
 
 @pytest.mark.parametrize("tier", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 def test_the_numba_port_compiled_for_several_threads_gives_what_the_library_gives(tier):
-    from tinynet.backends.registry import kernel_to_run
-
     this = exercise("jit-01", COURSE_FOLDER)
     own = this.module.kernels(functions_of(this.solution, SOLUTION_FILE, this.imports))
     rng = np.random.default_rng(0)
     x, w, gy = rng.normal(size=(3, 5, 6, 2)), rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(3, 5, 7, 4))
-    where = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    same, size = Geometry(padding=(1, 1)), (3, 2)
     with use_backend(tier):
-        np.testing.assert_allclose(
-            own["forward"](x, w, **where), kernel_to_run("conv2d", "forward")(x, w, None, **where)
-        )
-        where["kernel_size"] = (3, 2)
-        want = kernel_to_run("conv2d", "backward_weight")(x, gy, **where)
-    np.testing.assert_allclose(own["backward_weight"](x, gy, **where), want, atol=1e-12)
+        np.testing.assert_allclose(own["forward"](x, w, None, same), reference.forward(x, w, None, same))
+        expected = reference.backward_weight(x, gy, size, same)
+    np.testing.assert_allclose(own["backward_weight"](x, gy, size, same), expected, atol=1e-12)
 
 
 def test_the_cuda_kernels_give_what_the_library_gives():
     from tinynet.learn.exercises.emulated import run_emulated
-    from tinynet.ops.conv2d import reference
 
     this = exercise_or_skip("cuda-01")
     functions = functions_of(this.solution, SOLUTION_FILE)
@@ -119,8 +114,9 @@ def test_the_cuda_kernels_give_what_the_library_gives():
     sizes = (3, 5, 6, 2, 3, 2, 4, 1, 1)
     assert run_emulated(functions, "forward", y.size, x, w, y, *sizes) is None
     assert run_emulated(functions, "backward_weight", gw.size, x, gy, gw, *sizes) is None
-    np.testing.assert_allclose(y, reference.forward(x, w, padding=(1, 1)))
-    np.testing.assert_allclose(gw, reference.backward_weight(x, gy, kernel_size=(3, 2), padding=(1, 1)), atol=1e-12)
+    same = Geometry(padding=(1, 1))
+    np.testing.assert_allclose(y, reference.forward.definition(x, w, None, same))
+    np.testing.assert_allclose(gw, reference.backward_weight.definition(x, gy, (3, 2), same), atol=1e-12)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -233,6 +229,17 @@ def test_what_a_function_returns_is_looked_at(tmp_path, body, message):
     verdict = verdict_of(tmp_path, body)
     assert verdict.status == WRONG
     assert message in str(verdict) or re.search(message, str(verdict)), str(verdict)
+
+
+def test_a_file_with_the_arguments_of_an_older_version_is_a_sentence(tmp_path):
+    file = tmp_path / "conv-05.py"
+    file.write_text("def backward_input(gy, w, *, input_size, stride, padding):\n    return gy\n")
+    verdict = check_file("conv-05", file)
+    assert verdict.status == NOT_CHECKED
+    assert verdict.message.startswith(
+        "`def backward_input(gy, w, *, input_size, stride, padding)` must be "
+        "`def backward_input(gy, w, input_size, geometry)`: the exercise calls it with these arguments."
+    )
 
 
 def test_what_is_printed_is_shown(tmp_path):
@@ -477,23 +484,23 @@ def test_a_notebook_cannot_use_the_library():
     def by_name(gy, x, w):
         return tn.matmul(gy, w.T), None
 
-    reference = sys.modules["tinynet.backends.registry"].implementation_kernel("conv2d", "backward_input", "reference")
+    plain = reference.backward_input.definition
 
-    def by_function(gy, w, *, input_size, stride, padding):
-        return reference(gy, w, input_size=input_size, stride=stride, padding=padding)
+    def by_function(gy, w, input_size, geometry):
+        return plain(gy, w, input_size, geometry)
 
     hidden = {"f": by_function}
 
-    def by_registry(gy, w, **geometry):
+    def by_registry(gy, w, input_size, geometry):
         from tinynet.backends.registry import kernel_to_run
 
-        return kernel_to_run("conv2d", "backward_input")(gy, w, **geometry)
+        return kernel_to_run("conv2d", "backward_input")(gy, w, input_size, geometry)
 
     assert "uses tinynet" in check("ad-06", by_name).message
     assert check("conv-05", by_function).status == NOT_CHECKED
     assert check("conv-05", lambda *a, **k: hidden["f"](*a, **k)).status in (NOT_CHECKED, RIGHT)  # no prison
     assert check("conv-05", by_registry).status == NOT_CHECKED
-    assert check("conv-05", reference).status == NOT_CHECKED
+    assert check("conv-05", plain).status == check("conv-05", reference.backward_input).status == NOT_CHECKED
 
 
 def test_what_a_learner_writes_is_escaped():

@@ -4,6 +4,8 @@ The table holds what students write: a backward that is wrong in one typical way
 The right version of every operation must pass, whatever the random numbers.
 """
 
+import functools
+
 import numpy as np
 import pytest
 from functions import op, softmax, without_last
@@ -305,8 +307,8 @@ def test_wrong_kernels_of_conv2d_are_caught_and_named(kernel, mistake):
     before, after, sentence = WRONG_KERNELS[kernel, mistake]
     right = implementation_kernel("conv2d", kernel, "reference")
 
-    def wrong(a, b, *rest, **parameters):
-        found = right(*before(a, b), *rest, **parameters)
+    def wrong(a, b, *rest):
+        found = right(*before(a, b), *rest)
         return found if after is None else after(found)
 
     report = check_conv2d(kernel, wrong)
@@ -316,13 +318,13 @@ def test_wrong_kernels_of_conv2d_are_caught_and_named(kernel, mistake):
 @pytest.mark.parametrize("mistake", WRONG_BIAS)
 def test_wrong_bias_gradients_are_caught_and_named(mistake):
     wrong, sentence = WRONG_BIAS[mistake]
-    report = check_conv2d("backward_bias", lambda gy, out=None: wrong(gy))
+    report = check_conv2d("backward_bias", wrong)
     assert sentence in report, report
 
 
-def scattered(gy, w, add, *, input_size, stride, padding, **rest):
+def scattered(gy, w, input_size, geometry, add):
     """The input gradient by a loop over the taps, each added to all images at once; the padding is cut off."""
-    (sy, sx), (py, px), (height, width) = stride, padding, input_size
+    (sy, sx), (py, px), (height, width) = geometry.stride, geometry.padding, input_size
     n, oh, ow, _ = gy.shape
     kh, kw, c, _ = w.shape
     gx = np.zeros((n, max(sy * oh + kh, height + 2 * py), max(sx * ow + kw, width + 2 * px), c), gy.dtype)
@@ -334,10 +336,10 @@ def scattered(gy, w, add, *, input_size, stride, padding, **rest):
 
 
 def test_a_scatter_that_overwrites_is_named():
-    report = check_conv2d("backward_input", lambda gy, w, **p: scattered(gy, w, False, **p))
+    report = check_conv2d("backward_input", functools.partial(scattered, add=False))
     assert "`=` where `+=` is needed" in report, report
     inputs = [np.random.default_rng(0).normal(size=shape) for shape in CONV_SHAPES]
-    with use_kernels("conv2d", backward_input=lambda gy, w, **p: scattered(gy, w, True, **p)):
+    with use_kernels("conv2d", backward_input=functools.partial(scattered, add=True)):
         gradcheck(lambda x, w, b: tn.conv2d(x, w, b, **GEOMETRY), inputs)
 
 

@@ -50,7 +50,7 @@ def lost(array, axis):
 NOT_TRANSPOSED = {
     "last row lost": ("backward_input", lambda g: lost(g, 1), 0, "along h all at [23], the last row"),
     "last column lost": ("backward_input", lambda g: lost(g, 2), 0, "along w all at [15], the last column"),
-    "a picture lost": ("backward_input", lambda g: lost(g, 0), 0, "along n all at [1], the last sample"),
+    "an image lost": ("backward_input", lambda g: lost(g, 0), 0, "along n all at [1], the last sample"),
     "flipped": ("backward_weight", lambda g: g[::-1, ::-1].copy(), 1, "along kh everywhere"),
     "scale off by 0.1 %": ("backward_weight", lambda g: g * np.float32(1.001), 1, "along kh everywhere"),
     "one channel doubled": (
@@ -67,7 +67,7 @@ NOT_TRANSPOSED = {
 def test_a_wrong_backward_is_found_in_float32_and_its_slices_named(name):
     kernel, spoil, number, where = NOT_TRANSPOSED[name]
     right = reference(kernel)
-    with use_kernels("conv2d", **{kernel: lambda *a, out=None, **p: spoil(right(*a, **p))}):
+    with use_kernels("conv2d", **{kernel: lambda *a: spoil(right(*a))}):
         with pytest.raises(AdjointError, match="backward is not the transpose of forward") as caught:
             adjoint_check(conv, (X, W, B))
         assert [bool(r) for r in caught.value.results] == [i != number for i in range(3)]
@@ -132,14 +132,14 @@ def _forget_planted_kernels():
 def test_a_wrong_kernel_is_named_with_its_cases(monkeypatch):
     right = implementation_kernel("conv_transpose2d", "backward_weight", "reference")
 
-    def first_picture(x, gy, out=None, **parameters):
-        return right(x[:1], gy[:1], **parameters).astype(x.dtype)
+    def first_image(x, gy, kernel_size, geometry):
+        return right(x[:1], gy[:1], kernel_size, geometry).astype(x.dtype)
 
-    plant(monkeypatch, "conv_transpose2d", backward_weight=first_picture)
+    plant(monkeypatch, "conv_transpose2d", backward_weight=first_image)
     found = {c.kernel: c for c in compare_tiers("conv_transpose2d", "cpu", "planted", dtype="float64")}
     assert [name for name, c in found.items() if not c] == ["backward_weight"]
     wrong = found["backward_weight"]
-    assert 0 < len(wrong.wrong) < wrong.cases  # there are cases of one picture
+    assert 0 < len(wrong.wrong) < wrong.cases  # there are cases of one image
     assert "conv_transpose2d.backward_weight (cpu, planted, float64): wrong in" in str(wrong)
     assert "only the first sample of gy is used" in str(wrong)
 

@@ -99,7 +99,8 @@ class Exercise:
     """One exercise, read from its file.
 
     text: of the file; module: the file, imported. head: the statement and the imports with which a learner's file
-    begins. solution, stub: whole learner's files. functions: the names that the learner's file defines, in order.
+    begins. solution, stub: whole learner's files. functions: the names that the learner's file defines, in order;
+    definitions: the same with their statements.
     seconds: how long a check may take. imports: modules that the learner may import in addition to guard.HARMLESS.
     """
 
@@ -118,7 +119,8 @@ class Exercise:
         self._code = _SOLUTION.sub(lambda match: match["body"], file).strip() + "\n"
         self.solution = self.head + self._code
         self.stub = self.head + _SOLUTION.sub(_to_be_written, file).strip() + "\n"
-        self.functions = _defined_names(file)
+        self.definitions = _definitions(file)
+        self.functions = tuple(self.definitions)
 
     def variant(self, *variants: Variant) -> str:
         """A learner's file: the solution with one or several variants applied."""
@@ -153,14 +155,15 @@ def _imports_in(text: str) -> str:
     return "\n".join(lines) + ("\n" if lines else "")
 
 
-def _defined_names(code: str) -> tuple[str, ...]:
-    names = []
+def _definitions(code: str) -> dict[str, ast.stmt]:
+    """The names that a learner's file defines, in order, with their statements."""
+    found: dict[str, ast.stmt] = {}
     for node in ast.parse(code).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.append(node.name)
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = node
         elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets]
-    return tuple(names)
+            found |= {target.id: node for target in node.targets}
+    return found
 
 
 # ---------------------------------------------------------------------------------------- the course

@@ -1,24 +1,32 @@
-"""Shapes for the exercises on convolution, chosen so that mistakes show.
+"""Shapes for the exercises on convolution and pooling, chosen so that mistakes show.
 
 N, H, W, KH, KW, C_in and C_out all differ wherever they can, and so do the two strides and the two paddings: equal
-numbers hide exchanged axes. The last leaves rows over that no output reads.
+numbers hide exchanged axes. In the last of each table, no output reads the last rows and columns.
 """
 
-# (label, shape of x, shape of w, stride, padding)
+from ...ops._shared.geometry import Geometry
+
+# (label, shape of x, shape of w, geometry)
 CONVOLUTIONS = (
-    ("one pixel wide kernel", (1, 4, 5, 2), (1, 1, 2, 3), (1, 1), (0, 0)),
-    ("3 x 2 kernel, no padding", (2, 4, 5, 3), (3, 2, 3, 4), (1, 1), (0, 0)),
-    ("padding (1, 2)", (2, 4, 5, 3), (3, 2, 3, 4), (1, 1), (1, 2)),
-    ("higher than wide, stride (2, 1)", (2, 8, 5, 3), (2, 3, 3, 4), (2, 1), (0, 0)),
-    ("stride (2, 3), padding (2, 1), rows left over", (2, 6, 9, 3), (3, 2, 3, 4), (2, 3), (2, 1)),
+    ("one pixel wide kernel", (1, 4, 5, 2), (1, 1, 2, 3), Geometry()),
+    ("3 x 2 kernel, no padding", (2, 4, 5, 3), (3, 2, 3, 4), Geometry()),
+    ("padding (1, 2)", (2, 4, 5, 3), (3, 2, 3, 4), Geometry(padding=(1, 2))),
+    ("higher than wide, stride (2, 1)", (2, 8, 5, 3), (2, 3, 3, 4), Geometry(stride=(2, 1))),
+    ("stride (2, 3), padding (2, 1), rows left over", (2, 6, 9, 3), (3, 2, 3, 4), Geometry((2, 3), (2, 1))),
 )
-# (label, shape of x, shape of w as (KH, KW, C_out, C_in), stride, padding, output padding)
+# (label, shape of x, shape of w as (KH, KW, C_out, C_in), output size, geometry)
 TRANSPOSED = (
-    ("2 x 2 patches, as in a U-Net", (2, 5, 3, 3), (2, 2, 2, 3), (2, 2), (0, 0), (0, 0)),
-    ("3 x 2 kernel, stride 1: copies overlap", (2, 3, 4, 3), (3, 2, 2, 3), (1, 1), (0, 0), (0, 0)),
-    ("padding (2, 1)", (2, 4, 5, 3), (3, 4, 2, 3), (1, 1), (2, 1), (0, 0)),
-    ("padding (0, 1)", (1, 2, 4, 2), (2, 3, 3, 2), (1, 1), (0, 1), (0, 0)),
-    ("stride (2, 3), padding (1, 0), output padding (1, 2)", (2, 3, 4, 3), (3, 2, 4, 3), (2, 3), (1, 0), (1, 2)),
+    ("2 x 2 patches, as in a U-Net", (2, 5, 3, 3), (2, 2, 2, 3), (10, 6), Geometry(stride=(2, 2))),
+    ("3 x 2 kernel, stride 1: copies overlap", (2, 3, 4, 3), (3, 2, 2, 3), (5, 5), Geometry()),
+    ("padding (2, 1)", (2, 4, 5, 3), (3, 4, 2, 3), (2, 6), Geometry(padding=(2, 1))),
+    ("padding (0, 1)", (1, 2, 4, 2), (2, 3, 3, 2), (3, 4), Geometry(padding=(0, 1))),
+    (
+        "stride (2, 3), padding (1, 0), output padding (1, 2)",
+        (2, 3, 4, 3),
+        (3, 2, 4, 3),
+        (6, 13),
+        Geometry((2, 3), (1, 0)),
+    ),
 )
 # (label, shape of x, window, stride, padding)
 POOLINGS = (
@@ -28,14 +36,3 @@ POOLINGS = (
     ("stride (3, 1), padding (0, 1)", (1, 7, 6, 2), (1, 2), (3, 1), (0, 1)),
     ("rows and columns left over", (2, 6, 5, 3), (3, 2), (2, 2), (0, 0)),
 )
-
-
-def output_size(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]):
-    """(OH, OW) of a convolution or pooling without dilation."""
-    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding))
-
-
-def transposed_size(size, kernel, stride, padding, output_padding):
-    """(OH, OW) of a transposed convolution without dilation; all arguments are pairs (y, x)."""
-    axes = zip(size, kernel, stride, padding, output_padding)
-    return tuple((n - 1) * s - 2 * p + k + extra for n, k, s, p, extra in axes)

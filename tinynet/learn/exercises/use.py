@@ -22,97 +22,103 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import Exercise, course_folder, exercise
+from ...backends import registry
+from ...ops._shared.epilogue import PLAIN
+from ...ops._shared.geometry import Geometry
+from .exercise import Exercise, exercise
 from .guard import functions_of
 from .runner import check_file
 from .verdict import EXIT_CODES, RIGHT, WRONG
 
 STEPS, SIZE, BATCH = 4, 32, 2
-WITHOUT = {"dilation": (1, 1), "groups": 1, "pos_weight": 1.0}  # the values of parameters that exercises leave out
-PROMISES = {"cell"}  # parameters that change nothing but the speed
+# Parameters that the exercises leave out, with the value that has no effect; and those that only change the speed.
+WITHOUT = {"epilogue": PLAIN, "pos_weight": 1.0, "b": None}
+PROMISES = {"cell"}
 
 
 @contextlib.contextmanager
 def mine(id: str, file: str | Path | None = None) -> Iterator[Counter]:
     """Inside `with`, tinynet runs the learner's kernels of this exercise, on the CPU.
 
-    file: the learner's, my_exercises/ID.py by default. They are an implementation of their op named `mine`: what
-    `registry.implementations` lists and `use_kernels(op, "mine")` chooses, also outside of the block. Yields a
-    Counter of their calls, by name.
-    Raises ValueError for an exercise that is no kernel, OSError where there is no file.
+    file: the learner's, my_exercises/ID.py by default. The kernels become an implementation of their op with the name
+    `mine`, which `registry.implementations` lists and `use_kernels(op, "mine")` chooses, also outside of the block.
+    Yields a Counter of their calls, by name.
+    Raises ValueError for an exercise that is not a kernel, OSError if there is no file.
     """
-    from ...backends import registry as kernels
-
-    this = exercise(id, course_folder())
+    this = exercise(id)
     path = Path(file or Path("my_exercises", f"{id}.py"))
     learners = functions_of(path.read_text(encoding="utf-8"), str(path), this.imports)
     calls: Counter = Counter()
     op, own = kernels_of_learner(this, learners, calls)
     register(op, own)
-    # By function as well: what is fused with other operations runs them apart where one is replaced by a function.
-    with kernels.use_kernels(op, "mine", **own):
+    # As functions, too: an operation that is fused with others runs alone if one of its kernels is replaced.
+    with registry.use_kernels(op, "mine", **own):
         yield calls
 
 
 def kernels_of_learner(this: Exercise, learners: Mapping[str, Any], calls: Counter) -> tuple[str, dict[str, Callable]]:
-    """(op, the learner's kernels by the names they have there). Raises ValueError for an exercise that is no kernel."""
+    """(op, the learner's kernels by the names in that op). Raises ValueError for an exercise that is not a kernel."""
     op = getattr(this.module, "OP", None)
     if op is None:
-        raise ValueError(f"{this.id} is no kernel of tinynet: there is nothing to put it in place of")
+        raise ValueError(f"{this.id} is not a kernel of tinynet: it cannot take the place of one")
     if hasattr(this.module, "kernels"):
         own = this.module.kernels(learners)
     else:
         own = {name: learners[name] for name in this.functions}
-    return op, {name: as_kernel(this.id, name, function, calls) for name, function in own.items()}
+    definitions = {name: registry.implementation_kernel(op, name, "reference") for name in own}
+    return op, {name: as_kernel(this.id, definitions[name], own[name], calls) for name in own}
 
 
-def as_kernel(id: str, name: str, function: Callable, calls: Counter) -> Callable:
-    """A learner's function as a kernel: with `out`, in the dtype of its arrays, with the parameters that it lacks.
+def as_kernel(id: str, definition: Callable, function: Callable, calls: Counter) -> Callable:
+    """A learner's function as a kernel: in the dtype of its arrays, without the parameters that it lacks.
 
-    Such a parameter may only have the value that means "without"; anything else raises ValueError. Counts its calls.
+    definition: of the kernel. A parameter that the learner's function lacks may only have the value in WITHOUT, and
+    convolutions must have dilation 1 and one group; otherwise a call raises ValueError. Counts the calls.
     """
     known = inspect.signature(function).parameters
     positions = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in known.values())
+    signature = inspect.signature(definition)
+
+    def refuse(parameter: str, value: Any) -> None:
+        raise ValueError(f"{id}: your kernel has no {parameter}, and {parameter} = {value} is asked for")
 
     @functools.wraps(function)
-    def kernel(*arrays: Any, out: Any = None, **parameters: Any) -> Any:
-        calls[name] += 1
-        for p in set(parameters) - set(known) - PROMISES:
-            if parameters[p] != WITHOUT[p]:
-                raise ValueError(f"{id}: your kernel has no {p}, and {p} = {parameters[p]} is asked for")
-        if any(a is not None for a in arrays[positions:]):
-            raise ValueError(f"{id}: your kernel takes {positions} arrays, and {len(arrays)} are given")
-        given = {p: value for p, value in parameters.items() if p in known}
-        result = function(*arrays[:positions], **given)
-        dtype = next((a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind == "f"), None)
-        return _delivered(result, out, dtype)
+    def kernel(*arguments: Any, **parameters: Any) -> Any:
+        calls[definition.__name__] += 1
+        given = list(signature.bind(*arguments, **parameters).arguments.items())
+        positional = [value for _, value in given[:positions]]
+        for name, value in given[positions:]:
+            if name not in known and name not in PROMISES and value != WITHOUT[name]:
+                refuse(name, value)
+        for geometry in (value for value in positional if isinstance(value, Geometry)):
+            if geometry.dilation != (1, 1):
+                refuse("dilation", geometry.dilation)
+            if geometry.groups != 1:
+                refuse("groups", geometry.groups)
+            if isinstance(positional[0], tuple):  # the inputs of a skip connection
+                positional[0] = np.concatenate(positional[0], axis=-1)
+        named = {name: value for name, value in given[positions:] if name in known}
+        arrays = [a for a in positional if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+        return _cast(function(*positional, **named), arrays[0].dtype if arrays else None)
 
     return kernel
 
 
-def _delivered(result: Any, out: Any, dtype: np.dtype | None) -> Any:
-    """The result in `out` if there is one, else as an array; real numbers in the dtype of the arguments."""
-    if isinstance(result, tuple):
-        return tuple(_delivered(r, o, dtype) for r, o in zip(result, out or (None,) * len(result)))
-    if result is None:  # a kernel that works in place
-        return None
+def _cast(result: Any, dtype: np.dtype | None) -> Any:
+    """The result with real numbers in the dtype of the arguments. None for a kernel that works in place."""
+    if result is None or isinstance(result, tuple):
+        return result and tuple(_cast(r, dtype) for r in result)
     result = np.asarray(result)
-    result = result.astype(dtype, copy=False) if result.dtype.kind == "f" and dtype is not None else result
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return result.astype(dtype, copy=False) if result.dtype.kind == "f" and dtype is not None else result
 
 
 def register(op: str, own: Mapping[str, Callable]) -> None:
     """Add the implementation `mine` to the CPU tier of an op, or replace the one there is."""
-    from ...backends import registry as kernels
-
-    module = kernels.tier_module(op, "cpu")
+    module = registry.tier_module(op, "cpu")
     if not hasattr(module, "IMPLEMENTATIONS"):
         module.IMPLEMENTATIONS = {"default": {}}
     module.IMPLEMENTATIONS["mine"] = dict(own)
-    kernels.implementation_kernel.cache_clear()
+    registry.implementation_kernel.cache_clear()
 
 
 # ---------------------------------------------------------------------------------------- the command

@@ -107,9 +107,10 @@ def _table(label, *ranges):
 
 
 def library():
-    from tinynet.ops.conv2d.geometry import output_length
+    from tinynet.ops._shared.geometry import Geometry
 
     def output_size(size, kernel, *, stride, padding, dilation):
-        return output_length(size, kernel, stride, padding, dilation)
+        geometry = Geometry((stride, 1), (padding, 0), (dilation, 1))
+        return geometry.output_size((size, 1), (kernel, 1))[0]
 
     return {"output_size": output_size}

@@ -4,8 +4,8 @@
 
     with  iy = oy s_y + ky - p_y    and    ix = ox s_x + kx - p_x
 
-and x = 0 where iy or ix falls outside the image. Channels come last: x (N, H, W, C_in), w (KH, KW, C_in, C_out),
-b (C_out,). Stride s and padding p are pairs (y, x).
+and x = 0 where iy or ix lies outside the image. Channels come last: x (N, H, W, C_in), w (KH, KW, C_in, C_out),
+b (C_out,). The stride s is `geometry.stride`, the padding p is `geometry.padding`; both are pairs (y, x).
 
 (The kernel is not flipped: what deep learning calls a convolution is a cross-correlation.)
 
@@ -32,10 +32,10 @@ OP = "conv2d"
 
 
 # ---- your file
-def forward(x, w, b, *, stride, padding):
-    """y (N, OH, OW, C_out). x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,); stride, padding: pairs (y, x)."""
+def forward(x, w, b, geometry):
+    """y (N, OH, OW, C_out). x (N, H, W, C_in), w (KH, KW, C_in, C_out), b (C_out,)."""
     # ---- solution
-    (sy, sx), (py, px) = stride, padding
+    (sy, sx), (py, px) = geometry.stride, geometry.padding
     KH, KW = w.shape[:2]
     padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
     OH = (padded.shape[1] - KH) // sy + 1
@@ -67,12 +67,12 @@ WRONG = (
     Wrong(
         "axes of the stride exchanged",
         "The stride of y is used for x and the other way round. With equal strides nobody sees it.",
-        ("(sy, sx), (py, px) = stride", "(sx, sy), (py, px) = stride"),
+        ("(sy, sx), (py, px) =", "(sx, sy), (py, px) ="),
     ),
     Wrong(
         "axes of the padding exchanged",
         "The padding of y is used for x and the other way round. With equal paddings nobody sees it.",
-        ("(sy, sx), (py, px) = stride", "(sy, sx), (px, py) = stride"),
+        ("(sy, sx), (py, px) =", "(sy, sx), (px, py) ="),
     ),
     Wrong(
         "padding on one side",
@@ -124,9 +124,9 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, stride, padding in CONVOLUTIONS:
+    for label, x_shape, w_shape, geometry in CONVOLUTIONS:
         x, w, b = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, w_shape[3])
-        yield call(label, "forward", x, w, b, stride=stride, padding=padding, gives={"y": "n oy ox co"})
+        yield call(label, "forward", x, w, b, geometry, gives={"y": "n oy ox co"})
 
 
 def library():

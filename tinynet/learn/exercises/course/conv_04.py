@@ -10,13 +10,13 @@ multiplied with. The chain rule adds up all uses:
     gw[ky, kx, ci, co] = sum over n, oy, ox of  x[n, iy, ix, ci] gy[n, oy, ox, co]
     gb[co]             = sum over n, oy, ox of                   gy[n, oy, ox, co]
 
-(x = 0 outside the image.)
+x = 0 outside the image. s is `geometry.stride`, p is `geometry.padding`; both are pairs (y, x).
 """
 
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import CONVOLUTIONS, output_size
+from tinynet.learn.exercises.geometries import CONVOLUTIONS, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "a shared weight collects from everywhere; sums, not means; the same index arithmetic as forward"
@@ -34,10 +34,10 @@ OP = "conv2d"
 
 
 # ---- your file
-def backward_weight(x, gy, *, kernel_size, stride, padding):
-    """gw (KH, KW, C_in, C_out). x (N, H, W, C_in), gy (N, OH, OW, C_out); kernel_size, stride and padding (y, x)."""
+def backward_weight(x, gy, kernel_size, geometry):
+    """gw (KH, KW, C_in, C_out). x (N, H, W, C_in), gy (N, OH, OW, C_out); kernel_size: (KH, KW)."""
     # ---- solution
-    (KH, KW), (sy, sx), (py, px) = kernel_size, stride, padding
+    (KH, KW), (sy, sx), (py, px) = kernel_size, geometry.stride, geometry.padding
     OH, OW = gy.shape[1:3]
     padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
     gw = np.empty((KH, KW, x.shape[3], gy.shape[3]), x.dtype)
@@ -134,12 +134,11 @@ RIGHT = (
 
 
 def probes(rng):
-    square = ("a square kernel", (2, 5, 6, 2), (3, 3, 2, 4), (1, 1), (1, 0))
-    for label, x_shape, w_shape, stride, padding in (*CONVOLUTIONS, square):
-        size = output_size(x_shape[1:3], w_shape[:2], stride, padding)
+    square = ("a square kernel", (2, 5, 6, 2), (3, 3, 2, 4), Geometry(padding=(1, 0)))
+    for label, x_shape, w_shape, geometry in (*CONVOLUTIONS, square):
+        size = geometry.output_size(x_shape[1:3], w_shape[:2])
         x, gy = integers(rng, *x_shape), integers(rng, x_shape[0], *size, w_shape[3])
-        where = {"kernel_size": w_shape[:2], "stride": stride, "padding": padding}
-        yield call(label, "backward_weight", x, gy, gives={"gw": "ky kx ci co"}, **where)
+        yield call(label, "backward_weight", x, gy, w_shape[:2], geometry, gives={"gw": "ky kx ci co"})
     yield call("one image of one pixel", "backward_bias", integers(rng, 1, 1, 1, 3), gives={"gb": "co"})
     yield call("two images", "backward_bias", integers(rng, 2, 3, 4, 5), gives={"gb": "co"})
 

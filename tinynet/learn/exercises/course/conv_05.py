@@ -9,13 +9,15 @@ A pixel x[n, iy, ix, ci] is read by several outputs, each time through another t
     gx[n, iy, ix, ci] = sum over co and over all (oy, ky), (ox, kx) with (*)  of  gy[n, oy, ox, co] w[ky, kx, ci, co]
 
 Read as a program it is the loop of forward with another assignment: where forward *reads* x at (iy, ix), backward
-*adds* to gx at (iy, ix). Pixels in the padding are no pixels: what would be added there is dropped.
+*adds* to gx at (iy, ix). The padding has no gradient: what would be added there is dropped.
+
+s is `geometry.stride`, p is `geometry.padding`; both are pairs (y, x).
 """
 
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import CONVOLUTIONS, output_size
+from tinynet.learn.exercises.geometries import CONVOLUTIONS
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a gather is a scatter; overlapping windows add up; where the flipped kernel comes from"
@@ -34,10 +36,10 @@ OP = "conv2d"
 
 
 # ---- your file
-def backward_input(gy, w, *, input_size, stride, padding):
-    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_in, C_out); input_size (H, W); pairs (y, x)."""
+def backward_input(gy, w, input_size, geometry):
+    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_in, C_out); input_size: (H, W)."""
     # ---- solution
-    (H, W), (sy, sx), (py, px) = input_size, stride, padding
+    (H, W), (sy, sx), (py, px) = input_size, geometry.stride, geometry.padding
     N, OH, OW, _ = gy.shape
     KH, KW, C_in, _ = w.shape
     padded = np.zeros((N, H + 2 * py, W + 2 * px, C_in), gy.dtype)
@@ -118,11 +120,11 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, stride, padding in CONVOLUTIONS:
-        size = output_size(x_shape[1:3], w_shape[:2], stride, padding)
+    for label, x_shape, w_shape, geometry in CONVOLUTIONS:
+        size = geometry.output_size(x_shape[1:3], w_shape[:2])
         gy, w = integers(rng, x_shape[0], *size, w_shape[3]), integers(rng, *w_shape)
-        where = {"input_size": x_shape[1:3], "stride": stride, "padding": padding}
-        yield call(label, "backward_input", gy, w, gives={"gx": "n iy ix ci"}, gy="n oy ox co", **where)
+        axes = {"gives": {"gx": "n iy ix ci"}, "gy": "n oy ox co"}
+        yield call(label, "backward_input", gy, w, x_shape[1:3], geometry, **axes)
 
 
 def library():

@@ -21,7 +21,7 @@ reaches. They hold the bias alone.
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import TRANSPOSED, transposed_size
+from tinynet.learn.exercises.geometries import TRANSPOSED, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "painting instead of reading; what a U-Net's way up computes; it is conv-05 with other names"
@@ -38,10 +38,10 @@ OP = "conv_transpose2d"
 
 
 # ---- your file
-def forward(x, w, b, *, output_size, stride, padding):
-    """y (N, OH, OW, C_out). x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) or None; pairs are (y, x)."""
+def forward(x, w, b, output_size, geometry):
+    """y (N, OH, OW, C_out). x (N, H, W, C_in), w (KH, KW, C_out, C_in), b (C_out,) or None; output_size: (OH, OW)."""
     # ---- solution
-    (OH, OW), (sy, sx), (py, px) = output_size, stride, padding
+    (OH, OW), (sy, sx), (py, px) = output_size, geometry.stride, geometry.padding
     N, H, W, _ = x.shape
     KH, KW, C_out, _ = w.shape
     padded = np.zeros((N, OH + 2 * py, OW + 2 * px, C_out), x.dtype)
@@ -117,14 +117,12 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, stride, padding, extra in TRANSPOSED:
-        size = transposed_size(x_shape[1:3], w_shape[:2], stride, padding, extra)
+    gives = {"y": "n oy ox co"}
+    for label, x_shape, w_shape, size, geometry in TRANSPOSED:
         x, w, b = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, w_shape[2])
-        where = {"output_size": size, "stride": stride, "padding": padding}
-        yield call(label, "forward", x, w, b, gives={"y": "n oy ox co"}, **where)
-    x, w = integers(rng, 1, 2, 3, 2), integers(rng, 1, 1, 1, 2)
-    where = {"output_size": (3, 5), "stride": (2, 2), "padding": (0, 0)}
-    yield call("no bias, pixels that no copy reaches", "forward", x, w, None, gives={"y": "n oy ox co"}, **where)
+        yield call(label, "forward", x, w, b, size, geometry, gives=gives)
+    x, w, apart = integers(rng, 1, 2, 3, 2), integers(rng, 1, 1, 1, 2), Geometry(stride=(2, 2))
+    yield call("no bias, pixels that no copy reaches", "forward", x, w, None, (3, 5), apart, gives=gives)
 
 
 def library():

@@ -16,7 +16,7 @@ padding. The transpose of the transpose is the convolution.
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import TRANSPOSED, transposed_size
+from tinynet.learn.exercises.geometries import TRANSPOSED, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a transpose; which array is the large one; the order of the channels in a weight"
@@ -33,10 +33,10 @@ OP = "conv_transpose2d"
 
 
 # ---- your file
-def backward_input(gy, w, *, stride, padding):
-    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_out, C_in); pairs are (y, x). H is as large as fits."""
+def backward_input(gy, w, geometry):
+    """gx (N, H, W, C_in). gy (N, OH, OW, C_out), w (KH, KW, C_out, C_in). H and W are as large as possible."""
     # ---- solution
-    (sy, sx), (py, px) = stride, padding
+    (sy, sx), (py, px) = geometry.stride, geometry.padding
     KH, KW, _, C_in = w.shape
     padded = np.pad(gy, ((0, 0), (py, py), (px, px), (0, 0)))
     H, W = (padded.shape[1] - KH) // sy + 1, (padded.shape[2] - KW) // sx + 1
@@ -49,10 +49,10 @@ def backward_input(gy, w, *, stride, padding):
     # ---- end of solution
 
 
-def backward_weight(x, gy, *, kernel_size, stride, padding):
-    """gw (KH, KW, C_out, C_in). x (N, H, W, C_in), gy (N, OH, OW, C_out); kernel_size (KH, KW) and pairs are (y, x)."""
+def backward_weight(x, gy, kernel_size, geometry):
+    """gw (KH, KW, C_out, C_in). x (N, H, W, C_in), gy (N, OH, OW, C_out); kernel_size: (KH, KW)."""
     # ---- solution
-    (KH, KW), (sy, sx), (py, px) = kernel_size, stride, padding
+    (KH, KW), (sy, sx), (py, px) = kernel_size, geometry.stride, geometry.padding
     padded_gy = np.pad(gy, ((0, 0), (py, py), (px, px), (0, 0)))
     gw = np.zeros((KH, KW, gy.shape[3], x.shape[3]), x.dtype)
     for iy in range(x.shape[1]):
@@ -139,14 +139,12 @@ RIGHT = (
 
 
 def probes(rng):
-    square = ("3 x 3 kernel, as many channels in as out", (2, 3, 4, 3), (3, 3, 3, 3), (2, 2), (1, 1), (1, 1))
-    for label, x_shape, w_shape, stride, padding, extra in (*TRANSPOSED, square):
-        size = transposed_size(x_shape[1:3], w_shape[:2], stride, padding, extra)
+    same = "3 x 3 kernel, as many channels in as out"
+    square = (same, (2, 3, 4, 3), (3, 3, 3, 3), (6, 8), Geometry((2, 2), (1, 1)))
+    for label, x_shape, w_shape, size, geometry in (*TRANSPOSED, square):
         x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, x_shape[0], *size, w_shape[2])
-        where = {"stride": stride, "padding": padding}
-        yield call(label, "backward_input", gy, w, gives={"gx": "n iy ix ci"}, gy="n oy ox co", **where)
-        where["kernel_size"] = w_shape[:2]
-        yield call(label, "backward_weight", x, gy, gives={"gw": "ky kx co ci"}, **where)
+        yield call(label, "backward_input", gy, w, geometry, gives={"gx": "n iy ix ci"}, gy="n oy ox co")
+        yield call(label, "backward_weight", x, gy, w_shape[:2], geometry, gives={"gw": "ky kx co ci"})
 
 
 def library():

@@ -35,7 +35,6 @@ HINTS = (
     "oy, ox.",
 )
 SECONDS = 120.0
-OP = "conv2d"
 missing = emulated.missing
 
 

@@ -202,23 +202,22 @@ def _watched(label, function, arguments, result, shape, axes):
 
 
 def kernels(functions):
-    """Stride 1 only, which is all a U-Net's convolutions need."""
+    """Stride 1 only, which is all that the convolutions of a U-Net need."""
 
-    def plain(stride, dilation, groups):
-        if stride != (1, 1) or dilation != (1, 1) or groups != 1:
-            raise ValueError("jit-01: this kernel knows stride 1, dilation 1 and one group only")
+    def check(geometry):
+        if geometry.stride != (1, 1):
+            raise ValueError(f"jit-01: your kernel has stride 1, and {geometry.stride} is asked for")
 
-    def forward(x, w, b=None, *, stride, padding, dilation, groups, out=None):
-        plain(stride, dilation, groups)
-        (py, px), (KH, KW) = padding, w.shape[:2]
-        y = np.empty((len(x), x.shape[1] + 2 * py - KH + 1, x.shape[2] + 2 * px - KW + 1, w.shape[3]), x.dtype)
-        functions["forward"](x, w, py, px, y)
+    def forward(x, w, b, geometry):
+        check(geometry)
+        y = np.empty((len(x), *geometry.output_size(x.shape[1:3], w.shape[:2]), w.shape[3]), x.dtype)
+        functions["forward"](x, w, *geometry.padding, y)
         return y if b is None else y + b
 
-    def backward_weight(x, gy, *, kernel_size, stride, padding, dilation, groups, out=None):
-        plain(stride, dilation, groups)
+    def backward_weight(x, gy, kernel_size, geometry):
+        check(geometry)
         gw = np.empty((*kernel_size, x.shape[3], gy.shape[3]), x.dtype)
-        functions["backward_weight"](x, gy, *padding, gw)
+        functions["backward_weight"](x, gy, *geometry.padding, gw)
         return gw
 
     return {"forward": forward, "backward_weight": backward_weight}

@@ -11,7 +11,7 @@ It is a *sum*: where windows overlap, one pixel may have won in several.
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import POOLINGS, output_size
+from tinynet.learn.exercises.geometries import POOLINGS, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "scatter-add, and why `array[indices] += values` is not one"
@@ -110,7 +110,7 @@ def probes(rng):
 
 def winners(rng, shape, window, stride, padding):
     """The indices of max-pooling of an image drawn by chance."""
-    (N, H, W, C), (OH, OW) = shape, output_size(shape[1:3], window, stride, padding)
+    (N, H, W, C), (OH, OW) = shape, Geometry(stride, padding).output_size(shape[1:3], window)
     values = rng.permutation(N * H * W * C).reshape(shape)
     indices = np.empty((N, OH, OW, C), np.int32)
     for n, oy, ox, c in np.ndindex(*indices.shape):
