@@ -1,21 +1,20 @@
-"""Memory for large arrays that is used again: `memory.empty` in place of `np.empty`.
+"""A pool of memory for large arrays: `memory.empty` in place of `np.empty`.
 
 Why. A training step makes the same few hundred arrays as the step before, some of them 100 MB large. `np.empty` asks
-the operating system for each and gives it back when the array dies. Memory fresh from the system is not there yet: each
-page is set to zero when it is first touched, and that costs more than many a kernel that fills it. So blocks of
-memory that no array uses any more wait here, in a pool, for the next array of their size.
+the operating system for each, and gives the memory back when the array dies. The system sets each page of fresh memory
+to zero when the page is first touched, which costs more than many a kernel that fills it. So the pool keeps blocks of
+memory that no array uses any more, for the next array of their size.
 
-When is a block free? When nobody can reach it any more, whatever was done with it: an array `a` from here, a slice of
-it, a reshaped Tensor. NumPy keeps count. Every view of an array holds, as its `.base`, the object that the memory came
-from; for the arrays made here that is a *lease*. When the last array goes, Python deletes the lease, and only then,
-in `_Lease.__del__`, does the block return to the pool.
+When is a block free? When no array can reach it any more: neither the array made here, nor a slice of it, nor a reshaped
+Tensor. NumPy counts for us. Every view of an array holds, as its `.base`, the object that the memory came from. For the
+arrays made here that object is a *lease*. When the last array dies, Python deletes the lease, and `_Lease.__del__` returns
+the block to the pool.
 
-How much is kept. The sizes that lie free seldom fit exactly, so two rules balance memory against fresh pages. A free
-block may serve an array of half its size; the smallest that fits is taken. And before memory is taken from the system,
-blocks idle longest go back to it, until no more is held than 1.25 times what was ever in use at once. A training step
-of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and from the second step on asks for nothing.
-With blocks of the exact size it would hold a seventh more; allowed no more than is in use, ask for 1.2 GB of fresh
-pages each step.
+How much is kept. The sizes of free blocks seldom fit exactly, so two rules balance memory against fresh pages. A free
+block may serve an array of half its size; the smallest that fits is taken. Before the pool takes memory from the system,
+it gives back the blocks that are idle longest, until it holds at most 1.25 times the largest number of bytes that were in
+use at once. A training step of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and from the second
+step on asks for nothing.
 """
 
 from __future__ import annotations
@@ -61,20 +60,20 @@ class _Lease:
 
 
 def _from_system(nbytes: int) -> np.ndarray:
-    """Fresh memory that starts at a multiple of ALIGNMENT, and where it is large lies in huge pages.
+    """Fresh memory that starts at a multiple of ALIGNMENT; large blocks lie in huge pages.
 
-    The processor knows the whereabouts of some hundred pages at a time. With pages of 4 kB a convolution that walks
-    through 20 MB keeps looking up where its memory is; with pages of 2 MB it does not. Linux uses them where it is
-    told to, from a multiple of their size on.
+    A processor remembers the addresses of some hundred pages. With pages of 4 kB, a convolution over 20 MB looks up
+    addresses all the time; with pages of 2 MB it does not. Linux uses huge pages on request, from a multiple of their
+    size on.
     """
     size = -(-nbytes // HUGE_PAGE) * HUGE_PAGE
     try:
         if nbytes < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
             return _aligned(np.empty(nbytes + ALIGNMENT, np.uint8), nbytes, ALIGNMENT)
         region = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError, ValueError):  # the last two: more bytes than there are addresses
+    except (OSError, OverflowError, ValueError):  # OverflowError and ValueError: more bytes than addresses
         raise MemoryError from None
-    with contextlib.suppress(OSError):  # a system without them
+    with contextlib.suppress(OSError):  # a system without huge pages
         region.madvise(mmap.MADV_HUGEPAGE)
     return _aligned(np.frombuffer(region, np.uint8), size, HUGE_PAGE)  # the rest is never touched: it costs nothing
 
@@ -171,7 +170,7 @@ class Pool:
 
 
 class NamedMemoryError(MemoryError):
-    """One that says which operation had no memory."""
+    """A MemoryError that names the operation which had no memory."""
 
 
 def named_error(op: str, error: MemoryError) -> NamedMemoryError:

@@ -261,8 +261,10 @@ def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
 
 
 def is_large(x: Any) -> bool:
-    """Whether an array is worth a kernel of ours: NumPy itself is as quick with small ones. On a GPU all are, and so
-    that the emulator shows what happens there, in it too."""
+    """True if a hand-written kernel is worth using for an array.
+
+    For small CPU arrays NumPy is as fast; the CUDA tiers always use the kernel, in the emulator as on a GPU.
+    """
     if not isinstance(x, np.ndarray) and device_of(x) == "cpu":
         return False
     return x.dtype.kind == "f" and (x.nbytes >= memory.SMALLEST or TIERS[tier_of(x)] == "cuda")

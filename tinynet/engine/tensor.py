@@ -311,7 +311,7 @@ class Function:
         return self._record.tensors(self._output) if self._create_graph else self._record.arrays
 
     def _output(self, data: Any, version: Version) -> Tensor:
-        """The tensor made of what forward returned: again, where nobody has kept it and only the array was saved."""
+        """The output tensor. It is rebuilt from the saved array if the user no longer holds it."""
         out = self._out()
         if out is None:
             out = Tensor(data)

@@ -1,7 +1,7 @@
-"""Says that kernels are being compiled, where the first step would otherwise take seconds without a word.
+"""Tells the user that kernels are being compiled: without a message the first step would seem to hang for seconds.
 
-The first compilation of a process prints one line on stderr; on a terminal a bar follows. What comes from the cache
-on disk is silent.
+The first compilation of a process prints one line on stderr; on a terminal a bar follows. A kernel that comes from the
+cache on disk prints nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NOT_KEPT = "the cache folder {folder} cannot be written: they are not kept"
 class Announcer(event.Listener):
     """Listens to Numba, which reports the start and the end of each compilation.
 
-    kernels: the functions to speak of; Numba's own and those of the program that uses tinynet are none of our business.
-    is_kept: whether they can all be kept on disk.
-    A kernel that calls others compiles them in the course of its own compilation, which then is the outer one.
+    kernels: tinynet's kernels. Only their compilation is announced, not that of Numba's or of the user's own functions.
+    is_kept: True if all of them can be kept on disk.
+    While Numba compiles a kernel, it compiles the functions that the kernel calls: only the outer compilation counts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Announcer(event.Listener):
         self.kernels: list[Callable] = []
         self.is_kept = True
         self.compiled = 0
-        self._outer: list[Callable] = []  # the compilations under way
+        self._outer: list[Callable] = []  # compilations in progress, the outermost first
         self._bar = None
 
     def on_start(self, started: event.Event) -> None:
@@ -51,7 +51,7 @@ class Announcer(event.Listener):
 
         if not self.compiled:
             line = COMPILING + (KEPT if self.is_kept else NOT_KEPT).format(folder=self.folder)
-            tqdm.write(line, file=sys.stderr)  # above a bar that may be there
+            tqdm.write(line, file=sys.stderr)  # does not break a progress bar
         self._bar = tqdm(
             desc=f"compiling {kernel.__module__.removeprefix('tinynet.ops.')}",
             initial=self.compiled,
@@ -62,6 +62,6 @@ class Announcer(event.Listener):
         )
 
     def _expected(self) -> int:
-        """How many kernels there are in the modules in use; not all of them may be needed."""
+        """The number of kernels in the modules in use: at most so many will be compiled."""
         modules = {kernel.__module__ for kernel in self.kernels if kernel.overloads}
         return sum(kernel.__module__ in modules for kernel in self.kernels)

@@ -1,16 +1,16 @@
 """`jit`: Numba's compiler with a cache on disk that notices every edit.
 
-Numba can keep compiled code on disk, but it looks only at the file a function stands in: edit a helper in
-another file, and the stale machine code is served. Here the cache folder is named by the *content* of the
-function's file and of every tinynet file that one imports, directly or not. An edit anywhere changes the
-name, and the function is compiled anew. Part of the name, too, are Numba's version, LLVM's level of optimisation and
-the options: one function may be compiled in two ways.
+Numba can keep compiled code on disk, but it looks only at the file that defines the function. After an edit of a helper
+in another file, Numba serves the old machine code. Here the name of the cache folder is a hash of the *content* of the
+function's file and of every tinynet file that this file imports, directly or not. Any edit changes the name, and the
+function is compiled again. The hash also covers Numba's version, LLVM's optimization level and the options, because one
+function may be compiled in two ways.
 
-The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). Where it cannot be written, or the disk is full,
-kernels are compiled in memory, every time.
+The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). If the folder cannot be written or the disk is full,
+kernels are compiled in memory, in every process.
 
-What Numba keeps is a pickle, and reading one may run anything; but so does calling the machine code that is in it. The
-folder is the user's own, written by processes of this user: it is to be trusted as much as the program itself.
+Numba's files are pickles, and reading a pickle can run any code. So can the machine code inside. The folder belongs to the
+user, and only this user's processes write to it: it deserves the same trust as the program itself.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ from .announce import Announcer
 PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
-# What OpenMP's threads do between two kernels. Spinning on their cores, they are ready at once, but where other
-# programs want the cores, they keep them from the thread that everybody waits for: measured, a training step then takes
-# 3 to 8 times as long. Asleep, they have to be woken for every kernel: a step takes a fifth longer. So: spin for some
-# 20 microseconds, then sleep; docs/performance.md has the figures. The count is for GNU's OpenMP; others understand the
-# first setting only.
+# What OpenMP's threads do between two kernels. Spinning threads are ready at once, but on a machine with other work they
+# take the core from the thread that all of them wait for: a training step then takes 3 to 8 times as long (measured).
+# Sleeping threads must be woken for every kernel: a step takes a fifth longer. So they spin for about 20 microseconds and
+# then sleep; docs/performance.md has the figures. GNU's OpenMP reads the count; other versions read the first setting only.
 BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
 
 
 def load_openmp() -> None:
-    """Load OpenMP, which reads its settings from the environment at that time; what the user has set stays as it is.
+    """Load OpenMP, which reads its settings from the environment now. A setting of the user is kept.
 
-    The variables are taken out again: a program that is started from this one decides for itself.
+    The variables are removed again, so that a program that this process starts does not inherit them.
     """
     if "OMP_WAIT_POLICY" in os.environ:
         return
     ours = {name: value for name, value in BETWEEN_KERNELS.items() if name not in os.environ}
     os.environ.update(ours)
-    with contextlib.suppress(ImportError):  # Numba has other ways to run threads, should OpenMP be missing
+    with contextlib.suppress(ImportError):  # without OpenMP, Numba runs threads in another way
         import numba.np.ufunc.omppool  # noqa: F401
     for name in ours:
         del os.environ[name]
@@ -70,13 +69,13 @@ event.register("numba:compile", announcer)
 def jit(function: Callable | None = None, **options: Any) -> Callable:
     """Compile a kernel with `numba.njit(**options)`, cached on disk by the content of its sources.
 
-    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's, but a division by zero gives inf or NaN, as in
-    NumPy: Python's way, an exception, would need a test and a jump at every division.
+    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's. A division by zero gives inf or NaN, as in
+    NumPy: an exception, as in Python, would need a test and a jump at every division.
     """
     if function is None:
         return functools.partial(jit, **options)
     options = {"error_model": "numpy", **options}
-    # A set in an order of its own: that of its elements differs from process to process.
+    # Sets are sorted, because the order of their elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
     how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())
     folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
@@ -104,17 +103,17 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
     return kernel
 
 
-# Numba keeps an index for each function and numbers the files of its machine code. Two processes that compile one
-# function for different signatures at the same time would choose the same number, and later one signature would be
-# answered by the code of the other. Here the name of a file says what is in it, and there is no index.
+# Numba keeps an index for each function and numbers the files of its machine code. If two processes compile one function
+# for different signatures at the same time, both choose the same number, and later one signature gets the code of the
+# other. Here the name of a file is a hash of its key, and there is no index.
 #
-# A damaged file may be readable all the same, and wrong machine code may do anything: each file begins with a digest of
-# the rest.
+# A damaged file may still be readable, and wrong machine code may do anything: so each file begins with a digest of the
+# rest.
 
 
 def _load(files: Any, key: tuple) -> tuple | None:
-    """The machine code for a signature and processor, or None; a file that is damaged will be written again."""
-    with contextlib.suppress(Exception):  # a pickle may raise any, and none is a reason not to compile anew
+    """The machine code for a signature and processor, or None. A damaged file gives None and is written again."""
+    with contextlib.suppress(Exception):  # whatever a damaged pickle raises, the kernel is compiled again
         content = Path(_file(files, key)).read_bytes()
         digest, code = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
         if digest == _digest(code).encode():
@@ -123,7 +122,7 @@ def _load(files: Any, key: tuple) -> tuple | None:
 
 
 def _save(files: Any, key: tuple, code: tuple) -> None:
-    """Keep machine code on disk. Where the disk is full, the kernel runs all the same: it is compiled by then."""
+    """Write machine code to disk. If the disk is full, the kernel runs from memory."""
     pickled = files._dump(code)
     with contextlib.suppress(OSError), files._open_for_write(_file(files, key)) as file:
         file.write(_digest(pickled).encode() + pickled)

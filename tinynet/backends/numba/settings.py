@@ -1,12 +1,11 @@
-"""Settings of Numba, made before it is imported. What the user has set has the last word.
+"""Settings of Numba, made before Numba is imported. A setting of the user is kept.
 
-Numba reads them from the environment when it is imported, and looks again before every compilation. So they stay there:
-the number of threads could not even be taken back once these run. They hold for the user's own Numba functions, too,
-and for the programs that are started from this process.
+Numba reads the environment once, at import, and again before every compilation. So the variables stay set, and they also
+hold for the user's own Numba functions and for programs that this process starts. This is the only place where tinynet
+changes the environment of the process.
 
-A program may have imported Numba before tinynet. Then the environment is left alone: a variable that changes would make
-Numba forget whatever the program has chosen through `numba.config`. LLVM's level stays as it is, and for the number of
-threads there is `limit_threads`.
+If a program has imported Numba before tinynet, the environment is left alone: a changed variable would make Numba forget
+what the program has set through `numba.config`. Then only the number of threads is limited, by `limit_threads`.
 """
 
 import os
@@ -14,16 +13,16 @@ import sys
 
 
 def _threads_asked_for() -> int | None:
-    """OMP_NUM_THREADS, the variable that all others share; it may be a list, a number for each level of nesting."""
+    """The first number in OMP_NUM_THREADS, which may be a list with a number for each level of nesting."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def set_environment() -> None:
-    """Give Numba, which has a variable of its own, the number of threads, and the level of LLVM's optimisation.
+    """Set Numba's number of threads to that of OpenMP, and LLVM's optimization level to 2.
 
-    At Numba's own level, 3, the kernels of a U-Net take a fifth longer to compile and are no faster: what makes them
-    fast is written out in them.
+    At level 3, Numba's default, the kernels of a U-Net take a fifth longer to compile and run no faster: they contain
+    their vector instructions already.
     """
     threads = _threads_asked_for()
     if threads:
@@ -32,7 +31,7 @@ def set_environment() -> None:
 
 
 def limit_threads() -> None:
-    """Where Numba came first, let this thread, from which tinynet is used, have no more threads than asked for."""
+    """If Numba was imported before tinynet, limit the threads of kernels that this thread starts."""
     import numba
 
     threads = _threads_asked_for()
