@@ -5,16 +5,16 @@ the operating system for each, and gives the memory back when the array dies. Th
 to zero when the page is first touched, which costs more than many a kernel that fills it. So the pool keeps blocks of
 memory that no array uses any more, for the next array of their size.
 
-When is a block free? When no array can reach it any more: neither the array made here, nor a slice of it, nor a reshaped
-Tensor. NumPy counts for us. Every view of an array holds, as its `.base`, the object that the memory came from. For the
-arrays made here that object is a *lease*. When the last array dies, Python deletes the lease, and `_Lease.__del__` returns
-the block to the pool.
+When is a block free? When no array can reach it any more: neither the array made here, nor a slice of it, nor a
+reshaped Tensor. NumPy counts for us. Every view of an array holds, as its `.base`, the object that the memory came
+from. For the arrays made here that object is a *lease*. When the last array dies, Python deletes the lease, and
+`_Lease.__del__` returns the block to the pool.
 
 How much is kept. The sizes of free blocks seldom fit exactly, so two rules balance memory against fresh pages. A free
-block may serve an array of half its size; the smallest that fits is taken. Before the pool takes memory from the system,
-it gives back the blocks that are idle longest, until it holds at most 1.25 times the largest number of bytes that were in
-use at once. A training step of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and from the second
-step on asks for nothing.
+block may serve an array of half its size; the smallest that fits is taken. Before the pool takes memory from the
+system, it gives back the blocks that are idle longest, until it holds at most 1.25 times the largest number of bytes
+that were in use at once. A training step of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and
+from the second step on asks for nothing.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ function's file and of every tinynet file that this file imports, directly or no
 function is compiled again. The hash also covers Numba's version, LLVM's optimization level and the options, because one
 function may be compiled in two ways.
 
-The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). If the folder cannot be written or the disk is full,
-kernels are compiled in memory, in every process.
+The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). If the folder cannot be written or the disk is
+full, kernels are compiled in memory, in every process.
 
-Numba's files are pickles, and reading a pickle can run any code. So can the machine code inside. The folder belongs to the
-user, and only this user's processes write to it: it deserves the same trust as the program itself.
+Numba's files are pickles, and reading a pickle can run any code. So can the machine code inside. The folder belongs to
+the user, and only this user's processes write to it: it deserves the same trust as the program itself.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from .announce import Announcer
 PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
-# What OpenMP's threads do between two kernels. Spinning threads are ready at once, but on a machine with other work they
-# take the core from the thread that all of them wait for: a training step then takes 3 to 8 times as long (measured).
-# Sleeping threads must be woken for every kernel: a step takes a fifth longer. So they spin for about 20 microseconds and
-# then sleep; docs/performance.md has the figures. GNU's OpenMP reads the count; other versions read the first setting only.
+# What OpenMP's threads do between two kernels. Spinning threads are ready at once, but on a machine with other work
+# they take the core from the thread that all of them wait for: a training step then takes 3 to 8 times as long
+# (measured). Sleeping threads must be woken for every kernel: a step takes a fifth longer. So they spin for about 20
+# microseconds and then sleep; docs/performance.md has the figures. GNU's OpenMP reads the count; other versions read
+# the first setting only.
 BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
 
 
@@ -103,9 +104,9 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
     return kernel
 
 
-# Numba keeps an index for each function and numbers the files of its machine code. If two processes compile one function
-# for different signatures at the same time, both choose the same number, and later one signature gets the code of the
-# other. Here the name of a file is a hash of its key, and there is no index.
+# Numba keeps an index for each function and numbers the files of its machine code. If two processes compile one
+# function for different signatures at the same time, both choose the same number, and later one signature gets the code
+# of the other. Here the name of a file is a hash of its key, and there is no index.
 #
 # A damaged file may still be readable, and wrong machine code may do anything: so each file begins with a digest of the
 # rest.

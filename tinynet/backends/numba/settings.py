@@ -1,11 +1,11 @@
 """Settings of Numba, made before Numba is imported. A setting of the user is kept.
 
-Numba reads the environment once, at import, and again before every compilation. So the variables stay set, and they also
-hold for the user's own Numba functions and for programs that this process starts. This is the only place where tinynet
-changes the environment of the process.
+Numba reads the environment once, at import, and again before every compilation. So the variables stay set, and they
+also hold for the user's own Numba functions and for programs that this process starts. This is the only place where
+tinynet changes the environment of the process.
 
-If a program has imported Numba before tinynet, the environment is left alone: a changed variable would make Numba forget
-what the program has set through `numba.config`. Then only the number of threads is limited, by `limit_threads`.
+If a program has imported Numba before tinynet, the environment is left alone: a changed variable would make Numba
+forget what the program has set through `numba.config`. Then only the number of threads is limited, by `limit_threads`.
 """
 
 import os

@@ -8,8 +8,8 @@ pixel are neighbors in memory, (kx, co) being one index. So each row is a produc
     gx[iy] (W, C_in)           =  sum over ky, kx of gy[oy, kx::KW] (W, C_out)  w[ky, kx] (C_out, C_in)
     gw[ky, kx] (C_out, C_in)   =  sum over n, iy of gy[oy, kx::KW]^T (C_out, W)  x[iy] (W, C_in).
 
-The columns of the results are cut into blocks of one or two vectors. A thread takes a *band* of image rows at a time and
-runs through the blocks, so that it finds the band in its cache again for each block.
+The columns of the results are cut into blocks of one or two vectors. A thread takes a *band* of image rows at a time
+and runs through the blocks, so that it finds the band in its cache again for each block.
 """
 
 from __future__ import annotations
