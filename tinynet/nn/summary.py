@@ -19,8 +19,10 @@ meet, so any code may stand between the layers.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,16 +207,22 @@ def summary(model: Module, x: Any) -> Summary:
             )
         )
 
+    with _evaluation_mode(model), observe(note):
+        model(x)
+    trainable = sum(p.size for p in parameters if p.requires_grad)
+    return Summary(rows, sum(p.size for p in parameters), trainable)
+
+
+@contextlib.contextmanager
+def _evaluation_mode(model: Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode; afterwards each module has its mode of before."""
     modes = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
-        with observe(note):
-            model(x)
+        yield
     finally:
         for module, training in modes:
             module.training = training
-    trainable = sum(p.size for p in parameters if p.requires_grad)
-    return Summary(rows, sum(p.size for p in parameters), trainable)
 
 
 def _multiply_adds(module: Module, x: Tensor, y: Tensor) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import importlib.metadata
 import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,27 @@ from .. import __version__
 from ..backends.registry import backend
 from ..errors import CheckpointError
 from ..files import atomic_path
+from .io import load_checkpoint, save_checkpoint
 
 # Drawing the curve takes a fraction of a second, which would slow down runs with short epochs.
 SECONDS_BETWEEN_CURVES = 3.0
 FILES = ("config.json", "metrics.csv", "curve.png", "best.npz", "last.npz")
+
+
+@dataclass
+class Progress:
+    """The position of a run. Every checkpoint holds it."""
+
+    epoch: int = 0  # epochs that are complete
+    batch: int = 0  # batches done in the current epoch
+    batches: int = 0  # batches in an epoch
+    step: int = 0  # batches done in all
+    loss_sum: float = 0.0  # over the examples of the current epoch
+    examples: int = 0
+    seconds: float = 0.0  # of training in the current epoch
+    first_loss: float = math.nan
+    best: float = math.nan  # NaN: no epoch is complete
+    best_epoch: int = 0
 
 
 class RunFolder:
@@ -84,6 +103,37 @@ class RunFolder:
             with writing(self.path / "curve.png"):
                 plot_curve(path, self.path / "curve.png")
             self._curve_drawn = time.monotonic()
+
+    def save(self, parts: Mapping[str, Any], progress: Progress, meta: Mapping[str, Any]) -> None:
+        """Write the states of `parts` and the progress to last.npz."""
+        sections = {name: part.state_dict() for name, part in parts.items()}
+        save_checkpoint(self.last, {**sections, "progress": dataclasses.asdict(progress)}, meta)
+
+    def load(self, parts: Mapping[str, Any], batches: int) -> tuple[Progress, dict[str, Any]]:
+        """Load last.npz into `parts`. Returns (progress, meta) as given to `save`.
+
+        batches: in an epoch now. Raises CheckpointError as `load_checkpoint`, and if the checkpoint is of another run.
+        """
+        sections, meta = load_checkpoint(self.last)
+        if {*parts, "progress"} != set(sections):
+            raise CheckpointError(
+                f"{self.last} holds {', '.join(sorted(sections))}; to go on with this run, "
+                f"{', '.join(sorted([*parts, 'progress']))} are needed"
+            )
+        progress = Progress(**sections["progress"])
+        if progress.batch and progress.batches != batches:
+            raise CheckpointError(
+                f"{self.last} stopped at batch {progress.batch} of {progress.batches}, an epoch has {batches} batches "
+                "now: the data or the batch size have changed since"
+            )
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(sections[name])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"{self.last}: {error}") from error
+        where = f" and {progress.batch} of {batches} batches" if progress.batch else ""
+        print(f"going on with {self.last}: {progress.epoch} epochs{where} are done")
+        return dataclasses.replace(progress, batches=batches), meta
 
 
 @contextlib.contextmanager

@@ -26,7 +26,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +33,17 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.tensor import Tensor, no_grad
-from ..errors import CheckpointError, TrainingError
+from ..errors import TrainingError
 from ..nn.module import Module
 from ..nn.optim import Optimizer, ReduceOnPlateau, Schedule, WeightAverage, clip_grad_norm
 from . import not_finite
 from .interruption import ctrl_c, resume_command
-from .io import load_checkpoint, save_checkpoint, save_weights
-from .run_folder import RunFolder
+from .io import save_weights
+from .run_folder import Progress, RunFolder
 
 # The loss has diverged if it exceeds the first loss (or 1, if that is larger) by this factor. A diverging loss grows by
 # a factor in every step and soon reaches even this limit, and no unlucky batch comes near it.
 DIVERGED = 1e6
-
-
-@dataclass
-class _Progress:
-    """The position of a run. Every checkpoint holds it."""
-
-    epoch: int = 0  # epochs that are complete
-    batch: int = 0  # batches done in the current epoch
-    batches: int = 0  # batches in an epoch
-    step: int = 0  # batches done in all
-    loss_sum: float = 0.0  # over the examples of the current epoch
-    examples: int = 0
-    seconds: float = 0.0  # of training in the current epoch
-    first_loss: float = math.nan
-    best: float = math.nan  # NaN: no epoch is complete
-    best_epoch: int = 0
 
 
 class Trainer:
@@ -100,7 +83,7 @@ class Trainer:
         self.settings = json.loads(json.dumps(settings, default=str))  # as a checkpoint returns them, to compare with
         self.resume_command = resume_command()
         self.history: list[dict[str, float]] = []
-        self._progress = _Progress()
+        self._progress = Progress()
 
     def fit(
         self,
@@ -129,16 +112,10 @@ class Trainer:
         with a batch size to try; the last good checkpoint is kept. Raises CheckpointError if a file cannot be written,
         or if `last.npz` is damaged, of another model, or missing (for a single run).
         """
-        if epochs < 1:
-            raise ValueError(f"fit: epochs is {epochs}; at least 1 is needed")
         if best[1] not in ("min", "max"):
             raise ValueError(f"fit: best is {best!r}; its second part must be 'min' or 'max'")
         best = best if validate is not None else ("train_loss", "min")
-        if isinstance(self.schedule, ReduceOnPlateau) and self.schedule.mode != best[1]:
-            raise ValueError(
-                f"fit: the schedule's mode is {self.schedule.mode!r}, but best is {best!r}; both must watch one metric"
-            )
-
+        self._check(epochs, best)
         if resume and runs > 1 and not self._folder.last.exists():
             print(f"{self.out} holds no run yet: it starts from the beginning")
             resume = False
@@ -154,6 +131,14 @@ class Trainer:
                 if interrupted.is_set():
                     self._stop()
         return self.history[-1]
+
+    def _check(self, epochs: int, best: tuple[str, str]) -> None:
+        if epochs < 1:
+            raise ValueError(f"fit: epochs is {epochs}; at least 1 is needed")
+        if isinstance(self.schedule, ReduceOnPlateau) and self.schedule.mode != best[1]:
+            raise ValueError(
+                f"fit: the schedule's mode is {self.schedule.mode!r}, but best is {best!r}; both must watch one metric"
+            )
 
     # ------------------------------------------------------------------------------ one epoch
     def _train_epoch(self, loader: Any, epochs: int, interrupted: threading.Event) -> None:
@@ -242,7 +227,7 @@ class Trainer:
 
         self.history.append(row)
         self._progress = dataclasses.replace(progress, epoch=epoch, batch=0, loss_sum=0.0, examples=0, seconds=0.0)
-        self._save_last()
+        self._save()
         self._folder.write_metrics(self.history, last=epoch == epochs)
         print(_line(row, epochs) + ("  (best)" if improved else ""), flush=True)
         if on_epoch is not None:
@@ -272,7 +257,7 @@ class Trainer:
     def _stop(self) -> None:
         """After Ctrl-C: save, print the resume command, end the program."""
         self._check_weights()
-        self._save_last()
+        self._save()
         if self.history:
             self._folder.write_metrics(self.history, last=True)
         print(f"stopped; everything is in {self._folder.last}. To go on:\n  {self.resume_command}", flush=True)
@@ -281,10 +266,12 @@ class Trainer:
     # ------------------------------------------------------------------------------ state
     def _open(self, loader: Any, resume: bool) -> None:
         """Make the folder ready; with `resume`, load the run in it. Writing config.json shows that writing works."""
-        self._progress, self.history = _Progress(batches=len(loader)), []
+        self._progress, self.history = Progress(batches=len(loader)), []
         self._folder.make()
         if resume:
-            self._load_last(len(loader))
+            self._progress, meta = self._folder.load(self._parts(), len(loader))
+            self.history = meta["history"]
+            self._report_changes(meta["settings"])
         else:
             self._folder.move_earlier_run()
         self._folder.write_config(self.settings, sum(p.size for p in self.model.parameters()))
@@ -301,36 +288,6 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _save_last(self) -> None:
-        sections = {name: part.state_dict() for name, part in self._parts().items()}
-        sections["progress"] = dataclasses.asdict(self._progress)
-        save_checkpoint(self._folder.last, sections, {"history": self.history, "settings": self.settings})
-
-    def _load_last(self, batches: int) -> None:
-        path = self._folder.last
-        sections, meta = load_checkpoint(path)
-        parts = self._parts()
-        if {*parts, "progress"} != set(sections):
-            raise CheckpointError(
-                f"{path} holds {', '.join(sorted(sections))}; to go on with this run, "
-                f"{', '.join(sorted([*parts, 'progress']))} are needed"
-            )
-        progress = _Progress(**sections["progress"])
-        if progress.batch and progress.batches != batches:
-            raise CheckpointError(
-                f"{path} stopped at batch {progress.batch} of {progress.batches}, an epoch has {batches} batches now: "
-                "the data or the batch size have changed since"
-            )
-        try:
-            for name, part in parts.items():
-                part.load_state_dict(sections[name])
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
-        self._progress, self.history = dataclasses.replace(progress, batches=batches), meta["history"]
-        where = f" and {progress.batch} of {batches} batches" if progress.batch else ""
-        print(f"going on with {path}: {progress.epoch} epochs{where} are done")
-        self._report_changes(meta["settings"])
-
     def _report_changes(self, before: Mapping[str, Any]) -> None:
         """Print the settings that changed since the start of the run: the result then differs from an unchanged run."""
         now = self.settings
@@ -338,6 +295,9 @@ class Trainer:
             if before.get(name) != now.get(name):
                 kept = "; the checkpoint's learning rate is kept" if name == "lr" else ""
                 print(f"note: {name} was {before.get(name)}, is {now.get(name)} now{kept}")
+
+    def _save(self) -> None:
+        self._folder.save(self._parts(), self._progress, {"history": self.history, "settings": self.settings})
 
     # ------------------------------------------------------------------------------ errors
     def _failure(self, what: str, where: str = "", by_learning_rate: bool = True) -> TrainingError:
