@@ -125,7 +125,7 @@ class Tensor(Operators):
 
     @property
     def node(self) -> Function | Tensor:
-        """What stands for this tensor in the graph: the Function that made it, or a leaf itself."""
+        """The node of the graph for this tensor: the Function that made it; a leaf is its own node."""
         return self if self.creator is None else self.creator
 
     @property
@@ -173,7 +173,7 @@ class Tensor(Operators):
         return out
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Switch recording for a leaf (a parameter to freeze or to train) and return it."""
+        """Freeze (False) or train (True) a leaf, such as a parameter, and return it."""
         if not self.is_leaf:
             raise RuntimeError("requires_grad_: only a leaf can be switched; use .detach() to stop a gradient")
         if requires_grad and self.dtype.kind != "f":
@@ -198,9 +198,9 @@ class Tensor(Operators):
         return lambda: hooks.remove(hook)
 
     def changed_in_place(self) -> None:
-        """Say that `data` was overwritten, so that a graph which saved the old values refuses to use the new.
+        """Note that `data` was overwritten: a graph that saved the old values then refuses to use the new ones.
 
-        The in-place operations of the Tensor API and the optimisers call this.
+        The in-place operations of the Tensor API and the optimizers call this.
         """
         if self.requires_grad and is_grad_enabled():
             raise RuntimeError(
@@ -213,7 +213,7 @@ class Tensor(Operators):
         """Compute d(self)/d(leaf) for every leaf that requires it and add it to `leaf.grad`.
 
         gradient: dL/d(self), of this tensor's shape; may be left out for a single element (then it is 1).
-        create_graph: record the backward pass too, so that gradients can be differentiated again.
+        create_graph: build a graph of the backward pass too, so that gradients can be differentiated again.
         retain_graph: keep what was saved for another backward pass (default: only with create_graph).
 
         Raises RuntimeError if the tensor has no history, if its graph was freed by an earlier backward(), or if what
@@ -227,8 +227,8 @@ class Tensor(Operators):
             if tensor.grad is not None:
                 total = (tensor.grad if create_graph else tensor.grad.data) + gradient
             else:
-                # A function may hand the same array to two inputs: each leaf gets memory of its own, with create_graph
-                # by a multiplication that is recorded.
+                # A function may return the same array for two inputs, so each leaf gets memory of its own. With
+                # create_graph the copy must be an operation with a gradient: a multiplication.
                 total = gradient * 1 if create_graph else gradient.copy()
             tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
 
@@ -403,6 +403,40 @@ class Function:
 Node = Tensor | Function
 
 
+# ------------------------------------------------------------------------------------ the backward pass
+def _propagate(
+    root: Tensor,
+    gradient: Any,
+    create_graph: bool,
+    retain_graph: bool | None,
+    deliver: Callable[[Node, Any], None],
+) -> None:
+    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each node."""
+    if not root.requires_grad:
+        raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
+    gradient = _first_gradient(root, gradient, create_graph)
+    retain_graph = create_graph if retain_graph is None else retain_graph
+
+    order = _topological_order(root.node)
+    gradients = {id(root.node): gradient}  # of the nodes that are still to be visited
+    with grad_mode(create_graph):
+        while order:
+            node = order.pop()
+            g = gradients.pop(id(node), None)
+            if g is None:  # no path with a gradient leads here
+                continue
+            g = _run_hooks(node, g, create_graph)
+            deliver(node, g)
+            if isinstance(node, Tensor):  # a leaf
+                continue
+            contributions = node._gradients(g, create_graph)
+            if not retain_graph:
+                node._release()
+            g = None  # free it before the additions: it may be large
+            _add_to(gradients, contributions)
+            del contributions
+
+
 def _topological_order(root: Node) -> list[Node]:
     """All nodes below `root` that require a gradient, each after the nodes it was computed from.
 
@@ -424,39 +458,6 @@ def _topological_order(root: Node) -> list[Node]:
     return order
 
 
-def _propagate(
-    root: Tensor,
-    gradient: Any,
-    create_graph: bool,
-    retain_graph: bool | None,
-    deliver: Callable[[Node, Any], None],
-) -> None:
-    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each node."""
-    if not root.requires_grad:
-        raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
-    gradient = _first_gradient(root, gradient, create_graph)
-    retain_graph = create_graph if retain_graph is None else retain_graph
-
-    order = _topological_order(root.node)
-    gradients = {id(root.node): gradient}  # of nodes whose turn is still to come
-    with grad_mode(create_graph):
-        while order:
-            node = order.pop()
-            g = gradients.pop(id(node), None)
-            if g is None:  # no path with a gradient leads here
-                continue
-            g = _run_hooks(node, g, create_graph)
-            deliver(node, g)
-            if isinstance(node, Tensor):  # a leaf
-                continue
-            contributions = node._gradients(g, create_graph)
-            if not retain_graph:
-                node._release()
-            g = None  # not needed for the additions, and may be large
-            _add_to(gradients, contributions)
-            del contributions
-
-
 def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) -> None:
     """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
     for node, contribution in contributions:
@@ -467,6 +468,7 @@ def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) ->
             gradients[id(node)] = add_gradients(known, contribution)
 
 
+# ------------------------------------------------------------------------------------ beside the pass: checks, hooks
 def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
     """dL/d(root) to start from: given, or 1 for a single element."""
     if gradient is None:
@@ -487,7 +489,7 @@ def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
 
 
 def _run_hooks(node: Node, gradient: Any, create_graph: bool) -> Any:
-    """Give a tensor's complete gradient to its hooks; each may put another in its place."""
+    """Call the hooks of a tensor with its complete gradient; a hook may return another gradient to use instead."""
     for hook in tuple(node._hooks or ()):
         result = hook(gradient if create_graph else Tensor(gradient))
         if result is not None:
