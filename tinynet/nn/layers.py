@@ -248,10 +248,10 @@ class Sequential(Module):
             i += len(fused) or 1
         return x
 
-    def _fusible_at(self, i: int) -> list[Module]:
+    def _fusible_at(self, i: int) -> list[Any]:
         """The layers from number i on that one fused operation can replace: two, three or none."""
         layers = self.layers[i : i + 3]
-        # The very classes, and their own forward: anything else may do anything.
+        # A subclass, or a layer whose forward was replaced, may compute something else.
         kinds = [None if "forward" in vars(layer) else type(layer) for layer in layers]
         if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
             return []
@@ -269,7 +269,7 @@ class Sequential(Module):
 
 def _fused(x: Any, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:
     """dropout(elu(conv(x)))."""
-    mask = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
+    mask: dict[str, Any] = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
     return conv_elu_dropout(x, conv.weight, conv.bias, Geometry(**conv.geometry), Epilogue(elu.alpha, **mask))
 
 

@@ -35,19 +35,9 @@ def convolution(kernel: str, arrays: list, p: dict[str, Any], transposed: bool =
     if kernel == "backward_bias":
         gy = image(arrays[0])
         return lambda: gy.sum((0, 2, 3))
-    place = p.get("geometry", p)
-    geometry, groups = (place["stride"], place["padding"], place["dilation"]), place["groups"]
+    *geometry, groups = p["geometry"].values()  # stride, padding, dilation
     if kernel == "forward":
-        w, b = weights(arrays[1]), torch.rand(arrays[2]) if arrays[2] else None
-        if isinstance(arrays[0][0], list):  # channels of several arrays, which PyTorch must put together first
-            parts = [image(shape) for shape in arrays[0]]
-            return lambda: aten.convolution(torch.cat(parts, 1), w, b, *geometry, False, [0, 0], groups)
-        x = image(arrays[0])
-        extra = [0, 0]
-        if transposed:
-            axes = zip(p["output_size"], x.shape[2:], w.shape[2:], *geometry)
-            extra = [n - ((m - 1) * s - 2 * pad + d * (k - 1) + 1) for n, m, k, s, pad, d in axes]
-        return lambda: aten.convolution(x, w, b, *geometry, transposed, extra, groups)
+        return convolution_forward(arrays, p, transposed)
     if kernel == "backward_input":
         gy, w, wanted = image(arrays[0]), weights(arrays[1]), [True, False, False]
         if transposed:
@@ -61,19 +51,37 @@ def convolution(kernel: str, arrays: list, p: dict[str, Any], transposed: bool =
     return lambda: aten.convolution_backward(gy, x, w, None, *geometry, transposed, [0, 0], groups, wanted)
 
 
-def conv_elu_dropout(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
-    """What tinynet fuses, one call after the other."""
-    if kernel == "forward":
-        convolve = convolution(kernel, arrays, p)
-        return lambda: F.dropout(F.elu(convolve(), p["alpha"]), p["p"])
-    gy, y = map(image, arrays)
-    mask = y > p["p"]
+def convolution_forward(arrays: list, p: dict[str, Any], transposed: bool) -> Run:
+    """The forward pass: what tinynet fuses, one call after the other."""
+    *geometry, groups = p["geometry"].values()
+    parts = [image(shape) for shape in (arrays[0] if isinstance(arrays[0][0], list) else [arrays[0]])]
+    w, b = weights(arrays[1]), torch.rand(arrays[2]) if arrays[2] else None
+    extra = [0, 0]
+    if transposed:
+        axes = zip(p["output_size"], parts[0].shape[2:], w.shape[2:], *geometry)
+        extra = [n - ((m - 1) * s - 2 * pad + d * (k - 1) + 1) for n, m, k, s, pad, d in axes]
+    epilogue = p.get("epilogue") or {"alpha": None, "p": 0}
 
-    def backward() -> torch.Tensor:
-        g = aten.native_dropout_backward(gy, mask, 1 / (1 - p["p"])) if p["p"] else gy
-        return aten.elu_backward(g, p["alpha"], 1, 1, True, y)
+    def run() -> torch.Tensor:
+        x = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        y = aten.convolution(x, w, b, *geometry, transposed, extra, groups)
+        y = y if epilogue["alpha"] is None else F.elu(y, epilogue["alpha"])
+        return F.dropout(y, epilogue["p"]) if epilogue["p"] else y
 
-    return backward
+    return run
+
+
+def epilogue_backward(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
+    """The gradient of dropout, then of ELU."""
+    gy, y = map(image, arrays[:2])
+    alpha, rate = p["epilogue"]["alpha"], p["epilogue"]["p"]
+    mask = y > rate
+
+    def run() -> torch.Tensor:
+        g = aten.native_dropout_backward(gy, mask, 1 / (1 - rate)) if rate else gy
+        return aten.elu_backward(g, alpha, 1, 1, True, y)
+
+    return run
 
 
 # ---------------------------------------------------------------------------------------- everything else
@@ -113,7 +121,7 @@ def of_tensors(**kernels: Callable) -> Callable[[str, list, dict[str, Any]], Run
 COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
     "conv2d": convolution,
     "conv_transpose2d": lambda kernel, arrays, p: convolution(kernel, arrays, p, transposed=True),
-    "conv_elu_dropout": conv_elu_dropout,
+    "conv_elu_dropout": epilogue_backward,
     "max_pool2d": max_pool2d,
     "concat": concat,
     "matmul": matmul,

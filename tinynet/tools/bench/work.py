@@ -26,7 +26,6 @@ CONVOLUTIONS = {
     ("conv2d", "forward"): (RESULT, 1),
     ("conv2d", "backward_input"): (0, 1),
     ("conv2d", "backward_weight"): (1, RESULT),
-    ("conv_elu_dropout", "forward"): (RESULT, 1),
     ("conv_transpose2d", "forward"): (0, 1),
     ("conv_transpose2d", "backward_input"): (RESULT, 1),
     ("conv_transpose2d", "backward_weight"): (0, RESULT),

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinynet.backends.registry import use_backend, use_kernels
-
+from ....backends.registry import use_backend, use_kernels
+from ....ops._shared.epilogue import PLAIN, Epilogue
+from ....ops._shared.geometry import Geometry, Pair
 from . import Contestant, tinynet_peer
 
 
 # ---------------------------------------------------------------------------------------- im2col and col2im
-def im2col(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> np.ndarray:
+def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """(N, H, W, C) -> (N, OH, OW, KH * KW * C): the window of each output pixel, copied."""
     (py, px), (kh, kw) = padding, kernel
     padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
@@ -28,13 +29,7 @@ def im2col(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padd
     return windows.transpose(0, 1, 2, 4, 5, 3).reshape(n, oh, ow, kh * kw * c)
 
 
-def col2im(
-    columns: np.ndarray,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-) -> np.ndarray:
+def col2im(columns: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """(N, OH, OW, KH * KW * C) -> (N, H, W, C): each window added back where it came from."""
     (height, width), (py, px), (kh, kw) = size, padding, kernel
     n, oh, ow, _ = columns.shape
@@ -48,41 +43,43 @@ def col2im(
 
 
 # ---------------------------------------------------------------------------------------- conv2d
-def conv_forward(x, w, b=None, *, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    _check_plain(dilation, groups)
+def conv_forward(x, w, b, geometry, epilogue=PLAIN):
+    stride, padding = _plain(geometry, epilogue)
+    x = np.concatenate(x, axis=3) if isinstance(x, tuple) else x
     y = im2col(x, w.shape[:2], stride, padding) @ w.reshape(-1, w.shape[3])
     return y if b is None else y + b
 
 
-def conv_backward_input(gy, w, *, input_size, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    _check_plain(dilation, groups)
+def conv_backward_input(gy, w, input_size, geometry):
+    stride, padding = _plain(geometry)
     return col2im(gy @ w.reshape(-1, w.shape[3]).T, input_size, w.shape[:2], stride, padding)
 
 
-def conv_backward_weight(x, gy, *, kernel_size, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    _check_plain(dilation, groups)
-    columns = im2col(x, kernel_size, stride, padding)
+def conv_backward_weight(x, gy, kernel_size, geometry):
+    columns = im2col(x, kernel_size, *_plain(geometry))
     gw = columns.reshape(-1, columns.shape[3]).T @ gy.reshape(-1, gy.shape[3])
     return gw.reshape(*kernel_size, x.shape[3], gy.shape[3])
 
 
-def _check_plain(dilation: tuple[int, int], groups: int) -> None:
-    if tuple(dilation) != (1, 1) or groups != 1:
-        raise ValueError(f"the textbook convolution has no dilation ({dilation}) and no groups ({groups})")
+def _plain(geometry: Geometry, epilogue: Epilogue = PLAIN) -> tuple[Pair, Pair]:
+    """(stride, padding). Raises ValueError for what the textbook convolution cannot do."""
+    if geometry.dilation != (1, 1) or geometry.groups != 1 or epilogue != PLAIN:
+        raise ValueError(f"the textbook convolution has no dilation, groups and epilogue: {geometry}, {epilogue}")
+    return geometry.stride, geometry.padding
 
 
 # ---------------------------------------------------------------------------------------- conv_transpose2d
-def up_forward(x, w, b=None, *, output_size, **geometry):
-    y = conv_backward_input(x, w, input_size=output_size, **geometry)
+def up_forward(x, w, b, output_size, geometry):
+    y = conv_backward_input(x, w, output_size, geometry)
     return y if b is None else y + b
 
 
-def up_backward_input(gy, w, **geometry):
-    return conv_forward(gy, w, **geometry)
+def up_backward_input(gy, w, geometry):
+    return conv_forward(gy, w, None, geometry)
 
 
-def up_backward_weight(x, gy, *, kernel_size, **geometry):
-    return conv_backward_weight(gy, x, kernel_size=kernel_size, **geometry)
+def up_backward_weight(x, gy, kernel_size, geometry):
+    return conv_backward_weight(gy, x, kernel_size, geometry)
 
 
 # ---------------------------------------------------------------------------------------- pooling, dropout
