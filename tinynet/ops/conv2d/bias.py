@@ -1,43 +1,44 @@
-"""The gradient of conv2d's bias in Numba: the same for all implementations."""
+"""The gradient of conv2d's bias in Numba: a sum over pixels, the same for all versions."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 from numba import prange
+from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
-from ...backends.out import delivered
-from .._cpu.old_simd import REGISTER_BYTES, block_1x1, lanes_of
+from ...backends.numba.simd import lanes_of, register_block
 from .._shared.layout import rows_of
 
+CHUNK = 1024  # pixels added up in a register before their sum is added to the total: less rounding error
 
-def backward_bias(gy: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+one_row = register_block(1, 1)
+
+
+def backward_bias(gy: np.ndarray) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
-    if not REGISTER_BYTES:  # no multiply-add in hardware, which the register block would call for
-        return delivered(np.sum(gy, axis=(0, 1, 2), dtype=np.float64).astype(gy.dtype), out)
     channels = gy.shape[3]
-    threads = numba.get_num_threads()
-    sums = np.zeros((threads, channels), gy.dtype)
-    _backward_bias(*rows_of(gy, channels), gy.size // max(channels, 1), channels, sums, lanes_of(gy.dtype))
-    return np.sum(sums, axis=0, out=out)
+    sums = np.zeros((numba.get_num_threads(), 1, channels), gy.dtype)
+    flat, pitch = rows_of(gy, channels)
+    _add_pixels(flat, pitch, gy.size // max(channels, 1), sums, lanes_of(gy.dtype))
+    return sums.sum(axis=(0, 1))
 
 
 @jit(parallel=True)
-def _backward_bias(gy, pitch, pixels, channels, sums, lanes):
-    threads = len(sums)
-    one, zeros = np.ones(1, gy.dtype), np.zeros(lanes, gy.dtype)
-    chunk = 1024  # pixels added up in registers, before they are added to the total: less rounding error
-    for thread in prange(threads):
-        total = sums[thread]
-        end = (thread + 1) * pixels // threads
-        for p in range(thread * pixels // threads, end, chunk):
-            count = min(chunk, end - p)
+def _add_pixels(flat, pitch, pixels, sums, lanes):
+    """sums[thread] = the sum of the thread's share of the pixels: ones (1, pixels) times gy (pixels, channels)."""
+    threads, _, channels = sums.shape
+    for i in prange(threads):
+        thread = np.int64(i)  # signed: prange may give an unsigned index
+        gy = as_strided(flat, (pixels, channels), (pitch * flat.itemsize, flat.itemsize))
+        total, ones, end = sums[thread], np.ones((1, CHUNK), flat.dtype), (thread + 1) * pixels // threads
+        for first in range(thread * pixels // threads, end, CHUNK):
+            part = gy[first : min(first + CHUNK, end)]
             whole = channels // lanes * lanes
             for c in range(0, whole, lanes):
-                block_1x1(one, 0, 0, 0, 0, gy, p * pitch + c, pitch, 0, count, 1, zeros, 0, total, c, 0, 1)
+                sum_of_vector = total[:, c : c + lanes]
+                one_row(ones, part[:, c : c + lanes], sum_of_vector, sum_of_vector, 0)
             for c in range(whole, channels):
-                part = zeros[0]
-                for q in range(p, p + count):
-                    part += gy[q * pitch + c]
-                total[c] += part
+                for p in range(len(part)):
+                    total[0, c] += part[p, c]

@@ -1,353 +1,252 @@
-"""conv2d, `blocked`: the sums of the definition, computed with the register blocks of `ops/simd.py`. How:
+"""conv2d, `blocked`: any kernel size, stride, padding, dilation and groups, as matrix products of views.
 
-* One routine, `_correlate`, serves forward and backward_input, because both are correlations: the gradient
-  with respect to the input correlates gy with the flipped kernel, in one piece for stride 1 and in
-  stride_y x stride_x pieces ("phases") else. derivation.md derives that.
-* Work is cut into bands: some output rows of one image. For each band the input rows it needs are copied into a
-  scratch buffer, with the zero padding written out; after that no index can fall outside, and the innermost
-  loops need no tests. The buffer stays in the cache while all output channels are computed from it.
-* A register block holds 8 neighbouring output pixels x 32 output channels (or 16 x 16; less with AVX2). With channels
-  last, the numbers that are summed for one output, over kx and ci, lie next to each other: KW and C_in are one loop.
-* Channel counts that do not fill the vectors: the weights are padded with zeros, and the block is computed in a small
-  tile of which the valid part is copied.
-* backward_weight exchanges the roles: rows of the block are (kx, ci), lanes are output channels, and the sum runs
-  over the pixels. Each thread adds up its own bands; the threads' sums are added in a fixed order.
-* Zeros of the padding take part in the sums, which changes nothing unless they meet NaN or infinity in w or gy. Where
-  that may have happened, `rows` computes the call again: it leaves the padding out.
+For one row of outputs and one row ky of the kernel, the elements that meet are a matrix A[ky]: its row ox holds the
+KW C_in neighbors from pixel ox * stride on. These rows overlap, and no element is copied: A[ky] is the image row, seen
+with other strides.
 
-float64 takes the same code with half as many lanes.
+    image row    p0 p1 p2 p3 p4 p5 ...      KW = 3, stride 1
+    A[ky]        p0 p1 p2                   row ox = 0
+                    p1 p2 p3                row ox = 1           y[oy] = bias + sum over ky of A[ky] w[ky]
+                       p2 p3 p4             ...
+
+backward_weight has the same matrices, transposed: gw[ky] = sum over oy of A[oy]^T gy[oy]. backward_input is a forward
+pass with other weights; with a stride, one such pass for each *phase* of the input pixels (derivation.md). Only a
+*band* is copied: some image rows with their padding written out, so that no index can leave the image.
+
+With dilation or groups, the taps of a kernel row are not neighbors: the sum over kx comes in KW *pieces*.
+The padding takes part in the sums: a NaN in w or gy may reach more results at the border than by the definition.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numba import prange
+from numpy.lib.stride_tricks import as_strided
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
-from .._cpu.old_simd import ROWS_OF_1, ROWS_OF_2, block_of_1, block_of_2, lanes_of
-from .._cpu.register_rows import add_rows
-from ..concat import cpu as concat
-from . import rows as by_rows
-from .epilogue import Activation, activate
-from .geometry import Pair, output_size, phase
+from ...backends.numba.simd import VECTOR_BYTES
+from .._cpu.epilogue import Activation, activate
+from .._cpu.gemm import blocks_of, multiply, multiply_transposed
+from .._cpu.parts import whole
+from .._shared.epilogue import PLAIN, Epilogue
+from .._shared.geometry import Geometry, Pair, phase
 
 BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
 
 
+class Steps(NamedTuple):
+    """Along y and x: i = o * stride + k * dilation - padding, and output o is pixel first + o * apart of the result."""
+
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+    first_y: int = 0
+    first_x: int = 0
+    apart_y: int = 1
+    apart_x: int = 1
+
+
+# ------------------------------------------------------------------------------------- the loops over bands
+@jit
+def rows_of(band, steps, kernel_height):
+    """The number of output rows that a band of input rows is for."""
+    return (band.shape[0] - (kernel_height - 1) * steps.dilation_y - 1) // steps.stride_y + 1
+
+
+@jit
+def load_band(image, first, steps, band):
+    """band = the pixels that the output rows from `first` on need, with zeros where they leave the image."""
+    height, width, channels = image.shape
+    y, x = first * steps.stride_y - steps.padding_y, -steps.padding_x
+    left, right = min(max(0, -x), band.shape[1]), min(max(0, width - x), band.shape[1])
+    for i in range(band.shape[0]):
+        if 0 <= y + i < height:
+            band[i, :left] = 0
+            band[i, right:] = 0
+            for j in range(left, right):
+                for c in range(channels):
+                    band[i, j, c] = image[y + i, x + j, c]
+        else:
+            band[i] = 0
+
+
+@jit(inline="always")
+def windows(band, shape, row_step, pixel_step):
+    """The view A[row, pixel, k] of a band: rows and pixels are so many apart, k counts neighboring elements."""
+    return as_strided(band, shape, (row_step * band.strides[0], pixel_step * band.strides[1], band.itemsize))
+
+
+@jit
+def correlate_band(band, steps, w, bias, y):
+    """y (rows, OW, channels) = bias + the correlation of a band with one group and block of the weights.
+
+    band: the channels of the group. w: (piece, ky, k, column). bias (OW, column). Columns beyond the channels of y are
+    padding.
+    """
+    pieces, kh, k, width = w.shape
+    tile = np.empty(bias.shape, y.dtype)
+    for row in range(len(y)):
+        target = y[row] if y.shape[2] == width else tile
+        start = bias
+        for piece in range(pieces):
+            window = band[row * steps.stride_y :, piece * steps.dilation_x :]
+            A = windows(window, (kh, y.shape[1], k), steps.dilation_y, steps.stride_x)
+            multiply(A, w[piece], start, target)
+            start = target
+        if y.shape[2] < width:
+            for ox in range(y.shape[1]):
+                for c in range(y.shape[2]):
+                    y[row, ox, c] = tile[ox, c]
+
+
+@jit
+def correlate_bands(share, x, filters, result, steps, band, activation):
+    """What one thread does: its share, (thread, number of threads), of the bands of all images."""
+    w, bias = filters
+    groups, blocks, _, kh, _, width = w.shape
+    y = result[:, steps.first_y :: steps.apart_y, steps.first_x :: steps.apart_x]
+    images, oh, ow, c_out = y.shape
+    i_group, o_group, rows = x.shape[3] // groups, c_out // groups, rows_of(band, steps, kh)
+    bands = (oh + rows - 1) // rows  # of an image
+    for task in range(share[0] * images * bands // share[1], (share[0] + 1) * images * bands // share[1]):
+        n, first = task // bands, task % bands * rows
+        last = min(first + rows, oh)
+        load_band(x[n], first, steps, band)
+        for group in range(groups):
+            for block in range(blocks):
+                o = group * o_group + block * width
+                channels = slice(o, min(o + width, (group + 1) * o_group))
+                repeated = as_strided(bias[group, block], (ow, width), (0, bias.itemsize))  # one row, seen as many
+                inputs = band[:, :, group * i_group :]
+                correlate_band(inputs, steps, w[group, block], repeated, y[n, first:last, :, channels])
+        if activation.elu or activation.dropout:
+            activate(result.reshape(-1), (n * oh + first) * ow * c_out, (n * oh + last) * ow * c_out, activation)
+
+
+@jit(parallel=True)
+def correlate_all(x, filters, result, steps, band, activation):
+    for i in prange(len(band)):
+        thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
+        correlate_bands((thread, len(band)), x, filters, result, steps, band[thread], activation)
+
+
+@jit
+def accumulate_bands(share, x, gy, gw, steps, band):
+    """What one thread does: gw (groups, KH, pieces, k, channels) of its share of the bands of all images."""
+    groups, kh, pieces, k, o_group = gw.shape
+    images, oh, ow, _ = gy.shape
+    i_group, width, rows = x.shape[3] // groups, min(o_group, 2 * VECTOR_BYTES // gw.itemsize), rows_of(band, steps, kh)
+    bands = (oh + rows - 1) // rows
+    gw[:] = 0
+    for task in range(share[0] * images * bands // share[1], (share[0] + 1) * images * bands // share[1]):
+        n, first = task // bands, task % bands * rows
+        last = min(first + rows, oh)
+        load_band(x[n], first, steps, band)
+        for group in range(groups):
+            for ky in range(kh):
+                for piece in range(pieces):
+                    window = band[ky * steps.dilation_y :, piece * steps.dilation_x :, group * i_group :]
+                    A = windows(window, (last - first, ow, k), steps.stride_y, steps.stride_x)
+                    for channel in range(0, o_group, width):
+                        o = group * o_group + channel
+                        total = gw[group, ky, piece, :, channel : channel + width]
+                        multiply_transposed(A, gy[n, first:last, :, o : o + width], total, total)
+
+
+@jit(parallel=True)
+def accumulate_all(x, gy, gw, steps, band):
+    for i in prange(len(band)):
+        thread = np.int64(i)
+        accumulate_bands((thread, len(band)), x, gy, gw[thread], steps, band[thread])
+
+
 # ------------------------------------------------------------------------------------- the kernels
 def forward(
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return convolve(x, w, b, Activation.none(x.dtype), **geometry, out=out)
-
-
-def convolve(
     x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
     b: np.ndarray | None,
-    activation: Activation,
-    *,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    out: np.ndarray | None,
+    geometry: Geometry,
+    epilogue: Epilogue = PLAIN,
 ) -> np.ndarray:
-    """`forward`, and then the activation, on each band of y while that is in the cache."""
-    x = concat.forward(*x, axis=3) if isinstance(x, tuple) else x
-    size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
-    if not np.isfinite(w).all():
-        by_rows.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups, out=y)
-        activate(y.reshape(-1), 0, y.size, activation)
-        return delivered(y, out)
-    w_grouped = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
-    _correlate_into(y, x, w_grouped, b, activation, stride=stride, padding=padding, dilation=dilation)
-    return delivered(y, out)
+    """y[n, oy, ox, co] = epilogue(b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co])."""
+    x = whole(x)
+    size = geometry.output_size(x.shape[1:3], w.shape[:2])
+    y = memory.empty((len(x), *size, w.shape[3]), x.dtype)
+    steps = Steps(*geometry.stride, *geometry.padding, *geometry.dilation)
+    correlate(x, w.reshape(*w.shape[:3], geometry.groups, -1), b, y, steps, epilogue)
+    return y
 
 
-def backward_input(
-    gy: np.ndarray,
-    w: np.ndarray,
-    *,
-    input_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
     """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if not np.isfinite(w).all():
-        return by_rows.backward_input(gy, w, input_size=input_size, **geometry, out=out)
-    kh, kw, c_group, c_out = w.shape
-    gx = contiguous_result((len(gy), *input_size, c_group * groups), gy.dtype, out)
-    # Exchange the roles of input and output channels: (KH, KW, C_out / groups, groups, C_in / groups).
-    w_exchanged = w.reshape(kh, kw, c_group, groups, c_out // groups).transpose(0, 1, 4, 3, 2)
+    kh, kw, i_group, c_out = w.shape
+    stride, padding, dilation, groups = geometry
+    gy = whole(gy)
+    gx = memory.empty((len(gy), *input_size, i_group * groups), gy.dtype)
+    exchanged = w.reshape(kh, kw, i_group, groups, c_out // groups).transpose(0, 1, 4, 3, 2)
     for a in range(min(stride[0], input_size[0])):
         rows = phase(a, kh, stride[0], padding[0], dilation[0])
         for b in range(min(stride[1], input_size[1])):
             columns = phase(b, kw, stride[1], padding[1], dilation[1])
-            if not (rows.taps and columns.taps):  # no tap reaches these pixels
-                gx[:, a :: stride[0], b :: stride[1]] = 0
-                continue
-            _correlate_into(
-                gx,
-                gy,
-                w_exchanged[rows.taps][:, columns.taps],
-                None,
-                Activation.none(gy.dtype),
-                padding=(rows.padding, columns.padding),
-                dilation=(rows.dilation, columns.dilation),
-                first=(a, b),
-                step=stride,
-            )
-    return delivered(gx, out)
+            if rows.taps and columns.taps:
+                taps = exchanged[rows.taps][:, columns.taps]
+                steps = Steps(1, 1, rows.padding, columns.padding, rows.dilation, columns.dilation, a, b, *stride)
+                correlate(gy, taps, None, gx, steps, PLAIN)
+            else:
+                gx[:, a :: stride[0], b :: stride[1]] = 0  # no tap reaches these pixels
+    return gx
 
 
-def backward_weight(
-    x: np.ndarray,
-    gy: np.ndarray,
-    *,
-    kernel_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
-    n, height, width, c_in = x.shape
-    _, oh, ow, c_out = gy.shape
-    kh, kw = kernel_size
-    lanes, i_group, o_group = lanes_of(x.dtype), c_in // groups, c_out // groups
-    blocks = Blocks(o_group, lanes)
-    gy_padded = gy
-    if blocks.padded != o_group:  # channels that do not fill the vectors: fill up with zeros
-        gy_padded = np.zeros((n, oh, ow, groups, blocks.padded), gy.dtype)
-        gy_padded[..., :o_group] = gy.reshape(n, oh, ow, groups, o_group)
-    threads = numba.get_num_threads()
-    scratch_width = (ow - 1) * stride[1] + (kw - 1) * dilation[1] + 1
-    band, scratch_rows = _band(oh, kh, stride[0], dilation[0], scratch_width * c_in * x.itemsize)
-    sums = np.zeros((threads, kh * kw * i_group, groups, blocks.padded), x.dtype)
-    if gy.size and x.size:
-        _backward_weight(
-            flat(x), (n, height, width, c_in), flat(gy_padded), (oh, ow), sums.reshape(threads, -1), kernel_size,
-            stride, padding, dilation, (groups, i_group, blocks.padded), blocks.width, lanes, band,
-            np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
-        )  # fmt: skip
-    total = sums.sum(axis=0)[..., :o_group].reshape(kh, kw, i_group, c_out)
-    if not np.isfinite(total).all():
-        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return by_rows.backward_weight(x, gy, kernel_size=kernel_size, **geometry, out=out)
-    return delivered(np.ascontiguousarray(total), out)
+    x, (kh, kw), groups = whole(x), kernel_size, geometry.groups
+    i_group, o_group = x.shape[3] // groups, gy.shape[3] // groups
+    width, blocks = blocks_of(o_group, x.dtype)
+    if blocks * width > o_group:  # channels that do not fill the blocks: pad with zeros
+        padded = np.zeros((*gy.shape[:3], groups, blocks * width), gy.dtype)
+        padded[..., :o_group] = gy.reshape(*gy.shape[:3], groups, o_group)
+        gy = padded.reshape(*gy.shape[:3], groups * blocks * width)
+    steps = Steps(*geometry.stride, *geometry.padding, *geometry.dilation)
+    pieces = 1 if groups == steps.dilation_x == 1 else kw
+    band = new_bands(x, gy.shape[1:3], kernel_size, steps)
+    gw = np.empty((len(band), groups, kh, pieces, kw // pieces * i_group, blocks * width), x.dtype)
+    accumulate_all(x, whole(gy), gw, steps, band)
+    total = gw.sum(axis=0).reshape(groups, kh, kw, i_group, -1)[..., :o_group]
+    return np.ascontiguousarray(total.transpose(1, 2, 3, 0, 4)).reshape(kh, kw, i_group, -1)
 
 
-# ------------------------------------------------------------------------------------- the plan
-class Blocks:
-    """How the output channels of a group are cut into vectors: `width` channels per block, zero-padded."""
-
-    def __init__(self, channels: int, lanes: int) -> None:
-        self.width = 2 * lanes if channels > lanes else lanes
-        self.count = -(-channels // self.width)
-        self.padded = self.count * self.width
-
-
-def _correlate_into(
-    y: np.ndarray,
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    activation: Activation,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair,
-    dilation: Pair,
-    first: Pair = (0, 0),
-    step: Pair = (1, 1),
+def correlate(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, steps: Steps, epilogue: Epilogue
 ) -> None:
-    """y[:, first::step] = correlation of x with w (KH, KW, C_in / groups, groups, C_out / groups), plus b."""
-    n, height, width, c_in = x.shape
-    kh, kw, i_group, groups, o_group = w.shape
-    oh, ow = (len(range(f, s, d)) for f, s, d in zip(first, y.shape[1:3], step))
-    if not y.size or not x.size:
-        y[:, first[0] :: step[0], first[1] :: step[1]] = 0 if b is None else b
-        activate(y.reshape(-1), 0, y.size, activation)
-        return
-    lanes = lanes_of(x.dtype)
-    blocks = Blocks(o_group, lanes)
-    pixels = ROWS_OF_2 if blocks.width > lanes else ROWS_OF_1
-    # Weights in the order the kernel reads them: group, block of channels, tap, input channel, lane.
-    w_padded = np.zeros((groups, blocks.count, kh * kw * i_group, blocks.width), x.dtype)
-    by_group = w.transpose(3, 0, 1, 2, 4).reshape(groups, -1, o_group)
-    for i in range(blocks.count):
-        lanes_here = by_group[:, :, i * blocks.width : (i + 1) * blocks.width]
-        w_padded[:, i, :, : lanes_here.shape[2]] = lanes_here
-    b_padded = np.zeros((groups, blocks.padded), x.dtype)
-    if b is not None:
-        b_padded[:, :o_group] = b.reshape(groups, o_group)
+    """y, in the pixels that the steps name, = epilogue(b + correlation of x with w).
 
-    threads = numba.get_num_threads()
-    scratch_width = (-(-ow // pixels) * pixels - 1) * stride[1] + (kw - 1) * dilation[1] + 1
-    band, scratch_rows = _band(oh, kh, stride[0], dilation[0], scratch_width * c_in * x.itemsize)
-    _correlate(
-        flat(x), (n, height, width, c_in), w_padded.reshape(-1), b_padded.reshape(-1), y.reshape(-1), y.shape,
-        (oh, ow), first, step, (kh, kw), stride, padding, dilation, (groups, i_group, o_group), blocks.width, lanes,
-        band, scratch_width, np.empty((threads, scratch_rows * scratch_width * c_in), x.dtype),
-        np.empty((threads, pixels * blocks.width), x.dtype), activation,
-    )  # fmt: skip
+    w: (KH, KW, C_in / groups, groups, C_out / groups).
+    """
+    kh, kw, _, groups, o_group = w.shape
+    width, blocks = blocks_of(o_group, x.dtype)
+    pieces = 1 if groups == steps.dilation_x == 1 else kw
+    padded, bias = np.zeros((*w.shape[:4], blocks * width), x.dtype), np.zeros((groups, blocks * width), x.dtype)
+    padded[..., :o_group] = w
+    bias[:, :o_group] = 0 if b is None else b.reshape(groups, o_group)
+    # In the order in which the loops read it: group, block, piece, ky, k, column.
+    by_block = padded.reshape(kh, pieces, -1, groups, blocks, width).transpose(3, 4, 1, 0, 2, 5)
+    filters = np.ascontiguousarray(by_block), bias.reshape(groups, blocks, width)
+    size = len(range(steps.first_y, y.shape[1], steps.apart_y)), len(range(steps.first_x, y.shape[2], steps.apart_x))
+    band = new_bands(x, size, (kh, kw), steps)
+    correlate_all(x, filters, y, steps, band, Activation.of(epilogue, x.dtype))
 
 
-def _band(rows: int, kernel: int, stride: int, dilation: int, row_bytes: int) -> Pair:
-    """(output rows per band, input rows they need) such that the input of a band stays in the cache."""
-    extra = (kernel - 1) * dilation + 1 - stride  # input rows beyond `stride` for each output row
-    band = max(1, min(rows, (BAND_BYTES // max(1, row_bytes) - extra) // stride))
-    return band, band * stride + extra
-
-
-def flat(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1)
-
-
-# ------------------------------------------------------------------------------------- the loops
-@jit
-def _fill_scratch(scratch, x, size, n, iy0, rows, ix0, columns):
-    """Copy the input window of one band, rows iy0.. and columns ix0.., with zeros where it leaves the image."""
-    _, height, width, channels = size
-    left = min(max(0, -ix0), columns)
-    right = max(left, min(columns, width - ix0))  # scratch columns left .. right - 1 lie inside the image
-    zero = x.dtype.type(0)
-    for r in range(rows):
-        row = r * columns * channels
-        iy = iy0 + r
-        if iy < 0 or iy >= height:
-            scratch[row : row + columns * channels] = zero
-        else:
-            source = ((n * height + iy) * width + ix0) * channels
-            scratch[row : row + left * channels] = zero
-            for i in range(left * channels, right * channels):
-                scratch[row + i] = x[source + i]
-            scratch[row + right * channels : row + columns * channels] = zero
-
-
-@jit(parallel=True)
-def _correlate(
-    x, x_size, w, b, y, y_size, out_size, first, step, kernel, stride, padding, dilation, group_sizes, block_width,
-    lanes, band, scratch_width, scratches, tiles, activation,
-):  # fmt: skip
-    n_images, _, _, c_in = x_size
-    oh, ow = out_size
-    kh, kw = kernel
-    groups, i_group, o_group = group_sizes
-    c_out = y_size[3]
-    bands = (oh + band - 1) // band
-    tasks = n_images * bands
-    threads = len(scratches)
-    # kx and ci are one contiguous sum, unless dilation or groups put gaps between the taps.
-    merged = groups == 1 and dilation[1] == 1
-    segments = 1 if merged else kw
-    inner = kw * c_in if merged else i_group
-    taps = kh * kw * i_group
-    pixels = ROWS_OF_2 if block_width > lanes else ROWS_OF_1
-    a_row, a_outer = stride[1] * c_in, dilation[0] * scratch_width * c_in
-    b_outer = kw * i_group * block_width
-    blocks = (o_group + block_width - 1) // block_width
-    zeros = np.zeros(block_width, x.dtype)
-    for i in prange(threads):
-        thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
-        scratch, tile = scratches[thread], tiles[thread]
-        for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-            n, oy0 = task // bands, task % bands * band
-            rows = min(band, oh - oy0)
-            scratch_rows = (rows - 1) * stride[0] + (kh - 1) * dilation[0] + 1
-            _fill_scratch(scratch, x, x_size, n, oy0 * stride[0] - padding[0], scratch_rows, -padding[1], scratch_width)
-            for g in range(groups):
-                for channel in range(0, o_group, block_width):
-                    valid_channels = min(block_width, o_group - channel)
-                    start0 = g * blocks * block_width + channel
-                    w0 = start0 * taps
-                    for r in range(rows):
-                        y_row = (n * y_size[1] + first[0] + (oy0 + r) * step[0]) * y_size[2] + first[1]
-                        for ox in range(0, ow, pixels):
-                            valid_pixels = min(pixels, ow - ox)
-                            whole = valid_pixels == pixels and valid_channels == block_width
-                            y0 = (y_row + ox * step[1]) * c_out + g * o_group + channel
-                            # A whole block goes straight to y; one at the edge through the tile.
-                            target = y if whole else tile
-                            t0 = y0 if whole else 0
-                            t_row = step[1] * c_out if whole else block_width
-                            for s in range(segments):
-                                a0 = (
-                                    (r * stride[0] * scratch_width + ox * stride[1] + s * dilation[1]) * c_in
-                                ) + g * i_group
-                                ws = w0 + s * i_group * block_width
-                                start = b if s == 0 else zeros
-                                st = start0 if s == 0 else 0
-                                block = (
-                                    scratch, a0, a_row, 1, a_outer, w, ws, block_width, b_outer, inner, kh,
-                                    start, st, target, t0, t_row, s,
-                                )  # fmt: skip
-                                if block_width > lanes:
-                                    block_of_2(*block)
-                                else:
-                                    block_of_1(*block)
-                            if not whole:
-                                for p in range(valid_pixels):
-                                    for c in range(valid_channels):
-                                        y[y0 + p * step[1] * c_out + c] = tile[p * block_width + c]
-            # With an activation `step` is (1, 1): the rows of a band lie together.
-            row = n * oh + oy0
-            activate(y, row * ow * c_out, (row + rows) * ow * c_out, activation)
-
-
-@jit(parallel=True)
-def _backward_weight(
-    x, x_size, gy, out_size, sums, kernel, stride, padding, dilation, group_sizes, block_width, lanes, band, scratches
-):
-    n_images, _, _, c_in = x_size
-    oh, ow = out_size
-    kh, kw = kernel
-    groups, i_group, o_padded = group_sizes
-    c_out = groups * o_padded
-    bands = (oh + band - 1) // band
-    tasks = n_images * bands
-    threads = len(scratches)
-    scratch_width = (ow - 1) * stride[1] + (kw - 1) * dilation[1] + 1
-    merged = groups == 1 and dilation[1] == 1
-    segments = 1 if merged else kw
-    rows_of_block = kw * c_in if merged else i_group  # (kx, ci) pairs that lie next to each other in x
-    a_inner, a_outer = stride[1] * c_in, stride[0] * scratch_width * c_in
-    zeros = np.zeros(block_width, x.dtype)
-    for i in prange(threads):
-        thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
-        scratch, total = scratches[thread], sums[thread]
-        for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-            n, oy0 = task // bands, task % bands * band
-            rows = min(band, oh - oy0)
-            scratch_rows = (rows - 1) * stride[0] + (kh - 1) * dilation[0] + 1
-            _fill_scratch(scratch, x, x_size, n, oy0 * stride[0] - padding[0], scratch_rows, -padding[1], scratch_width)
-            gy_band = (n * oh + oy0) * ow * c_out
-            for g in range(groups):
-                for channel in range(0, o_padded, block_width):
-                    b0 = gy_band + g * o_padded + channel
-                    for ky in range(kh):
-                        for s in range(segments):
-                            a_tap = (ky * dilation[0] * scratch_width + s * dilation[1]) * c_in + g * i_group
-                            c_tap = (ky * kw + s) * i_group * c_out + g * o_padded + channel
-                            add_rows(
-                                rows_of_block, block_width // lanes, scratch, a_tap, a_inner, a_outer, gy, b0, c_out,
-                                ow * c_out, ow, rows, zeros, total, c_tap, c_out,
-                            )  # fmt: skip
+def new_bands(x: np.ndarray, outputs: Pair, kernel: Pair, steps: Steps) -> np.ndarray:
+    """An uninitialized band for each thread: (threads, rows, columns, channels), as many rows as fit into the cache."""
+    columns = (outputs[1] - 1) * steps.stride_x + (kernel[1] - 1) * steps.dilation_x + 1
+    extra = (kernel[0] - 1) * steps.dilation_y + 1 - steps.stride_y
+    fitting = (BAND_BYTES // (columns * x.shape[3] * x.itemsize) - extra) // steps.stride_y
+    rows = max(1, min(outputs[0], fitting))
+    return memory.empty((numba.get_num_threads(), rows * steps.stride_y + extra, columns, x.shape[3]), x.dtype)

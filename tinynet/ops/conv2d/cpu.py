@@ -1,61 +1,119 @@
-"""conv2d in Numba: a ladder of implementations, from the definition to the fastest, each a file of its own.
+"""conv2d in Numba: which version runs for which convolution.
 
     naive      the loops of the definition
-    rows       loops over neighbouring channels, which the compiler turns into vector instructions
-    blocked    a block of results in registers, by explicit SIMD (`ops/simd.py`)
-    winograd2  3x3 kernels: Winograd's F(2x2, 3x3), 2.25 times fewer multiplications
-    fast       3x3 kernels: F(4x4, 3x3), 4 times fewer; less exact, hence never the default
+    fast       3x3 kernels: Winograd's F(4x4, 3x3)
+    winograd2  3x3 kernels: Winograd's F(2x2, 3x3)
+    pointwise  1x1 kernels with few output channels
+    blocked    any convolution, as matrix products
 
-The first in IMPLEMENTATIONS is the default: `winograd2`, or `rows` on machines without AVX2.
-`use_kernels("conv2d", "naive")` selects another one.
+Each version is a file of its own (`fast` and `winograd2` share one) and calls no other version. TABLE decides which one
+runs. The default begins at `winograd2`; `use_kernels("conv2d", "fast")` begins at another row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from .._cpu.old_simd import REGISTER_BYTES
-from .._shared.epilogue import PLAIN
-from ..dropout import cpu as dropout
-from ..elu import cpu as elu
-from . import blocked, naive, rows, winograd
-from .bias import backward_bias as bias_gradient
+from ...backends.numba.simd import lanes_of
+from .._shared.epilogue import PLAIN, Epilogue
+from .._shared.geometry import Geometry, Pair
+from . import blocked, naive, pointwise, winograd
+from .bias import backward_bias
+
+__all__ = ["IMPLEMENTATIONS", "backward_bias", "choose", "explain"]
+
+DEFAULT = "winograd2"
 
 
-def _kernels(module) -> dict:
-    return {name: getattr(module, name) for name in ("forward", "backward_input", "backward_weight")}
+class Convolution(NamedTuple):
+    """What the choice of a version depends on."""
+
+    kernel_size: Pair
+    c_in: int
+    c_out: int
+    geometry: Geometry
+    dtype: np.dtype
 
 
-def _adapted(old: dict) -> dict:
-    def forward(x, w, b, geometry, epilogue=PLAIN):
-        x = np.concatenate(x, axis=3) if isinstance(x, tuple) else x
-        y = old["forward"](x, w, b, **geometry._asdict())
-        alpha, p, *key = epilogue
-        y = y if alpha is None else elu.forward(y, alpha=alpha)
-        return y if p == 0 else dropout.forward(y, p=p, **dict(zip(("seed", "stream", "step"), key)))
+class Rule(NamedTuple):
+    """A row of the table: a version, the condition under which it runs in words and in code, and why it is the best."""
 
-    def backward_input(gy, w, input_size, geometry):
-        return old["backward_input"](gy, w, input_size=input_size, **geometry._asdict())
+    version: str
+    kernels: Any  # forward, backward_input, backward_weight
+    condition: str
+    applies: Callable[[Convolution], bool]
+    reason: str
 
-    def backward_weight(x, gy, kernel_size, geometry):
-        return old["backward_weight"](x, gy, kernel_size=kernel_size, **geometry._asdict())
+
+def _is_plain_3x3(c: Convolution) -> bool:
+    stride, _, dilation, groups = c.geometry
+    is_plain = c.kernel_size == (3, 3) and stride == dilation == (1, 1) and groups == 1
+    return is_plain and c.dtype == np.float32 and min(c.c_in, c.c_out) >= lanes_of(c.dtype)
+
+
+def _is_pointwise(c: Convolution) -> bool:
+    stride, padding, _, groups = c.geometry
+    return c.kernel_size == stride == (1, 1) and padding == (0, 0) and groups == 1 and c.c_out <= pointwise.FEW
+
+
+PLAIN_3X3 = f"float32, 3x3, stride and dilation 1, one group, at least {lanes_of(np.float32)} channels on both sides"
+TABLE = [
+    Rule("naive", naive, "any convolution", lambda c: True, "the definition, for comparison"),
+    Rule("fast", winograd.fast, PLAIN_3X3, _is_plain_3x3, "4 times fewer multiplications, but larger rounding errors"),
+    Rule("winograd2", winograd.winograd2, PLAIN_3X3, _is_plain_3x3, "2.25 times fewer multiplications"),
+    Rule(
+        "pointwise",
+        pointwise,
+        f"1x1, stride 1, no padding, one group, at most {pointwise.FEW} output channels",
+        _is_pointwise,
+        "output channels would leave most lanes of a vector empty: the lanes are the input channels",
+    ),
+    Rule("blocked", blocked, "any convolution", lambda c: True, "a matrix product for each row of a kernel"),
+]
+VERSIONS = {rule.version: rule.kernels for rule in TABLE}
+
+
+def choose(convolution: Convolution, wanted: str = DEFAULT) -> str:
+    """The version that runs: from the row of the wanted one on, the first in the table whose condition holds."""
+    return _rule(convolution, wanted).version
+
+
+def explain(convolution: Convolution, wanted: str = DEFAULT) -> str:
+    """The choice as a sentence: the version, the condition that holds, and the reason."""
+    rule = _rule(convolution, wanted)
+    return f"{rule.version} runs, for {rule.condition}: {rule.reason}."
+
+
+def _rule(convolution: Convolution, wanted: str) -> Rule:
+    rows = TABLE[list(VERSIONS).index(wanted) :]
+    return next(rule for rule in rows if rule.applies(convolution))
+
+
+def _kernels(wanted: str) -> dict[str, Callable]:
+    """The three kernels, each of which chooses its version."""
+
+    def chosen(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype) -> Any:
+        c_in, c_out = w_shape[2] * geometry.groups, w_shape[3]
+        return VERSIONS[choose(Convolution(w_shape[:2], c_in, c_out, geometry, dtype), wanted)]
+
+    def forward(x: Any, w: np.ndarray, b: Any, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
+        """y = epilogue(x * w + b). x: an array, or a tuple of arrays whose channels follow each other."""
+        return chosen(w.shape, geometry, w.dtype).forward(x, w, b, geometry, epilogue)
+
+    def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
+        """The gradient with respect to x, (N, *input_size, C_in)."""
+        return chosen(w.shape, geometry, w.dtype).backward_input(gy, w, input_size, geometry)
+
+    def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
+        """The gradient with respect to w, (KH, KW, C_in / groups, C_out)."""
+        w_shape = *kernel_size, x.shape[3] // geometry.groups, gy.shape[3]
+        return chosen(w_shape, geometry, x.dtype).backward_weight(x, gy, kernel_size, geometry)
 
     return {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}
 
 
-_ladder = {
-    "winograd2": winograd.kernels(m=2),
-    "rows": _kernels(rows),
-    "blocked": _kernels(blocked),
-    "naive": _kernels(naive),
-    "fast": winograd.kernels(m=4),
-}
-_ladder = {name: _adapted(kernels) for name, kernels in _ladder.items()}
-DEFAULT = "winograd2" if REGISTER_BYTES else "rows"
-IMPLEMENTATIONS = {DEFAULT: _ladder[DEFAULT], **_ladder}
+IMPLEMENTATIONS = {name: _kernels(name) for name in (DEFAULT, *(name for name in VERSIONS if name != DEFAULT))}
 forward, backward_input, backward_weight = IMPLEMENTATIONS[DEFAULT].values()
-
-
-def backward_bias(gy):
-    """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
-    return bias_gradient(gy)

@@ -1,13 +1,13 @@
 """conv2d, `naive`: the definition, one loop for each index. Slow; to read, and to compare the others with.
 
-The three kernels are the formulas of derivation.md as they stand there. Each result is one sum, kept in a
-variable `total`: a Python float, so it is added up in float64 whatever the dtype of the arrays. That costs nothing here
-(the loop waits for one addition after the other anyway) and makes `naive` a judge of the faster rungs' rounding errors.
+The three kernels are the formulas of derivation.md. Each result is one sum in the variable `total`: a Python float, so
+it is added up in float64 whatever the dtype of the arrays. That costs nothing here, because each addition waits for the
+one before, and it makes `naive` a judge of the rounding errors of the faster versions.
 
-Why it is slow: two numbers are loaded for each multiply-add, every addition waits for the one before, and because
+Why it is slow: two elements are loaded for each multiply-add, every addition waits for the one before, and because
 floating-point additions must not be reordered, the compiler may not use the vector units: 1 of their 16 lanes works.
 
-Each loop over all threads (`prange`) runs over an index of the *result*, so no two threads write to one number.
+Each loop over all threads (`prange`) runs over an index of the *result*, so no two threads write to one element.
 """
 
 from __future__ import annotations
@@ -15,66 +15,47 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
-from .geometry import Pair, output_size
+from .._cpu.epilogue import finish
+from .._cpu.parts import whole
+from .._shared.epilogue import PLAIN, Epilogue
+from .._shared.geometry import Geometry, Pair
 
 
 def forward(
-    x: np.ndarray,
+    x: np.ndarray | tuple[np.ndarray, ...],
     w: np.ndarray,
-    b: np.ndarray | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
+    b: np.ndarray | None,
+    geometry: Geometry,
+    epilogue: Epilogue = PLAIN,
 ) -> np.ndarray:
-    """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co]."""
-    size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    y = contiguous_result((len(x), *size, w.shape[3]), x.dtype, out)
-    bias = np.zeros(w.shape[3], x.dtype) if b is None else b
-    _forward(*map(np.ascontiguousarray, (x, w, bias)), y, stride, padding, dilation, groups)
-    return delivered(y, out)
+    """y[n, oy, ox, co] = epilogue(b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co])."""
+    x = whole(x)
+    y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], w.shape[:2]), w.shape[3]), x.dtype)
+    bias = np.zeros(w.shape[3], x.dtype) if b is None else whole(b)
+    _forward(x, whole(w), bias, y, geometry)
+    finish(y, epilogue)
+    return y
 
 
-def backward_input(
-    gy: np.ndarray,
-    w: np.ndarray,
-    *,
-    input_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
     """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
-    gx = contiguous_result((len(gy), *input_size, w.shape[2] * groups), gy.dtype, out)
-    _backward_input(*map(np.ascontiguousarray, (gy, w)), gx, stride, padding, dilation, groups)
-    return delivered(gx, out)
+    gx = memory.empty((len(gy), *input_size, w.shape[2] * geometry.groups), gy.dtype)
+    _backward_input(whole(gy), whole(w), gx, geometry)
+    return gx
 
 
-def backward_weight(
-    x: np.ndarray,
-    gy: np.ndarray,
-    *,
-    kernel_size: Pair,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
-    gw = contiguous_result((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype, out)
-    _backward_weight(*map(np.ascontiguousarray, (x, gy)), gw, stride, padding, dilation, groups)
-    return delivered(gw, out)
+    gw = memory.empty((*kernel_size, x.shape[3] // geometry.groups, gy.shape[3]), x.dtype)
+    _backward_weight(whole(x), whole(gy), gw, geometry)
+    return gw
 
 
 @jit(parallel=True)
-def _forward(x, w, b, y, stride, padding, dilation, groups):
+def _forward(x, w, b, y, geometry):
+    stride, padding, dilation, groups = geometry
     n_images, height, width, _ = x.shape
     kh, kw, i_group, c_out = w.shape
     o_group = c_out // groups
@@ -95,7 +76,8 @@ def _forward(x, w, b, y, stride, padding, dilation, groups):
 
 
 @jit(parallel=True)
-def _backward_input(gy, w, gx, stride, padding, dilation, groups):
+def _backward_input(gy, w, gx, geometry):
+    stride, padding, dilation, groups = geometry
     n_images, oh, ow, c_out = gy.shape
     kh, kw, i_group, _ = w.shape
     o_group = c_out // groups
@@ -116,7 +98,8 @@ def _backward_input(gy, w, gx, stride, padding, dilation, groups):
 
 
 @jit(parallel=True)
-def _backward_weight(x, gy, gw, stride, padding, dilation, groups):
+def _backward_weight(x, gy, gw, geometry):
+    stride, padding, dilation, groups = geometry
     n_images, height, width, _ = x.shape
     _, oh, ow, c_out = gy.shape
     kh, kw, i_group, _ = gw.shape

@@ -1,7 +1,7 @@
-"""conv2d with 1x1 kernels to a few channels, as at the end of a segmentation net: each pixel for itself.
+"""conv2d, `pointwise`: 1x1 kernels with few output channels, as at the end of a segmentation net.
 
-`blocked` has output channels in the lanes of its vectors. With one or three of them most lanes would compute zeros,
-and backward_weight would first write out a gy of a whole vector per pixel. Here the lanes are the input channels.
+`blocked` has output channels in the lanes of its vectors. With one or three of them, most lanes would compute zeros,
+and backward_weight would first pad gy to a whole vector per pixel. Here the lanes are the input channels.
 """
 
 from __future__ import annotations
@@ -10,50 +10,54 @@ import numba
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
+from .._cpu.epilogue import finish
 from .._cpu.fastmath import ELEMENTWISE
+from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
-from .epilogue import Activation, activate
-from .geometry import Pair
+from .._shared.epilogue import PLAIN, Epilogue
+from .._shared.geometry import Geometry, Pair
 
 FEW = 4  # output channels, at most
-CHUNK = 1024  # pixels added up before they are added to the total: less rounding error
+CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error
 
 
-def covers(kernel: tuple[int, ...], c_out: int, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Whether these kernels compute it, and are the faster ones; dilation means nothing to a 1x1 kernel."""
-    return kernel == stride == (1, 1) and padding == (0, 0) and groups == 1 and c_out <= FEW
-
-
-def convolve(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: Activation, out: np.ndarray | None
+def forward(
+    x: np.ndarray | tuple[np.ndarray, ...],
+    w: np.ndarray,
+    b: np.ndarray | None,
+    geometry: Geometry,
+    epilogue: Epilogue = PLAIN,
 ) -> np.ndarray:
-    """y[n, y, x, co] = b[co] + sum over ci of x[n, y, x, ci] w[ci, co], and then the activation."""
-    c_in, c_out = w.shape[2:]
-    y = contiguous_result((*x.shape[:3], c_out), x.dtype, out)
+    """y[n, y, x, co] = epilogue(b[co] + sum over ci of x[n, y, x, ci] w[ci, co])."""
+    x, (c_in, c_out) = whole(x), w.shape[2:]
+    y = memory.empty((*x.shape[:3], c_out), x.dtype)
     start = np.zeros(c_out, x.dtype) if b is None else np.ascontiguousarray(b)
-    by_output = np.ascontiguousarray(w.reshape(c_in, c_out).T)
-    _forward(np.ascontiguousarray(x).reshape(-1, c_in), by_output, start, y.reshape(-1, c_out))
-    activate(y.reshape(-1), 0, y.size, activation)
-    return delivered(y, out)
+    _forward(x.reshape(-1, c_in), _by_output(w), start, y.reshape(-1, c_out))
+    finish(y, epilogue)
+    return y
 
 
-def backward_input(gy: np.ndarray, w: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
     """gx[n, y, x, ci] = sum over co of gy[n, y, x, co] w[ci, co]."""
     c_in, c_out = w.shape[2:]
-    gx = contiguous_result((*gy.shape[:3], c_in), gy.dtype, out)
-    by_output = np.ascontiguousarray(w.reshape(c_in, c_out).T)
-    _backward_input(np.ascontiguousarray(gy).reshape(-1, c_out), by_output, gx.reshape(-1, c_in))
-    return delivered(gx, out)
+    gx = memory.empty((*gy.shape[:3], c_in), gy.dtype)
+    _backward_input(whole(gy).reshape(-1, c_out), _by_output(w), gx.reshape(-1, c_in))
+    return gx
 
 
-def backward_weight(x: np.ndarray, gy: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """gw[0, 0, ci, co] = sum over n, y, x of x[n, y, x, ci] gy[n, y, x, co]."""
     c_in, c_out = x.shape[3], gy.shape[3]
     sums = np.zeros((numba.get_num_threads(), c_out, c_in), x.dtype)
-    _backward_weight(np.ascontiguousarray(x).reshape(-1, c_in), np.ascontiguousarray(gy).reshape(-1, c_out), sums)
-    return delivered(np.ascontiguousarray(sums.sum(axis=0).T).reshape(1, 1, c_in, c_out), out)
+    _backward_weight(whole(x).reshape(-1, c_in), whole(gy).reshape(-1, c_out), sums)
+    return np.ascontiguousarray(sums.sum(axis=0).T).reshape(1, 1, c_in, c_out)
+
+
+def _by_output(w: np.ndarray) -> np.ndarray:
+    """The weights as (C_out, C_in)."""
+    return np.ascontiguousarray(w.reshape(w.shape[2:]).T)
 
 
 @jit(parallel=True, fastmath=REDUCTION)

@@ -1,0 +1,59 @@
+"""ELU and dropout for Numba kernels that apply them to a part of their result while it is in the cache."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from ...backends.numba.jit import jit
+from .._shared.epilogue import Epilogue
+from ..dropout.cpu import forward_range as dropout_range
+from ..elu.cpu import forward_range as elu_range
+from .elementwise import RANGE, range_count
+from .fastmath import ELEMENTWISE
+
+U = np.uint64
+
+
+class Activation(NamedTuple):
+    """An Epilogue in the types that the loops of elu and dropout need."""
+
+    elu: bool
+    dropout: bool
+    alpha: np.floating
+    scale: np.floating
+    threshold: np.uint64
+    seed: np.uint64
+    stream: np.uint64
+    step: np.uint64
+
+    @classmethod
+    def of(cls, epilogue: Epilogue, dtype: np.dtype) -> Activation:
+        alpha, p, seed, stream, step = epilogue
+        factors = dtype.type(alpha or 0), dtype.type(1 / (1 - p))
+        return cls(alpha is not None, p > 0, *factors, U(round(p * 2**32)), U(seed), U(stream), U(step))
+
+
+@jit(fastmath=ELEMENTWISE)
+def activate(y, start, stop, activation):
+    """Apply the activation to the elements start .. stop - 1 of a flat array, in place."""
+    if activation.elu:
+        elu_range(y, start, stop, activation.alpha, y)
+    if activation.dropout:
+        a = activation
+        dropout_range(y, start, stop, a.scale, a.threshold, a.seed, a.stream, a.step, y)
+
+
+@jit(parallel=True)
+def _activate_all(y, activation):
+    for r in prange(range_count(y.size)):
+        activate(y, np.int64(r) * RANGE, min((np.int64(r) + 1) * RANGE, y.size), activation)
+
+
+def finish(y: np.ndarray, epilogue: Epilogue) -> None:
+    """Apply the epilogue to a whole contiguous array, in place."""
+    activation = Activation.of(epilogue, y.dtype)
+    if activation.elu or activation.dropout:
+        _activate_all(y.reshape(-1), activation)
