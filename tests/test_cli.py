@@ -11,7 +11,7 @@ import pytest
 import tinynet as tn
 from tinynet import cli, nn
 from tinynet.errors import BackendError, CheckpointError, TrainingError, UsageError
-from tinynet.tools.cli import TrainingOptions, option, parse, run, run_commands
+from tinynet.tools.cli import TrainingOptions, command_line, option, parse, run, run_commands
 
 
 @dataclass
@@ -116,6 +116,17 @@ def test_help_shows_defaults_and_every_flag(capsys, monkeypatch):
     assert "SUPPRESS" not in text and "default: None" not in text
     for flag in ("quick", "data", "seed", "backend", "epochs", "out", "resume"):
         assert f"--{flag}" in text
+
+
+def test_a_decorated_main_reads_its_flags_and_runs_in_its_backend():
+    @command_line(Config)
+    def main(config):
+        return config.epochs, tn.backend()
+
+    assert main(["--epochs", "3", "--backend", "reference"]) == (3, "reference")
+    assert main(["--quick"]) == (2, "cpu")
+    with pytest.raises(UsageError, match="--heads"):
+        main(["--heads", "2"])
 
 
 def test_commands_call_their_function_with_their_config(capsys):

@@ -1,4 +1,4 @@
-"""The scripts that take --backend, in the emulator and on the stand-in for a GPU: some steps, nothing is learnt."""
+"""The scripts that take --backend, in the emulator and on the stand-in for a GPU: some steps, nothing is learned."""
 
 from __future__ import annotations
 

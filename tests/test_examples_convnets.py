@@ -1,29 +1,13 @@
-"""The scripts of examples/convnets: that they learn, and what in them is exact."""
+"""The exact parts of examples/convnets."""
 
 import numpy as np
 import pytest
-from example_runs import run_quickly
 from scipy import ndimage, signal
 
 import tinynet as tn
+from tinynet import nn
 from tinynet.data import ImageSet, data_path, synthetic_nuclei
 from tinynet.tools.bench.examples import load_example
-
-
-@pytest.fixture
-def without_data(tmp_path, monkeypatch):
-    """Nothing at hand but what packages bring with them."""
-    pytest.importorskip("sklearn", reason="the small digits are in scikit-learn, extra 'examples'")
-    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
-    monkeypatch.delenv("TINYNET_DATA", raising=False)
-
-
-# ---------------------------------------------------------------------------------------- convolution by hand
-def test_convolution_by_hand(tmp_path):
-    figures = run_quickly("convnets/convolution_by_hand.py", tmp_path)
-    assert figures["moving_average_error"] < 1e-12 and figures["pool_difference"] == 0
-    assert max(figures["conv_difference"], figures["transposed_difference"]) < 1e-5
-    assert figures["adjoint_difference"] < 1e-10
 
 
 def test_the_loops_are_what_scipy_computes():
@@ -48,15 +32,18 @@ def test_pooling_remembers_where():
     assert back.sum() == y.sum() and (back[back > 0] == x[back > 0]).all()
 
 
-# ---------------------------------------------------------------------------------------- LeNet
-def test_lenet(tmp_path, without_data, capsys):
-    figures = run_quickly("convnets/lenet_mnist.py", tmp_path)
-    assert figures == {"accuracy": pytest.approx(figures["accuracy"]), "parameters": 61_706}
-    assert figures["accuracy"] > 0.8
-    assert {path.name for path in tmp_path.glob("*.png")} == {"feature_maps.png", "confusion.png", "mistakes.png"}
-    assert "scikit-learn's small digits" in capsys.readouterr().out
-    run_quickly("convnets/lenet_mnist.py", tmp_path, "--resume")
-    assert "3 epochs are done already" in capsys.readouterr().out
+def test_lenet_keeps_the_weights_that_do_best_on_the_validation_digits(tmp_path):
+    script = load_example("convnets/lenet_mnist.py")
+    images = np.random.default_rng(0).integers(0, 256, (60, 28, 28, 1)).astype(np.uint8)
+    digits = ImageSet(images, np.arange(60) % 10, tuple("0123456789"))
+    config = script.Config(epochs=3, batch_size=20, lr=0.01, out=str(tmp_path))
+    model = script.train(digits, digits, config, seed=5)
+    header, *rows = (tmp_path / "seed_5" / "metrics.csv").read_text().splitlines()
+    assert header == "epoch,train_loss,val_accuracy" and len(rows) == 3 and (tmp_path / "seed_5" / "curve.png").exists()
+    accuracy = np.mean(script.class_scores(model, digits).argmax(axis=1) == digits.labels)
+    assert accuracy == max(float(row.split(",")[2]) for row in rows)
+    saved = tn.io.load_checkpoint(tmp_path / "seed_5" / "best.npz")[0]["model"]
+    assert all(np.array_equal(saved[name], array) for name, array in model.state_dict().items())
 
 
 def test_shifted_digits_and_digits_held_out():
@@ -66,21 +53,12 @@ def test_shifted_digits_and_digits_held_out():
     digits = ImageSet(images, np.arange(24), tuple("abcdefghijklmnopqrstuvwx"))
     places = set()
     for seed in range(60):
-        image, label = script.ShiftedDigits(digits, 2).item(3, np.random.default_rng(seed))
+        image, label = script.shifted(digits, 2).item(3, np.random.default_rng(seed))
         assert image.shape == (28, 28, 1) and image.dtype == np.float32 and image.sum() == 1 and label == 3
         places.add(tuple(int(i) for i in np.argwhere(image)[0][:2]))
     assert {row for row, _ in places} == set(range(12, 17)) and {column for _, column in places} == set(range(8, 13))
     training, validation = script.hold_out(digits, seed=0, images=None)
     assert len(validation) == 2 and sorted([*training.labels, *validation.labels]) == list(range(24))
-
-
-# ---------------------------------------------------------------------------------------- augmentation
-def test_data_augmentation(tmp_path, without_data, capsys):
-    figures = run_quickly("convnets/data_augmentation.py", tmp_path)
-    assert figures["accuracy_none"] > 0.5
-    assert figures["gain_of_flip"] == figures["accuracy_flip"] - figures["accuracy_none"]
-    assert "a synthetic one, because dsb2018/stage1_train.zip was not found" in capsys.readouterr().out
-    assert (tmp_path / "ablation.png").exists()
 
 
 def test_image_and_mask_move_by_the_same_map():
@@ -114,14 +92,6 @@ def test_each_augmentation_of_the_ablation_is_alone():
     assert np.bincount(few.labels).tolist() == [3] * 10
 
 
-# ---------------------------------------------------------------------------------------- features made by hand
-def test_handcrafted_features(tmp_path, without_data, capsys):
-    figures = run_quickly("convnets/handcrafted_features.py", tmp_path)
-    assert "without the ultrasound images: medmnist/breastmnist.npz was not found" in capsys.readouterr().out
-    assert not any(name.startswith("breast") for name in figures)
-    assert figures["nuclei_hog_auc"] > 0.8
-
-
 def test_handcrafted_features_of_the_ultrasound_images():
     if data_path("medmnist/breastmnist.npz") is None:
         pytest.skip("medmnist/breastmnist.npz is neither in TINYNET_DATA nor in the cache")
@@ -152,3 +122,91 @@ def test_patches_have_what_their_label_says_in_the_middle():
     assert np.bincount(labels).tolist() == [len(labels) // 2] * 2
     assert (images[labels == 0, 16, 16] == 0).all() and (images[labels == 1, 16, 16] > 0.5).mean() > 0.9
     assert (images[labels == 0].max(axis=(1, 2, 3)) == 1).all(), "a nucleus is never far away"
+
+
+@pytest.fixture(scope="module")
+def published():
+    """AlexNet itself, whose 60 million initial weights take a while to draw."""
+    return load_example("convnets/alexnet.py").alexnet()
+
+
+def test_the_layers_of_alexnet_are_those_of_the_paper(published):
+    """Section 3.5: 96 filters of 11 x 11 x 3, 256 of 5 x 5 x 48, 384 of 3 x 3 x 256, 384 and 256 of 3 x 3 x 192."""
+    layers = list(published)
+    filters = [layer.weight.shape for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert filters == [(11, 11, 3, 96), (5, 5, 48, 256), (3, 3, 256, 384), (3, 3, 192, 384), (3, 3, 192, 256)]
+    assert [layer.weight.shape[1] for layer in layers if isinstance(layer, nn.Linear)] == [4096, 4096, 1000]
+    pools = [(layer.kernel_size, layer.stride) for layer in layers if isinstance(layer, nn.MaxPool2d)]
+    assert pools == [((3, 3), (2, 2))] * 3  # they overlap
+    small = load_example("convnets/alexnet.py").small_alexnet()
+    kinds = [type(layer) for layer in small]
+    assert kinds == [type(layer) for layer in layers]
+    groups = [[layer.groups for layer in net if isinstance(layer, nn.Conv2d)] for net in (layers, small)]
+    assert groups == [[1, 2, 1, 2, 2]] * 2
+
+
+def test_patients_are_kept_together_and_exposure_does_not_matter():
+    script = load_example("convnets/alexnet.py")
+    patients = np.repeat([f"person{i}" for i in range(20)], 3)
+    aside = script.hold_out(patients, seed=0)
+    assert aside.sum() == 12 and not set(patients[aside]) & set(patients[~aside])
+    assert (script.hold_out(patients, seed=1) != aside).any()
+    image = np.random.default_rng(0).integers(40, 100, (2, 8, 8, 1))
+    np.testing.assert_allclose(script.as_input(2 * image + 10), script.as_input(image), atol=0.1)
+    assert script.as_input(image.astype(np.uint8)).dtype == np.float32
+
+
+def test_occlusion_finds_what_the_net_looks_at():
+    script = load_example("convnets/alexnet.py")
+    image = np.zeros((112, 112, 1), np.float32)
+    image[64:72, 24:32] = 5
+    net = nn.Sequential(nn.Flatten(), nn.Linear(112 * 112, 1))  # as good as any: it adds up all pixels
+    net[1].weight.data[...] = 1
+    falls = script.occlusion_map(net, image)
+    assert falls.shape == (12, 12) and falls.max() == 5 * 64
+    covering = np.argwhere(falls == falls.max())  # patches that begin 16 to 0 pixels before the bright square
+    assert covering.min(axis=0).tolist() == [6, 1] and covering.max(axis=0).tolist() == [8, 3]
+    assert (falls[falls < falls.max()] == 0).all()
+
+
+@pytest.mark.parametrize("trained_blocks", [0, 1, 2, 3])
+def test_what_is_frozen_stays_and_what_is_cut_is_the_same_net(trained_blocks):
+    script = load_example("convnets/transfer_learning.py")
+    tn.seed(0)
+    source = script.small_net(4)
+    before = source.state_dict()
+    frozen, trained = script.transferred(source, 2, trained_blocks)
+    assert (len(frozen), len(trained)) == (3 - trained_blocks, trained_blocks + 1)
+    images = np.random.default_rng(0).random((6, 28, 28, 1), dtype=np.float32)
+    whole = nn.Sequential(*source[:3], trained[-1].eval())
+    features = nn.predict(frozen, images)
+    np.testing.assert_allclose(nn.predict(trained, features), nn.predict(whole, images), rtol=1e-6)
+
+    kept = frozen.state_dict()
+    old = trained.state_dict()
+    config = script.Config(batch_size=4)
+    script.fit(trained, features, np.array([0, 1] * 3), 3, config, seed=0)
+    assert all((new != old[name]).any() for name, new in trained.state_dict().items())
+    for state, now in ((before, source), (kept, frozen)):
+        for name, value in now.state_dict().items():
+            np.testing.assert_array_equal(value, state[name])
+
+
+def test_few_of_each():
+    script = load_example("convnets/transfer_learning.py")
+    labels = np.array([0] * 50 + [1] * 6 + [2] * 20)
+    ten, more = (script.few_of_each(labels, count, seed=1) for count in (9, 40))
+    assert np.bincount(labels[ten]).tolist() == [3, 3, 3] and set(ten) < set(more)
+    assert np.bincount(labels[more]).tolist() == [17, 6, 17] and len(set(more)) == 40
+    assert sorted(script.few_of_each(labels, 1000, seed=1)) == list(range(76))
+
+
+def test_scores_of_a_task():
+    script = load_example("convnets/transfer_learning.py")
+    images = ImageSet(np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 0, 1, 1]), ("no", "yes"))
+    logits = np.array([[0, 1], [0, 2], [0, 3], [0, 1.5]])  # "yes" to all, but in nearly the right order
+    assert script.Task("", "accuracy", images, images, images).score(logits, images.labels) == 0.5
+    assert script.Task("", "AUC", images, images, images).score(logits, images.labels) == 0.75
+    assert script.Task("", "AUC", images, images, images).sizes(script.Config()) == [4]
+    with pytest.raises(ValueError, match="--sizes is 9"):
+        script.Config(sizes=9)

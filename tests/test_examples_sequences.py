@@ -1,10 +1,9 @@
-"""The scripts of examples/sequences: what is exact, and that a quick run of each learns."""
+"""The exact parts of examples/sequences."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from example_runs import run_quickly
 
 import tinynet as tn
 from tinynet import nn
@@ -15,7 +14,6 @@ adding = load_example("sequences/rnn_vanishing_gradient.py")
 ecg = load_example("sequences/lstm_ecg.py")
 
 
-# ---------------------------------------------------------------------------------------- rnn_vanishing_gradient
 def test_the_adding_problem():
     x, lengths, target = adding.sequences(np.random.default_rng(0), 200, 30)
     assert x.shape == (200, 33, 2)
@@ -34,23 +32,13 @@ def test_the_gradient_by_distance_is_that_of_a_linear_net():
     layer.cells[0].recurrent_weight.data *= 0.9
     norms = adding.gradient_by_distance(layer, 1e-4 * np.ones((3, 12, 2), np.float32))
     eyes = layer.cells[0].input_weight.numpy().astype(float)
-    towards, wanted = np.random.default_rng(0).standard_normal((3, 8)), []
+    direction, expected = np.random.default_rng(0).standard_normal((3, 8)), []
     for _ in range(12):
-        wanted.append(np.linalg.norm(towards @ eyes.T))
-        towards = towards @ layer.cells[0].recurrent_weight.numpy().T.astype(float)
-    np.testing.assert_allclose(norms, np.array(wanted) / wanted[0], rtol=1e-5)
+        expected.append(np.linalg.norm(direction @ eyes.T))
+        direction = direction @ layer.cells[0].recurrent_weight.numpy().T.astype(float)
+    np.testing.assert_allclose(norms, np.array(expected) / expected[0], rtol=1e-5)
 
 
-def test_rnn_vanishing_gradient(tmp_path, capsys):
-    figures = run_quickly("sequences/rnn_vanishing_gradient.py", tmp_path)
-    assert set(adding.EXPECTED) <= set(figures)
-    assert figures["kept_rnn_small"] < 1e-9 < figures["kept_lstm"] < figures["kept_rnn_large"]
-    assert figures["mse_lstm"] < 0.4
-    assert (tmp_path / "gradients.png").exists()
-    assert "next: python examples/sequences/lstm_ecg.py" in capsys.readouterr().out
-
-
-# ---------------------------------------------------------------------------------------- lstm_ecg
 @pytest.fixture(scope="module")
 def heart():
     return ecg.prepare(synthetic_ecg(np.random.default_rng(0), seconds=300), np.random.default_rng(0))
@@ -101,18 +89,3 @@ def test_pieces_give_what_the_whole_gives():
     with tn.no_grad():
         whole = np.concatenate([part.numpy() for part in model(tn.tensor(x[None]))])
     np.testing.assert_allclose(ecg.predictions(model, x)[:, 5 * ecg.RATE :], whole[:, 5 * ecg.RATE :], atol=1e-4)
-
-
-def test_lstm_ecg(tmp_path, capsys):
-    figures = run_quickly("sequences/lstm_ecg.py", tmp_path)
-    assert set(ecg.EXPECTED) <= set(figures)
-    assert figures["auc"] > 0.8
-    assert figures["auc_interval"] > 0.99  # in the synthetic heart a premature beat is always early
-    assert figures["surprise_premature"] > figures["surprise_normal"]
-    assert (tmp_path / "scores.png").exists()
-    assert "synthetic electrocardiogram" in capsys.readouterr().out
-
-
-def test_lstm_ecg_without_the_record(tmp_path):
-    with pytest.raises(tn.data.DataError, match="no such file or folder"):
-        ecg.main(["--quick", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path)])

@@ -547,3 +547,12 @@ def test_unpool_returns_to_the_jump_before(rng):
     rows = nn.summary(Segnet(), (1, 8, 8, 1)).rows
     assert [row.field[0].jump for row in rows] == [2, 1, 1]
     assert [row.field[0].size for row in rows] == [2, 2, 4]  # three outputs lie over two windows of two
+
+
+def test_predict_runs_a_model_in_parts_without_gradients():
+    tn.seed(0)
+    model, x = nn.Linear(3, 2), np.random.default_rng(0).random((7, 3), dtype=np.float32)
+    grad_modes = []
+    y = nn.predict(lambda part: grad_modes.append((part.shape[0], tn.is_grad_enabled())) or model(part), x, batch=3)
+    np.testing.assert_allclose(y, model(tn.tensor(x)).numpy(), rtol=1e-6)
+    assert grad_modes == [(3, False), (3, False), (1, False)]

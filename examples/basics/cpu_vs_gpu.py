@@ -2,23 +2,23 @@
 
     python examples/basics/cpu_vs_gpu.py                     # --batch 16 --size 256 is the size of real training
 
-The bar chart of the lectures, measured here and now. One training step of the small U-Net (forward, backward, Adam)
-on the same images with the same initial weights, by each *tier* of this framework:
+The bar chart of the lectures, measured on this machine. One training step of the small U-Net (forward, backward, Adam)
+on the same images with the same initial weights, in each *tier* of this framework:
 
-- **reference**: the plain NumPy that defines what is right;
+- **reference**: the plain NumPy that defines the right result;
 - **cpu**: loops compiled by Numba, with vector instructions (SIMD) and all cores;
-- **cuda**: hand-written kernels on a GPU, where there is one.
+- **cuda**: hand-written kernels on a GPU, if there is one.
 
-All three give the same loss, which is printed: faster must not mean something else. Below, the same step taken apart:
-what each operation costs. Convolutions are nearly all of it, because each pixel of each channel is multiplied with 9
-weights for every channel of the next layer; a max-pool or a sigmoid touches each pixel once.
+The script prints the loss of each tier: they must be the same, however fast the tier is. Then it takes the step apart
+and prints the time of each operation. Convolutions take nearly all of it, because each pixel of each channel is
+multiplied by 9 weights for every channel of the next layer; a max-pool or a sigmoid touches each pixel once.
 
-A GPU has thousands of small cores. It needs thousands of pixels at a time to keep them busy, and every kernel costs a
-few microseconds to start: try --size 32 --batch 1, where there is not enough to do.
+A GPU has thousands of small cores. It needs thousands of pixels at a time to keep them busy, and every kernel takes a
+few microseconds to start: try --size 32 --batch 1, where the GPU has not enough to do.
 
 Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012,
-section 3.2: the net that won had been trained on two GPUs. Timing is that of `python -m tinynet bench`, which also
-compares with other frameworks.
+section 3.2: the winning net was trained on two GPUs. `python -m tinynet bench` measures in the same way, and compares
+with other frameworks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numba
 import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
+from tinynet import viz
 from tinynet.backends.registry import kernel_to_run
 from tinynet.errors import BackendError
 from tinynet.tools.bench import machine
@@ -40,41 +40,21 @@ from tinynet.tools.bench.calls import Call, calls_of
 from tinynet.tools.bench.examples import check_sizes, new_unet, train_step
 from tinynet.tools.bench.peers import wall_clock
 from tinynet.tools.bench.peers.tinynet_peer import contestant
-from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
-
-TOPIC = "CPU and GPU"
-DATA = "random images; the small U-Net"
-EXPECTED = {"speedup_cpu": (2, None), "loss_difference": (None, 1e-4)}
-PICTURE = "cpu_vs_gpu.png"
+from tinynet.tools.cli import ExampleOptions, command_line, option, print_settings, report, run
 
 TIERS = {"reference": "NumPy (reference)", "cpu": "Numba, SIMD (cpu)", "cuda": "CUDA (cuda)"}
 
 
-@dataclass
-class Config(ExampleOptions):
-    """The flags."""
-
-    out: str = option("out/cpu_vs_gpu", "folder for the picture")
-    batch: int = option(4, "images in a step", quick=1)
-    size: int = option(128, "their height and width, a multiple of 16", quick=32)
-    steps: int = option(5, "steps of each tier, the fastest of which counts", quick=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_sizes(self.size, batch=self.batch, steps=self.steps)
-
-
 # ---------------------------------------------------------------------------------------- measuring
 def time_step(tier: str, config: Config) -> tuple[float, float]:
-    """(milliseconds of the fastest training step, the loss of the first). Raises BackendError where a tier is
-    missing."""
+    """(milliseconds of the fastest step, loss of the first step). Raises BackendError if the tier is missing."""
     net = contestant(f"train-{config.batch}x{config.size}", numba.get_num_threads(), backend=tier)
     first_loss, _ = net.timed(net.step)  # compiles, and starts all tiers from the same weights
     return min(net.timed(net.step)[1] for _ in range(config.steps)), first_loss
 
 
 def time_ops(tier: str, config: Config) -> dict[str, float]:
-    """Milliseconds that each operation takes in one step: every call of its kernels, one by one, at its real size."""
+    """Milliseconds of each operation in one step: the sum over all calls of its kernels, timed one by one."""
     rng = np.random.default_rng(config.seed)
     total: dict[str, float] = defaultdict(float)
     with tn.use_backend(tier):
@@ -93,7 +73,7 @@ def time_call(call: Call, rng: np.random.Generator, repeats: int) -> float:
 
 
 def clock() -> Callable:
-    """What times a function. A GPU has a clock of its own: Python goes on long before the GPU has done its work."""
+    """A function that times a call. A GPU needs its own clock: Python goes on before the GPU has finished."""
     if tn.device() == "cuda":
         from tinynet.backends.cuda import gpu
 
@@ -101,9 +81,22 @@ def clock() -> Callable:
     return wall_clock
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Returns step_ms_* and speedup_* (over the reference) of each tier, and how far their losses are apart."""
-    config = parse(Config, argv, description=__doc__)
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(ExampleOptions):
+    out: str = option("out/cpu_vs_gpu", "folder for the figure")
+    batch: int = option(4, "images in a step", quick=1)
+    size: int = option(128, "their height and width, a multiple of 16", quick=32)
+    steps: int = option(5, "steps of each tier; the fastest one counts", quick=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(self.size, batch=self.batch, steps=self.steps)
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Return step_ms_* and speedup_* (over the reference) of each tier, and the range of their losses."""
     print_settings(config, processor=machine.processor(), threads=numba.get_num_threads())
     steps, losses, ops = {}, [], {}
     for tier in TIERS:
@@ -125,23 +118,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     metrics = {f"step_ms_{tier}": ms for tier, ms in steps.items()}
     metrics |= {f"speedup_{tier}": steps["reference"] / ms for tier, ms in steps.items() if tier != "reference"}
     metrics["loss_difference"] = float(np.ptp(losses))
-    draw(Path(config.out) / "cpu_vs_gpu.png", steps, ops, config)
-    print_metrics(metrics, EXPECTED, quick=config.quick)
-    print(f"picture: {config.out}/cpu_vs_gpu.png")
-    print("next: python -m tinynet bench unet")
-    return metrics
+    return report(config, metrics, EXPECTED, {"cpu_vs_gpu.png": draw(steps, ops, config)}, NEXT)
 
 
-# ---------------------------------------------------------------------------------------- picture
-def draw(path: Path, steps: dict[str, float], ops: dict[str, dict[str, float]], config: Config) -> None:
-    """A bar for each tier; and for each of the operations that cost most, a bar for each tier."""
-    from tinynet import viz
-
-    colours = {"reference": viz.ORANGE, "cpu": viz.BLUE, "cuda": viz.GREEN}
-    figure = viz.new_figure(12, 4.2)
-    left, right = figure.subplots(1, 2)
+# ---------------------------------------------------------------------------------------- figure
+def draw(steps: dict[str, float], ops: dict[str, dict[str, float]], config: Config) -> viz.Figure:
+    """A bar for each tier; and a bar for each tier and each of the most expensive operations."""
+    colors = {"reference": viz.ORANGE, "cpu": viz.BLUE, "cuda": viz.GREEN}
+    figure, (left, right) = viz.subplots(1, 2, figsize=(12, 4.2))
     for row, (tier, ms) in enumerate(steps.items()):
-        left.barh(row, ms, color=viz.mpl(colours[tier]))
+        left.barh(row, ms, color=viz.mpl(colors[tier]))
         left.text(ms, row, f"  {ms:,.0f} ms, {steps['reference'] / ms:.1f}x", va="center")
     left.set_yticks(range(len(steps)), [TIERS[tier] for tier in steps])
     left.invert_yaxis()
@@ -151,13 +137,21 @@ def draw(path: Path, steps: dict[str, float], ops: dict[str, dict[str, float]], 
     height = 0.8 / len(ops)
     for number, (tier, times) in enumerate(ops.items()):
         places = np.arange(len(shown)) + (number - (len(ops) - 1) / 2) * height
-        right.barh(places, [times.get(op, np.nan) for op in shown], height, color=viz.mpl(colours[tier]), label=tier)
+        right.barh(places, [times.get(op, np.nan) for op in shown], height, color=viz.mpl(colors[tier]), label=tier)
     right.set_yticks(range(len(shown)), shown)
     right.invert_yaxis()
     right.set_xscale("log")
     right.set(xlabel="milliseconds a step (logarithmic)", title="by operation")
     right.legend()
-    viz.save_figure(path, figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "CPU and GPU"
+DATA = "random images; the small U-Net"
+EXPECTED = {"speedup_cpu": (2, None), "loss_difference": (None, 1e-4)}
+PICTURE = "cpu_vs_gpu.png"
+NEXT = "python -m tinynet bench unet"
 
 
 if __name__ == "__main__":

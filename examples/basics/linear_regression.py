@@ -10,11 +10,11 @@ is y = a + b x, and the loss is half the mean squared residual, L(a, b) = mean (
     dL/da = mean(a + b x - y)     = 0
     dL/db = mean((a + b x - y) x) = 0
 
-two linear equations with two unknowns. The first says a = mean(y) - b mean(x); put into the second, that gives
+two linear equations with two unknowns. The first says a = mean(y) - b mean(x); inserted into the second, it gives
 b = cov(x, y) / var(x).
 
 **By gradient descent.** Start anywhere and go downhill, again and again: theta <- theta - lr * grad L. Here the
-formula is better. But for a net with a million weights there is none, and the descent is the same three lines.
+formula is better. For a net with a million weights there is no formula, and gradient descent is the same three lines.
 
 **The learning rate.** L is a bowl; its curvatures are the eigenvalues of the matrix of second derivatives
 
@@ -22,9 +22,9 @@ formula is better. But for a net with a million weights there is none, and the d
          [mean x, mean x^2]]
 
 Along an eigenvector each step multiplies the distance to the minimum by 1 - lr * eigenvalue. So lr must stay below
-2 / (largest eigenvalue), or the steps grow; and along the smallest one progress is slow. The ratio of the two, the
-condition number, says how slow: 26,000 for the index as it is. In units of 10 kg/m^2 above 20 it is 11, which is why
-inputs of nets are centred and scaled.
+2 / (largest eigenvalue), or the steps grow; along the eigenvector of the smallest eigenvalue progress is slow. The
+ratio of the two eigenvalues, the condition number, says how slow: it is 26,000 for the index in kg/m^2, and 11 for the
+index in units of 10 kg/m^2 above 20. That is why inputs of nets are centered and scaled.
 
 Sources: Efron, Hastie, Johnstone, Tibshirani, Least Angle Regression, Annals of Statistics 2004 (the data); Bishop,
 Pattern Recognition and Machine Learning, 2006, section 3.1.
@@ -33,31 +33,18 @@ Pattern Recognition and Machine Learning, 2006, section 3.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 import tinynet as tn
-from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
-
-TOPIC = "Linear regression, gradient descent"
-DATA = "diabetes: 442 patients, body mass index (scikit-learn)"
-EXPECTED = {"slope": (10.23, 10.24), "r2": (0.34, 0.35), "difference": (None, 1e-6)}
-PICTURE = "descent.png"
-
-
-@dataclass
-class Config(ExampleOptions):
-    """The flags."""
-
-    out: str = option("out/linear_regression", "folder for the pictures")
-    lr: float = option(1.0, "learning rate; above 1.36 the steps grow")
-    steps: int = option(400, "of gradient descent")
+from tinynet import viz
+from tinynet.data import bundled
+from tinynet.tools.cli import ExampleOptions, command_line, option, print_settings, report, run
 
 
 # ---------------------------------------------------------------------------------------- two ways to the line
 def closed_form(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """(a, b) of the line y = a + b x with the least squared residuals."""
+    """(a, b) of the line y = a + b x with the smallest squared residuals."""
     b = np.mean((x - x.mean()) * (y - y.mean())) / np.mean((x - x.mean()) ** 2)
     return float(y.mean() - b * x.mean()), float(b)
 
@@ -82,11 +69,17 @@ def gradient_descent(
     return np.array(path)
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Fit the line both ways; returns slope (per kg/m^2), intercept, r2, and how far the two ways are apart."""
-    from tinynet.data import bundled
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(ExampleOptions):
+    out: str = option("out/linear_regression", "folder for the figures")
+    lr: float = option(1.0, "learning rate; above 1.36 the steps grow")
+    steps: int = option(400, "of gradient descent")
 
-    config = parse(Config, argv, description=__doc__)
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Fit the line both ways; return slope (per kg/m^2), intercept, r2, and the difference between the two ways."""
     table = bundled("diabetes")
     bmi, y = table.features[:, table.columns.index("bmi")], table.target
     x = (bmi - 20) / 10
@@ -108,23 +101,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     small, large = np.linalg.eigvalsh(hessian)
     print(f"curvatures {small:.3f} and {large:.3f}: condition number {large / small:.0f}, lr below {2 / large:.2f}")
 
-    out = Path(config.out)
-    draw_fit(out / "fit.png", bmi, y, intercept, slope)
-    draw_descent(out / "descent.png", x, y, (a, b), limit=2 / large)
-    print_metrics(metrics, EXPECTED, quick=config.quick)
-    print(f"pictures: {config.out}/fit.png, {config.out}/descent.png")
-    print("next: python examples/basics/logistic_regression.py")
-    return metrics
+    figures = {
+        "fit.png": draw_fit(bmi, y, intercept, slope),
+        "descent.png": draw_descent(x, y, (a, b), limit=2 / large),
+    }
+    return report(config, metrics, EXPECTED, figures, NEXT)
 
 
-# ---------------------------------------------------------------------------------------- pictures
-def draw_fit(path: Path, bmi: np.ndarray, y: np.ndarray, intercept: float, slope: float) -> None:
-    """The line with the residuals that it makes small, and what is left of y without the line."""
-    from tinynet import viz
-
+# ---------------------------------------------------------------------------------------- figures
+def draw_fit(bmi: np.ndarray, y: np.ndarray, intercept: float, slope: float) -> viz.Figure:
+    """The line and its residuals; the residuals against the prediction."""
     fit = intercept + slope * bmi
-    figure = viz.new_figure(10, 4.2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = viz.subplots(1, 2, figsize=(10, 4.2))
     left.vlines(bmi, fit, y, color="0.75", linewidth=0.7, label="residuals")
     left.plot(bmi, y, ".", color=viz.mpl(viz.BLUE), markersize=4)
     ends = np.array([bmi.min(), bmi.max()])
@@ -135,36 +123,41 @@ def draw_fit(path: Path, bmi: np.ndarray, y: np.ndarray, intercept: float, slope
     right.axhline(0, color=viz.mpl(viz.VERMILLION), linewidth=2)
     right.plot(fit, y - fit, ".", color=viz.mpl(viz.BLUE), markersize=4)
     right.set(xlabel="predicted", ylabel="residual", title="what the line does not explain")
-    viz.save_figure(path, figure)
+    return figure
 
 
-def draw_descent(path: Path, x: np.ndarray, y: np.ndarray, best: tuple[float, float], limit: float) -> None:
-    """The bowl from above with the first steps of three learning rates, and the loss that they lead to."""
-    from tinynet import viz
-
+def draw_descent(x: np.ndarray, y: np.ndarray, best: tuple[float, float], limit: float) -> viz.Figure:
+    """The loss as contour lines with the first steps of three learning rates, and the loss at each step."""
     rates = ((0.1, "too small", viz.BLUE), (1.0, "good", viz.GREEN), (1.02 * limit, "too large", viz.VERMILLION))
-    a, b = (np.linspace(centre - 280, centre + 280, 80) for centre in best)
+    a, b = (np.linspace(center - 280, center + 280, 80) for center in best)
 
     def loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.mean((np.asarray(a)[..., None] + np.asarray(b)[..., None] * x - y) ** 2, axis=-1) / 2
 
     surface = loss(a[None, :], b[:, None])
 
-    figure = viz.new_figure(13, 3.8)
-    panels = figure.subplots(1, 4)
-    for axes, (lr, verdict, colour) in zip(panels, rates):
+    figure, panels = viz.subplots(1, 4, figsize=(13, 3.8))
+    for axes, (lr, verdict, color) in zip(panels, rates):
         steps = gradient_descent(x, y, lr, 20, start=(-120.0, 150.0))
         levels = surface.min() + (surface.max() - surface.min()) * np.linspace(0, 1, 15) ** 2
         axes.contour(a, b, surface, levels=levels, colors="0.7", linewidths=0.8)
-        axes.plot(*steps.T, "o-", color=viz.mpl(colour), markersize=3, linewidth=1)
+        axes.plot(*steps.T, "o-", color=viz.mpl(color), markersize=3, linewidth=1)
         axes.plot(*best, "k*", markersize=9)
         axes.set(xlim=a[[0, -1]], ylim=b[[0, -1]], xlabel="a", title=f"lr {lr:.2f}: {verdict}")
-        panels[3].semilogy(loss(*steps.T), color=viz.mpl(colour), label=f"lr {lr:.2f}")
+        panels[3].semilogy(loss(*steps.T), color=viz.mpl(color), label=f"lr {lr:.2f}")
     panels[0].set_ylabel("b")
     panels[3].axhline(loss(*best), color="k", linestyle=":", label="least possible")
     panels[3].set(xlabel="step", title="loss")
     panels[3].legend()
-    viz.save_figure(path, figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Linear regression, gradient descent"
+DATA = "diabetes: 442 patients, body mass index (scikit-learn)"
+EXPECTED = {"slope": (10.23, 10.24), "r2": (0.34, 0.35), "difference": (None, 1e-6)}
+PICTURE = "descent.png"
+NEXT = "python examples/basics/logistic_regression.py"
 
 
 if __name__ == "__main__":

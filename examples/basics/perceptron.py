@@ -7,23 +7,23 @@ A neuron adds up its inputs, each with a weight, and fires if the sum is above a
     y = f(w . x + b),   f(s) = 1 if s > 0 else 0
 
 w . x + b = 0 is a straight line (a plane, with more inputs): the neuron says on which side x lies. It learns from
-single examples with the wanted answer t,
+single examples with the target t,
 
     w <- w + (t - y) x,    b <- b + (t - y)
 
-so nothing happens where the answer is right; a missed 1 pulls w towards x, a false 1 pushes it away. If any line
+so nothing happens if the answer is right; a missed 1 pulls w toward x, a false 1 pushes it away. If any line
 separates the classes, the rule finds one after finitely many mistakes (Novikoff's theorem: at most (R / margin)^2 of
 them).
 
 **Why XOR defeats it.** It would need
 
-    b <= 0 for (0, 0),    w1 + b > 0 and w2 + b > 0 for the two that are 1,    w1 + w2 + b <= 0 for (1, 1)
+    b <= 0 for (0, 0),    w1 + b > 0 for (1, 0),    w2 + b > 0 for (0, 1),    w1 + w2 + b <= 0 for (1, 1)
 
 The sum of the middle two says w1 + w2 + 2 b > 0, so w1 + w2 + b > -b >= 0: a contradiction. No line separates the four
-points, and the rule goes round in circles for ever. A second layer helps: mlp.py.
+points, and the rule goes round in circles forever. A second layer helps: mlp.py.
 
-**On real data** classes overlap and the rule never comes to rest, so we keep the weights that made the fewest mistakes
-on the training data, counted after each epoch (a "pocket algorithm").
+**On real data** classes overlap and the rule never comes to rest. So the script counts the mistakes on the training
+data after each epoch, and keeps the weights with the fewest (a "pocket algorithm").
 
 Sources: McCulloch and Pitts 1943 (the neuron); Rosenblatt, Psychological Review 1958 (the rule); Novikoff 1962; Minsky
 and Papert, Perceptrons, 1969 (XOR); Gallant, IEEE Transactions on Neural Networks 1990 (the pocket).
@@ -32,28 +32,15 @@ and Papert, Perceptrons, 1969 (XOR); Gallant, IEEE Transactions on Neural Networ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from tinynet.tools.cli import ExampleOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-
-TOPIC = "The formal neuron, the perceptron rule"
-DATA = "AND, OR, XOR; WDBC breast cancer, 569 x 30 (scikit-learn)"
-EXPECTED = {"and_errors": (0, 0), "or_errors": (0, 0), "xor_errors": (1, None), "wdbc_accuracy": (0.94, None)}
-PICTURE = "perceptron.png"
+from tinynet import viz
+from tinynet.data import bundled, standardize, stratified_folds
+from tinynet.tools.cli import SeedOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float64)
 GATES = {"AND": np.array([0, 0, 0, 1]), "OR": np.array([0, 1, 1, 1]), "XOR": np.array([0, 1, 1, 0])}
-
-
-@dataclass
-class Config(ExampleOptions):
-    """The flags."""
-
-    out: str = option("out/perceptron", "folder for the picture")
-    seeds: int = option(3, "runs on the real data, the mean of which counts", quick=1)
-    epochs: int = option(50, "passes over the examples")
 
 
 # ---------------------------------------------------------------------------------------- the neuron
@@ -80,9 +67,7 @@ def learn(x: np.ndarray, t: np.ndarray, epochs: int, rng: np.random.Generator) -
 
 
 def breast_cancer(epochs: int, seed: int) -> dict[str, float]:
-    """Share of right answers for a third of the patients, learnt from the other two."""
-    from tinynet.data import bundled, standardize, stratified_folds
-
+    """Accuracy on a third of the patients, learned from the other two thirds."""
     table, rng = bundled("breast_cancer"), np.random.default_rng(seed)
     test = stratified_folds(table.target, 3, rng) == 0
     x, x_test = standardize(table.features[~test], table.features[test])
@@ -90,49 +75,57 @@ def breast_cancer(epochs: int, seed: int) -> dict[str, float]:
     return {"wdbc_accuracy": float(np.mean(neuron(x_test, w, b) == table.target[test]))}
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Three gates, then real data; returns the mistakes on the gates and the accuracy on the data."""
-    config = parse(Config, argv, description=__doc__)
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(SeedOptions):
+    out: str = option("out/perceptron", "folder for the figure")
+    epochs: int = option(50, "passes over the examples")
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Three gates, then real data; return the mistakes on the gates and the accuracy on the data."""
     print_settings(config, data=DATA)
 
     rng = np.random.default_rng(config.seed)
-    learnt = {name: learn(CORNERS, t, config.epochs, rng) for name, t in GATES.items()}
+    gates = {name: learn(CORNERS, t, config.epochs, rng) for name, t in GATES.items()}
     metrics = {}
-    for name, (w, b, mistakes) in learnt.items():
+    for name, (w, b, mistakes) in gates.items():
         metrics[f"{name.lower()}_errors"] = min(mistakes)
         print(f"{name:3}: f({w[0]:+.0f} x1 {w[1]:+.0f} x2 {b:+.0f}), wrong on {min(mistakes)} of 4 corners")
     metrics |= mean_over_seeds(lambda seed: breast_cancer(config.epochs, seed), config.seed, config.seeds)
 
-    draw(Path(config.out) / "perceptron.png", learnt)
-    print_metrics(metrics, EXPECTED, quick=config.quick)
-    print(f"picture: {config.out}/perceptron.png")
-    print("next: python examples/basics/mlp.py")
-    return metrics
+    return report(config, metrics, EXPECTED, {"perceptron.png": draw(gates)}, NEXT)
 
 
-# ---------------------------------------------------------------------------------------- picture
-def draw(path: Path, learnt: dict[str, tuple[np.ndarray, float, list[int]]]) -> None:
+# ---------------------------------------------------------------------------------------- figure
+def draw(gates: dict[str, tuple[np.ndarray, float, list[int]]]) -> viz.Figure:
     """The boundary for each gate, and the mistakes from epoch to epoch."""
-    from tinynet import viz
-
-    figure = viz.new_figure(13, 3.6)
-    panels = figure.subplots(1, 4)
+    figure, panels = viz.subplots(1, 4, figsize=(13, 3.6))
     ticks = np.linspace(-0.5, 1.5, 201)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    colours = [viz.mpl(viz.BLUE), viz.mpl(viz.VERMILLION), viz.mpl(viz.GREEN)]
-    for axes, (name, (w, b, mistakes)) in zip(panels, learnt.items()):
+    colors = [viz.mpl(viz.BLUE), viz.mpl(viz.VERMILLION), viz.mpl(viz.GREEN)]
+    for axes, (name, (w, b, mistakes)) in zip(panels, gates.items()):
         side = neuron(grid, w, b).reshape(len(ticks), -1)
         axes.contourf(ticks, ticks, side, levels=[-0.5, 0.5, 1.5], colors=["0.95", "0.78"])
         for value, marker in ((0, "o"), (1, "s")):
             corners = CORNERS[GATES[name] == value]
-            axes.scatter(*corners.T, s=90, marker=marker, color=colours[value], zorder=3, label=f"wanted: {value}")
+            axes.scatter(*corners.T, s=90, marker=marker, color=colors[value], zorder=3, label=f"target: {value}")
         axes.set(xlabel="x1", ylabel="x2", aspect="equal", title=f"{name}: {min(mistakes)} of 4 wrong")
         axes.legend(loc="center")
-    for (name, (_, _, mistakes)), style, colour in zip(learnt.items(), ("-", "--", "-"), colours):
-        panels[3].plot(range(1, len(mistakes) + 1), mistakes, style, color=colour, label=name)
+    for (name, (_, _, mistakes)), style, color in zip(gates.items(), ("-", "--", "-"), colors):
+        panels[3].plot(range(1, len(mistakes) + 1), mistakes, style, color=color, label=name)
     panels[3].set(xlabel="epoch", ylabel="mistakes", ylim=(-0.2, 4.2), title="learning, and circling")
     panels[3].legend()
-    viz.save_figure(path, figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "The formal neuron, the perceptron rule"
+DATA = "AND, OR, XOR; WDBC breast cancer, 569 x 30 (scikit-learn)"
+EXPECTED = {"and_errors": (0, 0), "or_errors": (0, 0), "xor_errors": (1, None), "wdbc_accuracy": (0.94, None)}
+PICTURE = "perceptron.png"
+NEXT = "python examples/basics/mlp.py"
 
 
 if __name__ == "__main__":

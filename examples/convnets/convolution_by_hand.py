@@ -1,49 +1,38 @@
-"""Convolution by hand: every operation of a convolutional net with its numbers, small enough for pencil and paper.
+"""Convolution by hand: every operation of a convolutional net on a few numbers, small enough for pencil and paper.
 
     python examples/convnets/convolution_by_hand.py
 
-- **One dimension**: the moving average. Each value becomes the mean of itself and its two neighbours; beyond the ends
-  there are zeros (*zero padding*), so the result is as long as the signal. The same as a matrix: a band along the
-  diagonal. A convolutional layer is a linear layer most of whose weights are zero, and the others shared.
-- **Two dimensions**: the kernel slides over a picture; at each place window and kernel are multiplied cell by cell and
-  added. Which numbers stand in the kernel decides what is seen: a mean blurs, differences find edges. A ConvNet learns
-  these numbers.
-- **Padding and stride**: with a border of zeros the picture keeps its size; with a stride of 2 the kernel skips every
-  other place, and the picture shrinks.
-- **Max-pooling** keeps the largest value of each window; **un-max-pooling** puts it back where it was found, with zeros
-  around it. **Transposed convolution** goes the other way of a convolution: every value stamps a copy of the kernel,
-  and where copies overlap they are added. Its matrix is that of the convolution, transposed.
+- **One dimension**: the moving average. Each value becomes the mean of itself and its two neighbors; beyond the ends
+  there are zeros (*zero padding*), so the result is as long as the signal. Written as a matrix, it is a band along the
+  diagonal. A convolutional layer is a linear layer: most of its weights are zero, and the others are shared.
+- **Two dimensions**: the kernel slides over an image; at each place window and kernel are multiplied cell by cell and
+  added. The numbers in the kernel decide what it detects: a mean blurs, differences find edges. A ConvNet learns these
+  numbers.
+- **Padding and stride**: with a border of zeros the image keeps its size; with a stride of 2 the kernel skips every
+  other place, and the image shrinks.
+- **Max-pooling** keeps the largest value of each window; **max-unpooling** puts it back where it was found, with zeros
+  around it. **Transposed convolution** goes in the other direction: every value stamps a copy of the kernel, and copies
+  that overlap are added. Its matrix is the transpose of the convolution's matrix.
 
-A word on the word: nets compute the *cross-correlation*, sum of x[i + a] w[a]. The convolution of mathematics,
-sum of x[i - a] w[a], has the kernel turned round. For a symmetric kernel there is no difference, and a net learns
-whichever it needs.
+Nets compute the *cross-correlation*, sum of x[i + a] w[a], and call it convolution. In the convolution of mathematics,
+sum of x[i - a] w[a], the kernel is reversed. For a symmetric kernel there is no difference, and a net learns the kernel
+that it needs in either case.
 
-The loops below are the definition; the framework's fast kernels must give the same numbers, and do.
+The loops below are the definition; the script checks that the framework's fast kernels give the same numbers.
 
 Sources: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016; Sobel and Feldman, 1968 (edge
-filters); Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (un-max-pooling).
+filters); Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (max-unpooling).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 import tinynet as tn
-from tinynet.tools.cli import ExampleOptions, option, parse, print_metrics, print_settings, run
-
-TOPIC = "Convolution, padding, stride, pooling, transposed convolution"
-DATA = "a few numbers; a retina (scikit-image, public domain)"
-EXPECTED = {
-    "moving_average_error": (None, 1e-12),
-    "conv_difference": (None, 1e-5),
-    "pool_difference": (0, 0),
-    "transposed_difference": (None, 1e-5),
-    "adjoint_difference": (None, 1e-10),
-}
-PICTURE = "filters.png"
+from tinynet import viz
+from tinynet.tools.cli import ExampleOptions, command_line, option, print_settings, report, run
 
 SIGNAL, MEAN_OF_3 = [10, 50, 60, 10, 20, 30, 40], [1 / 3, 1 / 3, 1 / 3]
 MOVING_AVERAGE = [20, 40, 40, 30, 20, 30, 70 / 3]  # with a zero beyond each end
@@ -60,13 +49,6 @@ FILTERS = {
 }
 
 
-@dataclass
-class Config(ExampleOptions):
-    """The flags."""
-
-    out: str = option("out/convolution_by_hand", "folder for the pictures")
-
-
 # ---------------------------------------------------------------------------------------- by hand
 def convolve_1d(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """y[i] = sum over a of x[i + a - r] w[a], zeros beyond the ends. x: (N,), w: (2 r + 1,) -> (N,)."""
@@ -75,12 +57,12 @@ def convolve_1d(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def matrix_of(w: np.ndarray, n: int) -> np.ndarray:
-    """The matrix that convolves n numbers with w: its columns are what becomes of a single 1."""
+    """The matrix that convolves n numbers with w: each column is the convolution of a single 1."""
     return np.stack([convolve_1d(one, w) for one in np.eye(n)], axis=1)
 
 
 def convolve_2d(x: np.ndarray, w: np.ndarray, padding: int = 0, stride: int = 1) -> np.ndarray:
-    """Cut out a window, multiply by the kernel, add; go on by `stride`. x: (H, W), w: (K, L)."""
+    """Cut out a window, multiply by the kernel, add; move on by `stride`. x: (H, W), w: (K, L)."""
     x = np.pad(x, padding)
     height, width = ((x.shape[i] - w.shape[i]) // stride + 1 for i in (0, 1))
     y = np.empty((height, width))
@@ -129,12 +111,12 @@ def as_weight(w: np.ndarray) -> tn.Tensor:
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, padding: int = 0, stride: int = 1) -> np.ndarray:
-    """`tinynet.conv2d` on a plain picture."""
+    """`tinynet.conv2d` on one image (H, W)."""
     return tn.conv2d(as_image(x), as_weight(w), padding=padding, stride=stride).numpy()[0, :, :, 0]
 
 
 def conv_transpose2d(x: np.ndarray, w: np.ndarray, stride: int = 1) -> np.ndarray:
-    """`tinynet.conv_transpose2d` on a plain picture."""
+    """`tinynet.conv_transpose2d` on one image (H, W)."""
     return tn.conv_transpose2d(as_image(x), as_weight(w), stride=stride).numpy()[0, :, :, 0]
 
 
@@ -148,7 +130,7 @@ def compare(rng: np.random.Generator) -> dict[str, float]:
 
         stamped = transposed_convolve_2d(y, w, stride)
         worst["transposed"] = max(worst["transposed"], np.abs(conv_transpose2d(y, w, stride) - stamped).max())
-        # <A x, y> = <x, A^T y> is what makes it the transpose of the convolution (here of the one without padding).
+        # <A x, y> = <x, A^T y>: it is the transpose of the convolution (here without padding).
         z = np.pad(rng.standard_normal((height, width)), padding)[: stamped.shape[0], : stamped.shape[1]]
         adjoint = np.sum(convolve_2d(z, w, 0, stride) * y) - np.sum(z * stamped)
         worst["adjoint"] = max(worst["adjoint"], abs(adjoint))
@@ -163,11 +145,17 @@ def compare(rng: np.random.Generator) -> dict[str, float]:
     return {f"{name}_difference": float(value) for name, value in worst.items()}
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """All of it; returns how far the loops are from the textbook's numbers and from the framework."""
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(ExampleOptions):
+    out: str = option("out/convolution_by_hand", "folder for the figures")
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Compute everything; return the differences of the loops from the textbook's numbers and from the framework."""
     from skimage import data
 
-    config = parse(Config, argv, description=__doc__)
     print_settings(config, data=DATA)
 
     average = convolve_1d(SIGNAL, MEAN_OF_3)
@@ -177,24 +165,19 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     metrics = {"moving_average_error": float(np.abs(average - MOVING_AVERAGE).max())}
     metrics.update(compare(np.random.default_rng(config.seed)))
 
-    out = Path(config.out)
-    draw_moving_average(out / "moving_average.png", average)
-    draw_cells(out / "cells.png")
-    green = data.retina()[200:1160:3, 230:1190:3, 1] / 255  # the colour that shows vessels best
-    draw_filters(out / "filters.png", green.max() - green)  # as a negative: bright vessels on dark
-    print_metrics(metrics, EXPECTED)
-    print(f"pictures: {out}/moving_average.png, {out}/cells.png, {out}/filters.png")
-    print("next: python examples/convnets/lenet_mnist.py")
-    return metrics
+    green = data.retina()[200:1160:3, 230:1190:3, 1] / 255  # the color that shows vessels best
+    figures = {
+        "moving_average.png": draw_moving_average(average),
+        "cells.png": draw_cells(),
+        "filters.png": draw_filters(green.max() - green),  # as a negative: bright vessels on dark
+    }
+    return report(config, metrics, EXPECTED, figures, NEXT)
 
 
-# ---------------------------------------------------------------------------------------- pictures
-def draw_moving_average(path: Path, average: np.ndarray) -> None:
-    """The signal and its moving average; the same as a matrix."""
-    from tinynet import viz
-
-    figure = viz.new_figure(11, 3.8)
-    left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
+# ---------------------------------------------------------------------------------------- figures
+def draw_moving_average(average: np.ndarray) -> viz.Figure:
+    """The signal and its moving average, computed directly and with a matrix."""
+    figure, (left, right) = viz.subplots(1, 2, width_ratios=(1.1, 1), figsize=(11, 3.8))
     place = np.arange(1, len(SIGNAL) + 1)
     left.bar(place, SIGNAL, color="0.85", label="signal")
     left.plot(place, average, "o-", color=viz.mpl(viz.VERMILLION), label="mean of 3")
@@ -216,52 +199,52 @@ def draw_moving_average(path: Path, average: np.ndarray) -> None:
     right.text(8.5, 3, "=", ha="center", va="center")
     right.set(xlim=(-0.5, 10.3), title="the same as a matrix: few weights, shared")
     right.axis("off")
-    viz.save_figure(path, figure)
+    return figure
 
 
 ROOM = (3.7, 3.7, 2.2, 2.7)  # half the height of each row of panels, in cells
 
 
 def draw_grid(
-    axes, values: np.ndarray, title: str, room: float, colours: dict | None = None, faint: np.ndarray | None = None
+    axes, values: np.ndarray, title: str, room: float, colors: dict | None = None, faint: np.ndarray | None = None
 ) -> None:
-    """Numbers in cells. colours: {(row, column): colour}; faint: bool (H, W), where the numbers are grey."""
+    """Draw numbers in cells. colors: {(row, column): color}; faint: bool (H, W), where the numbers are gray.
+
+    room: half the height of the panel, in cells.
+    """
     from matplotlib.patches import Rectangle
 
     height, width = values.shape
     for (i, j), value in np.ndenumerate(values):
-        colour = (colours or {}).get((i, j), "w")
-        axes.add_patch(Rectangle((j, i), 1, 1, facecolor=colour, edgecolor="0.4", linewidth=0.8))
+        color = (colors or {}).get((i, j), "w")
+        axes.add_patch(Rectangle((j, i), 1, 1, facecolor=color, edgecolor="0.4", linewidth=0.8))
         shade = "0.5" if faint is not None and faint[i, j] else "k"
         axes.text(j + 0.5, i + 0.5, f"{value:g}", ha="center", va="center", fontsize=10, color=shade)
-    # One scale for all panels, so that a picture that shrinks is seen to shrink.
+    # All panels have the same scale, so that an image that shrinks looks smaller.
     axes.set(xlim=(width / 2 - 3.7, width / 2 + 3.7), ylim=(height / 2 + room, height / 2 - room), aspect="equal")
     axes.set_title(title, fontsize=10)
     axes.axis("off")
 
 
-def block(row: int, column: int, size: int, colour: str) -> dict:
-    """One colour for a size x size window."""
-    return {(row + i, column + j): colour for i in range(size) for j in range(size)}
+def block(row: int, column: int, size: int, color: str) -> dict:
+    """{cell: color} of a size x size window."""
+    return {(row + i, column + j): color for i in range(size) for j in range(size)}
 
 
-def draw_cells(path: Path) -> None:
-    """Convolution, stride, pooling, un-pooling and transposed convolution, with their numbers."""
-    from tinynet import viz
-
+def draw_cells() -> viz.Figure:
+    """Convolution, stride, pooling, unpooling and transposed convolution, with their numbers."""
     sky, orange, green, purple = ((*viz.mpl(c), 0.45) for c in (viz.SKY, viz.ORANGE, viz.GREEN, viz.PURPLE))
-    figure = viz.new_figure(10.5, 12.6)
-    axes = figure.subplots(4, 3, height_ratios=ROOM)
+    figure, axes = viz.subplots(4, 3, height_ratios=ROOM, figsize=(10.5, 12.6))
     x = np.array([[1, 2, 0, 1, 3], [0, 1, 2, 2, 1], [3, 1, 1, 0, 0], [2, 0, 4, 1, 1], [1, 2, 0, 3, 2]])
     w = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
     padded, ring = np.pad(x, 1), np.pad(np.zeros_like(x), 1, constant_values=1).astype(bool)
 
-    # The window that is multiplied by the kernel, and the number that comes of it, have one colour.
+    # The window and the output computed from it have the same color.
     for row, (stride, seen) in zip(axes, ((1, (2, 3)), (2, (0, 2)))):
         y = convolve_2d(x, w, padding=1, stride=stride)
         corner = (seen[0] * stride, seen[1] * stride)
         window = padded[corner[0] : corner[0] + 3, corner[1] : corner[1] + 3]
-        draw_grid(row[0], padded, "picture, with a border of zeros", ROOM[0], block(*corner, 3, sky), ring)
+        draw_grid(row[0], padded, "image, with a border of zeros", ROOM[0], block(*corner, 3, sky), ring)
         draw_grid(row[1], w, "kernel", ROOM[0], block(0, 0, 3, orange))
         terms = [
             f"{a}\N{MIDDLE DOT}({b})" if b < 0 else f"{a}\N{MIDDLE DOT}{b}" for a, b in zip(window.flat, w.flat) if b
@@ -275,62 +258,57 @@ def draw_cells(path: Path) -> None:
     y, place = max_pool(x)
     quarters = {(0, 0): sky, (0, 1): orange, (1, 0): green, (1, 1): purple}
     windows = {}
-    for (i, j), colour in quarters.items():
-        windows.update(block(2 * i, 2 * j, 2, colour))
+    for (i, j), color in quarters.items():
+        windows.update(block(2 * i, 2 * j, 2, color))
     found = np.isin(np.arange(16).reshape(4, 4), place)
-    draw_grid(axes[2, 0], x, "picture, in windows of 2 x 2", ROOM[2], windows, ~found)
+    draw_grid(axes[2, 0], x, "image, in windows of 2 x 2", ROOM[2], windows, ~found)
     draw_grid(axes[2, 1], y, "max-pooling", ROOM[2], quarters)
     back = max_unpool(y, place, (4, 4))
     draw_grid(
-        axes[2, 2], back, "un-max-pooling", ROOM[2], {cell: windows[cell] for cell in zip(*np.nonzero(found))}, ~found
+        axes[2, 2], back, "max-unpooling", ROOM[2], {cell: windows[cell] for cell in zip(*np.nonzero(found))}, ~found
     )
 
     x = np.array([[1, 2], [3, 0]])
     w = np.array([[1, 2, 1], [0, 1, 0], [2, 0, 1]])
-    colours = {(0, 0): sky, (0, 1): orange, (1, 0): green, (1, 1): purple}
-    draw_grid(axes[3, 0], x, "picture", ROOM[3], colours)
+    colors = {(0, 0): sky, (0, 1): orange, (1, 0): green, (1, 1): purple}
+    draw_grid(axes[3, 0], x, "image", ROOM[3], colors)
     draw_grid(axes[3, 1], w, "kernel: stamped once for each cell", ROOM[3])
     y = transposed_convolve_2d(x, w, stride=2)
     draw_grid(axes[3, 2], y, "transposed convolution, stride 2", ROOM[3])
-    for (i, j), colour in colours.items():  # the stamps, one over the other
-        draw_stamp(axes[3, 2], 2 * i, 2 * j, 3, colour)
-    viz.save_figure(path, figure)
+    for (i, j), color in colors.items():  # the stamps, one over the other
+        draw_stamp(axes[3, 2], 2 * i, 2 * j, 3, color)
+    return figure
 
 
-def draw_stamp(axes, row: int, column: int, size: int, colour: tuple) -> None:
-    """A coloured window that lets what is below it shine through."""
+def draw_stamp(axes, row: int, column: int, size: int, color: tuple) -> None:
+    """Draw a transparent colored window."""
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(
-        Rectangle((column, row), size, size, facecolor=(*colour[:3], 0.28), edgecolor=colour[:3], linewidth=2)
-    )
+    axes.add_patch(Rectangle((column, row), size, size, facecolor=(*color[:3], 0.28), edgecolor=color[:3], linewidth=2))
 
 
-def draw_filters(path: Path, image: np.ndarray) -> None:
-    """A real picture (H, W) through each filter; below, made smaller and large again."""
-    from tinynet import viz
-
-    figure = viz.new_figure(13, 10.2)
-    axes = figure.subplots(3, 4)
+def draw_filters(image: np.ndarray) -> viz.Figure:
+    """An image (H, W) through each filter; below, reduced and enlarged again."""
+    figure, axes = viz.subplots(3, 4, figsize=(13, 10.2))
     for panel, (name, w) in zip(axes.flat, FILTERS.items()):
         w = np.array(w, dtype=np.float32)
         y = conv2d(image, w, padding=len(w) // 2)
-        if w.sum() > 0.5:  # still a picture; a filter of differences is around zero, which is grey here
+        if w.sum() > 0.5:  # gray levels; a filter of differences gives values around zero, shown as gray
             panel.imshow(y, cmap="gray", vmin=0, vmax=image.max())
         else:
-            limit = np.percentile(np.abs(y[2:-2, 2:-2]), 99.5)  # the border of zeros is an edge, too
+            limit = np.percentile(np.abs(y[2:-2, 2:-2]), 99.5)  # without the edge between image and padding
             panel.imshow(y, cmap="gray", vmin=-limit, vmax=limit)
         panel.set_title(name)
 
     pooled, places = tn.max_pool2d(as_image(image), 4, return_indices=True)
     unpooled = tn.max_unpool2d(pooled, places, size=image.shape).numpy()[0, :, :, 0]
     pooled = pooled.numpy()[0, :, :, 0]
-    # A stamp that falls off to all sides, to zero at the middles of its neighbours: linear interpolation.
+    # A kernel that falls linearly to zero at the centers of its neighbors: linear interpolation.
     slope = 1 - np.abs(np.arange(-3.5, 4)) / 4
     stages = {
         "mean, stride 4": conv2d(image, np.full((4, 4), 1 / 16), stride=4),
         "max-pooling": pooled,
-        "a part of un-max-pooling": unpooled[120:200, 120:200],
+        "a part of max-unpooling": unpooled[120:200, 120:200],
         "transposed convolution": conv_transpose2d(pooled, np.outer(slope, slope), stride=4),
     }
     for panel, (name, y) in zip(axes[2], stages.items()):
@@ -338,7 +316,21 @@ def draw_filters(path: Path, image: np.ndarray) -> None:
         panel.set_title(f"{name}: {y.shape[0]} x {y.shape[1]}")
     for panel in axes.flat:
         panel.axis("off")
-    viz.save_figure(path, figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Convolution, padding, stride, pooling, transposed convolution"
+DATA = "a few numbers; a retina (scikit-image, public domain)"
+EXPECTED = {
+    "moving_average_error": (None, 1e-12),
+    "conv_difference": (None, 1e-5),
+    "pool_difference": (0, 0),
+    "transposed_difference": (None, 1e-5),
+    "adjoint_difference": (None, 1e-10),
+}
+PICTURE = "filters.png"
+NEXT = "python examples/convnets/lenet_mnist.py"
 
 
 if __name__ == "__main__":

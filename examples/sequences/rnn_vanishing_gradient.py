@@ -1,26 +1,28 @@
 """Why a plain recurrent net forgets, and an LSTM does not.
 
     python examples/sequences/rnn_vanishing_gradient.py
-    python examples/sequences/rnn_vanishing_gradient.py --seeds 3          # for the figures in the table
+    python examples/sequences/rnn_vanishing_gradient.py --seeds 3          # as in the table
 
-A recurrent net carries a state through time. To learn that an input of long ago matters, a gradient has to travel back
-to it, and at every step it is multiplied by the same kind of matrix:
+A recurrent net carries a state through time. To learn that an early input matters, a gradient has to travel back to it,
+and at every step it is multiplied by the same kind of matrix:
 
     RNN    h_t = tanh(x_t W + h_(t-1) U + b)     dh_t/dh_(t-1) = U^T times tanh', which is at most 1
     LSTM   c_t = f c_(t-1) + i g                 dc_t/dc_(t-1) = f, and the net chooses f
 
-(The gates depend on h_(t-1), too; that second way is left out of the formula.) A product of a hundred such factors is
-nearly nothing (the *vanishing gradient*) or very large (the exploding one).
-**First picture**: how much of the gradient of the last output arrives at an input so many steps before, for nets that
-have learnt nothing yet: RNNs with a small, an orthogonal and a large U, and LSTMs with two biases of the forget gate.
-An orthogonal U, a rotation, holds out longest of the RNNs that stay stable; but what it keeps, it keeps of all inputs
-alike: it cannot choose.
+(The gates depend on h_(t-1), too; the formula leaves this second path out.) A product of a hundred such factors is
+nearly zero (the *vanishing gradient*) or very large (the *exploding gradient*).
 
-**The adding problem** needs a memory: a sequence of some hundred random numbers, two of which are marked, one in the
-first half and one in the second; wanted is their sum, at the end. Who has learnt nothing answers 1, and has a mean
-squared error of 1/6 = 0.167. Both nets have as many units and see the same sequences, new ones at every step, whose
-lengths differ by up to a tenth. **Second picture**: the LSTM comes off that line after some hundred steps, the RNN does
-not. What the LSTM has learnt shows in the first picture as well: its forget gates are open, the gradient passes.
+**First figure**: how much of the gradient of the last output arrives at an input so many steps earlier, for untrained
+nets: RNNs with a small, an orthogonal and a large U, and LSTMs with two biases of the forget gate. Of the stable RNNs,
+an orthogonal U (a rotation) keeps the gradient longest. But it keeps the gradients of all inputs alike: it cannot
+choose.
+
+**The adding problem** needs a memory: a sequence of about a hundred random numbers, two of which are marked, one in the
+first half and one in the second; the target is their sum, at the end. A net that has learned nothing answers 1, and has
+a mean squared error of 1/6 = 0.167. Both nets have the same number of units and see the same sequences, new ones at
+every step, whose lengths differ by up to a tenth. **Second figure**: the error of the LSTM falls after some hundred
+steps, the error of the RNN does not. The first figure shows why: the LSTM has opened its forget gates, so that the
+gradient passes.
 
 Sources: Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen, 1991; Bengio, Simard, Frasconi, Learning long-term
 dependencies with gradient descent is difficult, IEEE TNN 1994; Hochreiter and Schmidhuber, Long Short-Term Memory,
@@ -33,49 +35,21 @@ networks of rectified linear units, 2015); Gers, Schmidhuber, Cummins, Learning 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import trange
 
 import tinynet as tn
-from tinynet import nn
-from tinynet.nn.optim import Adam, clip_grad_norm
-from tinynet.tools.cli import NetOptions, mean_over_seeds, option, parse, print_metrics, print_settings, run
-
-TOPIC = "Recurrent nets: the vanishing gradient, LSTM"
-DATA = "the adding problem, made up as it goes"
-EXPECTED = {
-    "kept_rnn_small": (None, 1e-10),
-    "kept_rnn_large": (1.0, None),
-    "kept_lstm": (1e-3, 1.0),
-    "kept_lstm_trained": (0.01, None),
-    "mse_rnn": (0.12, 0.2),
-    "mse_lstm": (None, 0.01),
-}
-PICTURE = "adding.png"
-ARGUMENTS = ("--seeds", "3")
+from tinynet import nn, optim, viz
+from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
 GUESSING = 1 / 6  # the variance of the sum of two numbers, uniform on 0 .. 1
-DISTANCE = 50  # steps, for the figures kept_*
-
-
-@dataclass
-class Config(NetOptions):
-    """The flags."""
-
-    out: str = option("out/rnn_vanishing_gradient", "folder for pictures")
-    seeds: int = option(1, "runs, the mean of which is compared with what is expected")
-    length: int = option(100, "steps of the shortest sequence; the longest has a tenth more", quick=55)
-    hidden: int = option(32, "units of the RNN and of the LSTM", quick=16)
-    steps: int = option(1000, "training steps, of 64 sequences each", quick=20)
-    lr: float = option(1e-2, "learning rate (Adam) of the LSTM")
-    lr_rnn: float = option(1e-3, "learning rate of the RNN, which is unstable with a larger one")
+DISTANCE = 50  # steps, for the metrics kept_*
 
 
 # ---------------------------------------------------------------------------------------- the problem
 def sequences(rng: np.random.Generator, count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(x, lengths, target): float32 (count, T, 2), numbers and marks; how long each is; the sum of the two marked."""
+    """(x, lengths, target): numbers and marks, float32 (count, T, 2); lengths of the sequences; sums, (count, 1)."""
     lengths = rng.integers(length, length + length // 10 + 1, count)
     x = np.zeros((count, length + length // 10, 2), dtype=np.float32)
     x[:, :, 0] = rng.random(x.shape[:2])
@@ -87,7 +61,7 @@ def sequences(rng: np.random.Generator, count: int, length: int) -> tuple[np.nda
 
 # ---------------------------------------------------------------------------------------- the net
 class Adder(nn.Module):
-    """A recurrent layer, and one number from its last state."""
+    """A recurrent layer, and a linear layer on its last state."""
 
     def __init__(self, layer: nn.RNN | nn.LSTM) -> None:
         self.layer = layer
@@ -102,7 +76,7 @@ class Adder(nn.Module):
 def train(net: Adder, lr: float, config: Config, seed: int) -> list[float]:
     """The loss before each step."""
     rng = np.random.default_rng((seed, 0))
-    optimizer = Adam(net.parameters(), lr)
+    optimizer = optim.Adam(net.parameters(), lr)
     losses = []
     for _ in trange(config.steps, desc=type(net.layer).__name__, leave=False, disable=None):
         x, lengths, target = sequences(rng, 64, config.length)
@@ -110,14 +84,14 @@ def train(net: Adder, lr: float, config: Config, seed: int) -> list[float]:
         loss = (error * error).mean()
         optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm(net.parameters(), 1.0)  # or one exploding gradient would undo everything
+        optim.clip_grad_norm(net.parameters(), 1.0)  # one exploding gradient would undo all learning
         optimizer.step()
         losses.append(loss.item())
     return losses
 
 
 def test(net: Adder, config: Config, seed: int) -> float:
-    """The mean squared error on 1000 sequences of its own."""
+    """The mean squared error on 1000 other sequences."""
     x, lengths, target = sequences(np.random.default_rng((seed, 1)), 1000, config.length)
     with tn.no_grad():
         return float(np.mean((net(tn.tensor(x).to(tn.device()), lengths).numpy() - target) ** 2))
@@ -128,7 +102,7 @@ def gradient_by_distance(layer: nn.RNN | nn.LSTM, x: np.ndarray) -> np.ndarray:
     """|d(last output)/dx_t| for the steps 0, 1, 2 ... before the last, relative to the last: float64 (T,)."""
     x = tn.tensor(x.astype(np.float64), requires_grad=True).to(tn.device())
     outputs, _ = layer.astype(np.float64).to(tn.device())(x)
-    towards = np.random.default_rng(0).standard_normal((len(x), layer.hidden))  # some direction, the same for all
+    towards = np.random.default_rng(0).standard_normal((len(x), layer.hidden))  # the same random direction for all nets
     g = tn.grad((outputs[:, -1] * tn.tensor(towards).to(tn.device())).sum(), x).numpy()
     layer.astype(np.float32)
     norms = np.sqrt((g * g).sum(axis=(0, 2)))[::-1]
@@ -136,45 +110,49 @@ def gradient_by_distance(layer: nn.RNN | nn.LSTM, x: np.ndarray) -> np.ndarray:
 
 
 def untrained(hidden: int) -> dict[str, nn.RNN | nn.LSTM]:
-    """Nets that have learnt nothing, by name."""
+    """Untrained nets, by name."""
     nets: dict[str, nn.RNN | nn.LSTM] = {}
     for name, size in (("small", 0.5), ("orthogonal", 1.0), ("large", 2.0)):
         nets[f"RNN, {name} U"] = nn.RNN(2, hidden)
         nets[f"RNN, {name} U"].cells[0].recurrent_weight.data *= size
     for bias in (0, 1):
         nets[f"LSTM, forget bias {bias}"] = nn.LSTM(2, hidden)
-        nets[f"LSTM, forget bias {bias}"].cells[0].bias.data[hidden : 2 * hidden] = bias  # that of the forget gate
+        nets[f"LSTM, forget bias {bias}"].cells[0].bias.data[hidden : 2 * hidden] = bias  # of the forget gate
     return nets
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Returns kept_*, the gradient 50 steps before the end relative to that at the end, and mse_rnn, mse_lstm."""
-    config = parse(Config, argv, description=__doc__)
-    with tn.use_backend(config.backend):
-        return run_all(config)
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(NetOptions):
+    out: str = option("out/rnn_vanishing_gradient", "folder for pictures")
+    seeds: int = option(1, "runs; their mean is compared with the expected metrics")
+    length: int = option(100, "steps of the shortest sequence; the longest has a tenth more", quick=55)
+    hidden: int = option(32, "units of the RNN and of the LSTM", quick=16)
+    steps: int = option(1000, "training steps, of 64 sequences each", quick=20)
+    lr: float = option(1e-2, "learning rate (Adam) of the LSTM")
+    lr_rnn: float = option(1e-3, "learning rate of the RNN, which is unstable with a larger one")
 
 
-def run_all(config: Config) -> dict[str, float]:
-    """What `main` does, in the backend that was asked for."""
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Returns kept_*, the gradient 50 steps before the end relative to the end, and mse_rnn, mse_lstm."""
     print_settings(config, data=DATA)
-    pictured: dict[str, dict] = {}  # of the first seed
+    figures = {}
 
     def one_run(seed: int) -> dict[str, float]:
         tn.seed(seed)
-        kept: dict[str, np.ndarray] = {}
-        losses: dict[str, list[float]] = {}
+        losses, errors = {}, {}
         x, _, _ = sequences(np.random.default_rng((seed, 2)), 32, config.length)
         x = x[:, : config.length]
-        figures = {}
-        for name, layer in untrained(config.hidden).items():
-            kept[name] = gradient_by_distance(layer, x)
+        kept = {name: gradient_by_distance(layer, x) for name, layer in untrained(config.hidden).items()}
         for kind, lr in ((nn.RNN, config.lr_rnn), (nn.LSTM, config.lr)):
             net = Adder(kind(2, config.hidden)).to(tn.device())
             losses[kind.__name__] = train(net, lr, config, seed)
             kept[f"{kind.__name__}, trained"] = gradient_by_distance(net.layer, x)
-            figures[f"mse_{kind.__name__.lower()}"] = test(net, config, seed)
-        pictured.setdefault("kept", kept)
-        pictured.setdefault("losses", losses)
+            errors[f"mse_{kind.__name__.lower()}"] = test(net, config, seed)
+        if seed == config.seed:
+            figures["adding.png"] = draw_adding(losses, config)
+            figures["gradients.png"] = draw_gradients(kept)
         named = {
             "kept_rnn_small": "RNN, small U",
             "kept_rnn_orthogonal": "RNN, orthogonal U",
@@ -182,46 +160,34 @@ def run_all(config: Config) -> dict[str, float]:
             "kept_lstm": "LSTM, forget bias 1",
             "kept_lstm_trained": "LSTM, trained",
         }
-        return {name: float(kept[of][DISTANCE]) for name, of in named.items()} | figures
+        return {name: float(kept[of][DISTANCE]) for name, of in named.items()} | errors
 
-    metrics = mean_over_seeds(one_run, config.seed, config.seeds)
-    draw_gradients(Path(config.out) / "gradients.png", pictured["kept"])
-    draw_adding(Path(config.out) / "adding.png", pictured["losses"], config)
-    print_metrics(metrics, EXPECTED, quick=config.quick)
-    print(f"pictures: {config.out}/gradients.png, {config.out}/adding.png")
-    print("next: python examples/sequences/lstm_ecg.py")
-    return metrics
+    return report(config, mean_over_seeds(one_run, config.seed, config.seeds), EXPECTED, figures, NEXT)
 
 
-# ---------------------------------------------------------------------------------------- pictures
-def draw_gradients(path: Path, kept: dict[str, np.ndarray]) -> None:
-    """What arrives of the gradient, by distance in time."""
-    from tinynet import viz
-
-    figure = viz.new_figure(9, 5)
-    axes = figure.subplots()
-    colours = [viz.ORANGE, viz.VERMILLION, viz.PURPLE, viz.SKY, viz.BLUE, viz.VERMILLION, viz.BLUE]
-    for (name, values), colour in zip(kept.items(), colours):
+# ---------------------------------------------------------------------------------------- figures
+def draw_gradients(kept: dict[str, np.ndarray]) -> viz.Figure:
+    """The gradient that arrives at an input, by distance in time."""
+    figure, axes = viz.subplots(figsize=(9, 5))
+    colors = [viz.ORANGE, viz.VERMILLION, viz.PURPLE, viz.SKY, viz.BLUE, viz.VERMILLION, viz.BLUE]
+    for (name, values), color in zip(kept.items(), colors):
         style = "--" if "trained" in name else "-"
-        axes.semilogy(values, color=viz.mpl(colour), linestyle=style, linewidth=1.8, label=name)
+        axes.semilogy(values, color=viz.mpl(color), linestyle=style, linewidth=1.8, label=name)
     axes.axhline(1, color="0.8", linewidth=0.8, zorder=0)
     axes.set(
         xlabel="steps before the end (trained: on the adding problem)",
         ylabel="gradient of the last output, relative",
-        title="what arrives of the gradient at an input so long ago",
+        title="the gradient at an earlier input",
         ylim=(1e-12, None),
         xlim=(0, None),
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    viz.save_figure(path, figure)
+    return figure
 
 
-def draw_adding(path: Path, losses: dict[str, list[float]], config: Config) -> None:
-    """The problem, and who learns it."""
-    from tinynet import viz
-
-    figure = viz.new_figure(12, 4.4)
-    left, right = figure.subplots(1, 2)
+def draw_adding(losses: dict[str, list[float]], config: Config) -> viz.Figure:
+    """An example of the problem, and the loss of both nets."""
+    figure, (left, right) = viz.subplots(1, 2, figsize=(12, 4.4))
     x, lengths, target = sequences(np.random.default_rng(3), 1, config.length)
     numbers, marked = x[0, : lengths[0], 0], x[0, : lengths[0], 1] == 1
     time = np.arange(lengths[0])
@@ -230,15 +196,31 @@ def draw_adding(path: Path, losses: dict[str, list[float]], config: Config) -> N
     left.vlines(time[marked], 0, numbers[marked], color=viz.mpl(viz.VERMILLION), linewidth=2.5)
     left.plot(time[marked], numbers[marked], "o", color=viz.mpl(viz.VERMILLION), markersize=8)
     terms = " + ".join(f"{value:.2f}" for value in numbers[marked])
-    left.set(xlabel="step", ylim=(0, 1.05), title=f"wanted at the end: {terms} = {target[0, 0]:.2f}")
+    left.set(xlabel="step", ylim=(0, 1.05), title=f"target: {terms} = {target[0, 0]:.2f}")
     width = max(1, min(50, config.steps // 4))
-    for (name, values), colour in zip(losses.items(), (viz.VERMILLION, viz.BLUE)):
+    for (name, values), color in zip(losses.items(), (viz.VERMILLION, viz.BLUE)):
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        right.semilogy(np.arange(len(smooth)) + width, smooth, color=viz.mpl(colour), linewidth=1.8, label=name)
+        right.semilogy(np.arange(len(smooth)) + width, smooth, color=viz.mpl(color), linewidth=1.8, label=name)
     right.axhline(GUESSING, color="0.5", linestyle=":", label="always answering 1")
     right.set(xlabel="training step", ylabel=f"squared error (mean of {width} steps)", title="the adding problem")
     right.legend(loc="lower left")
-    viz.save_figure(path, figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Recurrent nets: the vanishing gradient, LSTM"
+DATA = "the adding problem, made up as it goes"
+EXPECTED = {
+    "kept_rnn_small": (None, 1e-10),
+    "kept_rnn_large": (1.0, None),
+    "kept_lstm": (1e-3, 1.0),
+    "kept_lstm_trained": (0.01, None),
+    "mse_rnn": (0.12, 0.2),
+    "mse_lstm": (None, 0.01),
+}
+PICTURE = "adding.png"
+ARGUMENTS = ("--seeds", "3")
+NEXT = "python examples/sequences/lstm_ecg.py"
 
 
 if __name__ == "__main__":

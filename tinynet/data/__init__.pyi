@@ -18,6 +18,7 @@ from .ecg import synthetic_ecg as synthetic_ecg
 from .files import DataError as DataError
 from .files import ImageFiles as ImageFiles
 from .files import to_rgb8 as to_rgb8
+from .loader import AugmentedImages as AugmentedImages
 from .loader import DataLoader as DataLoader
 from .maps import binary_map as binary_map
 from .maps import border_map as border_map

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,25 @@ _ORDER, _ITEM = 0, 1
 def stack(items: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """The default collation: n items (image, target, ...) become (images, targets, ...), each with n as first axis."""
     return tuple(np.stack(part) for part in zip(*items, strict=True))
+
+
+class AugmentedImages:
+    """Images and their labels as a data set for a `DataLoader`, each image changed at random whenever it is asked for.
+
+    images: (N, ...). labels: (N, ...). augment: called with an image and a random generator; returns the changed image.
+    """
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    ) -> None:
+        self.images, self.labels, self.augment = images, labels, augment
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(the changed image, its label)."""
+        return self.augment(self.images[index], rng), self.labels[index]
 
 
 class DataLoader:
@@ -65,6 +85,10 @@ class DataLoader:
         epoch = self.epoch
         self.epoch += 1
         return self.batches(epoch)
+
+    def steps(self, count: int) -> Iterator[Any]:
+        """The next `count` batches: epoch after epoch, each in a new order."""
+        return islice(chain.from_iterable(repeat(self)), count)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch, from number `start` on."""

@@ -25,12 +25,14 @@ from ..training.figures import (  # noqa: F401
     new_figure,
     plot_curve,
     save_figure,
+    subplots,
 )
 from .checks import check_image, check_labels, check_same_shape, check_same_size
 from .metrics import auc, auc_interval, iou_matrix, roc_curve
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from ..training.figures import Axes as Axes
+    from ..training.figures import Figure as Figure
 
 OUTLINES = np.array([ORANGE, SKY, YELLOW, VERMILLION, PURPLE, GREEN], dtype=np.uint8)
 HIT, MISS, FALSE_ALARM = SKY, YELLOW, VERMILLION

@@ -3,7 +3,7 @@
 from . import init, optim
 from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Tanh
 from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
-from .module import Module, Parameter, observe
+from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
 from .recurrent import LSTM, RNN
 from .summary import Summary, summary
@@ -35,5 +35,6 @@ __all__ = [
     "init",
     "observe",
     "optim",
+    "predict",
     "summary",
 ]

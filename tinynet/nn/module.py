@@ -26,6 +26,7 @@ import numpy as np
 
 from ..backends.arrays import device_of
 from ..backends.devices import to_device
+from ..backends.registry import device
 from ..engine.tensor import Tensor, no_grad
 
 _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
@@ -221,6 +222,17 @@ class Module:
         ]
         children = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         return "\n".join([f"{type(self).__name__}({', '.join(settings)})", *children])
+
+
+def predict(model: Callable[[Tensor], Tensor], x: np.ndarray, batch: int = 500) -> np.ndarray:
+    """The output of a model for the examples x (N, ...), as a NumPy array: no gradients, `batch` examples at a time.
+
+    model: a module, or any function of a Tensor. It is called on the device of the backend in use. A model with dropout
+    or batch norm must be in evaluation mode (`model.eval()`).
+    """
+    with no_grad():
+        parts = [model(Tensor(to_device(x[i : i + batch], device()))) for i in range(0, max(1, len(x)), batch)]
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def _join(prefix: str, name: str) -> str:

@@ -4,26 +4,26 @@
     class Config(TrainingOptions):
         epochs: int = option(40, "passes over the training images", quick=2)
         lr: float = option(1e-3, "learning rate")
-        loss: str = option("dice", "what is minimised", choices=("dice", "bce"))
+        loss: str = option("dice", "what is minimized", choices=("dice", "bce"))
         augment: bool = option(True, "distort images while training")
 
-    def main(argv=None):
-        config = parse(Config, argv, description="...")
-        with tn.use_backend(config.backend):
-            ...
+    @command_line(Config)
+    def main(config):
+        ...
         return metrics
 
     if __name__ == "__main__":
         run(main)
 
 gives `--epochs 40 --lr 0.001 --loss dice --augment/--no-augment` beside the flags shared by all examples. From
-Python, `main(["--epochs", "3"])` raises what goes wrong; `run(main)` turns it into one sentence and an exit code.
+Python, `main(["--epochs", "3"])` raises an exception for each error; `run(main)` prints it as one sentence and exits.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 import os
 import sys
@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..backends.registry import TIERS, backend
+from ..backends.registry import TIERS, backend, use_backend
 from ..errors import BackendError, TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -72,16 +72,24 @@ class ExampleOptions:
 
 
 @dataclass
-class NetOptions(ExampleOptions):
-    """And those of scripts whose net is worth another backend than the CPU's."""
+class SeedOptions(ExampleOptions):
+    """The flags of scripts that report the mean over several seeds (see `mean_over_seeds`)."""
+
+    seeds: int = option(3, "runs, with seeds from --seed on; their mean is compared with the expected metrics", quick=1)
+
+
+@dataclass
+class NetOptions(SeedOptions):
+    """The flags of scripts whose net trains long enough that another backend than the CPU's is useful."""
 
     backend: str = option("cpu", "which implementation of the kernels runs", choices=BACKENDS)
 
 
 @dataclass
-class TrainingOptions(NetOptions):
-    """And those of scripts that train a net with a `Trainer`."""
+class TrainingOptions(ExampleOptions):
+    """The flags of scripts that train a net with a `Trainer`."""
 
+    backend: str = option("cpu", "which implementation of the kernels runs", choices=BACKENDS)
     data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
     epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
     resume: bool = option(False, "go on with the run in --out")
@@ -104,6 +112,25 @@ def parse(
     parser = _Parser(prog=prog, description=description)
     _add_flags(parser, config)
     return _build(config, vars(parser.parse_args(argv)), parser)
+
+
+def command_line(config: type[Config]) -> Callable[[Callable[[Config], Any]], Callable[..., Any]]:
+    """Decorate `main(config)`, so that `main(argv)` reads the flags of the dataclass `config` and calls it with them.
+
+    `main()` without arguments reads the command line of this process, --help shows the docstring of the script, and
+    the function runs in the backend that --backend names. Raises UsageError as `parse` does.
+    """
+
+    def decorate(function: Callable[[Config], Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def main(argv: Sequence[str] | None = None) -> Any:
+            settings = parse(config, argv, description=sys.modules[function.__module__].__doc__)
+            with use_backend(getattr(settings, "backend", backend())):
+                return function(settings)
+
+        return main
+
+    return decorate
 
 
 def run_commands(
@@ -201,6 +228,27 @@ def print_metrics(metrics: Mapping[str, float], expected: Mapping[str, Band], qu
         outside = "" if quick or band == (None, None) or in_band(figure, band) else "  <-- outside"
         print(f"{name:{width}}  {format_figure(figure):>10}  {format_band(band)}{outside}".rstrip())
     print(flush=True)
+
+
+def report(
+    config: ExampleOptions,
+    metrics: dict[str, float],
+    expected: Mapping[str, Band],
+    figures: Mapping[str, Any],
+    next_command: str,
+) -> dict[str, float]:
+    """End a script: write its figures to --out, print its metrics and the command to try next. Returns the metrics.
+
+    expected: the band of each metric. figures: {"roc.png": a Matplotlib figure, ...}.
+    """
+    from ..training.figures import save_figure
+
+    for name, figure in figures.items():
+        save_figure(os.path.join(config.out, name), figure)
+    print_metrics(metrics, expected, quick=config.quick)
+    print("figures: " + ", ".join(f"{config.out}/{name}" for name in figures))
+    print(f"next: {next_command}")
+    return metrics
 
 
 def mean_over_seeds(run: Callable[[int], Mapping[str, float]], seed: int, seeds: int) -> dict[str, float]:

@@ -12,8 +12,10 @@ Every script describes itself with a few constants, which are read here without 
     EXPECTED = {"auc": (0.99, None)}                # a figure that `main` returns -> (lowest, highest); None: no limit
     PICTURE = "roc.png"                             # in --out; shown in the table, so one that may be published
     ARGUMENTS = ("--seeds", "3")                    # the command line that gives the figures; left out: none
+    NEXT = "python examples/basics/mlp.py"          # the command to try next; printed at the end
 
-TOPIC, DATA and EXPECTED are needed. `main(argv)` takes `--quick` and `--out` beside its own flags.
+They stand at the end of a script. TOPIC, DATA and EXPECTED are required. `main(argv)` takes `--quick` and `--out`
+beside its own flags.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from .bench import machine
 from .bench.examples import FOLDERS, load_example
 from .cli import format_band, format_figure, in_band, option, parse
 
-NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS")
+NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
 TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
 THUMBNAIL = (480, 360)  # the most a picture of the table may measure, in pixels
 FIGURES = "figures.json"
@@ -72,6 +74,7 @@ class Example:
     files: tuple[str, ...] = ()
     picture: str | None = None
     arguments: tuple[str, ...] = ()
+    next: str | None = None
 
     @property
     def name(self) -> str:

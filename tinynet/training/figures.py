@@ -12,7 +12,8 @@ import numpy as np
 from ..files import atomic_path
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
@@ -31,6 +32,15 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> "tuple[Figure, Any]":
+    """(figure, axes) as from `matplotlib.pyplot.subplots`, but without a window: `new_figure`, then its `subplots`.
+
+    figsize: (width, height) in inches, 100 pixels each. options: e.g. height_ratios, sharex.
+    """
+    figure = new_figure(*figsize)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def save_figure(path: str | os.PathLike, figure: "Figure") -> None:

@@ -1,0 +1,157 @@
+"""A quick run of every script of examples/ without any data files: that it learns, and says what it does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from rooms import missing
+
+from tinynet.data import data_path
+from tinynet.errors import DataError
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.examples import examples_folder, find_examples
+
+LEAKS = {"selection": 0.7, "patients": 0.85, "best_of_many": 0.6, "training_set": 1.0}  # -> the least accuracy with it
+KAPPAS = {
+    **{"winnipeg": 0.2079, "winnipeg_linear": 0.3797, "winnipeg_quadratic": 0.5246},
+    **{"new_orleans": 0.2965, "new_orleans_linear": 0.4773, "new_orleans_quadratic": 0.6256},
+}
+LEARNS = {  # script -> whether its metrics show that it learns
+    "basics/activations.py": lambda m: (
+        m["kept_sigmoid"] < 1e-8
+        and all(0.001 < m[f"kept_{name}"] < 100 for name in ("tanh", "relu", "leaky_relu", "maxout", "elu"))
+    ),
+    "basics/cpu_vs_gpu.py": lambda m: m["loss_difference"] < 1e-4 and m["step_ms_cpu"] > 0 and m["speedup_cpu"] > 0,
+    "basics/linear_regression.py": lambda m: (
+        m["difference"] < 1e-6 and abs(m["slope"] - 10.2331) < 1e-4 and abs(m["r2"] - 0.3439) < 1e-4
+    ),
+    "basics/logistic_regression.py": lambda m: m["auc"] > 0.98 and m["accuracy"] > 0.94,
+    "basics/mlp.py": lambda m: (
+        m["xor_errors"] == 0 and m["wdbc_accuracy"] > 0.94 and m["moons_gap_large"] > m["moons_gap_small"]
+    ),
+    "basics/perceptron.py": lambda m: (
+        m["and_errors"] == m["or_errors"] == 0 < m["xor_errors"] and m["wdbc_accuracy"] > 0.9
+    ),
+    "basics/softmax_regression.py": lambda m: m["digits_accuracy"] > 0.92,
+    "basics/train_and_test.py": lambda m: (
+        m["test_accuracy"] > 0.85
+        and all(m[f"leak_{way}"] >= least and 0.38 < m[f"honest_{way}"] < 0.62 for way, least in LEAKS.items())
+    ),
+    "evaluation/roc_and_kappa.py": lambda m: {name: m[name] for name in KAPPAS} == KAPPAS,
+    "convnets/alexnet.py": lambda m: (
+        m["parameters_as_published"] == 60_965_224 and m["auc"] > 0.8 and 0 <= m["sensitivity_at_95"] <= 1
+    ),
+    "convnets/convolution_by_hand.py": lambda m: (
+        m["moving_average_error"] < 1e-12
+        and m["pool_difference"] == 0
+        and max(m["conv_difference"], m["transposed_difference"]) < 1e-5
+        and m["adjoint_difference"] < 1e-10
+    ),
+    "convnets/data_augmentation.py": lambda m: (
+        m["accuracy_none"] > 0.5 and m["gain_of_flip"] == m["accuracy_flip"] - m["accuracy_none"]
+    ),
+    "convnets/handcrafted_features.py": lambda m: m["nuclei_hog_auc"] > 0.8,
+    "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
+    "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
+    "sequences/lstm_ecg.py": lambda m: (  # in the synthetic heart a premature beat is always early
+        m["auc"] > 0.8 and m["auc_interval"] > 0.99 and m["surprise_premature"] > m["surprise_normal"]
+    ),
+    "sequences/rnn_vanishing_gradient.py": lambda m: (
+        m["kept_rnn_small"] < 1e-9 < m["kept_lstm"] < m["kept_rnn_large"] and m["mse_lstm"] < 0.4
+    ),
+    "unsupervised/autoencoder.py": lambda m: (  # the average digit has an error of 53, a small one of 23
+        m["error"] < 0.5 * m["error_2"] < 23
+        and m["error_pca"] < m["error_2_pca"]
+        and m["retrieval"] > 0.75
+        and m["anomaly"] > 0.8
+    ),
+    "unsupervised/dbn.py": lambda m: (
+        m["pretrained"] > 0.7
+        and m["random"] > 0.7
+        and all(m[f"gain_{n}"] == m[f"pretrained_{n}"] - m[f"random_{n}"] for n in (100, 1000))
+    ),
+    "unsupervised/rbm.py": lambda m: (  # 64 hidden units do better than 6
+        m["annealing_off"] < 0.5
+        and m["annealed_cd"] > m["exact_cd"]
+        and m["pseudo_pcd"] > -180
+        and m["pcd_gain"] == m["exact_pcd"] - m["exact_cd"]
+    ),
+    "unsupervised/stacked_autoencoder.py": lambda m: m["error"] < 0.85 * min(m["error_greedy"], m["error_random"]),
+}
+SAYS = {  # script -> what it prints if its data are missing
+    "basics/softmax_regression.py": "without the skin diseases: tables/dermatology.data was not found",
+    "convnets/alexnet.py": "drawings, because chest_xray/chest_xray.zip was not found",
+    "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
+    "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
+    "convnets/lenet_mnist.py": "scikit-learn's small digits",
+    "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
+    "sequences/lstm_ecg.py": "synthetic electrocardiogram",
+}
+WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
+    "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,
+    "evaluation/roc_and_kappa.py": lambda m: (
+        m["auc"] > 0.87 and m["kappa_quadratic"] > 0.6 and m.get("difference_to_scikit_learn", 0) < 1e-12
+    ),
+    **{path: learns for path, learns in LEARNS.items() if path.startswith("unsupervised/")},
+}
+
+
+@pytest.fixture
+def without_data(tmp_path, monkeypatch):
+    """Nothing is found but the data that packages bring with them."""
+    pytest.importorskip("sklearn", reason="the tables and small digits are in scikit-learn, extra 'examples'")
+    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+
+
+def run_quickly(path, out, *arguments):
+    """The metrics of a quick run, all finite; its figures are images."""
+    script = load_example(path)
+    metrics = script.main(["--quick", "--out", str(out), *arguments])
+    assert all(
+        np.isfinite(value) for name, value in metrics.items() if name != "auc_ventricular"
+    )  # none in some records
+    figures = list(out.glob("*.png"))
+    assert figures and all(min(Image.open(figure).size) > 200 for figure in figures)
+    return metrics
+
+
+def test_every_script_has_its_quick_run():
+    scripts = {example.path for example in find_examples(examples_folder())}
+    assert scripts == {*LEARNS, "segmentation/unet_nuclei.py"}, "the U-Net has tests of its own"
+
+
+@pytest.mark.parametrize("path", LEARNS)
+def test_a_quick_run_learns(path, tmp_path, without_data, capsys):
+    metrics = run_quickly(path, tmp_path)
+    assert LEARNS[path](metrics), metrics
+    printed = capsys.readouterr().out
+    assert SAYS.get(path, "") in printed and f"next: {load_example(path).NEXT}\n" in printed
+    if path not in SAYS and path != "evaluation/roc_and_kappa.py":
+        assert set(load_example(path).EXPECTED) <= set(metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", WITH_DATA)
+def test_a_quick_run_with_data_learns(path, tmp_path):
+    script = load_example(path)
+    if not all(data_path(name) for name in script.FILES):
+        pytest.skip(f"{', '.join(script.FILES)} are neither in TINYNET_DATA nor in the cache")
+    metrics = run_quickly(path, tmp_path)
+    assert WITH_DATA[path](metrics) and set(script.EXPECTED) <= set(metrics), metrics
+    assert (tmp_path / script.PICTURE).exists()
+
+
+@pytest.mark.parametrize("path", ["basics/softmax_regression.py", "sequences/lstm_ecg.py"])
+def test_data_that_the_user_names_must_exist(path, tmp_path):
+    pytest.importorskip("sklearn", reason="the tables are in scikit-learn, extra 'examples'")
+    with pytest.raises(DataError, match="no such file"):
+        run_quickly(path, tmp_path, "--data", str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+def test_cpu_vs_gpu_with_a_gpu(tmp_path, fake_gpu):
+    metrics = run_quickly("basics/cpu_vs_gpu.py", tmp_path, "--size", "16")
+    assert fake_gpu.launches and metrics["step_ms_cuda"] > 0 and metrics["loss_difference"] < 1e-4
