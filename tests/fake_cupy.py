@@ -19,6 +19,7 @@ import numpy as np
 import tinynet.backends.cuda
 from tinynet import cusim
 from tinynet.backends.cuda import detect
+from tinynet.backends.cuda.source import KernelCall
 
 # Functions that CuPy has under the name and with the meaning of NumPy's. The list is what tinynet uses: whoever needs
 # another one looks first whether CuPy has it.
@@ -284,7 +285,7 @@ class EmulatedFunction:
         machine.launches.append(self.kernel)
         pointers = [parameter.is_pointer for parameter in self.source.signature(self.kernel)]
         given = [self._plain(argument, is_pointer) for argument, is_pointer in zip(arguments, pointers)]
-        cusim.launch(self.source, self.kernel, self.macros, grid, block, given, shared_mem, ())
+        cusim.launch(KernelCall(self.source, self.kernel, self.macros, grid, block, given, shared_mem))
 
     def _plain(self, argument: Any, is_pointer: bool) -> Any:
         if not is_pointer:

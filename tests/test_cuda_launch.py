@@ -33,9 +33,7 @@ def launched(monkeypatch):
     calls = []
 
     class Engine:
-        @staticmethod
-        def launch(source, kernel, macros, grid, block, arguments, shared_bytes, reachable):
-            calls.append((kernel, macros, grid, block, arguments, shared_bytes))
+        launch = calls.append
 
     monkeypatch.setattr(launcher, "_engine", lambda kernel, arrays: Engine)
     return calls
@@ -116,12 +114,12 @@ def test_what_does_not_fit_is_refused_by_name(source, launched, arguments, error
 def test_scalars_arrive_in_the_kernels_types(source, launched):
     """Python's float is a double and its int 64 bits wide; the kernel reads what its signature says."""
     launch(source, "scale", 2, (8, 4), X, Y, np.int32(6), 1, True)
-    ((kernel, macros, grid, block, arguments, _),) = launched
-    assert (kernel, macros, grid, block) == ("scale", {"real": "float"}, (2, 1, 1), (8, 4, 1))
+    call, arguments = launched[0], launched[0].arguments
+    assert (call.kernel, call.macros, call.grid, call.block) == ("scale", {"real": "float"}, (2, 1, 1), (8, 4, 1))
     assert arguments[0] is X and [type(a) for a in arguments[2:]] == [np.uint64, np.float32, np.int32]
     wide = X.astype("f8")
     launch(source, "scale", 1, 32, wide, wide, 6, 1 / 3, 1)
-    assert launched[1][1] == {"real": "double"} and launched[1][4][3] == np.float64(1 / 3)
+    assert launched[1].macros == {"real": "double"} and launched[1].arguments[3] == np.float64(1 / 3)
 
 
 def test_a_null_pointer_only_where_it_is_optional(source, launched):
@@ -130,7 +128,7 @@ def test_a_null_pointer_only_where_it_is_optional(source, launched):
     launch(source, "pick", 1, 32, X, X, mask, 7, 1e-9)
     with pytest.raises(TypeError, match="pick: x is a NoneType"):
         launch(source, "pick", 1, 32, None, X, mask, 7, 1e-9)
-    assert launched[0][1] == {"real": "float", "TILE": 16}
+    assert launched[0].macros == {"real": "float", "TILE": 16}
 
 
 def test_grids_and_blocks_that_no_gpu_takes(source, launched):

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import memory
 from .arrays import array_module, device_of
-from .cuda.source import Parameter, Source
+from .cuda.source import KernelCall, Parameter, Source
 from .devices import common_device
 from .out import delivered
 from .registry import backend
@@ -83,7 +83,7 @@ def launch(
     if math.prod(grid) == 0:
         return
     _check_sizes(kernel, grid, block)
-    engine.launch(source, kernel, macros, grid, block, converted, shared_bytes, reachable)
+    engine.launch(KernelCall(source, kernel, macros, grid, block, converted, shared_bytes, reachable))
 
 
 def blocks(n: int, threads: int) -> int:

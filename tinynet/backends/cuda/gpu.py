@@ -1,10 +1,10 @@
 """The GPU: kernels compiled for it, launched through CuPy, and its memory.
 
 CuPy does four things for tinynet: it is the NumPy of arrays on the GPU, keeps a pool of the GPU's memory, loads
-compiled kernels and puts them in the queue (its current stream). Compiling is left to our own `nvrtc.py`: what runs is
-then what the tests compile on machines without a GPU, and the compiler's messages name the student's own lines.
+compiled kernels and puts them in the queue (its current stream). Not CuPy but `nvrtc.py` compiles the kernels: so the
+tests compile the same code on machines without a GPU, and the compiler's messages name the lines of the `.cu` file.
 
-A launch returns at once. Whoever reads a result back waits until the queue has come to it.
+A launch returns at once. Reading a result back waits until the GPU has computed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +24,39 @@ import numpy as np
 from ...errors import BackendError
 from ...files import atomic_path, cache_folder
 from . import detect, nvrtc
-from .source import TENSOR_CORES, Source, compiler_options
+from .source import TENSOR_CORES, KernelCall, Source, compiler_options
 
 try:
     import cupy
 except ImportError as error:
     raise detect.GpuMissing(f"CuPy is installed but cannot be imported: {error}") from error
 
-NULL = np.uint64(0)  # CuPy passes None as something else than a null pointer
-STATIC_SHARED = 48 * 1024  # bytes of shared memory that every kernel may have; for more it has to be asked
-TENSOR_CORE_ARCHITECTURE = 80  # the first whose tensor cores know TF32
+NULL = np.uint64(0)  # CuPy does not pass None as a null pointer
+STATIC_SHARED = 48 * 1024  # bytes of shared memory that every kernel may have; a kernel must ask for more
+TENSOR_CORE_ARCHITECTURE = 80  # the first with tensor cores for TF32
 
-# The kernels in the queue since something was last read back: one of them failed if reading fails.
+# The kernels launched since a result was last read back. If reading fails, one of them failed.
 _in_queue: deque[str] = deque(maxlen=12)
 
 
 # ---------------------------------------------------------------------------------------- launching
-def launch(
-    source: Source,
-    kernel: str,
-    macros: Mapping[str, str | int],
-    grid: tuple[int, int, int],
-    block: tuple[int, int, int],
-    arguments: Sequence[Any],
-    shared_bytes: int,
-    reachable: Sequence[Any],
-) -> None:
-    """Put a kernel in the queue of CuPy's current stream; see `launch.launch`, which has checked everything.
+def launch(call: KernelCall) -> None:
+    """Put a kernel in the queue of CuPy's current stream.
 
-    reachable: not needed here. The pool hands memory on in the order of the stream: an array that dies now is not
-    overwritten before the kernels that are queued already have run.
-    Raises CompileError for a kernel with mistakes, BackendError for one that this GPU cannot run.
+    `call.reachable` is not needed here: the pool reuses memory in the order of the stream, so no array that is freed
+    now is overwritten before the kernels in the queue have run.
+    Raises CompileError for a kernel with mistakes, BackendError for a kernel that this GPU cannot run.
     """
-    function = _function(source, kernel, tuple(sorted(macros.items())))
+    kernel, shared_bytes = call.kernel, call.shared_bytes
+    function = _function(call.source, kernel, tuple(sorted(call.macros.items())))
     if shared_bytes > STATIC_SHARED and function.max_dynamic_shared_size_bytes < shared_bytes:
         _allow_shared_memory(function, kernel, shared_bytes)
     _in_queue.append(kernel)
+    arguments = tuple(NULL if a is None else a for a in call.arguments)
     try:
-        function(grid, block, tuple(NULL if a is None else a for a in arguments), shared_mem=shared_bytes)
+        function(call.grid, call.block, arguments, shared_mem=shared_bytes)
     except cupy.cuda.driver.CUDADriverError as error:
-        threads, most = math.prod(block), function.max_threads_per_block
+        threads, most = math.prod(call.block), function.max_threads_per_block
         if threads <= most:
             raise _failure(error) from error
         raise BackendError(
@@ -74,13 +67,13 @@ def launch(
 
 @functools.cache
 def _function(source: Source, kernel: str, macros: tuple[tuple[str, str | int], ...]) -> Any:
-    """A kernel on the GPU, to be called with grid, block and arguments."""
+    """A compiled kernel: a function of grid, block and arguments."""
     return _module(source, macros).get_function(kernel)
 
 
 @functools.cache
 def _module(source: Source, macros: tuple[tuple[str, str | int], ...]) -> Any:
-    """A `.cu` file in one variant, compiled and loaded. Nothing is compiled before a kernel of it is launched."""
+    """A `.cu` file in one variant, compiled when one of its kernels is launched for the first time, and loaded."""
     architecture = detect.require_gpu().architecture
     if TENSOR_CORES in dict(macros) and architecture < TENSOR_CORE_ARCHITECTURE:
         raise BackendError(
@@ -91,9 +84,9 @@ def _module(source: Source, macros: tuple[tuple[str, str | int], ...]) -> Any:
 
 
 def _compiled(source: Source, macros: Mapping[str, str | int], architecture: int) -> Path:
-    """The file with the compiled kernels, made now unless it is there from an earlier run.
+    """The file with the compiled kernels, compiled now or in an earlier run.
 
-    Its name says what it was made from, by a digest: an edited kernel or header, other macros, another compiler or
+    Its name holds a digest of what it was made from, so an edited kernel or header, other macros, another compiler or
     another GPU make another file.
     """
     compiler = nvrtc.load(detect.require_gpu().cuda[0])
@@ -109,7 +102,7 @@ def _compiled(source: Source, macros: Mapping[str, str | int], architecture: int
     name += ".ptx" if compiled.is_ptx else ".cubin"
     try:
         return _written(folder / name, compiled.binary)
-    except OSError:  # the folder is not ours to write to, or the disk is full: not kept then
+    except OSError:  # the folder is read-only or the disk full: the next run compiles again
         return _written(Path(_temporary_folder().name) / name, compiled.binary)
 
 
@@ -127,7 +120,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
 
 
 def _allow_shared_memory(function: Any, kernel: str, nbytes: int) -> None:
-    """Let a kernel have more than 48 kB of dynamic shared memory. Raises BackendError where the GPU has not so much."""
+    """Let a kernel have more than 48 kB of dynamic shared memory. Raises BackendError if the GPU has less."""
     most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     if nbytes > most:
         raise BackendError(f"{kernel} needs {nbytes:,} bytes of shared memory in each block; this GPU has {most:,}")
@@ -165,9 +158,9 @@ def from_cpu(array: np.ndarray) -> Any:
 
 
 def to_cpu(array: Any) -> np.ndarray:
-    """A copy on the CPU. It waits for the kernels in the queue.
+    """A copy on the CPU, once the kernels in the queue have run.
 
-    Raises BackendError where one of them failed. The GPU does not say which; those that may have are named.
+    Raises BackendError if one of them failed. The GPU does not say which one, so the message names all of them.
     """
     try:
         result = cupy.asnumpy(array)
@@ -179,7 +172,7 @@ def to_cpu(array: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------------------------------- measuring
 def timed(step: Callable[[], float]) -> tuple[float, float]:
-    """What a step returns, and its milliseconds by the GPU's own clock."""
+    """What a step returns, and the milliseconds it took, measured by the GPU's clock."""
     begin, end = cupy.cuda.Event(), cupy.cuda.Event()
     begin.record()
     value = step()
@@ -189,21 +182,21 @@ def timed(step: Callable[[], float]) -> tuple[float, float]:
 
 
 def peak_mb() -> float:
-    """The most memory that arrays took so far, in MB: the pool gives nothing back by itself."""
+    """The most memory that arrays have taken so far, in MB: the pool keeps all memory it has taken."""
     return cupy.get_default_memory_pool().total_bytes() / 1e6
 
 
 def version() -> str:
-    """CuPy's."""
+    """The version of CuPy."""
     return cupy.__version__
 
 
 # ---------------------------------------------------------------------------------------- failures
 def _failure(error: Exception) -> BackendError:
-    """An error of a kernel comes to light at a later call. It says what happened, but not where."""
+    """The exception for an error of a kernel. CuPy raises the error at a later call, without the name of the kernel."""
     return BackendError(
         f"the GPU stopped: {error}\n"
         f"  kernels that ran since a result was last read: {', '.join(dict.fromkeys(_in_queue)) or 'none of tinynet'}\n"
-        "  To see which line of which kernel it is, run the same on the emulator: backend 'cuda-sim', inside of\n"
-        "  `with tinynet.backends.cusim.checked():`. This program must be started anew, the GPU refuses it from now on."
+        "  To see which line of which kernel failed, run the same on the emulator: backend 'cuda-sim', inside\n"
+        "  `with tinynet.cusim.checked():`. Then restart this program: the GPU refuses it from now on."
     )

@@ -1,21 +1,22 @@
 """A `.cu` file: what is compiled, and the C signatures of its kernels.
 
-Kernels include nothing, so that NVIDIA's run-time compiler needs no folder of headers. What they share is pasted in
-front of them: `ops/_cuda/common.cuh` always, and other headers of `ops/` where the file says so:
+Kernels include nothing, so that NVIDIA's run-time compiler needs no folder of headers. `Source` pastes what kernels
+share in front of them: always `ops/_cuda/common.cuh`, and other headers of `ops/` if the file says so:
 
     // with _cuda/gemm.cuh
 
-A file is compiled in *variants*, each a set of macros. `real` is the floating-point type, float or double; the others
-are the file's own, such as the size of a tile.
+A file is compiled in *variants*, each a set of macros. `real` is the floating-point type, float or double. Other macros
+belong to the file, such as the size of a tile.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).parents[2]
 HEADERS = PACKAGE / "ops"
@@ -44,10 +45,10 @@ class Parameter:
 
 
 class Source:
-    """One `.cu` file of an op's room, read when it is first needed.
+    """One `.cu` file of an op folder, read when it is first needed.
 
-    path: of the file. variants: the sets of macros it may be compiled with; a launch with any other is refused, so
-    that what is compiled for all GPUs in the tests is all there is.
+    variants: the sets of macros it may be compiled with. `launch` refuses any other, so the tests, which compile all
+    variants for all GPUs, compile everything that can run.
     """
 
     def __init__(self, path: str | Path, variants: Iterable[Mapping[str, str | int]] = (FLOAT, DOUBLE)) -> None:
@@ -56,7 +57,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For messages and for the compiler: the path from the package on, e.g. tinynet/ops/elu/elu.cu."""
+        """The path from the package on, for messages and the compiler, e.g. tinynet/ops/dice/dice.cu."""
         try:
             return self.path.resolve().relative_to(PACKAGE.parent).as_posix()
         except ValueError:
@@ -64,12 +65,12 @@ class Source:
 
     @property
     def short_name(self) -> str:
-        """The room and the file, e.g. conv2d/blocked.cu."""
+        """The folder and the file, e.g. conv2d/blocked.cu."""
         return "/".join(self.path.parts[-2:])
 
     @functools.cached_property
     def text(self) -> str:
-        """The file as it stands."""
+        """The unchanged text of the file."""
         return self.path.read_text(encoding="utf-8")
 
     @property
@@ -79,7 +80,7 @@ class Source:
 
     @functools.cached_property
     def code(self) -> str:
-        """What is compiled: headers and file, each with a #line so that messages name the student's own lines."""
+        """What is compiled: headers and file, each after a #line, so that messages name the lines of the files."""
         pieces = [(f"tinynet/ops/{p.relative_to(HEADERS).as_posix()}", p.read_text("utf-8")) for p in self.headers]
         return "".join(f'#line 1 "{name}"\n{text}\n' for name, text in [*pieces, (self.name, self.text)])
 
@@ -104,16 +105,34 @@ class Source:
         return Parameter(name, type_name, bool(star), bool(optional))
 
     def signature(self, kernel: str) -> tuple[Parameter, ...]:
-        """The parameters of a kernel. Raises ValueError where the file has none of that name."""
+        """The parameters of a kernel. Raises ValueError if the file has no kernel of that name."""
         if kernel not in self.kernels:
             raise ValueError(f"{self.name} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}")
         return self.kernels[kernel]
 
     def check_variant(self, macros: Mapping[str, str | int]) -> None:
-        """Raise ValueError for macros that are none of the file's variants."""
+        """Raise ValueError if the macros are not one of the file's variants."""
         if dict(macros) not in self.variants:
             listed = "; ".join(describe(variant) for variant in self.variants)
             raise ValueError(f"{self.name} is not built with {describe(macros)}; its variants are: {listed}")
+
+
+class KernelCall(NamedTuple):
+    """A kernel and what it is run with. `launch.launch` has checked and converted all of it.
+
+    macros: of the variant. grid, block: blocks and threads along x, y, z. arguments: contiguous arrays, NumPy scalars
+    of the types of the signature, None for a null pointer. shared_bytes: dynamic shared memory of a block.
+    reachable: arrays that the kernel reaches through a table of addresses.
+    """
+
+    source: Source
+    kernel: str
+    macros: Mapping[str, str | int]
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    arguments: Sequence[Any]
+    shared_bytes: int = 0
+    reachable: Sequence[Any] = ()
 
 
 def describe(macros: Mapping[str, str | int]) -> str:

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..cuda.source import Source
+from ..cuda.source import KernelCall, Source
 from . import build
 from .apart import apart
 from .findings import Finding, KernelError, Launched, describe
@@ -81,47 +81,37 @@ def _mode_set(mode: Mode) -> Iterator[None]:
         _mode.reset(token)
 
 
-def launch(
-    source: Source,
-    kernel: str,
-    macros: Mapping[str, str | int],
-    grid: tuple[int, int, int],
-    block: tuple[int, int, int],
-    arguments: Sequence[np.ndarray | np.generic | None],
-    shared_bytes: int = 0,
-    reachable: Sequence[np.ndarray] = (),
-) -> None:
-    """Run a kernel to its end. `tinynet.backends.launch` has checked what it is given, see there.
+def launch(call: KernelCall) -> None:
+    """Run a kernel to its end. The arrays of `call` are NumPy arrays.
 
-    arguments: contiguous arrays, NumPy scalars of exactly the kernel's types, None for a null pointer.
-    Raises KernelError for what is wrong in the kernel, CompilerMissing where it cannot be compiled.
+    Raises KernelError for mistakes in the kernel, CompilerMissing if it cannot be compiled.
     """
-    mode = _mode.get()
-    rows = _rows.get()
-    loaded = _load(source, tuple(sorted(macros.items())), mode.is_checked)
-    named = [(p.name, a) for p, a in zip(source.signature(kernel), arguments) if isinstance(a, np.ndarray)]
-    named += [(f"reachable[{i}]", array) for i, array in enumerate(reachable)]
+    mode, rows = _mode.get(), _rows.get()
+    loaded = _load(call.source, tuple(sorted(call.macros.items())), mode.is_checked)
+    parameters = call.source.signature(call.kernel)
+    named = [(p.name, a) for p, a in zip(parameters, call.arguments) if isinstance(a, np.ndarray)]
+    named += [(f"reachable[{i}]", array) for i, array in enumerate(call.reachable)]
     arrays = [array for _, array in named]
-    with _one_at_a_time, _addresses(arrays, reachable, mode) as addresses:
+    with _one_at_a_time, _addresses(arrays, call.reachable, mode) as addresses:
         buffers = [Buffer(at, a.nbytes, min(a.itemsize, SHADOW_CELL)) for at, a in zip(addresses, arrays)]
-        values = _in_memory(arguments, addresses)
+        values = _in_memory(call.arguments, addresses)
         request = Request(
-            kernel=ctypes.cast(getattr(loaded.functions, f"cusim_call_{kernel}"), ctypes.c_void_p),
+            kernel=ctypes.cast(getattr(loaded.functions, f"cusim_call_{call.kernel}"), ctypes.c_void_p),
             arguments=(ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values]),
-            grid=grid,
-            block=block,
-            shared_bytes=shared_bytes,
+            grid=call.grid,
+            block=call.block,
+            shared_bytes=call.shared_bytes,
             order=ORDERS.index(mode.order),
             seed=mode.seed,
             is_checked=mode.is_checked,
             with_statistics=rows is not None,
-            shared_cell_bytes=1 if _SMALL_SHARED.search(source.code) else SHADOW_CELL,
+            shared_cell_bytes=1 if _SMALL_SHARED.search(call.source.code) else SHADOW_CELL,
             buffer_count=len(buffers),
             buffers=(Buffer * len(buffers))(*buffers),
         )
         loaded.functions.cusim_launch(ctypes.byref(request))
         found = _copied(Finding, loaded.functions.cusim_findings)
-        launched = Launched(source, kernel, named, loaded.path)
+        launched = Launched(call.source, call.kernel, named, loaded.path)
         if rows is not None:
             rows.append((launched, _copied(Row, loaded.functions.cusim_statistics)))
     if found:

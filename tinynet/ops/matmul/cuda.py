@@ -5,7 +5,7 @@
     naive     one thread per result, from global memory
     tf32      as blocked, on tensor cores: factors rounded to 10 bits of mantissa, compute capability 8.0 and later
 
-float64 runs `tiled` where float32 runs `blocked` or `tf32`.
+`choose` says where `tiled` stands in for another version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +83,11 @@ class Product(NamedTuple):
         return self.batch * blocks(self.rows, rows) * blocks(self.columns, columns)
 
 
+def choose(asked: str, dtype: Any) -> str:
+    """The version that runs if `asked` is asked for: `blocked` and `tf32` take float32 only, `tiled` every dtype."""
+    return "tiled" if asked in ("blocked", "tf32") and dtype != np.float32 else asked
+
+
 # ---------------------------------------------------------------------------------------- the versions
 def _naive(p: Product) -> None:
     n = p.z.size
@@ -103,8 +107,6 @@ def _tiled(p: Product) -> None:
 
 
 def _blocked(p: Product, **engine: int) -> None:
-    if p.z.dtype != np.float32:
-        return _tiled(p)
     tiles, steps = p.tiles(TILE_M, TILE_N), max(1, blocks(p.terms, TILE_K))
     steps_per_chunk = blocks(steps, max(1, min(ENOUGH_BLOCKS // max(1, tiles), steps // FEWEST_STEPS)))
     chunks = blocks(steps, steps_per_chunk)
@@ -120,9 +122,17 @@ def _blocked(p: Product, **engine: int) -> None:
         launch(BLOCKED, "matmul_add_chunks", blocks(n, THREADS), THREADS, results, p.z, n, chunks, **FLOAT)
 
 
+VERSIONS = {
+    "blocked": _blocked,
+    "tiled": _tiled,
+    "naive": _naive,
+    "tf32": functools.partial(_blocked, **{TENSOR_CORES: 1}),
+}
+
+
 # ---------------------------------------------------------------------------------------- the kernel
 def _forward(
-    version: Callable[[Product], None],
+    version: str,
     x: Any,
     y: Any,
     *,
@@ -143,7 +153,7 @@ def _forward(
         Operand(a, is_transposed, *_batch_strides(a, inner, in_outer, in_inner))
         for a, is_transposed, in_outer, in_inner in zip((x, y), (transpose_x, transpose_y), outer, inner_moves)
     ]
-    version(Product(*operands, z, math.prod(batch), rows, columns, terms, inner))
+    VERSIONS[choose(version, z.dtype)](Product(*operands, z, math.prod(batch), rows, columns, terms, inner))
     return z
 
 
@@ -166,11 +176,5 @@ def _batch_strides(a: Any, inner: int, moves_in_outer: bool, moves_in_inner: boo
     return (matrix * (inner if moves_in_inner else 1) if moves_in_outer else 0), (matrix if moves_in_inner else 0)
 
 
-_tf32 = functools.partial(_blocked, **{TENSOR_CORES: 1})
-IMPLEMENTATIONS = {
-    "blocked": {"forward": functools.partial(_forward, _blocked)},
-    "tiled": {"forward": functools.partial(_forward, _tiled)},
-    "naive": {"forward": functools.partial(_forward, _naive)},
-    "tf32": {"forward": functools.partial(_forward, _tf32)},
-}
+IMPLEMENTATIONS = {version: {"forward": functools.partial(_forward, version)} for version in VERSIONS}
 forward = IMPLEMENTATIONS["blocked"]["forward"]
