@@ -15,7 +15,7 @@ test: .venv/test.stamp  ## the quick tests, under six minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
 test-all: .venv/test.stamp  ## all tests, the long ones too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
