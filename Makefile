@@ -21,6 +21,7 @@ lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 bench: .venv/bench.stamp  ## a training step of the U-Net beside PyTorch, Keras and textbook NumPy (installs them)
 	$(BIN)/python -m tinynet bench unet --against torch,torch-tuned,keras,textbook --json out/bench.json \

@@ -21,7 +21,7 @@ class Geometry(NamedTuple):
     dilation: Pair = (1, 1)
     groups: int = 1
 
-    def output_size(self, size: Pair, kernel: Pair) -> Pair:
+    def output_size(self, size: tuple[int, ...], kernel: tuple[int, ...]) -> Pair:
         """(OH, OW) for an image of `size` (H, W) and a kernel (KH, KW); 0 or less if the kernel does not fit."""
         axes = zip(size, kernel, self.stride, self.padding, self.dilation)
         lengths = ((s + 2 * p - d * (k - 1) - 1) // step + 1 for s, k, step, p, d in axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
-from ..conv2d.geometry import Pair, output_size
+from .._shared.geometry import Geometry, Pair
 from .reference import backward, forward
 
 
@@ -28,7 +28,7 @@ def avg_pool2d(x: Tensor, size: int | Pair = 2, stride: int | Pair | None = None
         raise ValueError(
             f"avg_pool2d: padding {padding} must be less than size {size}, or windows would hold padding only"
         )
-    if min(output_size(x.shape[1:3], size, stride, padding, (1, 1))) < 1 or 0 in x.shape[1:3]:
+    if min(Geometry(stride, padding).output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
         raise ValueError(f"avg_pool2d: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
     return AvgPool2d.apply(x, windows={"size": size, "stride": stride, "padding": padding})
 

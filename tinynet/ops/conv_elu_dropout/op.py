@@ -30,6 +30,7 @@ def conv_elu_dropout(
 
     Arguments, result and errors are those of the three operations; see there.
     """
+    assert epilogue.alpha is not None  # an ELU always follows here
     checked_alpha(epilogue.alpha)
     checked_mask(epilogue.p, epilogue.seed, epilogue.stream, epilogue.step)
     return ConvEluDropout.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry, epilogue=epilogue)

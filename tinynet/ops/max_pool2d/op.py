@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...backends.memory import named_error
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
-from ..conv2d.geometry import Pair, output_size
+from .._shared.geometry import Geometry, Pair
 from .reference import forward, gather, scatter
 
 
@@ -37,7 +37,7 @@ def max_pool2d(
         raise ValueError(
             f"max_pool2d: padding {padding} must be less than size {size}, or windows would hold padding only"
         )
-    if min(output_size(x.shape[1:3], size, stride, padding, (1, 1))) < 1 or 0 in x.shape[1:3]:
+    if min(Geometry(stride, padding).output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
         raise ValueError(f"max_pool2d: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
 
     array = x.data if isinstance(x, Tensor) else x
