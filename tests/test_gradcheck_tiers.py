@@ -149,17 +149,17 @@ def test_wrong_shapes_wrong_indices_and_nan_are_wrong(monkeypatch):
     plant(
         monkeypatch,
         "elu",
-        forward=lambda x, *, alpha, out=None: right(x, alpha=alpha)[..., :-1] if x.ndim > 1 else right(x, alpha=alpha),
+        forward=lambda x, *, alpha: right(x, alpha=alpha)[..., :-1] if x.ndim > 1 else right(x, alpha=alpha),
     )
     forward = compare_tiers("elu", "cpu", "planted")[0]
     assert not forward and "is needed" in str(forward)
 
-    plant(monkeypatch, "elu", forward=lambda x, *, alpha, out=None: x * np.float32(np.nan))
+    plant(monkeypatch, "elu", forward=lambda x, *, alpha: x * np.float32(np.nan))
     assert "all entries are NaN" in str(compare_tiers("elu", "cpu", "planted")[0])
 
     right_pool = implementation_kernel("max_pool2d", "forward", "reference")
 
-    def next_index(*arrays, out=None, **parameters):
+    def next_index(*arrays, **parameters):
         y, index = right_pool(*arrays, **parameters)
         return y, index + 1
 
@@ -235,7 +235,7 @@ def test_of_the_reference_only_derivatives_are_checked(capsys):
 
 
 def test_a_wrong_kernel_ends_the_command_with_1_and_a_report(monkeypatch, capsys, tmp_path):
-    plant(monkeypatch, "leaky_relu", backward=lambda gy, *arrays, out=None, **parameters: 0.5 * gy)
+    plant(monkeypatch, "leaky_relu", backward=lambda gy, *arrays, **parameters: 0.5 * gy)
     with pytest.raises(SystemExit) as ended:
         tinynet_main(["gradcheck", "leaky_relu", "--seed", "2"])
     assert ended.value.code == 1
@@ -246,7 +246,7 @@ def test_a_wrong_kernel_ends_the_command_with_1_and_a_report(monkeypatch, capsys
 
 def test_a_wrong_derivative_is_painted(monkeypatch, capsys, tmp_path):
     right = tier_module("tanh", "reference").backward.definition
-    monkeypatch.setattr(tier_module("tanh", "reference"), "backward", lambda gy, y, out=None: 2 * right(gy, y))
+    monkeypatch.setattr(tier_module("tanh", "reference"), "backward", lambda gy, y: 2 * right(gy, y))
     implementation_kernel.cache_clear()
     with pytest.raises(SystemExit):
         tinynet_main(["gradcheck", "tanh", "--tier", "reference", "--heat-map", str(tmp_path / "maps")])
