@@ -1,4 +1,4 @@
-"""The course: one file for each exercise, in this order. `conv-05` stands in conv_05.py."""
+"""The course: one file for each exercise, in this order. conv_05.py holds `conv-05`."""
 
 COURSE = (
     *("ad-01", "ad-02", "ad-03", "ad-04", "ad-05", "ad-06"),

@@ -2,11 +2,11 @@
 
     y = 1 / (1 + exp(-x))
 
-turns any number into one between 0 and 1. Written like this it is in danger: exp(-x) overflows for x below -709. Here
-that still ends well (1 / inf is 0), but exp(x) / (1 + exp(x)) becomes inf / inf = NaN. Safe is to use exp of
-numbers that are not positive only: exp(-|x|).
+turns any number into one between 0 and 1. This formula is dangerous: exp(-x) overflows for x below -709. Here the
+result is still right (1 / inf is 0), but exp(x) / (1 + exp(x)) becomes inf / inf = NaN. It is safe to call exp only
+with numbers that are not positive: exp(-|x|).
 
-The derivative can be written with the *result* alone, which is at hand when backward runs:
+The derivative can be written with the *result* y alone, which backward gets as an argument:
 
     dy/dx = exp(-x) / (1 + exp(-x))^2 = y (1 - y)
 """
@@ -20,14 +20,14 @@ TEACHES = "numerical stability; a backward that needs only the output"
 HINTS = (
     "Let e = exp(-|x|), which is never larger than 1. What is y for x >= 0, written with e? And for x < 0?",
     "x >= 0: y = 1 / (1 + e). x < 0: y = e / (1 + e). np.where chooses element by element.",
-    "backward: `return gy * y * (1 - y)`; y is the result of forward, so nothing is computed again.",
+    "backward: `return gy * y * (1 - y)`; y is the result of forward, so exp is not needed again.",
 )
 OP = "sigmoid"
 
 
 # ---- your file
 def forward(x):
-    """y = 1 / (1 + exp(-x)) for an array of any shape; never NaN, whatever finite number x is."""
+    """y = 1 / (1 + exp(-x)) for an array of any shape; never NaN for finite x."""
     # ---- solution
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1) / (1 + e)
@@ -48,18 +48,18 @@ _BODY = "    e = np.exp(-np.abs(x))\n    return np.where(x < 0, e, 1) / (1 + e)\
 WRONG = (
     Wrong(
         "exp(x) / (1 + exp(x))",
-        "For large x this is inf / inf = NaN. exp only of what is not positive: exp(-|x|).",
+        "For large x this is inf / inf = NaN. Call exp only with numbers that are not positive: exp(-|x|).",
         (_BODY, "    return np.exp(x) / (1 + np.exp(x))\n"),
     ),
     Wrong(
         "sign in forward",
-        "The sigmoid is mirrored: this is 1 / (1 + exp(x)), which falls where it should rise.",
+        "The sigmoid is mirrored: this is 1 / (1 + exp(x)), which decreases instead of increasing.",
         ("x < 0", "x > 0"),
     ),
     Wrong(
         "sigmoid applied again",
         "backward gets y, the result of forward, and you apply the sigmoid to it again. The derivative is y (1 - y) "
-        "with y as it comes.",
+        "with y itself.",
         ("return gy * y * (1 - y)", "y = forward(y)\n    return gy * y * (1 - y)"),
     ),
     Wrong(
@@ -80,7 +80,7 @@ WRONG = (
 )
 RIGHT = (
     Right("with tanh", (_BODY, "    return (1 + np.tanh(x / 2)) / 2\n")),
-    Right("overflow that ends well", (_BODY, "    return 1 / (1 + np.exp(-x))\n")),
+    Right("overflow that does no harm", (_BODY, "    return 1 / (1 + np.exp(-x))\n")),
 )
 
 

@@ -3,11 +3,11 @@
     y = x                      where x > 0
     y = alpha (exp(x) - 1)     where x <= 0
 
-(Clevert, Unterthiner, Hochreiter, ICLR 2016.) For tiny |x| the difference exp(x) - 1 loses its digits, np.expm1(x) does
-not. And mind that np.where computes both branches: exp(800) must not harm an x of 800.
+(Clevert, Unterthiner, Hochreiter, ICLR 2016.) For tiny |x| the difference exp(x) - 1 loses its digits; np.expm1(x) does
+not. Note that np.where computes both branches: for x = 800, exp(800) must do no harm.
 
-Derivative, again from the output: on the right it is 1; on the left alpha exp(x) = y + alpha. At x = 0 take
-the left one, as the formula says.
+The derivative, again written with the output: for x > 0 it is 1; for x <= 0 it is alpha exp(x) = y + alpha. At x = 0
+take the left derivative, as the formula says.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.probe import call, integers, kernels_of, reals
 
-TEACHES = "piecewise functions, which side a kink belongs to, and parameters that hide mistakes while they are 1"
+TEACHES = "piecewise functions, which side a kink belongs to, and parameters that hide mistakes if they are 1"
 HINTS = (
     "np.where(x > 0, ..., ...) for both. In forward, keep large x away from exp: np.minimum(x, 0).",
     "What is alpha exp(x), written with y = alpha (exp(x) - 1)?",
@@ -45,7 +45,7 @@ def backward(gy, y, *, alpha):
 WRONG = (
     Wrong(
         "y + 1",
-        "You add 1, but alpha exp(x) = y + alpha. With alpha = 1 nobody sees the difference; try another.",
+        "You add 1, but alpha exp(x) = y + alpha. With alpha = 1 there is no difference; try another alpha.",
         ("y + alpha", "y + 1"),
     ),
     Wrong(
@@ -60,7 +60,7 @@ WRONG = (
     ),
     Wrong(
         "digits lost",
-        "exp(x) - 1 cancels: for x = -1e-12 only four digits are left. np.expm1(x) has them all.",
+        "exp(x) - 1 cancels: for x = -1e-12 only four digits are left. np.expm1(x) keeps all digits.",
         ("np.expm1(np.minimum(x, 0))", "(np.exp(np.minimum(x, 0)) - 1)"),
     ),
     Wrong(
@@ -76,7 +76,7 @@ WRONG = (
     ),
     Wrong(
         "exp of the output",
-        "backward gets y, not x: alpha exp(y) is something else. With y at hand the derivative is y + alpha.",
+        "backward gets y, not x: alpha exp(y) is not the derivative. Written with y, the derivative is y + alpha.",
         ("gy * (y + alpha)", "gy * alpha * np.exp(y)"),
     ),
 )
@@ -88,7 +88,7 @@ RIGHT = (
 
 def probes(rng):
     x = integers(rng, 2, 3)
-    x[0, :2] = -2.0, 3.0  # a value on each side, whatever was drawn
+    x[0, :2] = -2.0, 3.0  # one value on each side
     yield call("alpha = 1", "forward", x, alpha=1.0, gives={"y": "row column"})
     yield call("alpha = 0.5", "forward", x, alpha=0.5, gives={"y": "row column"})
     yield call("tiny negative numbers", "forward", -1e-12 * np.arange(1.0, 4.0), alpha=2.0, gives={"y": "i"})

@@ -4,14 +4,14 @@ Along the last axis, the classes c of one pixel or sample:
 
     y_c = exp(x_c) / sum over k of exp(x_k)
 
-Adding a constant to all x of a row changes nothing, so take off the largest first, or exp overflows. For the derivative
-note that *every* y depends on *every* x of its row:
+Adding a constant to all x of a row does not change y. So subtract the largest x of the row first; otherwise exp
+overflows. For the derivative, note that *every* y depends on *every* x of its row:
 
     dy_k/dx_c = y_k ([k = c] - y_c)          [k = c] is 1 where k = c, else 0
 
     gx_c = sum over k of gy_k dy_k/dx_c
 
-Put the first into the second; what comes out needs one sum per row and no matrix.
+Insert the first formula into the second: the result needs one sum per row and no matrix.
 """
 
 import numpy as np
@@ -49,8 +49,8 @@ def backward(gy, y):
 WRONG = (
     Wrong(
         "diagonal only",
-        "You use y (1 - y), the diagonal of the Jacobian: each class for itself. Raising one logit lowers all other "
-        "probabilities of the row; those terms are missing.",
+        "You use y (1 - y), only the diagonal of the Jacobian: each class on its own. Raising one logit lowers all "
+        "other probabilities of the row; those terms are missing.",
         ("y * (gy - np.sum(gy * y, axis=-1, keepdims=True))", "gy * y * (1 - y)"),
     ),
     Wrong(
@@ -65,18 +65,18 @@ WRONG = (
     ),
     Wrong(
         "overflow",
-        "exp overflows for large x, and inf / inf is NaN. Take off the largest x of the row first.",
+        "exp overflows for large x, and inf / inf is NaN. Subtract the largest x of the row first.",
         ("np.exp(x - np.max(x, axis=-1, keepdims=True))", "np.exp(x)"),
     ),
     Wrong(
         "maximum of the whole array",
-        "You take off the maximum of the whole array. In a row that lies far below it every exp becomes 0, and the "
-        "row 0 / 0. Each row needs its own.",
+        "You subtract the maximum of the whole array. In a row with much smaller values every exp becomes 0, and the "
+        "row becomes 0 / 0. Subtract the maximum of each row.",
         ("np.max(x, axis=-1, keepdims=True)", "np.max(x)"),
     ),
     Wrong(
         "first axis",
-        "The sum runs over the first axis. The classes are the last one.",
+        "The sum runs over the first axis. The classes are the last axis.",
         ("np.sum(e, axis=-1", "np.sum(e, axis=0"),
         ("np.max(x, axis=-1", "np.max(x, axis=0"),
     ),
@@ -129,7 +129,7 @@ def library():
     from tinynet.engine.tensor import grad
 
     def backward(gy, y):
-        x = tensor(np.log(y), requires_grad=True)  # softmax gives y back, whose rows add up to 1
+        x = tensor(np.log(y), requires_grad=True)  # its softmax is y, because the rows of y add up to 1
         return grad(softmax(x, axis=-1), x, gy).data
 
     return {"forward": lambda x: softmax(tensor(x), axis=-1).data, "backward": backward}

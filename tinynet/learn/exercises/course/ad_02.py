@@ -1,7 +1,7 @@
 """Backward of addition and multiplication.
 
-A backward function gets gy = dL/dy, how the loss L changes with the result y, and returns how L changes with each
-argument. By the chain rule, for every element
+A backward function gets gy = dL/dy, the derivative of the loss L with respect to the result y, and returns the
+derivative of L with respect to each argument. By the chain rule, for every element
 
     gx = gy dy/dx1        (one such product for each argument)
 
@@ -15,7 +15,7 @@ from tinynet.learn.exercises.probe import call, integers
 
 TEACHES = "the chain rule as code: upstream gradient times local derivative, for each argument"
 HINTS = (
-    "What is dy/dx1 of x1 + x2? And of x1 x2? The other argument is a constant meanwhile.",
+    "What is dy/dx1 of x1 + x2? And of x1 x2? The other argument counts as a constant.",
     "Addition: both derivatives are 1. Multiplication: dy/dx1 = x2 and dy/dx2 = x1.",
     "`return gy, gy` for the sum; for the product multiply gy by the *other* argument.",
 )
@@ -42,13 +42,13 @@ def backward_mul(gy, x1, x2):
 WRONG = (
     Wrong(
         "own argument",
-        "You multiply by the argument itself. Where x1 moves, y = x1 x2 moves by x2 times as much: the factor is the "
+        "You multiply by the argument itself. If x1 changes, y = x1 x2 changes by x2 times as much: the factor is the "
         "*other* argument.",
         ("gy * x2, gy * x1", "gy * x1, gy * x2"),
     ),
     Wrong(
         "gy ignored",
-        "The upstream gradient gy is not used: this is dy/dx, not dL/dx. A test with gy = 1 would not see it.",
+        "The upstream gradient gy is not used: this is dy/dx, not dL/dx. A test with gy = 1 would not detect it.",
         ("gy * x2, gy * x1", "x2, x1"),
     ),
     Wrong(
@@ -63,7 +63,7 @@ WRONG = (
     ),
     Wrong(
         "shared out",
-        "You share gy out among the two arguments, half each. Each of them moves y by its full amount, so each gets "
+        "You divide gy between the two arguments, half each. Each of them changes y by its full amount, so each gets "
         "all of gy.",
         ("return gy, gy", "return gy / 2, gy / 2"),
     ),

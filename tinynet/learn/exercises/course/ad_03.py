@@ -1,14 +1,14 @@
 """Broadcasting backwards.
 
-NumPy repeats a (3,) bias to add it to a (2, 3) matrix, and a (2, 1) column to multiply it with a (2, 3) matrix. The
-gradient then arrives in the shape of the *result*, but is needed in the shape of the argument. An element that was
-used several times adds up what comes back from all its uses:
+NumPy repeats a (3,) bias to add it to a (2, 3) matrix, and a (2, 1) column to multiply it by a (2, 3) matrix. The
+gradient has the shape of the *result*, but is needed in the shape of the argument. The gradient of an element that
+was used several times is the sum over all its uses:
 
     argument (3,)      -> result (2, 3):    g[j]    = sum over i of  gy[i, j]
     argument (2, 1)    -> result (2, 3):    g[i, 0] = sum over j of  gy[i, j]
 
 The rule of broadcasting: shapes are aligned at the *right*; missing axes on the left, and axes of length 1, are
-repeated. Write the way back: sum a gradient down to the shape of the argument.
+repeated. Write the reverse: sum a gradient down to the shape of the argument.
 """
 
 import numpy as np  # noqa: F401 (a learner may want it)
@@ -54,7 +54,7 @@ WRONG = (
     ),
     Wrong(
         "mean",
-        "You take the mean. An element that was used n times moves the loss n times: the gradients are added, not "
+        "You take the mean. An element that was used n times changes the loss n times: the gradients are added, not "
         "averaged.",
         ("g = g.sum(axis=missing)", "g = g.mean(axis=missing)"),
         ("return g.sum(axis=ones", "return g.mean(axis=ones"),
@@ -75,7 +75,7 @@ WRONG = (
     ),
     Wrong(
         "aligned at the left",
-        "You take the missing axes from the right. Broadcasting aligns shapes at the right, so what is missing is on "
+        "You take the missing axes from the right. Broadcasting aligns shapes at the right, so the missing axes are on "
         "the left.",
         ("tuple(range(g.ndim - len(shape)))", "tuple(range(len(shape), g.ndim))"),
     ),
@@ -102,7 +102,7 @@ RIGHT = (
 def probes(rng):
     for shape, whole, axes in (
         ((3,), (3,), "j"),
-        ((3,), (3, 3), "j"),  # square: a sum over the wrong axis has the right shape
+        ((3,), (3, 3), "j"),  # square: a sum over the wrong axis has the right shape, too
         ((2, 1), (2, 3), "i j"),
         ((1, 3), (2, 3), "i j"),
         ((3,), (2, 4, 3), "c"),

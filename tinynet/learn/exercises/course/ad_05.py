@@ -1,16 +1,16 @@
 """In which order?
 
-In the last exercise the nodes came in a good order. An engine starts from the result alone, every node knowing its
-parents only, and has to find an order in which **every node comes before its parents** (so that its gradient is
-complete when it hands it on).
+In the last exercise the nodes were given in a suitable order. An engine starts from the result, and every node knows
+only its parents. The engine has to find an order in which **every node comes before its parents**, so that the gradient
+of a node is complete before it is passed on.
 
     parents = {"y": ["a", "b"], "a": ["x"], "b": ["x", "a"], "x": []}
 
-    y b a x   is such an order;   y a b x   is not: a comes before b, and b still has something to add to a
+    y b a x   is such an order;   y a b x   is not: a comes before b, but b still adds to the gradient of a
 
-Write it. Every node that can be reached from `last` appears exactly once, and no others. A network unrolled over time
-may be a chain of thousands of nodes: Python's functions cannot call themselves that deep, so use a loop and a list of
-what is still to do.
+Write it. Every node that can be reached from `last` appears exactly once, and no other node appears. A network unrolled
+over time may be a chain of thousands of nodes. Python limits the depth of recursion, so use a loop and a list of the
+nodes that are still to be visited.
 """
 
 import numpy as np
@@ -22,8 +22,8 @@ TEACHES = "topological order, and why neither depth-first nor breadth-first orde
 HINTS = (
     "Count for each node how many (reachable) nodes use it. Which node may come first? Which may come when that one "
     "is done?",
-    "Two passes. First walk over everything reachable and count the uses of each node. Then: take a node whose uses "
-    "are all done, put it into the order, and take one use from each of its parents.",
+    "Two passes. First visit every reachable node and count the uses of each. Then: take a node whose uses are all "
+    "done, append it to the order, and subtract one use from each of its parents.",
     """
     ready = [last]
     while ready:
@@ -39,9 +39,9 @@ HINTS = (
 
 # ---- your file
 def topological_order(last, parents):
-    """The nodes from which `last` is computed, `last` included, each before its parents.
+    """The nodes from which `last` is computed, including `last`, each before its parents.
 
-    parents: {node: list of the nodes it was computed from}; it may hold nodes that have nothing to do with `last`,
+    parents: {node: list of the nodes it was computed from}; it may hold nodes from which `last` is not computed,
     and a parent twice (y = a a). Returns a list.
     """
     # ---- solution
@@ -79,8 +79,8 @@ _TAKING = "        node = ready.pop()\n        order.append(node)\n"
 WRONG = (
     Wrong(
         "depth first",
-        "A node is put into the order when it is met for the first time, depth first. It may have a user that was "
-        "not met yet: wait until all its users are in the order.",
+        "A node is appended to the order at its first visit, depth first. It may have a user that was not visited yet: "
+        "wait until all its users are in the order.",
         (
             _COUNTING,
             "        for parent in parents[node]:\n            if parent not in order and parent not in ready:\n"
@@ -89,7 +89,7 @@ WRONG = (
     ),
     Wrong(
         "breadth first",
-        "You order nodes by their distance from the end (breadth first). A node that is close to the end on one way "
+        "You order nodes by their distance from the end (breadth first). A node that is close to the end on one path "
         "and far on another comes too early.",
         (_TAKING, "        node = ready.pop(0)\n        order.append(node)\n"),
         (
@@ -100,13 +100,13 @@ WRONG = (
     ),
     Wrong(
         "visited twice",
-        "A node that can be reached on two ways appears twice. Its parents would get its gradient twice.",
+        "A node that can be reached on two paths appears twice. Its parents would get its gradient twice.",
         (_COUNTING, "        ready += parents[node]\n"),
     ),
     Wrong(
         "recursion",
-        "Your function calls itself, once for each node of a chain; Python stops that at about a thousand. Keep a "
-        "list of what is still to do instead.",
+        "Your function calls itself, once for each node of a chain; Python allows about a thousand nested calls. Keep "
+        "a list of the nodes that are still to be visited instead.",
         (
             "    order = []\n    ready = [last]\n    while ready:\n" + _TAKING + _COUNTING + "    return order",
             "    done = []\n\n    def visit(node):\n        if node not in done:\n            for parent in "
@@ -115,20 +115,20 @@ WRONG = (
         ),
     ),
     Wrong(
-        "turned round",
-        "The order is turned round: parents come first, as they are computed forward. Backward needs the users first.",
+        "reversed",
+        "The order is reversed: parents come first, as in the forward computation. Backward needs the users first.",
         ("return order", "return order[::-1]"),
     ),
     Wrong(
         "everything",
-        "There are nodes in your order from which `last` is not computed. They have no gradient; walk from `last` "
-        "and take only what is reached.",
+        "There are nodes in your order from which `last` is not computed. They have no gradient; start at `last` "
+        "and take only the nodes that you reach.",
         ("return order", "return order + [node for node in parents if node not in order]"),
     ),
 )
 RIGHT = (
     Right(
-        "depth-first postorder with a stack, turned round",
+        "depth-first postorder with a stack, reversed",
         (
             "    order = []\n    ready = [last]\n    while ready:\n" + _TAKING + _COUNTING + "    return order",
             "    done, seen, stack = [], set(), [(last, False)]\n    while stack:\n        node, complete = "
@@ -149,12 +149,12 @@ def probes(rng):
     yield _order("a node that uses another twice", "y", {"y": ["a", "a"], "a": ["x"], "x": []})
     yield _order("two results, one asked for", "y", {"x": [], "y": ["x"], "z": ["y", "x"], "w": []})
     drawn = {i: [int(p) for p in rng.integers(0, i, min(i, 2))] for i in range(12)}
-    yield _order("a graph drawn by chance", 11, drawn)
+    yield _order("a random graph", 11, drawn)
     yield _order("a long chain", 1500, {i: [i - 1] if i else [] for i in range(1501)})
 
 
 def _order(label, last, parents):
-    """There is more than one right order: what is compared is whether it is one."""
+    """Several orders are right, so the probe compares properties that every right order has."""
 
     def run(functions):
         order = functions["topological_order"](last, {node: list(edges) for node, edges in parents.items()})
@@ -162,7 +162,7 @@ def _order(label, last, parents):
             raise Unusable(f"topological_order must return a list of nodes; it returned {order!r:.80}")
         strangers = [node for node in order if node not in parents]
         if strangers:
-            raise Unusable(f"topological_order returned {strangers[0]!r}, which is no node")
+            raise Unusable(f"topological_order returned {strangers[0]!r}, which is not a node")
         place = {node: i for i, node in reversed(list(enumerate(order)))}
         edges = [(node, parent) for node in place for parent in parents[node]]
         too_late = sum(place.get(parent, len(order)) < place[node] for node, parent in edges)
@@ -182,7 +182,7 @@ def library():
     from tinynet.engine.basic_ops import exp
 
     def topological_order(last, parents):
-        # The engine's own order shows in the order in which it calls the hooks of the nodes.
+        # The engine calls the hooks of the nodes in its own order.
         tensors, seen = {}, []
         for node in _forward(parents):
             inputs = [tensors[p] for p in parents[node]]
@@ -196,8 +196,8 @@ def library():
 
 
 def _forward(parents):
-    """Parents first, for graphs whose nodes stand in no order."""
-    done = {}  # as a set that keeps its order
+    """The nodes with parents first, for a graph whose nodes are in any order."""
+    done = {}  # used as an ordered set
     while len(done) < len(parents):
         done.update({n: None for n in parents if n not in done and all(p in done for p in parents[n])})
     return done

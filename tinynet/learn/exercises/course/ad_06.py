@@ -2,12 +2,12 @@
 
     y[i, j] = sum over k of x[i, k] w[k, j]              y = x w,  x (I, K), w (K, J)
 
-By the chain rule, summed over all y that an element takes part in:
+By the chain rule, summed over all y that depend on an element:
 
     gx[i, k] = sum over j of gy[i, j] w[k, j]            gw[k, j] = sum over i of x[i, k] gy[i, j]
 
-Write both as matrix products. x may have more axes in front, (N, I, K): then y and gy have them too (NumPy's `x @ w`
-repeats w), and every one of the N products used the same w.
+Write both as matrix products. x may have more leading axes, (N, I, K). Then y and gy have them too, and all N products
+use the same w (`x @ w` of NumPy repeats w).
 """
 
 import numpy as np
@@ -40,18 +40,18 @@ def backward_matmul(gy, x, w):
 WRONG = (
     Wrong(
         "w not transposed",
-        "w goes into gx without its axes exchanged. With a square w the shapes fit all the same, and only numbers "
-        "show it.",
+        "gx uses w, but it needs w transposed. With a square w the shapes fit in both cases, and only the values "
+        "show the mistake.",
         ("gy @ w.T", "gy @ w"),
     ),
     Wrong(
         "mean over the batch",
-        "gw is averaged over the batch. The mean belongs into the loss, where it is in gy already; here it is a sum.",
+        "gw is averaged over the batch. The mean is part of the loss, so gy contains it already; here it is a sum.",
         ("@ gy.reshape(-1, gy.shape[-1])", "@ gy.reshape(-1, gy.shape[-1]) / (x.size / x.shape[-2] / x.shape[-1])"),
     ),
     Wrong(
         "first of the batch",
-        "gw has seen the first product of the batch only; all of them used w, so all add to its gradient.",
+        "gw uses only the first product of the batch; all products used w, so all add to its gradient.",
         (
             "gw = x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])",
             "first = (0,) * (x.ndim - 2)\n    gw = x[first].T @ gy[first]",
@@ -59,7 +59,7 @@ WRONG = (
     ),
     Wrong(
         "gw transposed",
-        "gw has its axes exchanged: it is gy^T x. Where w is square the shape does not show it.",
+        "gw has its axes exchanged: it is gy^T x. If w is square, the shape does not show it.",
         ("    return gx, gw", "    return gx, gw.T"),
     ),
     Wrong(
@@ -94,7 +94,7 @@ def probes(rng):
     yield call("a batch of 5", "backward_matmul", gy, x, w, gives={**gives, "gx": "n i k"}, gy="n i j")
     gy, x, w = integers(rng, 3, 2, 2, 2), integers(rng, 3, 2, 2, 2), integers(rng, 2, 2)
     yield call(
-        "two axes in front, all square", "backward_matmul", gy, x, w, gives={**gives, "gx": "m n i k"}, gy="m n i j"
+        "two leading axes, all square", "backward_matmul", gy, x, w, gives={**gives, "gx": "m n i k"}, gy="m n i j"
     )
 
 

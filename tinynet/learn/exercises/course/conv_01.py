@@ -1,7 +1,7 @@
 """How many outputs does a convolution have?
 
-A kernel of K taps slides over a row of `size` pixels with p zeros added at *each* end. Its taps are d pixels apart
-(dilation), and it moves s pixels at a time (stride). Count the positions at which it fits in completely:
+A kernel with K taps slides over a row of `size` pixels with p zeros added at *each* end. Its taps are d pixels apart
+(dilation), and it moves by s pixels at a time (stride). Count the positions at which the whole kernel fits:
 
     size = 6, K = 3, s = 2, p = 1, d = 1
 
@@ -22,7 +22,7 @@ from tinynet.learn.exercises.probe import Probe, numeric
 TEACHES = "the arithmetic of sizes, with stride, padding and dilation"
 HINTS = (
     "Padded, the row has size + 2 p pixels. At how many of them may the first tap stand (stride 1)?",
-    "The first tap may stand at 0 .. size + 2 p - (d (K - 1) + 1): every s-th of these is taken, the first included.",
+    "The first tap may stand at 0 .. size + 2 p - (d (K - 1) + 1): count every s-th of these, starting with the first.",
     "`return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`",
 )
 
@@ -62,12 +62,12 @@ WRONG = (
     ),
     Wrong(
         "rounded up",
-        "You round up: a last position that does not fit completely is counted. Only what fits counts: round down.",
+        "You round up: a last position at which the kernel does not fit is counted. Round down.",
         (_FORMULA, "-(-(size + 2 * padding - dilation * (kernel - 1) - 1) // stride) + 1"),
     ),
     Wrong(
         "stride taken from the size",
-        "You divide the size by the stride before the kernel is taken off; what fits depends on both at once.",
+        "You divide the size by the stride before you subtract the kernel. Subtract first, then divide.",
         (_FORMULA, "(size + 2 * padding) // stride - dilation * (kernel - 1)"),
     ),
 )

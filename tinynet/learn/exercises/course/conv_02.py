@@ -18,9 +18,9 @@ from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
-TEACHES = "the formula of the layer, its index arithmetic, and the four ways to get the border wrong"
+TEACHES = "the formula of the layer, its index arithmetic, and four mistakes at the border"
 HINTS = (
-    "Pad x first (np.pad takes one pair for each axis), then no index can fall outside any more.",
+    "Pad x first (np.pad takes one pair for each axis); then no index lies outside.",
     "In the padded image the window of output (oy, ox) starts at row oy s_y and column ox s_x and has KH rows, KW "
     "columns.",
     """
@@ -56,38 +56,38 @@ _PAD = "np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))"
 WRONG = (
     Wrong(
         "flipped kernel",
-        "The kernel is flipped: this is the convolution of mathematics. The layer of deep learning does not flip it.",
+        "The kernel is flipped: this is the mathematical convolution. The layer of deep learning does not flip it.",
         ("np.tensordot(window, w, axes=3)", "np.tensordot(window, w[::-1, ::-1], axes=3)"),
     ),
     Wrong(
         "stride ignored",
-        "The windows move one pixel at a time whatever the stride is; only their number is right.",
+        "The windows move by one pixel for every stride; only their number is right.",
         ("oy * sy : oy * sy + KH, ox * sx : ox * sx + KW", "oy : oy + KH, ox : ox + KW"),
     ),
     Wrong(
         "axes of the stride exchanged",
-        "The stride of y is used for x and the other way round. With equal strides nobody sees it.",
+        "The stride of y is used for x and vice versa. Equal strides hide the mistake.",
         ("(sy, sx), (py, px) =", "(sx, sy), (py, px) ="),
     ),
     Wrong(
         "axes of the padding exchanged",
-        "The padding of y is used for x and the other way round. With equal paddings nobody sees it.",
+        "The padding of y is used for x and vice versa. Equal paddings hide the mistake.",
         ("(sy, sx), (py, px) =", "(sy, sx), (px, py) ="),
     ),
     Wrong(
         "padding on one side",
-        "All the padding is above and to the left, twice as much: the image is shifted.",
+        "The whole padding is added above and to the left: the image is shifted.",
         ("(py, py), (px, px)", "(2 * py, 0), (2 * px, 0)"),
     ),
     Wrong(
         "border repeated",
-        "You pad with the pixels of the border, repeated. The layer pads with zeros.",
+        "You pad with copies of the border pixels. The layer pads with zeros.",
         (_PAD, 'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="edge")'),
     ),
     Wrong(
-        "wrapped round",
+        "wrapped around",
         "Outside the image you read the pixels of the opposite side: a negative index counts from the end in NumPy. "
-        "Outside there are zeros.",
+        "Outside, x is 0.",
         (_PAD, 'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="wrap")'),
     ),
     Wrong(
@@ -97,12 +97,12 @@ WRONG = (
     ),
     Wrong(
         "bias for every tap",
-        "The bias is added once for each tap of the kernel. It belongs to the output: once.",
+        "The bias is added once for each tap of the kernel. Add it once to each output.",
         ("axes=3) + b", "axes=3) + KH * KW * b"),
     ),
     Wrong(
         "last row and column lost",
-        "The last row and the last column of outputs are missing or never written: range(OH) ends before OH by itself.",
+        "The last row and the last column of outputs are missing or never written: range(OH) already excludes OH.",
         ("y = np.empty(", "y = np.zeros("),
         ("range(OH)", "range(OH - 1)"),
         ("range(OW)", "range(OW - 1)"),

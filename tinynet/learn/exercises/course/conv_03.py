@@ -1,15 +1,16 @@
 """im2col: a convolution as one matrix product.
 
-Write out, for every output pixel, all the numbers it reads, as one row of a large matrix:
+For every output pixel, write all the values that it reads into one row of a large matrix:
 
     columns[(n, oy, ox), (ky, kx, ci)] = x[n, oy s_y + ky - p_y, ox s_x + kx - p_x, ci]         (0 outside the image)
 
-The rows are ordered by n, then oy, then ox; the columns by ky, then kx, then ci: the order in which w (KH, KW, C_in,
-C_out) lies in memory. Then the whole convolution is a product of two matrices,
+The rows are ordered by n, then oy, then ox. The columns are ordered by ky, then kx, then ci, as w (KH, KW, C_in, C_out)
+is in memory. Then the whole convolution is a product of two matrices:
 
     y as (N OH OW, C_out)  =  columns (N OH OW, KH KW C_in)  times  w as (KH KW C_in, C_out)
 
-fast, because matrix products are, and hungry for memory: a 3 x 3 kernel stores every pixel nine times.
+This is fast, because matrix products are fast, but it needs much memory: with a 3 x 3 kernel every pixel is stored nine
+times.
 
 Write im2col, and forward with it (no bias). s is `geometry.stride`, p is `geometry.padding`; both are pairs (y, x).
 """
@@ -22,7 +23,7 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "how libraries turn convolutions into matrix products, and what reshape does to the order of axes"
 HINTS = (
-    "Build an array with six axes (N, OH, OW, KH, KW, C_in) first, and reshape at the very end.",
+    "Build an array with six axes (N, OH, OW, KH, KW, C_in) first, and reshape at the end.",
     "For one tap (ky, kx), all outputs at once read padded[:, ky :: s_y, kx :: s_x], cut to OH rows and OW columns.",
     """
     columns[:, :, :, ky, kx] = padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]
@@ -67,8 +68,8 @@ _END = "columns.reshape(N * OH * OW, KH * KW * C)"
 WRONG = (
     Wrong(
         "channels first",
-        "In a row the channels come before the taps, (ci, ky, kx). w lies in the order (ky, kx, ci), and the columns "
-        "must, too.",
+        "In a row the channels come before the taps, (ci, ky, kx). The columns need the order of w in memory, "
+        "(ky, kx, ci).",
         (_END, "columns.transpose(0, 1, 2, 5, 3, 4).reshape(N * OH * OW, KH * KW * C)"),
     ),
     Wrong(
@@ -78,29 +79,29 @@ WRONG = (
     ),
     Wrong(
         "reshape for transpose",
-        "The array was filled with its axes in another order and then reshaped. reshape never moves numbers, "
-        "it only cuts the row of them differently: transpose first.",
+        "The array was filled with its axes in another order and then reshaped. reshape keeps the order of "
+        "the values in memory: transpose first.",
         (_AXES, "(KH, KW, N, OH, OW, C)"),
         (_FILL, "columns[ky, kx] ="),
     ),
     Wrong(
         "rows in another order",
-        "The rows are ordered by pixel first and image second. They must go by image, then row, then column.",
+        "The rows are ordered by pixel first and image second. Order them by image, then row, then column.",
         (_END, "columns.transpose(1, 2, 0, 3, 4, 5).reshape(N * OH * OW, KH * KW * C)"),
     ),
     Wrong(
         "stride ignored",
-        "The windows are one pixel apart whatever the stride is; only their number is right.",
+        "The windows are one pixel apart for every stride; only their number is right.",
         ("ky : ky + OH * sy : sy, kx : kx + OW * sx : sx", "ky : ky + OH, kx : kx + OW"),
     ),
     Wrong(
         "border repeated",
-        "You pad with the pixels of the border, repeated. The layer pads with zeros.",
+        "You pad with copies of the border pixels. The layer pads with zeros.",
         ("(0, 0)))\n", '(0, 0)), mode="edge")\n'),
     ),
     Wrong(
         "transposed",
-        "Rows and columns of the matrix are exchanged: one row for each output pixel.",
+        "Rows and columns of the matrix are exchanged: it must have one row for each output pixel.",
         (_END, _END + ".T"),
     ),
 )

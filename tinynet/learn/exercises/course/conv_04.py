@@ -4,8 +4,8 @@
 
     with  iy = oy s_y + ky - p_y    and    ix = ox s_x + kx - p_x
 
-One weight w[ky, kx, ci, co] is used once for every image and every output pixel, and each time x is what it is
-multiplied with. The chain rule adds up all uses:
+One weight w[ky, kx, ci, co] is used once for every image and every output pixel, and each time it is multiplied by a
+pixel of x. The chain rule sums over all uses:
 
     gw[ky, kx, ci, co] = sum over n, oy, ox of  x[n, iy, ix, ci] gy[n, oy, ox, co]
     gb[co]             = sum over n, oy, ox of                   gy[n, oy, ox, co]
@@ -19,10 +19,9 @@ from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import CONVOLUTIONS, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
-TEACHES = "a shared weight collects from everywhere; sums, not means; the same index arithmetic as forward"
+TEACHES = "the gradient of a shared weight is a sum over all its uses, not a mean; the same index arithmetic as forward"
 HINTS = (
-    "Pad x as in forward. Then fix one tap (ky, kx): which pixels of the padded x are read through it by all the "
-    "outputs?",
+    "Pad x as in forward. Then fix one tap (ky, kx): which pixels of the padded x do the outputs read through it?",
     "They are padded[:, ky :: s_y, kx :: s_x], cut to OH rows and OW columns; (N, OH, OW, C_in), to be multiplied "
     "with gy and summed over the first three axes.",
     """
@@ -63,28 +62,28 @@ _SEEN = "padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx]"
 WRONG = (
     Wrong(
         "mean over the batch",
-        "gw is averaged over the images. The mean belongs into the loss, where it is in gy already: every image adds.",
+        "gw is averaged over the images. The mean is part of the loss, so gy contains it already: sum over the images.",
         ("seen, gy)", "seen, gy) / len(x)"),
     ),
     Wrong(
         "first image only",
-        "gw has seen the first image only; the sum runs over n, too.",
+        "gw uses the first image only; the sum runs over n, too.",
         ("seen, gy)", "seen[:1], gy[:1])"),
     ),
     Wrong(
         "flipped",
-        "gw comes out flipped in both directions. The layer does not flip its kernel, so neither does its gradient.",
+        "gw is flipped in both directions. The layer does not flip its kernel, so its gradient is not flipped either.",
         ("gw[ky, kx] =", "gw[KH - 1 - ky, KW - 1 - kx] ="),
     ),
     Wrong(
         "taps exchanged",
-        "The tap (ky, kx) reads the pixels of tap (kx, ky). With a square kernel the shapes do not show it.",
+        "The tap (ky, kx) reads the pixels of tap (kx, ky). If the kernel is square, the shapes do not show it.",
         ("            seen =", "            ky, kx = (kx, ky) if KH == KW else (ky, kx)\n            seen ="),
         ("gw[ky, kx] =", "ky, kx = (kx, ky) if KH == KW else (ky, kx)\n            gw[ky, kx] ="),
     ),
     Wrong(
         "stride ignored",
-        "You read x as with stride 1. Output oy looks at row oy s + ky - p.",
+        "You read x as with stride 1. Output oy reads row oy s + ky - p.",
         ("ky : ky + OH * sy : sy, kx : kx + OW * sx : sx", "ky : ky + OH, kx : kx + OW"),
     ),
     Wrong(
@@ -94,12 +93,12 @@ WRONG = (
     ),
     Wrong(
         "= for +=",
-        "Each output pixel overwrites what the ones before it gave: only the last one is left. Add them up.",
+        "Each output pixel overwrites the contribution of the pixels before it: only the last one remains. Add them.",
         ("seen, gy)", "seen[:, -1:, -1:], gy[:, -1:, -1:])"),
     ),
     Wrong(
         "border repeated",
-        "You pad with the pixels of the border, repeated. forward read zeros there, and zeros add nothing.",
+        "You pad with copies of the border pixels. forward read zeros there, and zeros add nothing.",
         (
             "np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))",
             'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="edge")',
@@ -107,12 +106,12 @@ WRONG = (
     ),
     Wrong(
         "bias: mean",
-        "gb is a mean over the pixels. b is added to every pixel of every image: a sum.",
+        "gb is a mean over the pixels. b is added to every pixel of every image, so its gradient is a sum.",
         ("gy.sum(axis=(0, 1, 2))", "gy.mean(axis=(0, 1, 2))"),
     ),
     Wrong(
-        "bias: the images apart",
-        "gb is summed over the pixels but averaged over the images; all images use the same b: a sum.",
+        "bias: mean over the images",
+        "gb is summed over the pixels but averaged over the images. All images use the same b: sum over them.",
         ("gy.sum(axis=(0, 1, 2))", "gy.sum(axis=(1, 2)).mean(axis=0)"),
     ),
 )

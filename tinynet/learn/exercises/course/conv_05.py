@@ -4,11 +4,11 @@
 
     with  iy = oy s_y + ky - p_y    and    ix = ox s_x + kx - p_x                                (*)
 
-A pixel x[n, iy, ix, ci] is read by several outputs, each time through another tap. Its gradient adds up all of them:
+A pixel x[n, iy, ix, ci] is read by several outputs, each time through another tap. Its gradient is a sum over them:
 
     gx[n, iy, ix, ci] = sum over co and over all (oy, ky), (ox, kx) with (*)  of  gy[n, oy, ox, co] w[ky, kx, ci, co]
 
-Read as a program it is the loop of forward with another assignment: where forward *reads* x at (iy, ix), backward
+As a program, it is the loop of forward with another assignment: where forward *reads* x at (iy, ix), backward
 *adds* to gx at (iy, ix). The padding has no gradient: what would be added there is dropped.
 
 s is `geometry.stride`, p is `geometry.padding`; both are pairs (y, x).
@@ -22,9 +22,9 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a gather is a scatter; overlapping windows add up; where the flipped kernel comes from"
 HINTS = (
-    "Make gx with its padding, (N, H + 2 p_y, W + 2 p_x, C_in), full of zeros; add to it; cut the padding off at the "
-    "end.",
-    "Output (oy, ox) adds gy[n, oy, ox] times w, summed over co, to the window that forward read: it has the shape "
+    "Start with zeros for gx and its padding, (N, H + 2 p_y, W + 2 p_x, C_in); add to them; cut the padding off at "
+    "the end.",
+    "Output (oy, ox) adds gy[n, oy, ox] times w, summed over co, to the window that forward read, of the shape "
     "(N, KH, KW, C_in).",
     """
     padded[:, oy * sy : oy * sy + KH, ox * sx : ox * sx + KW] += np.einsum("no,yxio->nyxi", gy[:, oy, ox], w)
@@ -64,7 +64,8 @@ WRONG = (
     ),
     Wrong(
         "= for +=",
-        "Windows overlap, and a pixel collects from all of them. You assign, so the last window overwrites the others.",
+        "Windows overlap, and the gradient of a pixel is a sum over all of them. You assign, so the last window "
+        "overwrites the others.",
         (_WINDOW + " += share", _WINDOW + " = share"),
     ),
     Wrong(
@@ -80,7 +81,7 @@ WRONG = (
     ),
     Wrong(
         "axes of the stride exchanged",
-        "The stride of y is used for x and the other way round. With equal strides nobody sees it.",
+        "The stride of y is used for x and vice versa. Equal strides hide the mistake.",
         ("sy : oy * sy + KH, ox * sx : ox * sx + KW", "sx : oy * sx + KH, ox * sy : ox * sy + KW"),
     ),
     Wrong(
@@ -100,7 +101,7 @@ WRONG = (
     ),
     Wrong(
         "last row and column of gy lost",
-        "The last row and the last column of gy are not used: range(OH) ends before OH by itself.",
+        "The last row and the last column of gy are not used: range(OH) already excludes OH.",
         ("range(OH)", "range(OH - 1)"),
         ("range(OW)", "range(OW - 1)"),
     ),

@@ -1,7 +1,7 @@
 """Transposed convolution, forward.
 
-The way back from the small image to the large one: each pixel of x *paints* a copy of the kernel, scaled by its
-value, into y; where copies overlap, they are added; then p pixels are cut off on each side.
+It leads from a small image to a large one: each pixel of x *paints* a copy of the kernel, scaled by its value, into y.
+Where copies overlap, they are added. Then p pixels are cut off on each side.
 
     y[n, oy, ox, co] = b[co] + sum over ci and all (iy, ky), (ix, kx) with (*)  of  x[n, iy, ix, ci] w[ky, kx, co, ci]
 
@@ -12,10 +12,10 @@ value, into y; where copies overlap, they are added; then p pixels are cut off o
                                                     [0   1   2]             by ix = 1: at ox = 1 two copies are added
                                             cut
 
-The weight has its channels the other way round than conv2d: w (KH, KW, C_out, C_in). It is the weight of the
-convolution that leads from C_out to C_in channels, of which this is the transpose. The size (OH, OW) is given: a
-strided convolution rounds down, so that several sizes lead to the same small one; there may be rows that no copy
-reaches. They hold the bias alone.
+s is `geometry.stride`, p is `geometry.padding`; both are pairs (y, x). The order of the channels in the weight is
+opposite to conv2d: w (KH, KW, C_out, C_in). It is the weight of a convolution from C_out to C_in channels, and this
+operation is the transpose of that convolution. The size (OH, OW) is given, because a strided convolution rounds down:
+several sizes lead to the same small size. There may be rows that no copy reaches; they hold only the bias.
 """
 
 import numpy as np
@@ -24,10 +24,10 @@ from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import TRANSPOSED, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
-TEACHES = "painting instead of reading; what a U-Net's way up computes; it is conv-05 with other names"
+TEACHES = "painting instead of reading; what the decoder of a U-Net computes; it is conv-05 with other names"
 HINTS = (
-    "It is the gradient of the input of a convolution (conv-05): gy there is x here, gx there is y here.",
-    "Paint into an array with the padding still on, (N, OH + 2 p_y, W + 2 p_x, C_out), cut it off at the end, "
+    "It is the gradient of the input of a convolution (conv-05): x takes the place of gy, and y the place of gx.",
+    "Paint into an array that includes the padding, (N, OH + 2 p_y, OW + 2 p_x, C_out), cut it off at the end, "
     "and add the bias once, to everything.",
     """
     copy = np.einsum("ni,yxoi->nyxo", x[:, iy, ix], w)
@@ -71,20 +71,20 @@ WRONG = (
     ),
     Wrong(
         "padding not cut off",
-        "The result is cut from the corner of the painted area. Here padding makes the result smaller: p rows and "
-        "columns go at *each* side.",
+        "The result is cut from the corner of the painted area. Here padding makes the result smaller: remove p rows "
+        "and columns at *each* side.",
         ("padded[:, py : py + OH, px : px + OW]", "padded[:, :OH, :OW]"),
     ),
     Wrong(
         "bias painted",
-        "The bias is painted with every copy: pixels get it several times where copies overlap, and not at all where "
-        "none comes. Add it once to every pixel.",
+        "The bias is painted with every copy: pixels get it several times if copies overlap, and not at all if "
+        "no copy reaches them. Add it once to every pixel.",
         ("            padded[:, iy", "            copy = copy if b is None else copy + b\n            padded[:, iy"),
         ("return y if b is None else y + b", "return y"),
     ),
     Wrong(
         "stride ignored",
-        "The copies are painted one pixel apart. Pixel iy paints from row iy s_y on.",
+        "The copies are painted one pixel apart. Pixel iy paints a copy that begins at row iy s_y.",
         ("iy * sy : iy * sy + KH, ix * sx : ix * sx + KW", "iy : iy + KH, ix : ix + KW"),
     ),
     Wrong(

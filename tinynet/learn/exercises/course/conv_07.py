@@ -4,13 +4,13 @@
 
     oy = iy s_y + ky - p_y        ox = ix s_x + kx - p_x                                                      (*)
 
-Pixel x[iy, ix] painted KH KW pixels of y; it hears back from each of them, through the same tap:
+Pixel x[iy, ix] painted KH KW pixels of y; each of them contributes to its gradient, through the same tap:
 
     gx[n, iy, ix, ci]  = sum over ky, kx, co of  gy[n, oy, ox, co] w[ky, kx, co, ci]
     gw[ky, kx, co, ci] = sum over n, iy, ix of   gy[n, oy, ox, co] x[n, iy, ix, ci]
 
-(gy = 0 where (*) leads outside of y: that paint was cut off.) Look at the first: gy is read with a window, stride and
-padding. The transpose of the transpose is the convolution.
+gy = 0 if (*) leads outside y: that part of the copy was cut off. s is `geometry.stride`, p is `geometry.padding`. The
+first formula reads gy with a window, a stride and a padding: the transpose of the transpose is the convolution.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 TEACHES = "the transpose of a transpose; which array is the large one; the order of the channels in a weight"
 HINTS = (
     "gx is forward of conv-02, with gy as its input and w as its weight: from C_out to C_in channels.",
-    "gw is backward_weight of conv-04, with gy as the large image (the one with windows) and x as the small one.",
+    "gw is backward_weight of conv-04: gy is the large image, which is read in windows, and x is the small one.",
     """
     window = padded_gy[:, iy * sy : iy * sy + KH, ix * sx : ix * sx + KW]
     gx[:, iy, ix] = np.tensordot(window, w, axes=3)
@@ -74,7 +74,8 @@ WRONG = (
     ),
     Wrong(
         "input: stride ignored",
-        "In gx the windows are one pixel apart. Pixel iy painted from row iy s_y on, so it reads from there.",
+        "In gx the windows are one pixel apart. Pixel iy painted a copy that begins at row iy s_y, so its window "
+        "begins there.",
         (
             "window = padded[:, iy * sy : iy * sy + KH, ix * sx : ix * sx + KW]",
             "window = padded[:, iy : iy + KH, ix : ix + KW]",
@@ -82,7 +83,7 @@ WRONG = (
     ),
     Wrong(
         "input: padding on one side",
-        "In gx all the padding is above and to the left, twice as much: everything is shifted.",
+        "In gx the whole padding is added above and to the left: everything is shifted.",
         (
             "padded = np.pad(gy, ((0, 0), (py, py), (px, px), (0, 0)))",
             "padded = np.pad(gy, ((0, 0), (2 * py, 0), (2 * px, 0), (0, 0)))",
@@ -95,17 +96,17 @@ WRONG = (
     ),
     Wrong(
         "weight: flipped",
-        "gw comes out flipped in both directions: in (*) tap ky lies ky rows *below* iy s_y - p_y.",
+        "gw is flipped in both directions: in (*) tap ky lies ky rows *below* iy s_y - p_y.",
         ("    return gw", "    return gw[::-1, ::-1]"),
     ),
     Wrong(
         "weight: mean over the batch",
-        "gw is averaged over the images; every image adds.",
+        "gw is averaged over the images: sum over them.",
         ("    return gw", "    return gw / len(x)"),
     ),
     Wrong(
         "weight: = for +=",
-        "Each pixel of x overwrites what the ones before it gave to gw: only the last one is left.",
+        "Each pixel of x overwrites the contribution of the pixels before it to gw: only the last one remains.",
         ("gw += np.tensordot", "gw[...] = np.tensordot"),
     ),
     Wrong(
@@ -118,7 +119,7 @@ WRONG = (
     ),
     Wrong(
         "weight: first image only",
-        "gw has seen the first image only; the sum runs over n, too.",
+        "gw uses the first image only; the sum runs over n, too.",
         ("np.tensordot(painted, x[:, iy, ix], axes=(0, 0))", "np.tensordot(painted[:1], x[:1, iy, ix], axes=(0, 0))"),
     ),
 )

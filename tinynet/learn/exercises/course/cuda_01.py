@@ -1,6 +1,6 @@
 """The same in CUDA.
 
-On a GPU a kernel is run by thousands of threads at once. Each asks for its number and computes *one* result:
+On a GPU, thousands of threads run a kernel at once. Each thread gets its own number and computes *one* result:
 
     KERNEL double_all(const double* x, double* y, int n)
     {
@@ -8,11 +8,11 @@ On a GPU a kernel is run by thousands of threads at once. Each asks for its numb
       if (i < n) y[i] = 2 * x[i];
     }
 
-Threads come in blocks of 32 here, so there are a few more threads than results: these must do nothing. Arrays are plain
-memory: x[n][iy][ix][ci] is x[((n * H + iy) * W + ix) * C_in + ci]. Nobody looks whether an index is inside, and threads
-that write to one place at the same time lose results: bounds and races are yours to avoid, as in jit-01.
+Here a block has 32 threads, so there are a few more threads than results: these must do nothing. Arrays are plain
+memory: x[n][iy][ix][ci] is x[((n * H + iy) * W + ix) * C_in + ci]. A GPU does not check indices, and threads that write
+to one element at the same time lose results: as in jit-01, you must avoid accesses out of bounds and races.
 
-Write the two kernels of a convolution with stride 1. It runs on a CPU, which plays the GPU and looks at every access.
+Write the two kernels of a convolution with stride 1. They run on the CPU, in an emulator that checks every access.
 
     y[n, oy, ox, co]   = sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
     gw[ky, kx, ci, co] = sum over n, oy, ox of   x[n, iy, ix, ci] gy[n, oy, ox, co]         iy = oy + ky - py
@@ -25,11 +25,11 @@ from tinynet.learn.exercises import emulated
 from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.probe import Failure, Probe, integers
 
-TEACHES = "one thread for one result; taking a number apart into indices; the test that every kernel begins with"
+TEACHES = "one thread for one result; splitting a number into indices; the test with which every kernel begins"
 HINTS = (
-    "forward: thread i computes y[i]. Take i apart, the innermost index first: co = i % C_out; i /= C_out; ox = i % "
+    "forward: thread i computes y[i]. Split i into indices, the innermost first: co = i % C_out; i /= C_out; ox = i % "
     "OW; and so on.",
-    "The result is summed in a variable of the thread, `double sum = 0;`, and written once at the end. Threads "
+    "Sum the result in a variable of the thread, `double sum = 0;`, and write it once at the end. For threads "
     "beyond the last result: `if (i >= N * OH * OW * C_out) return;`",
     "backward_weight: thread i computes gw[i], with co = i % C_out, ci = i / C_out % C_in, kx, ky; it loops over n, "
     "oy, ox.",
@@ -41,7 +41,7 @@ missing = emulated.missing
 # ---- your file
 SOURCE = r"""
 // y (N, OH, OW, C_out) from x (N, H, W, C_in) and w (KH, KW, C_in, C_out); padding py, px; stride 1.
-// One thread for each number of y, a few more threads at the end.
+// One thread for each element of y, and a few more threads at the end.
 KERNEL forward(const double* x, const double* w, double* y, int N, int H, int W, int C_in,
                int KH, int KW, int C_out, int py, int px)
 {
@@ -62,7 +62,7 @@ KERNEL forward(const double* x, const double* w, double* y, int N, int H, int W,
   // ---- end of solution
 }
 
-// gw (KH, KW, C_in, C_out) from x (N, H, W, C_in) and gy (N, OH, OW, C_out). One thread for each number of gw.
+// gw (KH, KW, C_in, C_out) from x (N, H, W, C_in) and gy (N, OH, OW, C_out). One thread for each element of gw.
 KERNEL backward_weight(const double* x, const double* gy, double* gw, int N, int H, int W, int C_in,
                        int KH, int KW, int C_out, int py, int px)
 {
@@ -89,20 +89,20 @@ KERNEL backward_weight(const double* x, const double* gy, double* gw, int N, int
 WRONG = (
     Wrong(
         "forward: too many threads",
-        "forward has no test whether there is a result for this thread. The number of threads is rounded up to whole "
-        "blocks, and those beyond the last result write beyond y.",
+        "forward does not test if there is a result for this thread. The number of threads is rounded up to whole "
+        "blocks, and the threads beyond the last result write beyond y.",
         ("  if (i >= N * OH * OW * C_out) return;\n", ""),
     ),
     Wrong(
         "forward: no bounds",
-        "forward reads x outside of the image: leave out the terms whose iy or ix is outside. (Where it hits a "
-        "neighbouring row instead, the sum is wrong without a word.)",
+        "forward reads x outside the image: leave out the terms whose iy or ix is outside. (If the address lies in a "
+        "neighboring row, the sum is wrong without an error.)",
         ("      if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;\n", ""),
     ),
     Wrong(
         "forward: columns unchecked",
-        "forward tests iy but not ix. A column beyond the border is no address beyond the array: it is a pixel of "
-        "the neighbouring row, and the sum is wrong without a word.",
+        "forward tests iy but not ix. A column beyond the border is not an address beyond the array: it is a pixel of "
+        "the neighboring row, and the sum is wrong without an error.",
         ("iy < 0 || iy >= H || ix < 0 || ix >= W", "iy < 0 || iy >= H"),
     ),
     Wrong(
@@ -130,18 +130,18 @@ WRONG = (
     ),
     Wrong(
         "weight: too many threads",
-        "backward_weight has no test whether there is a result for this thread: those beyond the last one write "
+        "backward_weight does not test if there is a result for this thread: threads beyond the last result write "
         "beyond gw.",
         ("  if (i >= KH * KW * C_in * C_out) return;\n", ""),
     ),
     Wrong(
         "weight: not cleared",
-        "backward_weight adds to what is in gw before, and that is garbage: sum in a variable, and write it once.",
+        "backward_weight adds to the old values of gw, which are garbage: sum in a variable, and write it once.",
         ("  gw[i] = total;", "  gw[i] += total;"),
     ),
     Wrong(
         "weight: first image only",
-        "backward_weight looks at the first image only; the sum runs over n, too.",
+        "backward_weight uses the first image only; the sum runs over n, too.",
         ("for (int n = 0; n < N; ++n)", "for (int n = 0; n < 1; ++n)"),
     ),
 )
@@ -173,7 +173,7 @@ def probes(rng):
 
 def _emulated(label, kernel, arrays, result, shape, sizes, axes):
     def run(functions):
-        out = np.full(shape, 1000.0)  # garbage, as in memory that was just handed out
+        out = np.full(shape, 1000.0)  # garbage, as in newly allocated memory
         failure = emulated.run_emulated(functions, kernel, out.size, *(a.copy() for a in arrays), out, *sizes)
         untouched = Failure("NotImplementedError", "", f"{kernel} writes nothing yet", not_written=True)
         return {result: failure or (untouched if np.all(out == 1000.0) else out)}

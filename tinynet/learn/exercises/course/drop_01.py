@@ -1,13 +1,13 @@
 """Dropout, forward and backward.
 
-In training each element is dropped with probability p. Those that stay are divided by 1 - p, so that the mean is what
-it was, and the net can be used later without dropout and without rescaling:
+In training each element is dropped with probability p. The others are divided by 1 - p, so that the mean stays the
+same, and inference needs neither dropout nor rescaling:
 
     y[i] = 0                  where u[i] < p
     y[i] = x[i] / (1 - p)     elsewhere
 
 u holds random numbers between 0 and 1, one for each element. Here it is an argument: forward and backward of one
-step get the same. A dropped element is 0 whatever x was, infinity and NaN included.
+step get the same u. A dropped element is 0 for every x, including infinity and NaN.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ HINTS = (
     "`np.where(u < p, 0.0, x / (1 - p))`: a product with a mask would turn a dropped infinity into NaN.",
 )
 OP = "dropout"
-# The random numbers are those that tinynet's own dropout draws for this key and step: the two can be compared.
+# tinynet's own dropout draws the same random numbers for this key and step, so that the two can be compared.
 KEY = {"seed": 7, "stream": 3, "step": 11}
 
 
@@ -49,18 +49,20 @@ _FORWARD, _BACKWARD = "np.where(u < p, 0.0, x / (1 - p))", "np.where(u < p, 0.0,
 WRONG = (
     Wrong(
         "not rescaled",
-        "What stays is not divided by 1 - p: the mean shrinks, and with it everything behind this layer.",
+        "The elements that stay are not divided by 1 - p: the mean becomes smaller, and so do the inputs of all later "
+        "layers.",
         (_FORWARD, "np.where(u < p, 0.0, x)"),
     ),
     Wrong(
         "divided by p",
-        "You divide by p. An element stays with probability 1 - p, so 1 - p is what restores the mean (p = 0.5 hides "
-        "it).",
+        "You divide by p. An element stays with probability 1 - p, so dividing by 1 - p restores the mean (p = 0.5 "
+        "hides the mistake).",
         (_FORWARD, "np.where(u < p, 0.0, x / p)"),
     ),
     Wrong(
         "kept for dropped",
-        "You keep where u < p, so that 1 - p of the elements are dropped instead of p (p = 0.5 hides it).",
+        "You keep the elements with u < p, so that a fraction 1 - p is dropped instead of p (p = 0.5 hides the "
+        "mistake).",
         (_FORWARD, "np.where(u < p, x / (1 - p), 0.0)"),
     ),
     Wrong(
@@ -70,12 +72,12 @@ WRONG = (
     ),
     Wrong(
         "gy passed on",
-        "backward hands on gy as it is. A dropped element has no influence on the loss: its gradient is 0.",
+        "backward returns gy unchanged. A dropped element has no influence on the loss: its gradient is 0.",
         (_BACKWARD, "1 * gy"),
     ),
     Wrong(
-        "mask turned round in backward",
-        "backward keeps what forward dropped: the two must use the same mask.",
+        "mask inverted in backward",
+        "backward keeps the elements that forward dropped: both must use the same mask.",
         (_BACKWARD, "np.where(u < p, gy / (1 - p), 0.0)"),
     ),
     Wrong(

@@ -1,16 +1,16 @@
 """Hunt: write a gradient check that cannot be fooled.
 
-forward(x) gives y, and backward(gy, x) is said to give gx = dL/dx for gy = dL/dy. Is it so? You have ad-01: move every
-element of x up and down and look what happens to L = sum of gy y.
+forward(x) returns y, and backward(gy, x) should return gx = dL/dx for gy = dL/dy. Does it? Use the method of ad-01:
+change every element of x up and down and see how L = sum of gy y changes.
 
-Your function will be shown 14 pairs with a broken backward, each a mistake that people make, and 7 that are right. It
-has to tell them apart: catch the broken ones *without* raising a false alarm. Think of
+Your function is tested with 14 pairs with a broken backward, each with a mistake that people make, and with 7 pairs
+that are right. It has to detect the broken ones *without* a false alarm. Think of
 
-- the upstream gradient: with a gy of ones, what does a softmax's gradient look like?
-- the tolerance: too tight, and rounding looks like a mistake; too loose, and mistakes look like rounding; numbers
-  may be large, and they may be 0;
-- NaN, which is neither larger nor smaller than anything;
-- forward may return a view of its argument, as x[::-1] is: when you change x, what you kept of y changes, too.
+- the upstream gradient: with a gy of ones, what is the gradient of a softmax?
+- the tolerance: if it is too small, rounding looks like a mistake; if it is too large, mistakes look like rounding.
+  Values may be large, and they may be 0;
+- NaN, which is neither larger nor smaller than any number;
+- views: forward may return a view of its argument, such as x[::-1]. If you change x, the y that you kept changes, too.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.probe import Failure, Probe
 
-TEACHES = "what a check must do to be worth its name; the same list of traps that this course avoids itself"
+TEACHES = "what a check must do to find every mistake; the pitfalls that the checks of this course avoid"
 HINTS = (
     "Take a random gy of both signs, the same for all elements of one check, and look at every element of x.",
     "numeric = sum(gy * (forward(x + h e_i) - forward(x - h e_i))) / (2 h), with h about 1e-5 times max(1, |x_i|). "
@@ -31,9 +31,9 @@ SECONDS = 30.0
 
 # ---- your file
 def is_right(forward, backward, x):
-    """Whether backward is the gradient of forward at x: True or False.
+    """True if backward is the gradient of forward at x, else False.
 
-    forward(x) -> y, an array of any shape. backward(gy, x) -> gx. x: float64 array; leave it as it is.
+    forward(x) -> y, an array of any shape. backward(gy, x) -> gx. x: float64 array, which must not be changed.
     """
     # ---- solution
     y = np.array(forward(x))
@@ -67,32 +67,32 @@ _TEST = "if not abs(numeric - gx[index]) <= 1e-6 * max(1, abs(numeric)):"
 WRONG = (
     Wrong(
         "a gy of ones",
-        "Your upstream gradient is all ones. Then a backward may ignore gy or exchange its axes, and a softmax or a "
-        "centring may return zeros: all of that is right for ones. Take random numbers.",
+        "Your upstream gradient is all ones. Then a backward may ignore gy or exchange its axes, and a softmax or "
+        "x - mean may return zeros: all of that is right for ones. Use random values.",
         (_GY, "np.ones(y.shape)"),
     ),
     Wrong(
         "one element",
-        "You look at the first element of x only. Mistakes at a border, or in all samples but the first, are "
-        "elsewhere.",
+        "You check the first element of x only. Mistakes at a border, or in all samples but the first, are in "
+        "other elements.",
         ("in np.ndindex(x.shape):", "in [(0,) * x.ndim]:"),
     ),
     Wrong(
         "loose tolerance",
-        "Your tolerance is a percent. A factor that is off by a thousandth passes; in float64 a millionth is easily "
-        "reached.",
+        "Your tolerance is a percent. A factor that is wrong by a thousandth passes; in float64 a tolerance of a "
+        "millionth is enough.",
         ("1e-6 * max(1, abs(numeric))", "1e-2 * max(1, abs(numeric))"),
     ),
     Wrong(
         "NaN passes",
-        "You refuse if the difference is *larger* than the tolerance. A NaN is not larger than anything: it passes. "
-        "Refuse unless it is smaller.",
+        "You refuse if the difference is *larger* than the tolerance. NaN is not larger than any number, so it passes. "
+        "Refuse unless the difference is smaller.",
         (_TEST, "if abs(numeric - gx[index]) > 1e-6 * max(1, abs(numeric)):"),
     ),
     Wrong(
         "no copies",
-        "You change x in place and keep what forward returned. Where that is a view of x it changes together with x, "
-        "and the difference is lost: copy it.",
+        "You change x in place and keep the result of forward. If the result is a view of x, it changes together with "
+        "x, and the difference is lost: copy the result.",
         (
             _STEPS,
             "        kept = x[index]\n        x[index] = kept + h\n        above = forward(x)\n        x[index] = "
@@ -102,32 +102,32 @@ WRONG = (
     ),
     Wrong(
         "absolute tolerance",
-        "Your tolerance is the same for all numbers. Where they are large, rounding alone exceeds it: measure the "
-        "difference against the derivative.",
+        "Your tolerance is the same for all values. If they are large, rounding alone exceeds it: make the tolerance "
+        "relative to the derivative.",
         ("1e-6 * max(1, abs(numeric))", "1e-6"),
         ("1e-5 * max(1, abs(x[index]))", "1e-5"),
     ),
     Wrong(
         "division by zero",
-        "You divide the difference by the derivative. Where both gradients are 0 that is 0 / 0 = NaN, a false alarm.",
+        "You divide the difference by the derivative. If both gradients are 0, that is 0 / 0 = NaN, a false alarm.",
         (_TEST, "if not abs(numeric - gx[index]) / abs(numeric + gx[index]) <= 1e-6:"),
     ),
     Wrong(
         "one-sided difference",
-        "You step to one side only. The error of that is proportional to h, and looks like a mistake where the "
+        "You step to one side only. The error of this difference is proportional to h, and looks like a mistake if the "
         "function is curved.",
         ("        below[index] -= h\n", ""),
         ("/ (2 * h)", "/ h"),
     ),
     Wrong(
         "step too small",
-        "Your step is so small that rounding makes up the whole difference: false alarms. About 1e-5 is best for "
+        "Your step is so small that the difference consists of rounding errors: false alarms. About 1e-5 is best for "
         "central differences in float64.",
         ("h = 1e-5", "h = 1e-13"),
     ),
     Wrong(
         "totals",
-        "You compare the sums of the gradients, not their elements: numbers in the wrong places pass.",
+        "You compare the sums of the gradients, not their elements: values in the wrong places pass.",
         (
             "    for index in np.ndindex(x.shape):\n        h = 1e-5 * max(1, abs(x[index]))\n"
             + _STEPS
@@ -160,7 +160,7 @@ RIGHT = (
 )
 
 
-# ---------------------------------------------------------------------------------------- the kernels that are shown
+# ---------------------------------------------------------------------------------------- the kernels under test
 def _softmax(x):
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
@@ -184,7 +184,7 @@ _MASK = np.array([[1.0, 0.0, 2.0], [0.0, 2.0, 1.0]])
 _TAPS = np.array([1.0, -2.0, 3.0])
 _DIFFERENCE_BACKWARD = lambda gy, x: np.pad(gy, (1, 0)) - np.pad(gy, (0, 1))  # noqa: E731
 
-# Name, forward, backward, shape of x; each a mistake that people make.
+# Name, forward, backward, shape of x; each has a mistake that people make.
 BROKEN = (
     ("x^2 without the factor 2", lambda x: x**2, lambda gy, x: gy * x, (2, 3)),
     ("-x with the wrong sign", lambda x: -x, lambda gy, x: gy.copy(), (3,)),
@@ -199,7 +199,12 @@ BROKEN = (
         lambda gy, x: 1.001 * gy * _sigmoid(x) * (1 - _sigmoid(x)),
         (2, 3),
     ),
-    ("a sum that hands on a mean", lambda x: x.sum(axis=0), lambda gy, x: np.tile(gy, (len(x), 1)) / len(x), (3, 2)),
+    (
+        "a sum whose gradient is a mean",
+        lambda x: x.sum(axis=0),
+        lambda gy, x: np.tile(gy, (len(x), 1)) / len(x),
+        (3, 2),
+    ),
     ("differences that lose the last element", np.diff, lambda gy, x: _last_lost(_DIFFERENCE_BACKWARD(gy, x)), (5,)),
     (
         "a product that sees the first row only",
@@ -262,7 +267,7 @@ def probes(rng):
 
 
 def _answers(is_right, kernels):
-    """What the learner's check says to each: True, False, or why there is no answer."""
+    """The answer of the learner's check for each pair: True, False, or why there is no answer."""
     answers = {}
     for name, forward, backward, x in kernels:
         try:
@@ -277,11 +282,11 @@ def _answers(is_right, kernels):
 
 
 def _score(answers, failed, summary):
-    """The number of kernels if all were judged right, else which were not."""
+    """The number of pairs if all answers are right, else a Failure that lists the others."""
     if not failed:
         return np.array(len(answers))
     listed = [f"  - {name}" + (f" ({answers[name]})" if isinstance(answers[name], str) else "") for name in failed]
-    return Failure("score", "; ".join(failed), "\n".join([f"{summary}; here it went wrong:", *listed]))
+    return Failure("score", "; ".join(failed), "\n".join([f"{summary}; here it was wrong:", *listed]))
 
 
 def library():

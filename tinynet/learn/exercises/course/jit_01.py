@@ -1,15 +1,15 @@
 """A port to Numba: compiled loops on several threads.
 
-Numba turns plain loops into machine code, and `prange` in place of `range` hands out the turns of a loop to several
-threads. Two things you must see to yourself:
+Numba compiles plain loops to machine code, and `prange` in place of `range` distributes the iterations of a loop over
+several threads. You are responsible for two things:
 
-*Bounds.* Nobody looks whether an index lies in the array. x[-1] is the last element; x[H] is whatever lies behind.
+*Bounds.* Numba does not check that an index lies in the array. x[-1] is the last element; x[H] is any value in memory.
 
 *Races.* `a[i] += v` is three steps: read, add, write. If two threads do them on the same element at the same time, one
-addition is lost, sometimes. So every turn of the parallel loop must write to elements *of its own*.
+addition may be lost. So every iteration of the parallel loop must write to elements *of its own*.
 
 Write forward and backward_weight of a convolution with stride 1 (conv-02, conv-04) as loops with a `prange`. The
-result is the last argument: fill it (what is in there before is garbage). Pick for each the loop to make parallel.
+result is the last argument: fill it (its old values are garbage). Choose in each kernel which loop is parallel.
 
     y[n, oy, ox, co]   = sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]
     gw[ky, kx, ci, co] = sum over n, oy, ox of   x[n, iy, ix, ci] gy[n, oy, ox, co]         iy = oy + ky - py
@@ -23,13 +23,13 @@ from tinynet.learn.exercises.exercise import SOLUTION_FILE, Right, Wrong
 from tinynet.learn.exercises.parallel import run_compiled, run_watched
 from tinynet.learn.exercises.probe import Failure, Probe, Unusable, integers
 
-TEACHES = "what a compiler does not check for you; who owns which element; that a race may go unseen"
+TEACHES = "what a compiler does not check; which iteration owns which element; a race may stay undetected"
 HINTS = (
-    "No padded copy: leave out the terms whose iy or ix is outside, with an `if`.",
+    "Do not make a padded copy: leave out the terms whose iy or ix is outside, with an `if`.",
     "forward: different images write different y, so the loop over n may be parallel. Which index of gw could be the "
     "parallel one in backward_weight? Not n: all images add to the same gw.",
-    "backward_weight: `for co in prange(gw.shape[3])` outside, everything else inside; first of all gw[:, :, :, co] "
-    "= 0.",
+    "backward_weight: `for co in prange(gw.shape[3])` is the outer loop, all others are inside; begin with "
+    "gw[:, :, :, co] = 0.",
 )
 IMPORTS = ("numba",)
 SECONDS = 60.0
@@ -85,37 +85,37 @@ _INSIDE = "if 0 <= iy < H and 0 <= ix < W:"
 WRONG = (
     Wrong(
         "forward: no bounds",
-        "forward reads x outside of the image. Numba does not check: above and to the left you get the opposite "
-        "border, below and to the right whatever lies behind in memory. Leave those terms out.",
+        "forward reads x outside the image. Numba does not check: above and to the left you get the opposite "
+        "border, below and to the right any value in memory. Leave those terms out.",
         (_INSIDE, "if True:"),
     ),
     Wrong(
         "forward: one end only",
-        "forward leaves out what is above and to the left of the image, but not what is below and to the right: "
+        "forward leaves out the terms above and to the left of the image, but not those below and to the right: "
         "iy < H and ix < W are missing.",
         (_INSIDE, "if 0 <= iy and 0 <= ix:"),
     ),
     Wrong(
         "forward: one too many",
-        "forward lets iy = H and ix = W pass. The last row is H - 1: < and not <=.",
+        "forward accepts iy = H and ix = W. The last row is H - 1: use < in place of <=.",
         (_INSIDE, "if 0 <= iy <= H and 0 <= ix <= W:"),
     ),
     Wrong(
         "forward: not cleared",
-        "forward adds to what is in y already, and that is garbage: set it to 0 first.",
+        "forward adds to the old values of y, which are garbage: set y to 0 first.",
         ("        y[n] = 0\n", ""),
     ),
     Wrong(
         "forward: race over taps",
-        "forward runs the taps in parallel, and all taps add to the same y: a race. Make a loop parallel whose turns "
-        "write different elements, such as the one over n.",
+        "forward runs the taps in parallel, and all taps add to the same y: a race. Make a loop parallel whose "
+        "iterations write different elements, such as the loop over n.",
         ("    for n in prange(N):\n        y[n] = 0\n", "    y[:] = 0\n    for n in range(N):\n"),
         ("for ky in range(KH)", "for ky in prange(KH)"),
     ),
     Wrong(
         "weight: race over images",
-        "backward_weight runs the images in parallel, and all of them add to the same gw: a race. Some additions are "
-        "lost, now and then. The parallel loop must run over an index of gw.",
+        "backward_weight runs the images in parallel, and all of them add to the same gw: a race. Some additions may "
+        "be lost. The parallel loop must run over an index of gw.",
         (
             "    for co in prange(C_out):\n        gw[:, :, :, co] = 0\n        for n in range(N):",
             "    gw[:] = 0\n    for co in range(C_out):\n        for n in prange(N):",
@@ -123,18 +123,18 @@ WRONG = (
     ),
     Wrong(
         "weight: not cleared",
-        "backward_weight adds to what is in gw already, and that is garbage: set it to 0 first.",
+        "backward_weight adds to the old values of gw, which are garbage: set gw to 0 first.",
         ("        gw[:, :, :, co] = 0\n", ""),
     ),
     Wrong(
         "weight: no bounds",
-        "backward_weight reads x outside of the image: leave out the terms whose iy or ix is outside.",
+        "backward_weight reads x outside the image: leave out the terms whose iy or ix is outside.",
         ("if iy >= 0 and iy < H and ix >= 0 and ix < W:", "if True:"),
     ),
     Wrong(
         "weight: no parallel loop",
-        "backward_weight has no parallel loop: it runs on one thread. Write prange for range in a loop over an index "
-        "of gw.",
+        "backward_weight has no parallel loop: it runs on one thread. Write prange in place of range in a loop over "
+        "an index of gw.",
         ("prange(C_out)", "range(C_out)"),
     ),
 )
@@ -172,13 +172,13 @@ def probes(rng):
 
 
 def _watched(label, function, arguments, result, shape, axes):
-    """The kernel as Python, every access watched; and compiled, where that is safe."""
+    """The kernel runs as Python, with every access watched, and compiled if that is safe."""
     bounds, race, compiled = f"{result} (bounds)", f"{result} (threads)", f"{result} (compiled)"
 
     def run(functions):
         kernel = functions[function]
         if not getattr(kernel, "targetoptions", {}).get("parallel"):
-            raise Unusable(f"{function} is not compiled for several threads: leave @njit(parallel=True) in front of it")
+            raise Unusable(f"{function} is not compiled for several threads: leave @njit(parallel=True) above it")
         garbage = np.full(shape, 1000.0)
         log, after = run_watched(kernel, {**arguments, result: garbage})
         for name, before in arguments.items():
@@ -191,11 +191,11 @@ def _watched(label, function, arguments, result, shape, axes):
             found[race] = Failure("race", "", log.race)
         elif not log.loops:
             found[race] = Failure("no loop", "", "there is no prange: nothing runs in parallel")
-        # A solution is compiled in the tests; here that would take as long as everything else together.
+        # The tests compile the solution; here it would take as long as everything else together.
         if not log.outside and functions["__file__"] != SOLUTION_FILE:
             is_same = np.array_equal(run_compiled(kernel, *arguments.values(), garbage), after[result])
             if not is_same:
-                found[compiled] = Failure("differs", "", "compiled by Numba it gives something else than as Python")
+                found[compiled] = Failure("differs", "", "compiled by Numba, it returns other values than as Python")
         return found
 
     return Probe(label, function, run, {result: axes, bounds: "", race: "", compiled: ""})

@@ -1,15 +1,15 @@
 """Binary cross-entropy with logits.
 
-A net gives a number x for each pixel (a *logit*), s = sigmoid(x) is the probability it stands for, and t is the
-truth, 0 or 1 (or between). The loss is the mean over all M elements of
+A net returns a number x for each pixel, the *logit*; s = sigmoid(x) is the predicted probability, and t is the truth, 0
+or 1 (or between). The loss is the mean over all M elements of
 
     l = -t log(s) - (1 - t) log(1 - s)
 
-For x = 100 the second logarithm is log(0). Written with the logit itself nothing can happen:
+For x = 100 the second logarithm is log(0). Written with the logit itself, the loss is always finite:
 
     l = max(x, 0) - x t + log(1 + exp(-|x|))
 
-and the derivative is as short as can be:  dl/dx = s - t.  (Derive both: log(s) = x - log(1 + exp(x)).)
+and the derivative is short:  dl/dx = s - t.  (To derive both, use log(s) = x - log(1 + exp(x)).)
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ _STABLE = "np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))"
 WRONG = (
     Wrong(
         "logarithm of 0",
-        "You compute the sigmoid first and its logarithm then: for large |x| that is log(0), and 0 times inf is NaN.",
+        "You compute the sigmoid and then its logarithm: for large |x| that is log(0), and 0 times inf is NaN.",
         (
             "    losses = " + _STABLE,
             "    s = 1 / (1 + np.exp(-x))\n    losses = -t * np.log(s) - (1 - t) * np.log(1 - s)",
@@ -68,13 +68,13 @@ WRONG = (
     ),
     Wrong(
         "sum",
-        "The loss is a sum; asked for is the mean over all elements.",
+        "The loss is a sum; it must be the mean over all elements.",
         ("np.mean(losses)", "np.sum(losses)"),
     ),
     Wrong(
         "1/M forgotten",
-        "The mean divides by M, so each element's gradient is (s - t) / M. Without it the gradient is M times too "
-        "large, and seems to ask for a smaller learning rate.",
+        "The mean divides by M, so each element's gradient is (s - t) / M. Without it the gradient is M times as "
+        "large, and the learning rate seems to be too large.",
         ("gy * (s - t) / x.size", "gy * (s - t)"),
     ),
     Wrong(
@@ -84,18 +84,18 @@ WRONG = (
     ),
     Wrong(
         "sign",
-        "t - s has the wrong sign: where the truth is 1 and s below it, raising x lowers the loss.",
+        "t - s has the wrong sign: if the truth is 1 and s is smaller, increasing x decreases the loss.",
         ("(s - t)", "(t - s)"),
     ),
     Wrong(
         "gy ignored",
-        "gy is not used. It is 1 in most programs, but not if the loss is a part of a larger one.",
+        "gy is not used. It is 1 in most programs, but not if this loss is a part of another one.",
         ("gy * (s - t)", "(s - t)"),
     ),
     Wrong(
         "sigmoid twice",
-        "You multiply by s (1 - s). That is the chain rule through a sigmoid whose derivative is contained in s - t "
-        "already.",
+        "You multiply by s (1 - s). That is the chain rule through a sigmoid, but s - t already contains its "
+        "derivative.",
         ("gy * (s - t)", "gy * s * (1 - s) * (s - t)"),
     ),
 )

@@ -1,11 +1,11 @@
 """The soft Dice loss, forward and backward.
 
-How well do the predicted probabilities p cover the mask t? Twice the overlap over the sum of the sizes:
+How well do the predicted probabilities p match the mask t? Twice the overlap over the sum of the sizes:
 
     I = sum of p t          S = sum of p + sum of t          L = 1 - (2 I + s) / (S + s)
 
-s (`smooth`) decides the case where there is nothing and nothing was predicted. The sums run over the whole batch, or,
-with per_image=True, over each image g of the first axis, and L is the mean of the G losses:
+s (`smooth`) makes L = 0 if the mask is empty and nothing is predicted. The sums run over the whole batch. With
+per_image=True, they run over each image g of the first axis, and L is the mean of the G losses:
 
     L = (1/G) sum over g of  1 - (2 I_g + s) / (S_g + s)
 
@@ -13,7 +13,7 @@ For the derivative, dI/dp = t and dS/dp = 1, and the quotient rule:
 
     dL/dp = (1/G) [ (2 I_g + s) / (S_g + s)^2  -  2 t / (S_g + s) ]
 
-It needs t and the sums, but not p: forward returns the sums, backward gets them.
+It needs t and the sums, but not p: forward returns the sums, and backward gets them.
 """
 
 import numpy as np
@@ -23,13 +23,13 @@ from tinynet.learn.exercises.probe import call, kernels_of
 
 TEACHES = "the quotient rule; a mean of ratios is not a ratio of means; keep only what backward needs"
 HINTS = (
-    "Make both cases one: p.reshape(groups, -1) with groups = len(p) or 1, and every sum over axis 1.",
+    "Treat both cases alike: p.reshape(groups, -1) with groups = len(p) or 1, and every sum over axis 1.",
     "sums has the shape (groups, 2). In backward give I and S the shape (groups, 1) so that they fit "
     "t.reshape(groups, -1).",
     """
     I, S = sums[:, :1], sums[:, 1:]
-    slope = (2 * I + smooth) / (S + smooth) ** 2 - 2 * t.reshape(len(sums), -1) / (S + smooth)
-    return (gy / len(sums) * slope).reshape(t.shape)
+    derivative = (2 * I + smooth) / (S + smooth) ** 2 - 2 * t.reshape(len(sums), -1) / (S + smooth)
+    return (gy / len(sums) * derivative).reshape(t.shape)
     """,
 )
 OP = "dice"
@@ -53,8 +53,8 @@ def backward(gy, t, sums, *, smooth):
     # ---- solution
     groups = len(sums)
     overlap, total = sums[:, :1], sums[:, 1:]
-    slope = (2 * overlap + smooth) / (total + smooth) ** 2 - 2 * t.reshape(groups, -1) / (total + smooth)
-    return (gy / groups * slope).reshape(t.shape)
+    derivative = (2 * overlap + smooth) / (total + smooth) ** 2 - 2 * t.reshape(groups, -1) / (total + smooth)
+    return (gy / groups * derivative).reshape(t.shape)
     # ---- end of solution
 
 
@@ -65,11 +65,11 @@ WRONG = (
     Wrong(
         "1/G forgotten",
         "The mean over the images divides by G, and so must the gradient: yours is G times too large with per_image.",
-        ("gy / groups * slope", "gy * slope"),
+        ("gy / groups * derivative", "gy * derivative"),
     ),
     Wrong(
         "mean of the parts",
-        "You take the ratio of the mean overlap and the mean size: that is the loss of the whole batch again. "
+        "You take the ratio of the mean overlap and the mean size: that is the loss of the whole batch. "
         "Each image has its own ratio, and the ratios are averaged.",
         (
             "loss = np.mean(1 - (2 * overlap + smooth) / (total + smooth))",
@@ -78,7 +78,8 @@ WRONG = (
     ),
     Wrong(
         "smooth below only",
-        "smooth stands in the denominator only: an empty mask that was predicted perfectly then costs 1 instead of 0.",
+        "smooth is added in the denominator only: for an empty mask and no prediction, the loss is then 1 instead of "
+        "0.",
         ("1 - (2 * overlap + smooth) / (total", "1 - 2 * overlap / (total"),
     ),
     Wrong(
@@ -99,13 +100,13 @@ WRONG = (
     ),
     Wrong(
         "sign",
-        "This is the gradient of the Dice coefficient, which is to grow. The loss is 1 minus it: turn the sign round.",
-        ("gy / groups * slope", "-gy / groups * slope"),
+        "This is the gradient of the Dice coefficient, which should increase. The loss is 1 minus it: change the sign.",
+        ("gy / groups * derivative", "-gy / groups * derivative"),
     ),
     Wrong(
         "gy ignored",
-        "gy is not used. It is 1 in most programs, but not if the loss is a part of a larger one.",
-        ("gy / groups * slope", "slope / groups"),
+        "gy is not used. It is 1 in most programs, but not if this loss is a part of another one.",
+        ("gy / groups * derivative", "derivative / groups"),
     ),
 )
 RIGHT = (
@@ -132,7 +133,7 @@ def probes(rng):
     for label, shape, axes, smooth, per_image in (
         ("four pixels", (1, 4), "n i", 1.0, False),
         ("a batch of 3 as one", (3, 4), "n i", 1.0, False),
-        ("each of 3 images by itself", (3, 4), "n i", 1.0, True),
+        ("each of 3 images on its own", (3, 4), "n i", 1.0, True),
         ("images with two axes, another smooth", (2, 3, 4, 1), "n y x c", 0.5, True),
     ):
         p, t = rng.integers(0, 9, shape) / 8, rng.integers(0, 2, shape).astype(float)
@@ -142,7 +143,7 @@ def probes(rng):
         sums = np.stack([overlap, total], axis=1)
         yield call(label, "backward", np.array(-3.0), t, sums, smooth=smooth, gives={"gp": axes}, gy="")
     nothing = np.zeros((2, 3))
-    yield call("nothing there, nothing predicted", "forward", nothing, nothing, smooth=1.0, per_image=True, **forward)
+    yield call("empty mask, nothing predicted", "forward", nothing, nothing, smooth=1.0, per_image=True, **forward)
 
 
 def library():

@@ -1,12 +1,12 @@
 """One step of Adam.
 
-Adam (Kingma & Ba, ICLR 2015) keeps two running means for every weight, of the gradient g and of its square. With
+Adam (Kingma & Ba, ICLR 2015) keeps two running means for every weight: of the gradient g and of its square. With
 beta1, beta2 = betas, in step t = 1, 2, 3 ...:
 
     m <- beta1 m + (1 - beta1) g
     v <- beta2 v + (1 - beta2) g^2
 
-Both start at 0, so they are too small at first. The corrected values are what a mean of t terms would be:
+Both start at 0, so they are too small at first. The bias correction turns them into weighted means of t terms:
 
     m^ = m / (1 - beta1^t)          v^ = v / (1 - beta2^t)
 
@@ -23,7 +23,7 @@ from tinynet.learn.exercises.probe import call, integers, reals
 TEACHES = "running means, their correction at the start, and where eps goes"
 HINTS = (
     "Five lines, one for each formula. Return new arrays; the arguments stay as they are.",
-    "What is kept (m, v) and what is used (m^, v^) are different numbers: give them different names.",
+    "The values that are kept (m, v) and the values that are used (m^, v^) differ: give them different names.",
     "`p - lr * m_hat / (np.sqrt(v_hat) + eps)`; t starts at 1, so that 1 - beta^t is never 0.",
 )
 OP = "adam"
@@ -49,31 +49,31 @@ def step(p, m, v, g, *, lr, betas, eps, t):
 WRONG = (
     Wrong(
         "not corrected",
-        "The running means are used without the correction 1 - beta^t. They start at 0 and are far too small in the "
-        "first steps.",
+        "The running means are used without the bias correction 1 - beta^t. They start at 0 and are much too small in "
+        "the first steps.",
         ("m_hat = m / (1 - beta1**t)", "m_hat = m"),
         ("v_hat = v / (1 - beta2**t)", "v_hat = v"),
     ),
     Wrong(
-        "corrected for ever",
-        "You keep the corrected means. The correction is for use only; kept, it is applied again in every step.",
+        "corrected again and again",
+        "You keep the corrected means. Keep the uncorrected ones: otherwise the correction is applied in every step.",
         ("return p, m, v", "return p, m_hat, v_hat"),
     ),
     Wrong(
         "t from 0",
-        "You count steps from 0 (or correct with t - 1): t is 1 in the first step and belongs into the power as it is.",
+        "You count steps from 0 (or correct with t - 1): t is 1 in the first step and is the exponent as it is.",
         ("beta1**t", "beta1 ** (t - 1 or 1)"),
         ("beta2**t", "beta2 ** (t - 1 or 1)"),
     ),
     Wrong(
         "eps under the root",
-        "eps stands under the root. It is added to the root: with a gradient of 0 that is the difference between eps "
+        "eps is under the root. It must be added to the root: for a gradient of 0 that is the difference between eps "
         "and sqrt(eps).",
         ("np.sqrt(v_hat) + eps", "np.sqrt(v_hat + eps)"),
     ),
     Wrong(
         "g not squared",
-        "v is the mean of g^2; you left out the square, and the root of a negative mean is NaN.",
+        "v is the mean of g^2. You left out the square, and the root of a negative mean is NaN.",
         ("g**2", "g"),
     ),
     Wrong(
@@ -88,12 +88,12 @@ WRONG = (
     ),
     Wrong(
         "old mean",
-        "The weights are moved by the mean before this step's gradient: update m and v first.",
+        "The weights are changed by the mean without this step's gradient: update m and v first.",
         ("m_hat = m / (1", "m_hat = (m - (1 - beta1) * g) / beta1 / (1"),
     ),
     Wrong(
         "uphill",
-        "The step goes up the gradient: it is subtracted, not added.",
+        "The step goes up the gradient: subtract it.",
         ("p - lr", "p + lr"),
     ),
 )
@@ -135,7 +135,7 @@ def library():
 
 
 def kernels(functions):
-    """tinynet changes the arrays of all parameters in place."""
+    """tinynet's kernel changes the arrays of all parameters in place."""
 
     def step(parameters, means, squares, gradients, t, settings):
         lr, betas, eps, weight_decay, decoupled_weight_decay = settings

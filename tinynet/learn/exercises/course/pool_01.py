@@ -2,9 +2,9 @@
 
     y[n, oy, ox, c] = max over ky, kx of x[n, iy, ix, c]            iy = oy s_y + ky - p_y,  ix = ox s_x + kx - p_x
 
-The padding counts as minus infinity: it never wins. For the way back one has to know *where* the maximum was:
+The padding counts as minus infinity: it never wins. backward needs to know *where* the maximum was:
 
-    indices[n, oy, ox, c] = iy W + ix         of the winner: its number in the plane of x, counted row by row
+    indices[n, oy, ox, c] = iy W + ix         of the winner: its index in the plane of x, row by row
 
     k = 2, s = 2      x   1  5 | 2  2        y   5  2        indices   1  2         W = 4
                           4  0 | 2  1            7  9                 13 14         of the three 2s the first
@@ -12,7 +12,7 @@ The padding counts as minus infinity: it never wins. For the way back one has to
                           3  6 | 8  0
                           0  7 | 9  1
 
-Of equal values the first wins (row by row). Ties are common: behind a ReLU whole windows are 0.
+Of equal values the first wins (row by row). Ties are common: after a ReLU whole windows may be 0.
 """
 
 import numpy as np
@@ -21,12 +21,13 @@ from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import POOLINGS
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
-TEACHES = "argmax and its bookkeeping; ties need a rule; padding is not zero everywhere"
+TEACHES = "argmax and its indices; ties need a rule; padding is not always zero"
 HINTS = (
     "np.pad takes constant_values=-np.inf. For one output the window is an array (N, KH, KW, C).",
-    "window.reshape(N, KH * KW, C).argmax(axis=1) is the winner's place k *within the window*, and of equal values "
+    "window.reshape(N, KH * KW, C).argmax(axis=1) is the winner's index k *within the window*; of equal values it is "
     "the first.",
-    "In the window it is row k // KW and column k % KW; in x row oy s_y - p_y + k // KW, column ox s_x - p_x + k % KW.",
+    "In the window this is row k // KW and column k % KW; in x row oy s_y - p_y + k // KW, column ox s_x - p_x + k % "
+    "KW.",
 )
 OP = "max_pool2d"
 
@@ -69,12 +70,12 @@ WRONG = (
     ),
     Wrong(
         "place in the window",
-        "indices holds the place within the window. Asked for is the place in the plane of x: iy W + ix.",
+        "indices holds the index within the window. It must be the index in the plane of x: iy W + ix.",
         ("= iy * W + ix", "= k"),
     ),
     Wrong(
         "place in the padded plane",
-        "indices counts in the padded image. The padding has to be taken off: iy = oy s - p + k // KW.",
+        "indices counts in the padded image. Subtract the padding: iy = oy s - p + k // KW.",
         ("= iy * W + ix", "= (iy + py) * (W + 2 * px) + ix + px"),
     ),
     Wrong(
@@ -84,12 +85,12 @@ WRONG = (
     ),
     Wrong(
         "H for W",
-        "You multiply the row by the height H. A row has W pixels; on square images nobody sees it.",
+        "You multiply the row by the height H. A row has W pixels; square images hide the mistake.",
         ("iy * W + ix", "iy * H + ix"),
     ),
     Wrong(
         "channels together",
-        "The winner is the largest over all channels. Each channel is pooled by itself.",
+        "The winner is the largest over all channels. Each channel is pooled on its own.",
         ("k = window.argmax(axis=1)", "k = window.max(axis=2, keepdims=True).argmax(axis=1)"),
         ("window.max(axis=1)", "window.max(axis=(1, 2))[:, None]"),
     ),
@@ -100,7 +101,7 @@ WRONG = (
     ),
     Wrong(
         "stride is the window",
-        "The windows lie side by side whatever the stride is. It only is so by default.",
+        "The windows lie side by side for every stride. That is only the default.",
         ("oy * sy : oy * sy + KH, ox * sx : ox * sx + KW]", "oy * KH : oy * KH + KH, ox * KW : ox * KW + KW]"),
     ),
 )

@@ -1,11 +1,11 @@
 """Max-pooling, backward.
 
-A small change of x changes y only through the pixel that won, and by as much. So each gy goes to the pixel whose number
-stands in indices (pool-01), and all other pixels get 0:
+A small change of x changes y only through the pixel that won, and by the same amount. So each gy is added to the pixel
+that `indices` names (pool-01), and all other pixels get 0:
 
     gx[n, iy, ix, c] = sum over all (oy, ox) with indices[n, oy, ox, c] = iy W + ix  of  gy[n, oy, ox, c]
 
-It is a *sum*: where windows overlap, one pixel may have won in several.
+It is a *sum*: if windows overlap, one pixel may have won in several of them.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "scatter-add, and why `array[indices] += values` is not one"
 HINTS = (
-    "Lay out gx as (N, H * W, C): then an index is the second axis. Reshape at the end.",
-    "NumPy's gx[indices] += gy adds once where an index stands twice. A loop, or np.add.at, adds every time.",
+    "Use (N, H * W, C) as the shape of gx: then `indices` index the second axis. Reshape at the end.",
+    "If an index appears twice, gx[indices] += gy of NumPy adds only once. A loop, or np.add.at, adds every time.",
     "For each image n and channel c: `np.add.at(gx[n, :, c], indices[n, :, :, c], gy[n, :, :, c])`.",
 )
 OP = "max_pool2d"
@@ -44,13 +44,13 @@ _ADD = "np.add.at(gx[n, :, c], indices[n, :, :, c], gy[n, :, :, c])"
 WRONG = (
     Wrong(
         "added once",
-        "Where an index stands twice, only one gy arrives: gx[indices] += gy reads all, adds, and writes all. "
+        "If an index appears twice, only one gy is added: gx[indices] += gy reads all, adds, and writes all. "
         "Use np.add.at or a loop.",
         (_ADD, "gx[n, indices[n, :, :, c], c] += gy[n, :, :, c]"),
     ),
     Wrong(
-        "shared out",
-        "You divide gy by the number of windows in which the pixel won. Each window hands on its whole gy.",
+        "divided among windows",
+        "You divide gy by the number of windows in which the pixel won. Each window passes on its whole gy.",
         (
             "    return gx.reshape(N, H, W, C)",
             "    count = np.zeros_like(gx)\n    for n in range(N):\n        for c in range(C):\n"
@@ -75,13 +75,12 @@ WRONG = (
     ),
     Wrong(
         "rows and columns exchanged",
-        "The result is laid out with H and W exchanged: an index counts row by row, W pixels to a row.",
+        "H and W are exchanged in the result: an index counts row by row, with W pixels in a row.",
         ("gx.reshape(N, H, W, C)", "gx.reshape(N, W, H, C).swapaxes(1, 2)"),
     ),
     Wrong(
         "channels first",
-        "You reshape an array laid out as (N, C, H W) into (N, H, W, C). reshape does not exchange axes; transpose "
-        "does.",
+        "You reshape an array of shape (N, C, H W) into (N, H, W, C). reshape does not exchange axes; transpose does.",
         ("gx.reshape(N, H, W, C)", "gx.swapaxes(1, 2).reshape(N, H, W, C)"),
     ),
 )
@@ -109,7 +108,7 @@ def probes(rng):
 
 
 def winners(rng, shape, window, stride, padding):
-    """The indices of max-pooling of an image drawn by chance."""
+    """The indices of max-pooling of a random image."""
     (N, H, W, C), (OH, OW) = shape, Geometry(stride, padding).output_size(shape[1:3], window)
     values = rng.permutation(N * H * W * C).reshape(shape)
     indices = np.empty((N, OH, OW, C), np.int32)
