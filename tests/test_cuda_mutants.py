@@ -11,7 +11,6 @@ from rooms import missing
 
 # (file, line, change) -> why nobody can notice.
 SPEED = "saves work only: without it the same comes out"
-BY_DEFINITION = "what is a number is computed again by the definition, and is the same"
 BOTH_EQUAL = "where the two are equal, it does not matter which is taken"
 ONE_BY_ONE = "a last pack that is full is taken one by one"
 CONV = "conv2d/conv2d.cu"
@@ -45,7 +44,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "always true: threshold",
     ): SPEED,
     (
-        "conv2d/definition.cuh",
+        "conv2d/geometry.cuh",
         "return threshold ? mask_words(block, step, seed, stream) : make_uint4(0, 0, 0, 0);",
         "always true: threshold",
     ): SPEED,
@@ -67,13 +66,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("gemm.cuh", "if (exists(i)) {", "always true: exists(i)"): "in start(), which reads nothing",
     ("matmul/matmul.cu", "for (int first = 0; first < terms; first += TILE) {", "one further: first < terms"): SPEED,
     # convolution: the blocked version
-    (
-        BLOCKED,
-        "if (isnan(z.x + z.y + z.z + z.w)) atomicExch(&axes->found_nan, 1);",
-        "always true: isnan(z.x + z.y + z.z + z.w)",
-    ): SPEED,
-    (BLOCKED, "if (!output.axes->found_nan) return;", "never true: !output.axes->found_nan"): SPEED,
-    (BLOCKED, "if (isnan(output.y[element])) {", "always true: isnan(output.y[element])"): BY_DEFINITION,
     (BLOCKED, "exists = tap < lines.taps;", "one further: tap < lines"): SPEED,
     (
         BLOCKED,
@@ -82,21 +74,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): SPEED,
     # convolution: the others
     (CONV, "for (int first_ci = 0; first_ci < g.c_in; first_ci += TILED_IN) {", "one further: first_ci < g"): SPEED,
-    (
-        CONV,
-        "if (isnan(result)) result = (real)sum_for_y(x, w, g, pixel, mine.co) + (b ? b[mine.co] : real(0));",
-        "always true: isnan(result)",
-    ): BY_DEFINITION,
-    (
-        CONV,
-        "if (isnan(result)) result = (real)sum_for_gx(gy, w, g, pixel, mine.co) + (b ? b[mine.co] : real(0));",
-        "always true: isnan(result)",
-    ): BY_DEFINITION,
-    (
-        CONV,
-        "gw[i] = isnan(total) ? (real)sum_for_gw(x, gy, g, (int)(i / c_out), i % c_out) : (real)total;",
-        "always true: isnan(total)",
-    ): BY_DEFINITION,
     (CONV, "if (blockDim.y > 1) {", "always true: blockDim.y > 1"): SPEED,
     (CONV, "if (blockDim.y > 1) {", "one further: y > 1"): SPEED,
     (CONV, "if (row < rows)", "always true: row < rows"): "the rows left over add up what nobody reads",

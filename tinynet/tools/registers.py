@@ -18,7 +18,8 @@ from typing import NamedTuple
 from ..backends.cuda import nvrtc
 from ..backends.cuda.nvrtc import Resources
 from ..backends.cuda.source import TENSOR_CORES, Source, describe
-from ..backends.registry import ops
+from ..backends.registry import ops, package_of
+from ..ops import __name__ as _  # noqa: F401 (it fills the registry)
 
 # Turing, Ampere (servers, then desktops), Ada, Hopper, Blackwell (desktops).
 ARCHITECTURES = (75, 80, 86, 89, 90, 120)
@@ -39,8 +40,8 @@ class Row(NamedTuple):
 def sources() -> list[Source]:
     """Every `.cu` file that an op's `cuda.py` launches, each once."""
     found: dict[Path, Source] = {}
-    for op in ops():
-        name = f"tinynet.ops.{op}.cuda"
+    for package in dict.fromkeys(package_of(op) for op in ops()):
+        name = f"{package}.cuda"
         if importlib.util.find_spec(name) is not None:
             values = vars(importlib.import_module(name)).values()
             found.update((value.path, value) for value in values if isinstance(value, Source))

@@ -18,12 +18,12 @@
 //     typedef Product<128, 64> P;                                  // the tile of C: TILE_M, TILE_N
 //     KERNEL __launch_bounds__(GEMM_THREADS) f(...) {              // always launched with GEMM_THREADS threads
 //       __shared__ P::Tiles tiles;
-//       gemm<P>(tiles, loader_a, loader_b, epilogue, first_row, first_column, k_begin, steps);
+//       gemm<P>(tiles, loader_a, loader_b, output, first_row, first_column, k_begin, steps);
 //     }
 //
 // It computes rows first_row .. first_row + TILE_M - 1 and columns first_column .. + TILE_N - 1 of C, summed over
 // steps * TILE_K values of k from k_begin on (fewer than K: one chunk of a sum that is split among blocks). What lies
-// outside of the matrices is the loaders' and the epilogue's business: gemm itself knows no sizes. All threads of a
+// outside of the matrices is the loaders' and the output's business: gemm itself knows no sizes. All threads of a
 // block must call it; before the same tiles are used again there must be a __syncthreads().
 //
 // Sizes: TILE_M, TILE_N are 128 x 64, 64 x 64, 128 x 32, 256 x 16, ... with TILE_M * TILE_N / 128 = 16 to 64 results per
@@ -43,7 +43,7 @@
 // What lies outside must be 0 in A *and* in B, or 0 * inf would be nan. `k` is only a number that both loaders understand
 // alike: a convolution may count its taps in whole steps, and leave the rest of a step's channels 0.
 //
-// THE EPILOGUE takes the results, four neighbouring columns at a time:
+// THE OUTPUT takes the results, four neighbouring columns at a time:
 //
 //     void store(size_t row, int column, float4 sums) const      column % 4 == 0; part of it may lie outside of C
 //
@@ -134,14 +134,14 @@ struct Product {
     sums[i][j + 3] += a * b.w;
   }
 
-  template <class Epilogue>
-  __device__ void deliver(const Epilogue& epilogue, size_t first_row, int first_column) const {
+  template <class Output>
+  __device__ void deliver(const Output& output, size_t first_row, int first_column) const {
     const int tm = threadIdx.x / ACROSS, tn = threadIdx.x % ACROSS;
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
       for (int j = 0; j < THREAD_N; j += 4)
-        epilogue.store(first_row + i / 4 * GROUP_M + 4 * tm + i % 4, first_column + j / 4 * GROUP_N + 4 * tn,
+        output.store(first_row + i / 4 * GROUP_M + 4 * tm + i % 4, first_column + j / 4 * GROUP_N + 4 * tn,
                        make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]));
   }
 };
@@ -226,8 +226,8 @@ struct Product {
 
   // Two neighbouring lanes hold columns 0, 1 and 2, 3 of two rows. They exchange halves: the even lane gets four columns
   // of the upper row, the odd one four of the lower.
-  template <class Epilogue>
-  __device__ void deliver(const Epilogue& epilogue, size_t first_row, int first_column) const {
+  template <class Output>
+  __device__ void deliver(const Output& output, size_t first_row, int first_column) const {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     const bool is_odd = t % 2;
 #pragma unroll
@@ -237,7 +237,7 @@ struct Product {
         const float(&d)[4] = sums[i][j];
         const float got_0 = __shfl_xor_sync(0xffffffffu, is_odd ? d[0] : d[2], 1);
         const float got_1 = __shfl_xor_sync(0xffffffffu, is_odd ? d[1] : d[3], 1);
-        epilogue.store(first_row + warp_row() + 16 * i + g + (is_odd ? 8 : 0),
+        output.store(first_row + warp_row() + 16 * i + g + (is_odd ? 8 : 0),
                        first_column + warp_column() + 8 * j + 4 * (t / 2),
                        is_odd ? make_float4(got_0, got_1, d[2], d[3]) : make_float4(d[0], d[1], got_0, got_1));
       }
@@ -309,9 +309,9 @@ struct Staged {
 };
 
 // ---------------------------------------------------------------------------------------- the product
-template <class P, class LoaderA, class LoaderB, class Epilogue>
+template <class P, class LoaderA, class LoaderB, class Output>
 __device__ inline void gemm(typename P::Tiles& tiles, const LoaderA& loader_a, const LoaderB& loader_b,
-                            const Epilogue& epilogue, size_t first_row, int first_column, size_t k_begin, int steps) {
+                            const Output& output, size_t first_row, int first_column, size_t k_begin, int steps) {
   Staged<LoaderA, P::TILE_M> a;
   Staged<LoaderB, P::TILE_N> b;
   P product;
@@ -332,5 +332,5 @@ __device__ inline void gemm(typename P::Tiles& tiles, const LoaderA& loader_a, c
     }
     product.multiply(tiles.a[step % 2], tiles.b[step % 2]);
   }
-  product.deliver(epilogue, first_row, first_column);
+  product.deliver(output, first_row, first_column);
 }

@@ -24,8 +24,8 @@ KERNEL adam_step(const u64* __restrict__ addresses, const u64* __restrict__ chun
     const real g_i = g[i] + (real)weight_decay * p_i;
     const real m_i = m[i] + (real)one_minus_beta1 * (g_i - m[i]);
     const real v_i = v[i] + (real)one_minus_beta2 * (g_i * g_i - v[i]);
-    p[i] = p_i - (real)rate * m_i / (sqrt(v_i) + (real)eps);
     m[i] = m_i;
     v[i] = v_i;
+    p[i] = p_i - (real)rate * m_i / (sqrt(v_i) + (real)eps);
   }
 }

@@ -1,5 +1,5 @@
 // with _cuda/activations.cuh
-// with conv2d/definition.cuh
+// with conv2d/geometry.cuh
 // with _cuda/gemm.cuh
 
 // conv2d by products of matrices, versions 3 and 4 of the list in conv2d.cu. The matrices are never stored: gemm.cuh asks
@@ -12,7 +12,7 @@
 //
 // With groups, all of this is within a group: blockIdx.z. A block computes TILE_CHANNELS columns, a macro: 16, 32 or 64,
 // as many as there are. A thread has 32 or 64 results (gemm.cuh). With the macro TF32 tensor cores multiply. The macro
-// VECTOR is 1 where any four neighbouring channels, counted from 0, lie at a multiple of 16 bytes: then they are read and
+// VECTOR is 1 where any four neighboring channels, counted from 0, lie at a multiple of 16 bytes: then they are read and
 // written at once. That must be known to the compiler, because the decision would stand in the innermost loop.
 
 // ---------------------------------------------------------------------------------------- 3 blocked, 4 tf32
@@ -26,7 +26,6 @@ struct Axis {
 // Of a block: in shared memory, where they take no registers from the product.
 struct Axes {
   Axis y, x;
-  int found_nan;  // see repair
 };
 
 __device__ inline Axis forward_axis(int size, int kernel, int out, int stride, int padding, int dilation) {
@@ -52,10 +51,10 @@ __device__ inline Axis phase_axis(int a, int size, int kernel, int out, int stri
   return axis;
 }
 
-// The sum over taps and channels as one index k. The channels of each tap are filled up with zeros to whole steps of
+// The sum over taps and channels as one index k. The channels of each tap are padded with zeros to whole steps of
 // the product, so that a step never holds two taps.
 struct Terms {
-  int padded, taps_x;       // channels of a tap, filled up; taps along x
+  int padded, taps_x;       // channels of a tap, padded; taps along x
   int channel, tap_x, tap_y;
 
   __device__ void start(int k) {
@@ -77,7 +76,7 @@ struct Terms {
   }
 };
 
-__device__ inline int filled_up(int channels, int unit) { return (channels + unit - 1) / unit * unit; }
+__device__ inline int padded_to(int channels, int unit) { return (channels + unit - 1) / unit * unit; }
 
 // A[m, k]: what result m = (n, jy, jx) reads for term k.
 struct Input {
@@ -143,7 +142,7 @@ struct Weight {
 };
 
 // B[k, n] of backward_input: w[ky, kx, ci, co] where n is ci, and k counts the taps of the phase and co.
-struct TurnedWeight {
+struct RotatedWeight {
   static constexpr bool ALONG_K = true;
   const float* w;  // of the first output channel of the group
   const Axes* axes;
@@ -173,16 +172,16 @@ struct TurnedWeight {
   }
 };
 
-// Takes the sums: adds the bias, applies the activation, and writes channels of the group to pixel m of the result.
+// Takes the sums: adds the bias, applies the epilogue, and writes channels of the group to pixel m of the result.
 // PHASES: whether the results of the correlation are not all pixels, but one phase of them.
 template <bool PHASES>
 struct Output {
   float* y;
   const float* b;
-  Axes* axes;
+  const Axes* axes;
   u32 rows;                                  // pixels in all images
   int height, width, pitch, first, channels;  // first, channels: of the group
-  Activation activation;
+  Epilogue epilogue;
 
   __device__ size_t pixel(u32 m) const {
     if (!PHASES) return m;
@@ -195,18 +194,17 @@ struct Output {
     if (row >= rows) return;
     const int count = channels - column;
     const size_t i = pixel((u32)row) * pitch + first + column;
-    if (isnan(z.x + z.y + z.z + z.w)) atomicExch(&axes->found_nan, 1);
     if (b) {
       const float4 bias = load4(b + first + column, count, VECTOR);
       z = make_float4(z.x + bias.x, z.y + bias.y, z.z + bias.z, z.w + bias.w);
     }
     if (VECTOR) {
-      const uint4 words = activation.words(i / 4);
-      z = make_float4(activation(z.x, words.x), activation(z.y, words.y), activation(z.z, words.z),
-                      activation(z.w, words.w));
+      const uint4 words = epilogue.words(i / 4);
+      z = make_float4(epilogue(z.x, words.x), epilogue(z.y, words.y), epilogue(z.z, words.z),
+                      epilogue(z.w, words.w));
     } else {
 #pragma unroll 1  // rare, so one copy of the code will do: each in turn becomes the first, and after four turns all are back
-      for (int q = 0; q < 4; ++q) z = make_float4(z.y, z.z, z.w, activation.at(i + q, z.x));
+      for (int q = 0; q < 4; ++q) z = make_float4(z.y, z.z, z.w, epilogue.at(i + q, z.x));
     }
     store4(y + i, z, count, VECTOR);
   }
@@ -226,45 +224,24 @@ struct Place {
   }
 };
 
-// A zero of the padding times a weight that is NaN or infinite is NaN, where the definition has no term at all. So where
-// a tile has a result that is NaN, those that are NaN are computed again, by sum(pixel, channel) of the definition.
-template <class Output, class Definition>
-__device__ inline void repair(const Output& output, const Place& place, Definition sum) {
-  __syncthreads();
-  if (!output.axes->found_nan) return;
-  for (int i = threadIdx.x; i < Tile::TILE_M * Tile::TILE_N; i += GEMM_THREADS) {
-    const size_t row = place.row + i / Tile::TILE_N;
-    const int column = place.column + i % Tile::TILE_N, channel = output.first + column;
-    if (row >= output.rows || column >= output.channels) continue;
-    const size_t pixel = output.pixel((u32)row), element = pixel * output.pitch + channel;
-    if (isnan(output.y[element])) {
-      const float z = (float)sum(pixel, channel) + (output.b ? output.b[channel] : 0);
-      output.y[element] = output.activation.at(element, z);
-    }
-  }
-}
-
 // blockIdx.z: the group.
 KERNEL __launch_bounds__(GEMM_THREADS, 3)
     blocked_forward(const real* __restrict__ x, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
-                    real* __restrict__ y, GEOMETRY, ACTIVATION) {
+                    real* __restrict__ y, GEOMETRY, EPILOGUE) {
   __shared__ Tile::Tiles tiles;
   __shared__ Axes axes;
   if (threadIdx.x == 0)
     axes = {forward_axis(height, kh, oh, stride_y, padding_y, dilation_y),
-            forward_axis(width, kw, ow, stride_x, padding_x, dilation_x), 0};
+            forward_axis(width, kw, ow, stride_x, padding_x, dilation_x)};
   __syncthreads();
-  const Geometry g = {GEOMETRY_VALUES};
-  const Activation activation = {ACTIVATION_VALUES};
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const Terms terms = {filled_up(i_group, Tile::TILE_K), kw, 0, 0, 0};
+  const Terms terms = {padded_to(i_group, Tile::TILE_K), kw, 0, 0, 0};
   const Input input = {x + group * i_group, &axes, images, c_in, i_group, terms};
   const Weight weight = {w + group * o_group, c_out, i_group, o_group, terms};
   const u32 rows = (u32)images * oh * ow;
-  const Output<false> output = {y, b, &axes, rows, oh, ow, c_out, group * o_group, o_group, activation};
+  const Output<false> output = {y, b, &axes, rows, oh, ow, c_out, group * o_group, o_group, {EPILOGUE_VALUES}};
   const Place place(blockIdx.x, o_group);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, kh * kw * terms.padded / Tile::TILE_K);
-  repair(output, place, [&](size_t pixel, int co) { return sum_for_y(x, w, g, pixel, co); });
 }
 
 // Each phase is a correlation of its own; their blocks take turns. b: the bias of conv_transpose2d.
@@ -276,24 +253,21 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const int phases = stride_y * stride_x, phase = blockIdx.x % phases;
   if (threadIdx.x == 0)
     axes = {phase_axis(phase / stride_x, height, kh, oh, stride_y, padding_y, dilation_y),
-            phase_axis(phase % stride_x, width, kw, ow, stride_x, padding_x, dilation_x), 0};
+            phase_axis(phase % stride_x, width, kw, ow, stride_x, padding_x, dilation_x)};
   __syncthreads();
-  const Geometry g = {GEOMETRY_VALUES};
-  const Activation none = {0, 1, 1, 0, 0, 0, 0};
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const Terms terms = {filled_up(o_group, Tile::TILE_K), max(1, axes.x.taps), 0, 0, 0};
+  const Terms terms = {padded_to(o_group, Tile::TILE_K), max(1, axes.x.taps), 0, 0, 0};
   const Input input = {gy + group * o_group, &axes, images, c_out, o_group, terms};
-  const TurnedWeight weight = {w + group * o_group, &axes, c_out, kw, i_group, o_group, terms};
+  const RotatedWeight weight = {w + group * o_group, &axes, c_out, kw, i_group, o_group, terms};
   const u32 rows = (u32)images * axes.y.results * axes.x.results;
-  const Output<true> output = {gx, b, &axes, rows, height, width, c_in, group * i_group, i_group, none};
+  const Output<true> output = {gx, b, &axes, rows, height, width, c_in, group * i_group, i_group, PLAIN};
   const Place place(blockIdx.x / phases, i_group);
   if (place.row >= rows) return;  // a phase with fewer pixels than the first, or with none: the whole block leaves
   const int steps = axes.y.taps * axes.x.taps * (terms.padded / Tile::TILE_K);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, steps);
-  repair(output, place, [&](size_t pixel, int c) { return sum_for_gx(gy, w, g, pixel, c); });
 }
 
-// gw[line, co] = sum over p of x[p, line] gy[p, co]: line is (ky, kx, ci), the channels of a tap filled up to a multiple
+// gw[line, co] = sum over p of x[p, line] gy[p, co]: line is (ky, kx, ci), the channels of a tap padded to a multiple
 // of four; p counts the pixels of all gy. The sum is cut into parts, one for each blockIdx.y.
 struct Lines {
   int taps_x, taps, padded, i_group;
@@ -396,7 +370,7 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
                             int steps) {
   __shared__ Tile::Tiles tiles;
   const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const Lines lines = {kw, kh * kw, filled_up(i_group, 4), i_group};
+  const Lines lines = {kw, kh * kw, padded_to(i_group, 4), i_group};
   const SeenInput input = {x + group * i_group, {GEOMETRY_VALUES}, lines};
   const Gradient gradient = {gy + group * o_group, (u32)images * oh * ow, c_out, o_group};
   float* part = partial + (size_t)blockIdx.y * kh * kw * i_group * c_out;

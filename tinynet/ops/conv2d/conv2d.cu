@@ -1,79 +1,117 @@
 // with _cuda/activations.cuh
-// with conv2d/definition.cuh
+// with conv2d/geometry.cuh
 
 // conv2d. The letters are those of derivation.md:
 //
 //   y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of  x[n, iy, ix, ci] w[ky, kx, ci, co]         iy = oy s + ky d - p
 //
-// Layout: channels last, so that neighbouring threads take neighbouring channels and read neighbouring numbers.
+// Layout: channels last, so that neighboring threads take neighboring channels and read neighboring numbers.
 //
-//   1 naive    the formula: a thread for each result, a loop for each letter of the sum (definition.cuh), in double.
-//              Every factor comes from memory or a cache: two loads for each multiply-add. Any size, float and double.
+//   1 naive    the formula: a thread for each result, a loop for each letter of the sum, in double. Every factor comes
+//              from memory or a cache: two loads for each multiply-add. Any size, float and double.
 //   2 tiled    a block computes 8 x 8 pixels of 16 channels. It copies the input they need, border included, and the
-//              weights to shared memory, 8 channels at a time: what was read once serves all its threads. A thread
-//              computes 4 neighbouring pixels, so that a weight, once loaded, serves four times. Stride and dilation 1.
+//              weights to shared memory, 8 channels at a time: all threads of the block then use each copied number. A
+//              thread computes 4 neighboring pixels, so that it uses each weight that it loads four times. Stride and
+//              dilation 1, one group, kernels of at most 5 x 5.
 //   3 blocked  the sums as products of matrices, multiplied by gemm.cuh with up to 64 results in the registers of a
-//              thread: blocked.cu. Any size.
+//              thread: blocked.cu. float only.
 //   4 tf32     the same with tensor cores as the multiplier.
 //
-// The gradient of the bias, at the end, is the same for all. All kernels add up in an order that depends on nothing but
-// the sizes: the same bits each time.
+// cuda.py chooses the version. The gradient of the bias, at the end, is the same for all. The order in which a kernel
+// adds depends only on the sizes, so it returns the same bits each time.
 
 // ---------------------------------------------------------------------------------------- 1 naive
 KERNEL naive_forward(const real* __restrict__ x, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
-                     real* __restrict__ y, GEOMETRY, ACTIVATION) {
-  const Geometry g = {GEOMETRY_VALUES};
-  const Activation activation = {ACTIVATION_VALUES};
+                     real* __restrict__ y, GEOMETRY, EPILOGUE) {
+  const Epilogue epilogue = {EPILOGUE_VALUES};
   const size_t i = thread_number();
   if (i >= (size_t)images * oh * ow * c_out) return;
-  const int co = i % c_out;
-  y[i] = activation.at(i, (real)(sum_for_y(x, w, g, i / c_out, co) + (b ? b[co] : real(0))));
+  const int i_group = c_in / groups, o_group = c_out / groups;
+  const int co = i % c_out, ox = i / c_out % ow, oy = i / c_out / ow % oh;
+  const size_t n = i / c_out / ow / oh;
+  const int first = co / o_group * i_group;  // the first input channel of the group of co
+  double total = 0;
+  for (int ky = 0; ky < kh; ++ky) {
+    const int iy = oy * stride_y + ky * dilation_y - padding_y;
+    for (int kx = 0; kx < kw; ++kx) {
+      const int ix = ox * stride_x + kx * dilation_x - padding_x;
+      if (!is_inside(iy, height) || !is_inside(ix, width)) continue;
+      const real* x_here = x + ((n * height + iy) * width + ix) * c_in + first;
+      const real* w_here = w + (size_t)(ky * kw + kx) * i_group * c_out + co;
+      for (int ci = 0; ci < i_group; ++ci) total += (double)x_here[ci] * w_here[(size_t)ci * c_out];
+    }
+  }
+  y[i] = epilogue.at(i, (real)(total + (b ? b[co] : real(0))));
 }
 
+// c: a channel of x, counted over all groups; ci: the same channel within its group.
 KERNEL naive_backward_input(const real* __restrict__ gy, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
                             real* __restrict__ gx, GEOMETRY) {
-  const Geometry g = {GEOMETRY_VALUES};
   const size_t i = thread_number();
   if (i >= (size_t)images * height * width * c_in) return;
-  const int c = i % c_in;
-  gx[i] = (real)(sum_for_gx(gy, w, g, i / c_in, c) + (b ? b[c] : real(0)));
+  const int i_group = c_in / groups, o_group = c_out / groups;
+  const int c = i % c_in, ix = i / c_in % width, iy = i / c_in / width % height;
+  const size_t n = i / c_in / width / height;
+  const int first = c / i_group * o_group, ci = c % i_group;
+  double total = 0;
+  for (int ky = 0; ky < kh; ++ky) {
+    const int y = iy + padding_y - ky * dilation_y;  // oy times the stride, if this is a multiple of the stride
+    for (int kx = 0; kx < kw; ++kx) {
+      const int x = ix + padding_x - kx * dilation_x;
+      if (y % stride_y || x % stride_x) continue;
+      const int oy = y / stride_y, ox = x / stride_x;
+      if (!is_inside(oy, oh) || !is_inside(ox, ow)) continue;
+      const real* gy_here = gy + ((n * oh + oy) * ow + ox) * c_out + first;
+      const real* w_here = w + ((size_t)(ky * kw + kx) * i_group + ci) * c_out + first;
+      for (int co = 0; co < o_group; ++co) total += (double)gy_here[co] * w_here[co];
+    }
+  }
+  gx[i] = (real)(total + (b ? b[c] : real(0)));
 }
 
 KERNEL naive_backward_weight(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ gw, GEOMETRY) {
-  const Geometry g = {GEOMETRY_VALUES};
   const size_t i = thread_number();
-  if (i >= (size_t)kh * kw * (c_in / groups) * c_out) return;
-  gw[i] = (real)sum_for_gw(x, gy, g, i / c_out, i % c_out);
+  const int i_group = c_in / groups, o_group = c_out / groups;
+  if (i >= (size_t)kh * kw * i_group * c_out) return;
+  const int co = i % c_out, ci = i / c_out % i_group, kx = i / c_out / i_group % kw, ky = i / c_out / i_group / kw;
+  const int c = co / o_group * i_group + ci;
+  double total = 0;
+  for (size_t n = 0; n < (size_t)images; ++n)
+    for (int oy = 0; oy < oh; ++oy) {
+      const int iy = oy * stride_y + ky * dilation_y - padding_y;
+      if (!is_inside(iy, height)) continue;
+      const real* x_row = x + (n * height + iy) * width * c_in + c;
+      const real* gy_row = gy + (n * oh + oy) * ow * c_out + co;
+      for (int ox = 0; ox < ow; ++ox) {
+        const int ix = ox * stride_x + kx * dilation_x - padding_x;
+        if (is_inside(ix, width)) total += (double)x_row[(size_t)ix * c_in] * gy_row[(size_t)ox * c_out];
+      }
+    }
+  gw[i] = (real)total;
 }
 
 // ---------------------------------------------------------------------------------------- 2 tiled
 // A correlation of stride 1, y[oy, ox, co] = sum over ky, kx, ci of x[oy + ky - p_y, ox + kx - p_x, ci] w[ky, kx, ci, co]:
-// `forward` as it is, `backward_input` with gy in the place of x and the weights turned round (derivation.md).
+// `forward` as it is, `backward_input` with gy in the place of x and the kernel rotated by 180 degrees (derivation.md).
 #define TILED_PIXELS 8  // rows and columns of y in a block
 #define TILED_OUT 16    // channels of y
 #define TILED_IN 8      // channels of x that are in shared memory at a time
 #define MOST_TAPS 5     // rows or columns of the largest kernel
-#define STRIP 4         // neighbouring pixels that a thread computes
+#define STRIP 4         // neighboring pixels that a thread computes
 #define TILED_THREADS (TILED_OUT * TILED_PIXELS * TILED_PIXELS / STRIP)
 
-struct Plain {
+struct Correlation {
   const real *x, *w, *b;
   real* y;
   int height, width, c_in, c_out, kh, kw, padding_y, padding_x, oh, ow;
-  bool turned;  // w is [ky, kx, co, ci], to be read backwards in ky and kx
+  bool rotated;  // w is [ky, kx, co, ci], to be read backwards in ky and kx
 
   __device__ real weight(int tap, int ci, int co) const {
-    return turned ? w[((size_t)(kh * kw - 1 - tap) * c_out + co) * c_in + ci] : w[((size_t)tap * c_in + ci) * c_out + co];
+    return rotated ? w[((size_t)(kh * kw - 1 - tap) * c_out + co) * c_in + ci] : w[((size_t)tap * c_in + ci) * c_out + co];
   }
 };
 
-// What a thread computes: channel co of the pixels (oy, ox) .. (oy, ox + count - 1) of y; `pixel` is the first of them.
-struct Strip {
-  size_t pixel;
-  int co, count;
-};
-
-__device__ inline Strip tiled_correlation(const Plain& g) {
+__device__ inline void tiled_correlation(const Correlation& g, const Epilogue& epilogue) {
   __shared__ real x_tile[TILED_PIXELS + MOST_TAPS - 1][TILED_PIXELS + MOST_TAPS - 1][TILED_IN];
   __shared__ real w_tile[MOST_TAPS * MOST_TAPS][TILED_IN][TILED_OUT];
   const int tiles_x = (g.ow + TILED_PIXELS - 1) / TILED_PIXELS, tiles_y = (g.oh + TILED_PIXELS - 1) / TILED_PIXELS;
@@ -98,7 +136,7 @@ __device__ inline Strip tiled_correlation(const Plain& g) {
       const bool exists = first_ci + ci < g.c_in && first_co + c < g.c_out;
       w_tile[tap][ci][c] = exists ? g.weight(tap, first_ci + ci, first_co + c) : real(0);
     }
-    __syncthreads();  // the tiles are whole
+    __syncthreads();  // the tiles are complete
     for (int ky = 0; ky < g.kh; ++ky)
       for (int kx = 0; kx < g.kw; ++kx)
         for (int ci = 0; ci < TILED_IN; ++ci) {
@@ -106,54 +144,42 @@ __device__ inline Strip tiled_correlation(const Plain& g) {
 #pragma unroll
           for (int q = 0; q < STRIP; ++q) total[q] += x_tile[row + ky][column + q + kx][ci] * weight;
         }
-    __syncthreads();  // nobody needs them any more
+    __syncthreads();  // all threads have used the tiles, which may now be overwritten
   }
 
-  const int oy = tile_y + row, ox = tile_x + column;
-  const bool exists = oy < g.oh && first_co + co < g.c_out;
-  const Strip mine = {(n * g.oh + oy) * g.ow + ox, first_co + co, exists ? min(STRIP, g.ow - ox) : 0};
+  const int oy = tile_y + row, ox = tile_x + column, channel = first_co + co;
+  if (oy >= g.oh || channel >= g.c_out) return;
+  const size_t first = ((n * g.oh + oy) * g.ow + ox) * g.c_out + channel;
 #pragma unroll
   for (int q = 0; q < STRIP; ++q)
-    if (q < mine.count) g.y[(mine.pixel + q) * g.c_out + mine.co] = total[q] + (g.b ? g.b[mine.co] : real(0));
-  return mine;
+    if (ox + q < g.ow) {
+      const size_t i = first + (size_t)q * g.c_out;
+      g.y[i] = epilogue.at(i, total[q] + (g.b ? g.b[channel] : real(0)));
+    }
 }
 
-// A zero of the padding times a weight that is NaN or infinite is NaN, where the definition has no term at all. So a
-// result that is NaN is computed again by the definition.
 KERNEL __launch_bounds__(TILED_THREADS, 2) tiled_forward(const real* __restrict__ x, const real* __restrict__ w,
-                                                      OPTIONAL const real* __restrict__ b, real* __restrict__ y, GEOMETRY) {
-  const Geometry g = {GEOMETRY_VALUES};
-  const Strip mine = tiled_correlation({x, w, b, y, height, width, c_in, c_out, kh, kw, padding_y, padding_x, oh, ow, false});
-  for (size_t pixel = mine.pixel; pixel < mine.pixel + mine.count; ++pixel) {
-    real& result = y[pixel * c_out + mine.co];
-    if (isnan(result)) result = (real)sum_for_y(x, w, g, pixel, mine.co) + (b ? b[mine.co] : real(0));
-  }
+                                                      OPTIONAL const real* __restrict__ b, real* __restrict__ y, GEOMETRY,
+                                                      EPILOGUE) {
+  tiled_correlation({x, w, b, y, height, width, c_in, c_out, kh, kw, padding_y, padding_x, oh, ow, false},
+                    {EPILOGUE_VALUES});
 }
 
 KERNEL __launch_bounds__(TILED_THREADS, 2)
     tiled_backward_input(const real* __restrict__ gy, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
                          real* __restrict__ gx, GEOMETRY) {
-  const Geometry g = {GEOMETRY_VALUES};
-  const Strip mine = tiled_correlation(
-      {gy, w, b, gx, oh, ow, c_out, c_in, kh, kw, kh - 1 - padding_y, kw - 1 - padding_x, height, width, true});
-  for (size_t pixel = mine.pixel; pixel < mine.pixel + mine.count; ++pixel) {
-    real& result = gx[pixel * c_in + mine.co];
-    if (isnan(result)) result = (real)sum_for_gx(gy, w, g, pixel, mine.co) + (b ? b[mine.co] : real(0));
-  }
+  tiled_correlation(
+      {gy, w, b, gx, oh, ow, c_out, c_in, kh, kw, kh - 1 - padding_y, kw - 1 - padding_x, height, width, true}, PLAIN);
 }
 
 // ---------------------------------------------------------------------------------------- the gradient of the weight
-// blocked.cu computes it in parts; gw is their sum, always in the same order. threadIdx.x: neighbouring elements.
-// threadIdx.y: where there are many parts, several threads share those of an element, each taking every blockDim.y-th.
-// What comes out as NaN is computed again by the definition: see tiled_forward.
+// blocked.cu computes gw in parts; this kernel adds them, always in the same order. threadIdx.x: neighboring elements.
+// threadIdx.y: if there are many parts, several threads share the parts of an element, each taking every blockDim.y-th.
 #define FINISH_THREADS 256
 
 KERNEL __launch_bounds__(FINISH_THREADS, 4)
-    backward_weight_finish(const real* __restrict__ partial, const real* __restrict__ x, const real* __restrict__ gy,
-                           real* __restrict__ gw, GEOMETRY, int parts) {
+    backward_weight_finish(const real* __restrict__ partial, real* __restrict__ gw, size_t size, int parts) {
   __shared__ double sums[FINISH_THREADS];
-  const Geometry g = {GEOMETRY_VALUES};
-  const size_t size = (size_t)kh * kw * (c_in / groups) * c_out;
   const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
   double total = 0;
   if (i < size)
@@ -164,7 +190,7 @@ KERNEL __launch_bounds__(FINISH_THREADS, 4)
   }
   if (threadIdx.y > 0 || i >= size) return;
   for (int y = 1; y < (int)blockDim.y; ++y) total += sums[y * blockDim.x + threadIdx.x];
-  gw[i] = isnan(total) ? (real)sum_for_gw(x, gy, g, (int)(i / c_out), i % c_out) : (real)total;
+  gw[i] = (real)total;
 }
 
 // ---------------------------------------------------------------------------------------- the gradient of the bias
@@ -173,8 +199,8 @@ KERNEL __launch_bounds__(FINISH_THREADS, 4)
 #define BIAS_THREADS 256
 
 // partial[co, part] of pixels first .. last - 1, where `pixels` are cut into gridDim.x parts. With C channels, thread t
-// takes elements t, t + R C, t + 2 R C ... where R C is the most that fits into a block: neighbouring threads read
-// neighbouring numbers, and a thread always meets the same channel. blockIdx.y: 256 channels, if there are more.
+// takes elements t, t + R C, t + 2 R C ... where R C is the most that fits into a block: neighboring threads read
+// neighboring numbers, and a thread always meets the same channel. blockIdx.y: 256 channels, if there are more.
 KERNEL backward_bias_parts(const real* __restrict__ gy, double* __restrict__ partial, size_t pixels, int c_out) {
   __shared__ double sums[BIAS_THREADS];
   const int first_co = blockIdx.y * BIAS_THREADS, channels = min(c_out - first_co, BIAS_THREADS);
