@@ -25,7 +25,7 @@ def ones(*shape, dtype=np.float32):
 
 # ---------------------------------------------------------------------------------------- operations
 # Operation: (parameters, {argument: a right value}); arrays are given by position, in this order.
-ROOMS = {
+OPS = {
     "conv2d": ({}, {"x": ones(2, 8, 8, 3), "weight": ones(3, 3, 3, 4), "bias": ones(4)}),
     "conv_transpose2d": ({}, {"x": ones(2, 8, 8, 3), "weight": ones(3, 3, 4, 3), "bias": ones(4)}),
     "max_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
@@ -78,7 +78,7 @@ NOT_OPERATIONS = {
 }
 
 
-ROWS = {**ROOMS, **BASIC}
+ROWS = {**OPS, **BASIC}
 ARGUMENTS = [(name, argument) for name, (_, arguments) in ROWS.items() for argument in arguments]
 OPTIONAL = [
     *(("conv2d", "bias"), ("conv_transpose2d", "bias")),
@@ -103,10 +103,10 @@ def refused(name, argument, wrong):
 def test_every_operation_has_a_row():
     names = {name for name in tn.__all__ if not isinstance(getattr(tn, name), ModuleType)}
     assert set(ROWS) == names - NOT_OPERATIONS
-    # concat and matmul take integers too, so their rows stand among the basic ones; what nn.Sequential fuses has no
-    # public name.
-    in_rooms = {*ROOMS, "concat", "matmul", "conv_elu_dropout"}
-    assert {"dice" if name == "dice_loss" else name for name in in_rooms} == set(DIFFERENTIABLE)
+    # concat and matmul take integers too, so their rows are among the basic operations. The fused operation of
+    # nn.Sequential has no public name.
+    with_folder = {*OPS, "concat", "matmul", "conv_elu_dropout"}
+    assert {"dice" if name == "dice_loss" else name for name in with_folder} == set(DIFFERENTIABLE)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -132,7 +132,7 @@ def test_none_is_refused_where_an_array_is_needed(name, argument):
 @pytest.mark.parametrize("dtype", [np.complex64, "datetime64[s]", object, "U3"])
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
 def test_dtypes_that_are_no_numbers_are_refused(name, argument, dtype):
-    """NumPy would drop the imaginary part of a complex number, or take a date for a number of seconds."""
+    """NumPy would drop the imaginary part of a complex number, or read a date as a number of seconds."""
     right = ROWS[name][1][argument]
     wrong = [array.astype(dtype) for array in right] if isinstance(right, list) else right.astype(dtype)
     assert refused(name, argument, wrong).startswith(f"{name}: ")
@@ -152,10 +152,10 @@ def test_shapes_that_do_not_fit_are_named(name, argument):
     assert "(7, 5, 11)" in message, message
 
 
-@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("name", OPS)
 def test_integers_are_no_floats(name):
-    first = next(iter(ROOMS[name][1]))
-    message = refused(name, first, ROOMS[name][1][first].astype(np.int64))
+    first = next(iter(OPS[name][1]))
+    message = refused(name, first, OPS[name][1][first].astype(np.int64))
     assert message.startswith(f"{name}: {first} has dtype int64")
 
 

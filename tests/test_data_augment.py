@@ -18,7 +18,7 @@ from tinynet.data.augment import (
     warp,
 )
 
-LABELS = np.kron(squares(), np.full((2, 2), 100, np.int32))  # far apart, so that mixed numbers are seen
+LABELS = np.kron(squares(), np.full((2, 2), 100, np.int32))  # far apart, so that interpolated numbers are noticed
 IMAGE = np.repeat(LABELS[:, :, None], 3, axis=2).astype(np.float32) / 300
 EVERYTHING = Compose(
     [Affine(), Stain(), BrightnessContrast(), Invert(), GaussianNoise(probability=1), GaussianBlur(probability=1)]
@@ -32,7 +32,7 @@ def test_labels_move_with_the_image_and_never_mix(seed):
     assert labels.dtype == LABELS.dtype and image.dtype == np.float32
     assert labels.shape == LABELS.shape and image.shape == IMAGE.shape
     assert set(np.unique(labels)) <= {0, 100, 200, 300}
-    # The image holds each nucleus's number; away from edges, where interpolation mixes, it must still say the same.
+    # The image holds each nucleus's number; away from edges, where interpolation mixes them, it must equal the label.
     level = 100 * np.rint(image[:, :, 0] * 3)
     clear = np.abs(image[:, :, 0] * 300 - level) < 1e-2
     assert clear.mean() > 0.7
@@ -40,7 +40,7 @@ def test_labels_move_with_the_image_and_never_mix(seed):
 
 
 def test_a_shift_applied_to_the_image_only_would_be_seen():
-    """The measure of the test above does catch labels that lag behind by four pixels."""
+    """The comparison of the test above notices labels that are shifted by four pixels."""
     image, labels = Affine(shift=0, rotation=0, shear=0, zoom=1, rescale=1, flip=False)(
         IMAGE, LABELS, np.random.default_rng(0)
     )
@@ -53,7 +53,7 @@ def test_warp_puts_the_centre_in_the_middle():
     moved = warp(np.stack([row, column], axis=2), np.eye(2), (10, 20), (5, 7), order=1)
     np.testing.assert_allclose(moved[2, 3], [10, 20])
     np.testing.assert_allclose(moved[0, 0], [8, 17])
-    twice = warp(row, linear_map(zoom=(2, 1)), (10, 20), (5, 5), order=1)  # twice as high: rows half as far apart
+    twice = warp(row, linear_map(zoom=(2, 1)), (10, 20), (5, 5), order=1)  # zoom 2: rows are half as far apart
     np.testing.assert_allclose(twice[:, 0], [9, 9.5, 10, 10.5, 11])
 
 
@@ -104,12 +104,12 @@ def test_stain_changes_colours_only():
     image[:, :, 0] += 0.3
     restained, labels = Stain(1.5, 1)(image, LABELS, np.random.default_rng(2))
     assert labels is LABELS and restained.dtype == np.float32
-    np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # gray is what it was
+    np.testing.assert_allclose(restained.mean(axis=2), image.mean(axis=2), atol=1e-6)  # gray does not change
     color, before = (np.sort(a - a.mean(axis=2, keepdims=True), axis=2) for a in (restained, image))
     ratio = color[np.abs(before) > 0.01] / before[np.abs(before) > 0.01]
     assert ratio.min() >= 0 and np.ptp(ratio) < 1e-3 and ratio.max() <= 1.5  # one saturation for the whole image
     orders = {tuple(np.argsort(Stain(1, 1)(image, None, np.random.default_rng(s))[0][0, 0])) for s in range(40)}
-    assert len(orders) == 3  # the odd channel out has been red, green and blue
+    assert len(orders) == 3  # the channel that differs was red, green and blue
     gray = np.repeat(IMAGE[:, :, :1], 3, axis=2)
     np.testing.assert_allclose(Stain(1, 1)(gray, None, np.random.default_rng(0))[0], gray, atol=1e-6)
 
@@ -119,4 +119,4 @@ def test_same_generator_same_picture():
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
     assert not np.array_equal(first[0], other[0])
-    assert np.array_equal(np.rint(IMAGE[:, :, 0] * 300), LABELS)  # the input was not touched
+    assert np.array_equal(np.rint(IMAGE[:, :, 0] * 300), LABELS)  # the input is unchanged

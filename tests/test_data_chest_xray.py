@@ -1,4 +1,4 @@
-"""The reader of the chest X-rays: what is read, whose it is, and what is said of broken archives."""
+"""The reader of the chest X-rays: images, patients, and the messages for broken archives."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def write_archive(path, parts=("train", "test"), changes=()):
 
 
 def test_from_a_data_folder_an_archive_and_a_folder(tmp_path):
-    color = {"chest_xray/train/NORMAL/IM-0117-0002.jpeg": jpeg(20, "RGB")}  # some of the images are
+    color = {"chest_xray/train/NORMAL/IM-0117-0002.jpeg": jpeg(20, "RGB")}  # as some of the real images
     archive = write_archive(tmp_path / CHEST, changes=color)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "unpacked")

@@ -1,4 +1,4 @@
-"""Finding data without the network, and checking what a download brought. Nothing here uses the network."""
+"""Finding data, and checking downloads. No test uses the network."""
 
 import subprocess
 import sys

@@ -34,7 +34,7 @@ def test_a_record_is_read_by_any_of_its_files(record, part):
     assert read.signal.dtype == np.float32
     np.testing.assert_allclose(read.signal, signal, atol=2 / 2048)  # 12 bits
     assert (read.rate, read.leads) == (360, ("MLII", "V5"))
-    np.testing.assert_array_equal(read.beats, [77, 370, 662])  # the change of rhythm is no beat
+    np.testing.assert_array_equal(read.beats, [77, 370, 662])  # the change of rhythm is not a beat
     assert "".join(read.symbols) == "NAV"
 
 

@@ -1,4 +1,4 @@
-"""MNIST's idx files and MedMNIST's npz files: what is read, and what is said of broken ones."""
+"""MNIST's idx files and MedMNIST's npz files: contents, and the messages for broken files."""
 
 import gzip
 import os
@@ -21,7 +21,7 @@ def nowhere(tmp_path, monkeypatch):
 
 def idx(values: np.ndarray, head: bytes | None = None) -> bytes:
     head = head or bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    # mtime: the bytes must not change from second to second
+    # mtime=0: otherwise the bytes change every second
     return gzip.compress(head + values.astype(np.uint8).tobytes(), mtime=0)
 
 
@@ -78,8 +78,8 @@ def test_broken_idx_files_are_named(tmp_path, content, message):
 
 def test_a_flipped_bit_is_seen_by_the_checksum(tmp_path):
     path = tmp_path / "x.gz"
-    content = bytearray(gzip.compress(WHOLE + bytes(range(6)), compresslevel=0))  # level 0: stored as they are
-    content[-10] ^= 1  # the last value; behind it are the checksum and the length
+    content = bytearray(gzip.compress(WHOLE + bytes(range(6)), compresslevel=0))  # level 0: not compressed
+    content[-10] ^= 1  # the last value; the checksum and the length follow it
     path.write_bytes(content)
     with pytest.raises(DataError, match="not a readable gzip file"):
         read_idx(path)
@@ -126,7 +126,9 @@ def test_breastmnist_says_1_for_malignant(tmp_path):
         breasts = read_breastmnist("train", given)
         np.testing.assert_array_equal(breasts.images[..., 0], arrays["train_images"])
         assert breasts.labels.tolist() == [1, 0, 1, 0, 1] and breasts.classes[1] == "malignant"
-    write_npz(tmp_path / "breastmnist.npz", train_labels=arrays["train_labels"][:, 0])  # some copies have them flat
+    write_npz(
+        tmp_path / "breastmnist.npz", train_labels=arrays["train_labels"][:, 0]
+    )  # in some copies (N,)
     assert read_breastmnist("train", tmp_path).labels.tolist() == [1, 0, 1, 0, 1]
     assert len(read_breastmnist("val", tmp_path)) == 2 and len(read_breastmnist("test", tmp_path)) == 3
     with pytest.raises(ValueError, match="part is 'all'; it must be one of train, val, test"):
@@ -172,7 +174,7 @@ def test_what_is_missing_is_named_with_its_address(nowhere):
 
 
 def test_a_download_of_another_file_is_refused(nowhere, monkeypatch):
-    """The hash is known, so the first download already must have it."""
+    """The hash is known, so even the first download must have it."""
     import pooch
 
     def retrieve(url, known_hash, fname, path, progressbar):

@@ -1,4 +1,4 @@
-"""Crops and the loader: right pixels, a seeded order, and the same bits whoever makes the batches."""
+"""Crops and the loader: right pixels, a seeded order, and the same bits for any number of workers."""
 
 import threading
 
@@ -61,7 +61,7 @@ def test_a_resumed_run_sees_the_same_bits():
 
 
 def test_streams_of_order_epochs_and_items_differ():
-    """An item's numbers are its own: not those of the next item, the next epoch or the next seed."""
+    """Items, epochs and seeds never share random numbers."""
     drawn = set()
     for seed in (0, 1, 2):
         loop = loader(seed=seed)
@@ -148,15 +148,15 @@ def test_crops_without_pixels_and_epochs_without_crops_are_refused(setting, valu
 
 
 def test_native_crops_are_the_whole_image_s_pixels(monkeypatch):
-    """Without intensity changes a native crop is a piece of the normalized image, turned by right angles at most."""
+    """Without intensity changes a native crop is a part of the normalized image, rotated by right angles."""
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
     sample = samples()[1]
     data = NucleiCrops([sample], size=48, heads=1, target_diameter=None)
     whole = np.concatenate([normalize(sample.image), targets(sample.labels, 1)], axis=2)
     for seed in range(5):
         crop = np.concatenate(data.item(0, np.random.default_rng(seed)), axis=2)
-        turned = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
-        assert any(holds(t, crop) for t in turned)
+        rotated = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
+        assert any(holds(t, crop) for t in rotated)
 
 
 def holds(whole: np.ndarray, part: np.ndarray) -> bool:
@@ -177,9 +177,9 @@ def test_scaled_crops_bring_nuclei_to_one_size(monkeypatch):
     covered, expected = [], np.pi * 40**2 / 100**2
     diameters = []
     for seed in range(60):
-        pictured, maps = data.item(0, np.random.default_rng(seed))
+        image, maps = data.item(0, np.random.default_rng(seed))
         covered.append(maps[..., 0].mean())
-        assert ((pictured[..., 0] > 0.5) == maps[..., 0]).mean() > 0.98  # image and target show the same place
+        assert ((image[..., 0] > 0.5) == maps[..., 0]).mean() > 0.98  # image and target match
         distance = maps[..., 2]
         assert distance[maps[..., 0] == 0].max() == 0 and distance.max() > 0.95
         # A disc of diameter d has slope 2 / d in its relative distance.
@@ -224,7 +224,7 @@ def test_bad_crop_settings():
 
 
 def plain_crops(monkeypatch, labels, **settings):
-    """Crops of an image that shows its labels, each nucleus of another brightness, without changes of intensity."""
+    """Crops of an image whose gray levels are its labels, without changes of intensity."""
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
     image = (labels * 50).astype(np.uint8)[:, :, None].repeat(3, axis=2)
     return NucleiCrops([Sample("plain", image, labels, "fluorescence", "g")], **settings)
@@ -235,11 +235,11 @@ def test_native_crops_come_in_all_eight_orientations_with_the_border_of_their_la
     data = plain_crops(monkeypatch, labels, size=48, target_diameter=None)  # a crop is the whole image
     whole = targets(labels, 3)[:, :, :2]
     assert 0 < whole[:, :, 1].sum() < whole[:, :, 0].sum()
-    turned = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
+    rotated = [np.rot90(side, k) for side in (whole, whole[:, ::-1]) for k in range(4)]
     seen = set()
     for seed in range(60):
         _, maps = data.item(0, np.random.default_rng(seed))
-        (found,) = [i for i, t in enumerate(turned) if np.array_equal(t, maps[:, :, :2])]
+        (found,) = [i for i, t in enumerate(rotated) if np.array_equal(t, maps[:, :, :2])]
         seen.add(found)
     assert seen == set(range(8))
 
@@ -250,12 +250,12 @@ def test_six_crops_of_ten_lie_near_a_nucleus_at_varying_places(monkeypatch):
     data = plain_crops(monkeypatch, labels, size=64, heads=1, target_diameter=None)
     masks = [data.item(0, np.random.default_rng(seed))[1][:, :, 0] for seed in range(120)]
     places = np.array([np.argwhere(mask).mean(axis=0) for mask in masks if mask.any()])
-    assert 0.5 < len(places) / len(masks) < 0.75  # by chance alone, it would be one crop in a hundred
+    assert 0.5 < len(places) / len(masks) < 0.75  # one in a hundred without NEAR_A_NUCLEUS
     assert np.all(np.ptp(places, axis=0) > 20) and np.abs(places - 31.5).max() < 32
 
 
 def test_shrunken_crops_average_over_pixels(monkeypatch):
-    """A checkerboard of single pixels, seen at an eighth of its size, is gray: not the pixels that are hit."""
+    """A checkerboard of single pixels, at an eighth of its size, is gray: crops average and do not pick pixels."""
     monkeypatch.setattr("tinynet.data.crops.SCALE_SPREAD", 0)
     labels = np.ones((512, 512), np.int32)
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))

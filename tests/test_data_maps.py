@@ -1,4 +1,4 @@
-"""The maps a net is trained on, against their definitions pixel by pixel."""
+"""The target maps of a net against their definitions, pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_a_nucleus_near_another_borders_across_the_gap():
     labels = np.zeros((7, 12), np.int32)
     labels[:, :4], labels[:, 7:] = 1, 2  # a gap of three: only its middle column sees both
     assert border_map(labels)[3].nonzero()[0].tolist() == [5]
-    labels[:, 7] = 0  # a gap of four: nobody does
+    labels[:, 7] = 0  # a gap of four: no column sees both
     assert border_map(labels).max() == 0
 
 

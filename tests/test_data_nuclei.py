@@ -97,7 +97,7 @@ def test_masks_of_every_mode(tmp_path, mode):
 def test_overlapping_masks_never_mix_numbers(tmp_path):
     files = kaggle_files("a", squares())
     wide = np.zeros(squares().shape, np.uint8)
-    wide[12:20, 6:16] = wide[10:12, 6:14] = 255  # nucleus 2, now reaching two rows into nucleus 1
+    wide[12:20, 6:16] = wide[10:12, 6:14] = 255  # nucleus 2 now covers two rows of nucleus 1
     files["a/masks/a-002.png"] = png(wide)
     np.testing.assert_array_equal(one_read(write_zip(tmp_path / "x.zip", files)).labels, squares())
 
@@ -174,18 +174,18 @@ def test_lzw_tiff_is_read_by_pillow(tmp_path):
 
 def test_to_rgb8_rules():
     eight = RNG.integers(0, 255, (5, 6, 4), dtype=np.uint8)
-    np.testing.assert_array_equal(to_rgb8(eight), eight[:, :, :3])  # 8 bit stays, alpha goes
+    np.testing.assert_array_equal(to_rgb8(eight), eight[:, :, :3])  # 8-bit values stay, alpha is dropped
     np.testing.assert_array_equal(to_rgb8(eight[:, :, 0])[:, :, 2], eight[:, :, 0])
     gray_alpha = np.asarray(Image.open(io.BytesIO(png(eight[:, :, [0, 3]]))))
     np.testing.assert_array_equal(to_rgb8(gray_alpha)[:, :, 1], eight[:, :, 0])
     assert to_rgb8(np.eye(4, dtype=bool))[0, 0].tolist() == [255, 255, 255]
     camera = RNG.integers(100, 1100, (100, 100)).astype(np.uint16)
-    camera[0, 0] = 65535  # one hot pixel must not squeeze the others
+    camera[0, 0] = 65535  # one hot pixel must not compress the others
     assert np.ptp(to_rgb8(camera)[1:, :, 0].astype(int)) > 250
     assert to_rgb8(np.full((3, 3), 7, np.uint16)).max() == 0
     two_colours = np.zeros((50, 50, 3), np.uint16)
     two_colours[:, :25, 0], two_colours[:, :25, 1] = 4000, 1000
-    assert to_rgb8(two_colours)[0, 0].tolist() == [255, 64, 0]  # one stretch for all channels
+    assert to_rgb8(two_colours)[0, 0].tolist() == [255, 64, 0]  # one scale for all channels
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 4, 5), (2, 4, 4, 3), (0, 4)])
@@ -221,7 +221,7 @@ def test_truncated_zip_and_not_a_zip(tmp_path):
 def test_an_archive_with_a_damaged_table_of_contents(tmp_path, place):
     path = write_zip(tmp_path / "x.zip", kaggle_files("a", squares()))
     data = bytearray(path.read_bytes())
-    data[data.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags: encrypted; the others: unknown numbers
+    data[data.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags means encrypted
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"x\.zip.*: (not a zip archive|damaged inside the archive)"):
         nuclei.read_nuclei(path)
@@ -425,7 +425,7 @@ def test_all_real_images_and_their_split(tmp_path):
     assert sum(int(s.labels.max()) for s in samples) == 28_986
     rows = {row["id"]: row for row in nuclei.split_table()}
     assert all(s.kind == rows[s.id]["kind"] for s in samples)
-    # No field is torn apart: wherever edges continue in one another, both images are on the same side.
+    # No field is divided: images whose edges continue in one another are on the same side of the split.
     by_look = defaultdict(list)
     for sample in samples:
         by_look[sample.kind, sample.image.shape].append(sample)

@@ -11,8 +11,8 @@ from tinynet.data.synthetic import synthetic_nuclei
 from tinynet.imaging.instances import otsu_watershed
 from tinynet.imaging.metrics import mean_ap
 
-# Of 541 fluorescence and 107 purple images of the Data Science Bowl, stage 1 train. Shapes and variation are
-# percentiles over nuclei, all else over images.
+# Measured on 541 fluorescence and 107 purple images of the Data Science Bowl, stage 1 train. Shapes and variation are
+# percentiles over nuclei, the others over images.
 REAL = {
     "fluorescence": {
         "diameter": (7, 12, 20, 28, 50),
@@ -41,8 +41,8 @@ REAL = {
         "variation inside": (0.04, 0.08, 0.11, 0.15, 0.22),
     },
 }
-# How far a synthetic percentile may be from the real one: (factor, amount), whichever allows more. The middle three
-# percentiles are held to it, the outer two to twice the logarithm and twice the amount.
+# The largest difference of a synthetic percentile from the real one: (factor, amount), the larger of both counts. The
+# outer two percentiles may differ by factor^2 and twice the amount.
 TOLERANCE = {
     "diameter": (1.25, 0),
     "axis ratio": (1.15, 0),
@@ -90,7 +90,7 @@ def kind_and_samples(request):
 
 
 def deviations(kind: str, samples: list) -> list[str]:
-    """The percentiles that are off the table by more than the tolerance, in words."""
+    """The percentiles that differ from the table by more than the tolerance, as sentences."""
     measured = [measure(sample) for sample in samples]
     wrong = []
     for quantity, real in REAL[kind].items():
@@ -114,7 +114,7 @@ def test_percentiles_match_the_real_images(kind_and_samples):
 
 
 def test_another_population_would_be_noticed():
-    """Fluorescence held against the table of histology is wrong in nearly everything."""
+    """Fluorescence differs from the table of histology in nearly every quantity."""
     rng = np.random.default_rng(0)
     assert len(deviations("histology", [synthetic_nuclei(rng) for _ in range(20)])) > 15
 
@@ -135,7 +135,7 @@ def test_labels_are_whole_nuclei_with_consecutive_numbers(kind_and_samples):
         assert sample.image.shape == (256, 256, 3) and sample.image.dtype == np.uint8
         assert sample.labels.dtype == np.int32 and sample.labels.max() >= 1
         for number in range(1, sample.labels.max() + 1):
-            assert ndimage.label(sample.labels == number, np.ones((3, 3)))[1] == 1  # there, and in one piece
+            assert ndimage.label(sample.labels == number, np.ones((3, 3)))[1] == 1  # exactly one component
     assert np.mean([image_kind(sample.image) == kind for sample in samples]) == 1
 
 
@@ -148,7 +148,7 @@ def test_histology_is_purple():
 
 
 def test_touching_and_dim_nuclei_are_hard_for_a_threshold(kind_and_samples):
-    """Room for a net to be better: Otsu and a distance watershed find about half, a perfect mask far more."""
+    """A net can do better: Otsu and a distance watershed find about half of the nuclei."""
     _, samples = kind_and_samples
     score = np.mean([mean_ap(s.labels, otsu_watershed(s.image)) for s in samples[:30]])
     assert 0.25 < score < 0.70

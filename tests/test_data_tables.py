@@ -1,4 +1,4 @@
-"""Tables: with and without a header, missing values, and what is wrong with a broken one."""
+"""Tables: with and without a header, missing values, and the messages for broken tables."""
 
 import os
 import sys

@@ -42,7 +42,7 @@ def test_otsu_finds_the_disc(background, nucleus):
 
 def test_otsu_takes_the_dark_side_of_a_bright_image():
     gray = np.full((50, 50), 100, np.uint8)
-    gray[:, 30:] = 240  # the smaller part, but on a bright image tissue is dark
+    gray[:, 30:] = 240  # the smaller part; but in a bright image, nuclei are dark
     found = instances.otsu_foreground(np.repeat(gray[..., None], 3, axis=2))
     np.testing.assert_array_equal(found[1:-1, 1:-1], gray[1:-1, 1:-1] == 100)
 
@@ -93,7 +93,7 @@ def test_watershed_sees_nuclei_at_the_image_border_and_over_corners():
     cut = disc((30, 30), 0, 15, 8)  # its deepest point lies on the border
     assert instances.distance_watershed(cut).max() == 1
     corner = disc((30, 30), 15, 15, 6)
-    corner[9 - 1, 15 - 1] = True  # touches by a corner only: same component, and no pixel may be lost
+    corner[9 - 1, 15 - 1] = True  # touches only by a corner: the same component, which must keep every pixel
     assert instances.connected_components(corner).max() == 1
     np.testing.assert_array_equal(instances.distance_watershed(corner) > 0, corner)
 
@@ -111,9 +111,7 @@ def test_min_distance_keeps_close_peaks_together():
 
 
 def touching_maps():
-    """A perfect prediction for two touching discs: the mask, and the border two pixels to each side of the
-    cut.
-    """
+    """A perfect prediction for two touching discs: the mask, and a border of two pixels on each side of the cut."""
     border = np.zeros(TWO_TOUCHING.shape, np.float32)
     border[:, 28:32] = TWO_TOUCHING[:, 28:32]
     return TWO_TOUCHING.astype(np.float32), border
@@ -124,7 +122,7 @@ def test_seeds_are_regrown_over_the_border():
     labels = instances.seeded_watershed(mask, border)
     assert labels.dtype == np.int32
     assert sorted(np.unique(labels)) == [0, 1, 2]
-    np.testing.assert_array_equal(labels > 0, mask > 0.5)  # the border belongs to somebody
+    np.testing.assert_array_equal(labels > 0, mask > 0.5)  # every pixel of the border belongs to a nucleus
     assert instances.seeded_watershed(mask, 0 * border).max() == 1
 
 
@@ -132,7 +130,7 @@ def test_the_cut_follows_the_crest_of_the_border():
     mask = np.ones((10, 40), np.float32)
     border = np.interp(np.arange(40), [10, 30, 34], [0, 1, 0]).astype(np.float32)  # steep on the right
     labels = instances.seeded_watershed(mask, np.tile(border, (10, 1)))
-    # The seeds end at columns 21 and 32, but half-way between them is not where the border is.
+    # The seeds end at columns 21 and 32; the border does not lie halfway between them.
     left = np.count_nonzero(labels == labels[0, 0], axis=1)
     assert np.all((left >= 30) & (left <= 31))
 
@@ -170,8 +168,8 @@ def test_a_hole_is_filled_by_its_own_nucleus_only():
     inner = disc((40, 40), 20, 20, 5)
     mask = (ring | inner).astype(np.float32)
     labels = instances.seeded_watershed(mask, np.zeros_like(mask), min_size=1)
-    assert labels[20, 20] not in (0, labels[20, 7])  # the nucleus inside the ring is still itself
-    assert labels[20, 13] == labels[20, 7]  # the gap between them went to the ring
+    assert labels[20, 20] not in (0, labels[20, 7])  # the nucleus inside the ring keeps its label
+    assert labels[20, 13] == labels[20, 7]  # the gap between them belongs to the ring
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
@@ -310,10 +308,8 @@ def test_bad_input_is_named():
 
 @pytest.mark.slow
 def test_baselines_reproduce_their_published_scores():
-    """All 664 training images: 0.421 for Otsu + components, 0.445 for Otsu + watershed; and what no network
-    can pass.
-
-    The other figures are the scores of a *perfect* mask, then of a perfect mask and border.
+    """All 664 training images: Otsu + components, Otsu + watershed, then both with a perfect mask, which bounds every
+    network, and a perfect mask with a perfect border.
     """
     folder = os.environ.get("TINYNET_DATA")
     if not folder:

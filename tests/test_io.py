@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what is refused, and what is left on the disk when writing fails."""
+"""Checkpoints: round trip, refused files, and the state of the disk after a failed write."""
 
 import errno
 import json
@@ -171,7 +171,7 @@ def test_a_flipped_bit_is_noticed(path):
 def test_a_flipped_bit_in_the_table_of_contents_is_noticed(path, place):
     io.save_checkpoint(path, {"model": {"w": np.zeros(10)}})
     content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags: encrypted; the others: unknown numbers
+    content[content.index(b"PK\x01\x02") + place] ^= 0x41  # bit 0 of the flags means encrypted
     path.write_bytes(content)
     refused(path, "damaged")
 
@@ -208,7 +208,7 @@ def test_weights_that_are_not_finite_are_refused_before_they_change_the_model(pa
 
 # ---------------------------------------------------------------------------------------- what cannot be written
 def unchanged(path, content):
-    """The old file is there, and nothing else."""
+    """The old file is the only file in its folder."""
     assert path.read_bytes() == content
     assert os.listdir(path.parent) == [path.name]
 
@@ -220,7 +220,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_litter(path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)  # a disk may say so as late as here
+    monkeypatch.setattr(os, "fsync", full)  # some disks report this only here
     with pytest.raises(io.CheckpointError, match=r"last.npz: No space left on device; the file .* as it was"):
         io.save_checkpoint(path, {"model": {"w": np.ones(3)}})
     unchanged(path, old)
@@ -229,7 +229,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_litter(path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [10, 1000, 20_000, 45_000])
 def test_a_write_that_stops_half_way(path, limit):
-    """As with a full disk, write() itself fails; here at the operating system's limit on the size of a file."""
+    """write() fails, as on a full disk; here at the operating system's limit on the size of a file."""
     import resource
 
     io.save_checkpoint(path, sections())
@@ -266,7 +266,7 @@ def test_atomic_path_deletes_its_temporary_file_on_any_error(tmp_path):
 
 
 def test_atomic_path_names_the_file_not_its_temporary_one(tmp_path):
-    """A full disk names no file; a saver that cannot open its file names the temporary one, which nobody knows."""
+    """The error names the file that the user asked for: not its temporary file, and not no file, as on a full disk."""
     path = tmp_path / "a.csv"
     nameless = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for attempt in (nameless, None):

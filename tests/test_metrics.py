@@ -1,4 +1,4 @@
-"""Scores of label images, checked against loops over nuclei and against cases worked out by hand."""
+"""Scores of label images, against loops over nuclei and against cases computed by hand."""
 
 import csv
 from types import SimpleNamespace
@@ -15,9 +15,7 @@ label_images = arrays(np.int32, (6, 7), elements=st.integers(0, 4))
 
 
 def brute_force_counts(true, pred, threshold):
-    """TP, FP, FN by the definition: go through all pairs of nuclei as sets of pixels; exact integer
-    arithmetic.
-    """
+    """TP, FP, FN by the definition: all pairs of nuclei as sets of pixels, in exact integer arithmetic."""
 
     def nuclei(labels):
         pixels = {}
@@ -35,7 +33,7 @@ def brute_force_counts(true, pred, threshold):
 @settings(deadline=None, max_examples=30)
 @given(label_images, label_images, st.integers(0, 42))
 def test_counts_equal_brute_force(true, noise, keep):
-    # Start from the truth and spoil a part of it: two random images would hardly ever match.
+    # Change a part of the true image: two random images would hardly ever match.
     pred = np.where(np.arange(true.size).reshape(true.shape) < keep, true, noise)
     counts = np.transpose(metrics.match_counts(true, pred))
     for threshold, count in zip(metrics.THRESHOLDS, counts, strict=True):

@@ -75,7 +75,7 @@ def test_bootstrap_agrees_with_delong():
 
 
 def test_delong_by_its_formula():
-    """The variance as the paper writes it: over all pairs, by comparing each with each."""
+    """The variance by the formula of the paper, over all pairs."""
     true, score = simulated(31, np.random.default_rng(2))
     score = score.round(1)  # with ties
     positive, negative = score[true], score[~true]

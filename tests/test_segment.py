@@ -13,7 +13,7 @@ script = load_example("segmentation/unet_nuclei.py")
 
 
 def discs(height, width, centers, radius, level=200):
-    """A image (H, W, 3) uint8 of bright discs on black, with nothing to guess about."""
+    """An image (H, W, 3) uint8 of bright discs on black."""
     y, x = np.ogrid[:height, :width]
     image = np.zeros((height, width, 3), np.uint8)
     for cy, cx in centers:
@@ -22,7 +22,7 @@ def discs(height, width, centers, radius, level=200):
 
 
 def threshold_net(images):
-    """A net whose answer is known: the mask is what is brighter than 0.4."""
+    """A net with a known answer: pixels brighter than 0.4 are nucleus."""
     assert images.dtype == np.float32
     assert images.shape[1] % 16 == images.shape[2] % 16 == 0
     return (images.mean(axis=3, keepdims=True) > 0.4).astype(np.float32)
@@ -35,7 +35,7 @@ def blind_net(images):
 
 @pytest.fixture(scope="module")
 def unet():
-    """(net, model): a U-Net with random weights, large enough that far pixels can be seen in the output."""
+    """(net, model): a U-Net with random weights, so large that far pixels change the output."""
     tn.seed(3)
     model = script.UNet(heads=3).eval()
 
@@ -60,7 +60,7 @@ def test_tiles_leave_no_seam(unet, size, tile):
 
 
 def test_too_small_a_margin_shows_a_seam(unet):
-    """The test above can fail: with half the margin the same comparison sees the tiles."""
+    """The test above can fail: with half the margin, the same comparison notices the tiles."""
     net, _ = unet
     image = np.random.default_rng(0).random((32, 320, 3), dtype=np.float32)
     tiled = segment.predict_tiled(net, image, tile=32, margin=48)
@@ -78,7 +78,7 @@ def test_the_margin_covers_what_a_pixel_depends_on(unet):
     _, model = unet
     size, reached = 288, 0
     x = np.random.default_rng(0).random((1, size, size, 3), dtype=np.float32)
-    for center in (128, 133, 138, 143):  # how far it reaches depends on the place within 16 pixels
+    for center in (128, 133, 138, 143):  # the reach depends on the position within 16 pixels
         image = tn.tensor(x, requires_grad=True)
         model.logits(image)[0, center, center, 0].backward()
         seen = np.argwhere(image.grad.numpy()[0].any(axis=2))
@@ -125,7 +125,7 @@ def test_mirrored_predictions_come_back_in_place(unet):
     np.testing.assert_allclose(maps, image, atol=1e-6)
     net, _ = unet
     once, flipped = (segment.predict_maps(net, image, 1.0, flips) for flips in (False, True))
-    assert np.abs(once - flipped).max() > 1e-4  # a net is not symmetric, so the mean is another one
+    assert np.abs(once - flipped).max() > 1e-4  # a net is not symmetric, so the mean differs
     mirrored = segment.predict_maps(net, np.ascontiguousarray(image[:, ::-1]), 1.0, flips=True)
     np.testing.assert_allclose(mirrored[:, ::-1], flipped, atol=1e-6)
 
@@ -140,7 +140,7 @@ def test_the_scale_is_found(radius):
 
 
 def test_the_scale_follows_the_net_where_otsu_sees_something_else():
-    """Discs of two sizes, of which this net knows only the dim small ones: the bright large ones are not its nuclei."""
+    """Discs of two sizes. This net finds only the dim small ones; Otsu finds the bright large ones."""
     image = discs(160, 160, [(40, 40), (40, 120)], 30, level=250)
     small = [(100, 20), (100, 60), (100, 100), (100, 140), (140, 40), (140, 80), (140, 120)]
     image = np.maximum(image, discs(160, 160, small, 8, level=130))
@@ -169,14 +169,14 @@ def test_a_given_scale_is_not_estimated(monkeypatch):
 
 
 def test_of_a_huge_image_the_middle_is_measured(monkeypatch):
-    """A few discs of 24 pixels in the middle 1024, many more of 12 around it: the middle decides."""
+    """A few discs of 24 pixels in the middle 1024, many more of 12 pixels around it: only the middle counts."""
     few = [(y, x) for y in range(300, 1100, 200) for x in range(300, 1100, 200)]
     along = range(60, 1260, 50)
     many = [place for along_edge in along for place in ((60, along_edge), (along_edge, 60))]
     image = np.maximum(discs(1300, 1300, few, 12), discs(1300, 1300, many, 6))
     assert segment.estimate_scale(threshold_net, image) == pytest.approx(1, rel=0.1)
     monkeypatch.setattr(segment, "ENOUGH_TO_MEASURE", 1300)
-    assert segment.estimate_scale(threshold_net, image) == pytest.approx(2, rel=0.1)  # as it would be without that
+    assert segment.estimate_scale(threshold_net, image) == pytest.approx(2, rel=0.1)  # the whole image counts
 
 
 def test_middle_of():
@@ -190,7 +190,7 @@ def test_the_scale_has_limits():
 
 
 def test_the_scale_is_the_median_of_what_three_guesses_lead_to(monkeypatch):
-    """The net is asked at Otsu's median diameter (12), at its area-weighted one (40), and at the image as it is."""
+    """The guesses: Otsu's median diameter (12), its area-weighted median diameter (40), and no scaling."""
     baseline, asked = np.zeros((64, 64), np.int32), []
 
     def median_diameter(labels, area_weighted=False):
@@ -217,7 +217,7 @@ def test_the_net_sees_normalised_images(function):
 
 @pytest.mark.parametrize("answers_at", ["both", "own scale", "smaller scale"])
 def test_flips_average_over_two_scales(monkeypatch, answers_at):
-    """A net that sees its nuclei at one of the scales only leaves their probability at a half: not enough."""
+    """If the net finds the nuclei at only one of the scales, their mean probability is one half: too low."""
     monkeypatch.setattr(segment, "estimate_scale", lambda net, image: 1.0)
     sizes = {"both": (160, 128), "own scale": (160,), "smaller scale": (128,)}[answers_at]
     image = discs(160, 160, [(40, 40), (100, 100)], 12)
@@ -240,7 +240,7 @@ def test_the_second_scale_stays_within_the_limits(monkeypatch):
 
 # ---------------------------------------------------------------------------------------- nuclei
 def test_no_image_is_enlarged_beyond_what_memory_holds(monkeypatch):
-    """Specks of 4 pixels ask for six times the size; what no memory can hold is refused, what is large already kept."""
+    """Specks of 4 pixels need six times the size. The scale is limited; a large image is not enlarged."""
     specks = discs(120, 160, [(r, c) for r in range(10, 120, 20) for c in range(10, 160, 20)], 2)
     assert segment.estimate_scale(threshold_net, specks) > 3
     for pixels, scale in ((4 * 120 * 160, 2), (120 * 160 // 4, 1)):
@@ -265,7 +265,7 @@ def test_labels_from_one_map_separate_discs_that_touch():
 
 
 def test_labels_from_three_maps_are_cut_along_the_border():
-    """A bar, one nucleus by its shape, is two by its border map."""
+    """A bar is one nucleus by its shape and two by its border map."""
     maps = np.zeros((40, 80, 3), np.float32)
     maps[10:30, 10:70, 0] = 1
     assert segment.labels_from_maps(maps).max() == 1
@@ -273,7 +273,7 @@ def test_labels_from_three_maps_are_cut_along_the_border():
     labels = segment.labels_from_maps(maps)
     assert labels.max() == 2
     assert labels[20, 20] != labels[20, 60]
-    np.testing.assert_array_equal(labels > 0, maps[:, :, 0] > 0.5)  # the border itself is given back
+    np.testing.assert_array_equal(labels > 0, maps[:, :, 0] > 0.5)  # the border's pixels belong to the nuclei too
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -291,7 +291,7 @@ def test_small_things_are_dropped_in_proportion_to_the_zoom(heads):
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("radius", [6, 12, 26])
 def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
-    """Scales above and below one: as many nuclei as discs, and nearly their pixels."""
+    """Scales above and below one: as many nuclei as discs, with nearly the same pixels."""
     step = 3 * radius
     centers = [(y, x) for y in (step, 2 * step) for x in (step, 2 * step, 3 * step)]
     image = discs(3 * step + 1, 4 * step + 5, centers, radius)
@@ -304,14 +304,14 @@ def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
 
 @pytest.mark.parametrize(("side", "count"), [(9, 0), (11, 1)])
 def test_what_counts_as_small_is_measured_at_the_common_scale(side, count):
-    """At a scale of a half the nuclei are cut out in the image's pixels, where all lengths are twice as long."""
+    """At scale 0.5 the nuclei are separated in the image's pixels, where all lengths are twice as long."""
     maps = np.zeros((32, 32, 1), np.float32)
     maps[10 : 10 + side, 10 : 10 + side] = 1  # MIN_AREA is 100
     assert segment.labels_at_scale(maps, 0.5, (64, 64)).max() == count
 
 
 def test_a_nucleus_that_vanishes_in_the_images_pixels_leaves_no_gap_in_the_numbers():
-    """At a scale of five, a line of two pixels can lie between all pixels of the image."""
+    """At scale 5, a line of two pixels can lie between the pixels of the image."""
     maps = np.zeros((200, 200, 3), np.float32)
     maps[0:2, :, 0] = 1  # image rows are sampled at 2, 7, 12, ...
     maps[100:130, 100:130, 0] = 1
@@ -332,14 +332,14 @@ def test_empty_and_tiny_images(size, net, level):
 @pytest.mark.parametrize("heads", [1, 3])
 def test_what_is_uncertain_is_not_part_of_a_nucleus(heads):
     maps = np.zeros((60, 60, heads), np.float32)
-    maps[10:50, 10:50, 0] = 0.5  # a halo of half certain pixels
+    maps[10:50, 10:50, 0] = 0.5  # a halo with probability one half
     maps[20:40, 20:40, 0] = 0.9
     np.testing.assert_array_equal(segment.labels_from_maps(maps) > 0, maps[:, :, 0] > 0.6)
 
 
 @pytest.mark.parametrize(("zoom", "count"), [(1, 2), (4, 1)])
 def test_what_is_too_small_for_a_seed_grows_with_the_zoom(zoom, count):
-    """An island of 25 pixels in the middle of a broad border: a seed at the common scale, noise at four times that."""
+    """An island of 25 pixels in the middle of a broad border: a seed at zoom 1, noise at zoom 4."""
     maps = np.zeros((200, 300, 3), np.float32)
     maps[10:190, 10:290, 0] = 1
     maps[40:140, 150:250, 1] = 1

@@ -1,4 +1,4 @@
-"""Training: what a run writes, that it goes on bit for bit, and that nothing good is lost when something goes wrong."""
+"""Training: the files of a run, resuming bit for bit, and errors that must not destroy a good checkpoint."""
 
 import csv
 import json
@@ -29,14 +29,14 @@ EPOCHS, BATCHES = 4, 4
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The plain kernels, which need no compiling, and no drawing of curves: most tests are not about these."""
+    """Use the reference kernels, which need no compiling, and draw no curves."""
     monkeypatch.setattr("tinynet.training.figures.plot_curve", lambda table, image: None)
     with tn.use_backend("reference"):
         yield
 
 
 class NoisyPoints:
-    """Inputs with noise that is drawn anew every epoch, and targets; the last batch of four is smaller."""
+    """Inputs with new noise in every epoch, and targets; the last of four batches is smaller."""
 
     def __init__(self, count=14):
         rng = np.random.default_rng(1)
@@ -55,7 +55,7 @@ def mean_square(model):
 
 
 class Run:
-    """Everything a script would set up: a net with dropout, Adam, a schedule, averaged weights, validation."""
+    """Everything that a script sets up: a net with dropout, Adam, a schedule, averaged weights, validation."""
 
     def __init__(self, out, model=None, loss=None, optimizer=None, data=None, batch_size=4, **settings):
         tn.seed(3)
@@ -65,7 +65,7 @@ class Run:
         self.loader = DataLoader(self.data, batch_size, seed=5)
         self.loss = loss or mean_square(self.model)
         self.calls = 0
-        self.on_call = {}  # number of the batch -> what to do in the middle of it
+        self.on_call = {}  # number of the batch -> a function to call during it
         if "schedule" not in settings:
             settings["schedule"] = CosineDecay(self.optimizer, EPOCHS * BATCHES, warmup=2)
         settings.setdefault("average", WeightAverage(self.model, 0.9))
@@ -116,7 +116,7 @@ def assert_same_run(out, undisturbed):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a run of four epochs that nothing disturbed."""
+    """The folder of an uninterrupted run of four epochs."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch, tn.use_backend("reference"):
         patch.setattr("tinynet.training.figures.plot_curve", lambda table, image: None)
@@ -247,12 +247,14 @@ def test_two_and_two_epochs_equal_four(tmp_path, whole, backend):
         out = tmp_path / "parts"
         Run(out).fit(2)
         again = Run(out)
-        again.model[0].weight.data[...] = 7  # what the new process starts with must not matter
+        again.model[0].weight.data[...] = 7  # the weights before the resume must not matter
         again.fit(resume=True)
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize("batch", [1, 6, 8, 16])  # the first, in mid-epoch, the last of an epoch, the last of all
+@pytest.mark.parametrize(
+    "batch", [1, 6, 8, 16]
+)  # first, within an epoch, last of an epoch, last of the run
 def test_a_run_interrupted_in_mid_epoch_goes_on_bit_for_bit(tmp_path, whole, batch, capsys):
     run = Run(tmp_path)
     run.on_call[batch] = press_ctrl_c
@@ -348,7 +350,7 @@ def test_nothing_to_do_is_said(tmp_path, capsys):
 
 
 def test_a_killed_process_leaves_a_good_checkpoint(tmp_path):
-    """kill -9 at random moments of a loop that saves most of the time; the run must still come out the same."""
+    """kill -9 at random moments of a loop that saves most of the time; the resumed run must give the same result."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -422,7 +424,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
 
 # ---------------------------------------------------------------------------------------- what is not finite
 class Spoiler(nn.Module):
-    """Passes its input on, but for the values that `spoil` changes from the moment when it is set."""
+    """Returns its input, changed by `spoil` once that is set."""
 
     spoil = None
 
@@ -431,7 +433,7 @@ class Spoiler(nn.Module):
 
 
 def spoiled_run(out, spoil, batch, p=0.0, **options):
-    """A run whose layer `2` begins to spoil its input in a batch."""
+    """A run whose layer `2` applies `spoil` from the given batch on."""
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(p), Spoiler(), nn.ELU(), nn.Linear(8, 1))
     run = Run(out, model, **options)
     run.on_call[batch] = lambda: setattr(model[2], "spoil", spoil)
@@ -487,7 +489,7 @@ def test_a_loss_function_at_fault_is_said(tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path):
-    run = Run(tmp_path, loss=lambda x, y: tn.sqrt(tn.mean((run.model(x) * 0) ** 2)))  # 0, with slope 0 / 0
+    run = Run(tmp_path, loss=lambda x, y: tn.sqrt(tn.mean((run.model(x) * 0) ** 2)))  # 0, with derivative 0 / 0
     before = run.model.state_dict()
     with pytest.raises(TrainingError, match=r"its gradient is not finite\n  the gradient of 3\.bias holds 1 NaN"):
         run.fit()

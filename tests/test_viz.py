@@ -1,4 +1,4 @@
-"""Drawings: right colors at the right pixels, right sizes, nothing global."""
+"""Overlays, montages and figures: colors, sizes, and no global state."""
 
 import subprocess
 import sys
@@ -41,16 +41,16 @@ def test_overlay_outlines_each_nucleus_in_its_colour():
     assert (drawing.shape, drawing.dtype) == (IMAGE.shape, np.uint8)
     np.testing.assert_array_equal(IMAGE, before)
     assert color_at(drawing, 5, 10) == color_at(drawing, 10, 16) == tuple(viz.OUTLINES[1])
-    assert color_at(drawing, 10, 17) == tuple(viz.OUTLINES[2])  # each side of the cut in its own color
+    assert color_at(drawing, 10, 17) == tuple(viz.OUTLINES[2])  # each nucleus in its own color
     assert color_at(drawing, 30, 45) == tuple(viz.OUTLINES[3])
-    assert color_at(drawing, 10, 10) == color_at(viz.stretch(IMAGE), 10, 10)  # the inside stays
-    assert color_at(drawing, 4, 10) == viz.BLACK  # and around it runs a dark line
+    assert color_at(drawing, 10, 10) == color_at(viz.stretch(IMAGE), 10, 10)  # the inside does not change
+    assert color_at(drawing, 4, 10) == viz.BLACK  # a dark line surrounds it
     assert len({tuple(color) for color in viz.OUTLINES}) == len(viz.OUTLINES)
 
 
 def test_comparison_colours_hits_misses_and_false_alarms():
     true = squares((5, 5), (30, 5))
-    pred = squares((5, 6), (30, 50), (45, 65))  # shifted by one: a hit; the other two are nowhere
+    pred = squares((5, 6), (30, 50), (45, 65))  # shifted by one: a hit; the others match no nucleus
     drawing = viz.comparison_overlay(IMAGE, true, pred * 10)
     assert color_at(drawing, 5, 10) == viz.HIT
     assert color_at(drawing, 30, 10) == viz.MISS
@@ -89,7 +89,7 @@ def test_legend_fits_narrow_and_wide_images(shape):
     drawing = viz.comparison_overlay(np.zeros((*shape, 3), np.uint8), nothing, nothing)
     assert drawing.shape[0] > shape[0]
     assert drawing.shape[1] >= shape[1]
-    assert not drawing[:, -2:].any()  # no letter is cut off on the right
+    assert not drawing[:, -2:].any()  # no letter is cut on the right
 
 
 def test_panel_puts_pictures_in_a_grid():
@@ -128,7 +128,7 @@ def test_curve_has_one_plot_a_quantity(tmp_path, monkeypatch):
     )
     viz.plot_curve(table, tmp_path / "curve.png")
     assert set(drawn) == {"train_loss", "val_loss", "val_dice", "lr"}  # no numbers under `note`
-    assert drawn["train_loss"][:2] == ([1, 2, 3], [2.0, 1.5, 1.0])  # the line still being written is left out
+    assert drawn["train_loss"][:2] == ([1, 2, 3], [2.0, 1.5, 1.0])  # the unfinished line is ignored
     assert drawn["val_loss"][:2] == ([2, 3], [1.75, 1.5])
     assert drawn["train_loss"][2] is drawn["val_loss"][2]
     assert drawn["train_loss"][2] is not drawn["val_dice"][2]

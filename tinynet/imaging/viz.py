@@ -1,7 +1,7 @@
 """Images to look at: outlines on images, montages and diagrams.
 
 Functions return or write plain RGB images, without a window and without the global state of pyplot.
-The colors are those of Okabe and Ito (2008), which people with any common color blindness can tell apart.
+The colors are from Okabe and Ito (2008), which people with any common color blindness can tell apart.
 """
 
 import os

@@ -69,7 +69,7 @@ class Field:
         return float(before.max()), float(after.max())
 
     def read(self, inputs: np.ndarray, cycle: int, exists: np.ndarray | bool = True) -> Field:
-        """The field after a layer whose output o reads those of `inputs[o]` that exist; inputs: ints (P', reads)."""
+        """The field after a layer whose output o reads the existing ones of `inputs[o]`; inputs: ints (P', reads)."""
         period = len(self.first)
         shift = inputs // period * self.cycle
         first = np.where(exists, self.first[inputs % period] + shift, np.inf).min(axis=1)

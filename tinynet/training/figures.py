@@ -1,6 +1,6 @@
 """Figures: a Matplotlib figure without a window, the colors of all figures, and the curve of a training run.
 
-The colors are those of Okabe and Ito (2008), which people with any common color blindness can tell apart.
+The colors are from Okabe and Ito (2008), which people with any common color blindness can tell apart.
 """
 
 import csv

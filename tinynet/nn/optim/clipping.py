@@ -15,8 +15,8 @@ from ._checks import check_positive
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients by one factor so that their common norm is at most max_norm; return the norm before.
 
-    The norm is that of all gradients taken as one vector; its direction does not change. If the norm is not finite, the
-    gradients stay as they are and the caller decides. Raises ValueError unless max_norm > 0. Pascanu et al., On the
+    The norm is the length of all gradients as one vector, whose direction does not change. If the norm is not finite,
+    the gradients stay as they are and the caller decides. Raises ValueError unless max_norm > 0. Pascanu et al., On the
     difficulty of training recurrent neural networks, 2013, algorithm 1.
     """
     check_positive("clip_grad_norm", max_norm=max_norm)
