@@ -272,7 +272,7 @@ class Call:
 
     def run(self, order: str) -> None:
         """Raises KernelError or AssertionError where something is wrong."""
-        from rooms import assert_close
+        from op_folders import assert_close
         from test_ops import outcome
 
         given = copy.deepcopy(self.arrays) if self.changed else self.arrays
@@ -289,7 +289,7 @@ class Call:
 
 
 def calls() -> Iterator[Call]:
-    """Those of all rooms, implementations and dtypes."""
+    """Those of all op folders, implementations and dtypes."""
     from test_ops import cases_of
 
     for op in ops():
@@ -306,7 +306,7 @@ def calls() -> Iterator[Call]:
 
 def calls_of(op: str, case: Case, name: str, layout: str) -> Iterator[Call]:
     """Those of a kernel with a case's arrays, changed as the layout says: its implementations and dtypes."""
-    from rooms import cast
+    from op_folders import cast
     from test_ops import outcome
 
     arrays, parameters = case.calls[name]

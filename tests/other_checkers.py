@@ -204,7 +204,7 @@ def _transposed(f, r):
 
 def _pooling(f, r):
     def pooled(x):
-        return max_pool2d.forward(x, size=(2, 2), stride=(2, 2))
+        return max_pool2d.forward(x, (2, 2), Geometry((2, 2)))
 
     def backward(gy, x):
         return (f["scatter"](gy, pooled(x)[1], size=(8, 8)),)

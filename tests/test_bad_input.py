@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from rooms import DIFFERENTIABLE
+from op_folders import DIFFERENTIABLE
 
 import tinynet as tn
 from tinynet import instances, metrics, nn, segment, viz

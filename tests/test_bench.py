@@ -17,8 +17,8 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from op_folders import missing
 from PIL import Image
-from rooms import missing
 
 import tinynet as tn
 from tinynet import optim

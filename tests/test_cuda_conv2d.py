@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import assert_close, checks, fetch, on, place
+from op_folders import assert_close, checks, fetch, on, place
 
 from tinynet.backends.launch import is_aligned
 from tinynet.backends.registry import implementation_kernel, implementations

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from rooms import cast, fetch, missing, place
+from op_folders import cast, fetch, missing, place
 
 import tinynet as tn
 from tinynet import nn

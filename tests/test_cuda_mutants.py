@@ -6,8 +6,8 @@ import json
 
 import pytest
 from cuda_mutants import changes, with_switches
+from op_folders import missing
 from processes import python
-from rooms import missing
 
 # (file, line, change) -> why nobody can notice.
 SPEED = "saves work only: without it the same comes out"

@@ -7,8 +7,8 @@ import json
 
 import numpy as np
 import pytest
+from op_folders import on
 from processes import python
-from rooms import on
 
 import tinynet as tn
 from tinynet.data import synthetic_nuclei, targets

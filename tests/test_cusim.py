@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 import pytest
-from rooms import missing
+from op_folders import missing
 
 from tinynet import cusim
 from tinynet.backends.cuda import source as source_module

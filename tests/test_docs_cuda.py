@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from op_folders import missing
 from processes import ROOT
-from rooms import missing
 
 pytestmark = pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 TEXT = (ROOT / "docs" / "cuda.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rooms import missing
+from op_folders import missing
 
 from tinynet import cusim
 from tinynet.tools.bench.examples import load_example

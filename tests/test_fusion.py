@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import assert_close, cast
+from op_folders import assert_close, cast
 
 import tinynet as tn
 from tinynet import nn

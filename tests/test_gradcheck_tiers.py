@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from rooms import missing
+from op_folders import missing
 
 import tinynet as tn
 from tinynet.__main__ import main as tinynet_main

@@ -392,7 +392,7 @@ def test_compiling_is_announced_once_and_counted(compilations, capsys, tmp_path)
 
 def test_an_edit_of_the_engine_compiles_no_kernel_again():
     """A kernel is keyed by all files it is built from: were the engine among them, each edit would cost a minute."""
-    rooms = jit.PACKAGE / "ops"
-    for file in [*rooms.glob("*/cpu.py"), rooms / "conv2d" / "winograd.py"]:
+    folders = jit.PACKAGE / "ops"
+    for file in [*folders.glob("*/cpu.py"), folders / "conv2d" / "winograd.py"]:
         built_from = {path.name for path in jit._sources(file)}
         assert not built_from & {"tensor.py", "registry.py", "basic_ops.py"}, file

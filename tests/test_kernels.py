@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from op_folders import missing
 from processes import python
-from rooms import missing
 
 import tinynet as tn
 from tinynet.backends.devices import to_device

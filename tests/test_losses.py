@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import missing, on
+from op_folders import missing, on
 from scipy import special
 
 import tinynet as tn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rooms import fetch, on, place, tolerance
+from op_folders import fetch, on, place, tolerance
 
 from tinynet import cusim
 from tinynet.backends.registry import implementation_kernel, implementations, use_kernels

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from op_folders import missing
 from processes import ROOT
-from rooms import missing
 
 from tinynet.errors import UsageError
 from tinynet.learn.watch import command, watch

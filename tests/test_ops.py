@@ -1,9 +1,9 @@
-"""The one table of the op rooms: every op x tier x implementation x dtype x layout x case.
+"""The one table of the op folders: every op x tier x implementation x dtype x layout x case.
 
-A new op is tested by adding its folder: this file walks all rooms and needs no change. What is checked:
-every kernel of every tier agrees with the reference in float64 and keeps dtype and shape; `out=` is filled
-wholly; inputs are left alone; the op's first and second derivatives agree with differences. A room without `op.py`
-holds kernels that nobody differentiates through, the optimiser's: there the first two are checked.
+A new op is tested by adding its folder: this file walks all folders and needs no change. What is checked: every kernel of
+every tier agrees with the reference in float64, keeps dtype and shape, and leaves its inputs alone; the first and second
+derivatives of the op agree with differences. A folder without `op.py` holds kernels that are never differentiated, such
+as the optimizer's: only the kernels are checked there.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
-from rooms import (
+from op_folders import (
     DIFFERENTIABLE,
     FAST_TIERS,
-    VARIETIES,
+    IMPLEMENTATIONS,
     assert_close,
     cast,
     checks,
@@ -52,32 +53,35 @@ def outcome(function, arrays, parameters, changed: int) -> list[np.ndarray]:
 # In the emulator, the two layouts see the blocks and threads of a kernel in two orders.
 @pytest.mark.parametrize(("layout", "order"), [("contiguous", "reversed"), ("spread", "shuffled")])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("op", "tier", "implementation"), VARIETIES)
+@pytest.mark.parametrize(("op", "tier", "implementation"), IMPLEMENTATIONS)
 def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layout, order):
     for case in cases_of(op):
         for name, (arrays, parameters) in case.calls.items():
             what = f"{op}.{name}, {case.label}"
-            given = tuple(cast(a, dtype) for a in arrays)
+            arguments = tuple(cast(a, dtype) for a in arrays)
             changed = case.changed.get(name, 0)
-            before = copy.deepcopy(all_arrays(given[changed:]))
-            given = place(given, tier)
+            before = copy.deepcopy(all_arrays(arguments[changed:]))
+            arguments = place(arguments, tier)
             if layout == "spread":
-                given = spread(given)
+                arguments = spread(arguments)
             reference = implementation_kernel(op, name, "reference")
-            wants = outcome(reference, copy.deepcopy(arrays), parameters, changed)
+            expected = outcome(reference, copy.deepcopy(arrays), parameters, changed)
             with checks(tier, order):
-                gots = outcome(implementation_kernel(op, name, tier, implementation), given, parameters, changed)
-            given = fetch(given)
-            for got, want in zip(gots, wants, strict=True):
-                if want.dtype.kind == "f" and want.dtype != np.float32:
-                    same = got.dtype == dtype or got.dtype == want.dtype  # sums may be kept in float64
-                    assert same, f"{what}: {dtype} came back as {got.dtype}"
-                assert_close(got, want, dtype, case.terms, what, implementation)
-            for a, b in zip(all_arrays(given[changed:]), before):
+                kernel = implementation_kernel(op, name, tier, implementation)
+                actual = outcome(kernel, arguments, parameters, changed)
+            arguments = fetch(arguments)
+            for a, b in zip(actual, expected, strict=True):
+                if b.dtype.kind == "f" and b.dtype != np.float32:
+                    same = a.dtype == dtype or a.dtype == b.dtype  # sums may be kept in float64
+                    assert same, f"{what}: {dtype} came back as {a.dtype}"
+                assert_close(a, b, dtype, case.terms, what, implementation)
+            for a, b in zip(all_arrays(arguments[changed:]), before):
                 np.testing.assert_array_equal(a, b, err_msg=f"{what} changed its input")
 
 
-@pytest.mark.parametrize(("op", "tier", "implementation"), [*((op, "reference", None) for op in ops()), *VARIETIES])
+@pytest.mark.parametrize(
+    ("op", "tier", "implementation"), [*((op, "reference", None) for op in ops()), *IMPLEMENTATIONS]
+)
 def test_out_is_filled_wholly(op, tier, implementation):
     """`out` is poisoned first: what a kernel leaves unwritten, or adds to, shows. In float32, in which nets run."""
     functions = {name: implementation_kernel(op, name, tier, implementation) for name in kernel_names(op)}
@@ -103,7 +107,9 @@ def test_gradients(op, tier):
             gradcheck(case.function, case.inputs)
 
 
-@pytest.mark.parametrize(("op", "tier", "implementation"), [v for v in VARIETIES if v.values[0] in DIFFERENTIABLE])
+@pytest.mark.parametrize(
+    ("op", "tier", "implementation"), [v for v in IMPLEMENTATIONS if v.values[0] in DIFFERENTIABLE]
+)
 def test_gradients_of_named_implementations(op, tier, implementation):
     """The first case alone: the formulas are those of all tiers, the kernels were compared above."""
     case = cases_of(op, large=False)[0]
@@ -132,12 +138,12 @@ def test_a_recorded_gradient_has_the_value_of_one_that_is_not(op):
 
 
 @pytest.mark.parametrize("op", ops())
-def test_every_kernel_has_a_case_and_the_room_its_files(op):
+def test_every_kernel_has_a_case_and_the_folder_its_files(op):
     reached = set().union(*(case.calls for case in cases_of(op)))
     assert reached == set(kernel_names(op)), f"{op}: cases.py must call every kernel"
-    room = importlib.import_module(f"tinynet.ops.{op}").__path__[0]
+    folder = Path(importlib.import_module(f"tinynet.ops.{op}").__path__[0])
     for file in ("derivation.md", "reference.py", "cpu.py", "cuda.py", "cases.py"):
-        assert (importlib.import_module("pathlib").Path(room) / file).exists(), f"{op} has no {file}"
+        assert (folder / file).exists(), f"{op} has no {file}"
 
 
 @pytest.mark.parametrize("op", ops())

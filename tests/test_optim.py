@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from rooms import on
+from op_folders import on
 
 import tinynet as tn
 from tinynet import cusim, io, nn, optim

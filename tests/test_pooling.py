@@ -17,6 +17,7 @@ from test_ops import cases_of, spread
 
 import tinynet as tn
 from tinynet.learn.gradcheck import GradientError, gradcheck
+from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.max_pool2d import cpu, reference
 
 TIERS = pytest.mark.parametrize("tier", [reference, cpu], ids=["reference", "cpu"])
@@ -32,7 +33,7 @@ def plane(*rows):
 @TIERS
 def test_a_tie_goes_to_the_first_in_row_major_order(tier):
     x = plane([0, 0, 3, 1], [0, 0, 3, 3], [-1, 2, 5, 5], [2, 2, 4, 5])
-    y, indices = tier.forward(x, size=(2, 2), stride=(2, 2))
+    y, indices = tier.forward(x, (2, 2), Geometry((2, 2)))
     np.testing.assert_array_equal(y[0, :, :, 0], [[0, 3], [2, 5]])
     np.testing.assert_array_equal(indices[0, :, :, 0], [[0, 2], [9, 10]])
     assert indices.dtype == np.int32
@@ -42,7 +43,7 @@ def test_a_tie_goes_to_the_first_in_row_major_order(tier):
 def test_a_nan_wins_and_the_first_of_two(tier):
     nan, inf = np.nan, np.inf
     x = plane([1, nan, nan, inf], [nan, 9, inf, 2], [-inf, -inf, 1, inf], [-inf, -inf, inf, nan])
-    y, indices = tier.forward(x, size=(2, 2), stride=(2, 2))
+    y, indices = tier.forward(x, (2, 2), Geometry((2, 2)))
     np.testing.assert_array_equal(y[0, :, :, 0], [[nan, nan], [-inf, nan]])
     np.testing.assert_array_equal(indices[0, :, :, 0], [[1, 2], [8, 15]])
 
@@ -50,11 +51,11 @@ def test_a_nan_wins_and_the_first_of_two(tier):
 @TIERS
 def test_padding_never_wins(tier):
     x = np.full((1, 3, 4, 2), -np.inf)
-    y, indices = tier.forward(x, size=(3, 3), stride=(1, 1), padding=(2, 2))
+    y, indices = tier.forward(x, (3, 3), Geometry(padding=(2, 2)))
     assert np.all(y == -np.inf)
     assert indices.min() >= 0
     assert indices.max() < 12
-    assert np.all(tier.forward(-1 - RNG.random((2, 3, 4, 5)), size=(2, 2), stride=(1, 1), padding=(1, 1))[0] < 0)
+    assert np.all(tier.forward(-1 - RNG.random((2, 3, 4, 5)), (2, 2), Geometry(padding=(1, 1)))[0] < 0)
 
 
 @st.composite
@@ -66,14 +67,14 @@ def poolings(draw):
     n, channels = draw(st.integers(0, 2)), draw(st.sampled_from([1, 3, 16, 19]))
     values = np.random.default_rng(draw(st.integers(0, 1000))).integers(-2, 3, (n, *shape, channels))
     layout = draw(st.sampled_from([np.array, np.asfortranarray, spread]))
-    return layout(values.astype(np.float64)), {"size": size, "stride": stride, "padding": padding}
+    return layout(values.astype(np.float64)), (size, Geometry(stride, padding))
 
 
 @settings(deadline=None, max_examples=30)
 @given(poolings())
 def test_both_tiers_choose_the_same_pixel(pooling):
-    x, parameters = pooling
-    for a, b in zip(cpu.forward(x, **parameters), reference.forward(x, **parameters), strict=True):
+    x, windows = pooling
+    for a, b in zip(cpu.forward(x, *windows), reference.forward(x, *windows), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -81,8 +82,8 @@ def test_both_tiers_choose_the_same_pixel(pooling):
 @given(poolings())
 def test_unpooling_is_the_exact_transpose_of_pooling_with_the_same_indices(pooling):
     """<gather(x), y> = <x, scatter(y)>, windows overlapping or not. Small integers: no rounding."""
-    x, parameters = pooling
-    y, indices = cpu.forward(x, **parameters)
+    x, windows = pooling
+    y, indices = cpu.forward(x, *windows)
     np.testing.assert_array_equal(cpu.gather(x, indices), y)
     other = np.random.default_rng(0).integers(-5, 6, y.shape).astype(x.dtype)
     assert np.vdot(y, other) == np.vdot(x, tn.max_unpool2d(other, indices, x.shape[1:3]))
@@ -116,9 +117,8 @@ def test_cells_are_filled_wholly_and_read_channel_slices(cell, windows, left_ove
 @pytest.mark.parametrize("channels", [1, 5, 8, 16, 21, 32])
 def test_forward_reads_channel_slices(channels, dtype):
     x = RNG.standard_normal((2, 6, 9, channels + 7)).astype(dtype)[..., 3 : 3 + channels]
-    for a, b in zip(
-        cpu.forward(x, size=(2, 3), stride=(2, 2)), reference.forward(x, size=(2, 3), stride=(2, 2)), strict=True
-    ):
+    windows = (2, 3), Geometry((2, 2))
+    for a, b in zip(cpu.forward(x, *windows), reference.forward(x, *windows), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -253,16 +253,16 @@ def test_error_sentences(call, error, sentence):
 
 
 # ------------------------------------------------------------------------------------- planted mistakes
-def last_of_equals(x, *, size, stride, padding=(0, 0)):
+def last_of_equals(x, kernel_size, geometry):
     """`>=` for `>`: scanning in the opposite direction."""
-    y, indices = reference.forward(x[:, ::-1, ::-1], size=size, stride=stride, padding=padding)
+    y, indices = reference.forward(x[:, ::-1, ::-1], kernel_size, geometry)
     return y[:, ::-1, ::-1], x.shape[1] * x.shape[2] - 1 - indices[:, ::-1, ::-1]
 
 
 def test_a_tie_that_goes_to_the_last_is_caught():
-    case = next(c for c in cases_of("max_pool2d") if c.label == "ties" and c.calls["forward"][1]["stride"] == (2, 2))
-    (x,), parameters = case.calls["forward"]
-    assert not np.array_equal(last_of_equals(x, **parameters)[1], reference.forward(x, **parameters)[1])
+    case = next(c for c in cases_of("max_pool2d") if c.label == "ties" and c.calls["forward"][0][1] == (2, 2))
+    arguments, _ = case.calls["forward"]
+    assert not np.array_equal(last_of_equals(*arguments)[1], reference.forward(*arguments)[1])
 
 
 def overwriting(g, indices, *, size, cell=None):
@@ -272,11 +272,12 @@ def overwriting(g, indices, *, size, cell=None):
     return result.reshape(len(g), *size, g.shape[3])
 
 
-def zero_padded(x, *, size, stride, padding=(0, 0)):
+def zero_padded(x, kernel_size, geometry):
     """Padding with zeros: negative maxima at the border are lost."""
-    _, indices = reference.forward(x, size=size, stride=stride, padding=padding)
-    wide = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
-    return reference.forward(wide, size=size, stride=stride)[0], indices
+    _, indices = reference.forward(x, kernel_size, geometry)
+    (py, px) = geometry.padding
+    wide = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
+    return reference.forward(wide, kernel_size, Geometry(geometry.stride))[0], indices
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""avg_pool2d in Numba: parallel over rows; the innermost loop goes over neighbouring channels, which vectorises."""
+"""avg_pool2d in Numba: parallel over rows; the innermost loop goes over neighbouring channels, which vectorizes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ..conv2d.geometry import Pair, output_size
+from .._shared.geometry import Geometry, Pair
 
 
-def forward(x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """y = the mean of each window; padding counts as zeros."""
-    shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    y = memory.empty(shape, x.dtype)
-    _forward(np.ascontiguousarray(x), size, stride, padding, x.dtype.type(size[0] * size[1]), y)
+    y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], kernel_size), x.shape[3]), x.dtype)
+    count = x.dtype.type(kernel_size[0] * kernel_size[1])
+    _forward(np.ascontiguousarray(x), kernel_size, geometry.stride, geometry.padding, count, y)
     return y
 
 
-def backward(gy: np.ndarray, *, plane: Pair, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
-    """gx: each window gives every one of its pixels the same share of its gradient. plane: (H, W) of gx."""
-    gx = memory.empty((len(gy), *plane, gy.shape[3]), gy.dtype)
-    _backward(np.ascontiguousarray(gy), size, stride, padding, gy.dtype.type(size[0] * size[1]), gx)
+def backward(gy: np.ndarray, input_size: Pair, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
+    """gx: each window gives every one of its pixels the same share of its gradient. input_size: (H, W) of gx."""
+    gx = memory.empty((len(gy), *input_size, gy.shape[3]), gy.dtype)
+    count = gy.dtype.type(kernel_size[0] * kernel_size[1])
+    _backward(np.ascontiguousarray(gy), kernel_size, geometry.stride, geometry.padding, count, gx)
     return gx
 
 

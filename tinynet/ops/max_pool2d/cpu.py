@@ -1,4 +1,4 @@
-"""max_pool2d in Numba: parallel over rows, vectorised over channels."""
+"""max_pool2d in Numba: parallel over rows, vectorized over channels."""
 
 from __future__ import annotations
 
@@ -7,31 +7,19 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.old_simd import lanes_of
-from .._shared.layout import rows_of
-from ..conv2d.geometry import Pair, output_size
+from ...backends.numba.simd import VECTOR_BYTES
+from .._shared.geometry import Geometry, Pair
 from .lanes import largest_of_one, largest_of_vector, placed_one, placed_vector
 
 
-def forward(
-    x: np.ndarray,
-    *,
-    size: Pair,
-    stride: Pair,
-    padding: Pair = (0, 0),
-) -> tuple[np.ndarray, np.ndarray]:
+def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
     Of equal values the first in row-major order is taken.
     """
-    shape = (len(x), *output_size(x.shape[1:3], size, stride, padding, (1, 1)), x.shape[3])
-    y = memory.empty(shape, x.dtype)
-    indices = memory.empty(shape, np.dtype(np.int32))
-    if y.size:
-        _forward(
-            *rows_of(x, x.shape[3]), x.shape, size, stride, padding, lanes_of(x.dtype),
-            y.reshape(-1), y.shape, indices.reshape(-1),
-        )  # fmt: skip
+    shape = (len(x), *geometry.output_size(x.shape[1:3], kernel_size), x.shape[3])
+    y, indices = memory.empty(shape, x.dtype), memory.empty(shape, np.int32)
+    _forward(_with_contiguous_pixels(x), kernel_size, geometry.stride, geometry.padding, y, indices)
     return y, indices
 
 
@@ -39,16 +27,13 @@ def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None
     """Add each g[n, oy, ox, c] to pixel indices[n, oy, ox, c] of channel c of image n; zeros elsewhere.
 
     size: (H, W) of the result (N, H, W, C). The indices must lie in that plane: they are not checked here.
-    cell: a promise, if given: that each index lies in its own cell of so many rows and columns of the plane.
+    cell: None, or a promise that each index lies in its own cell of so many rows and columns of the plane.
     """
-    total = memory.empty((len(g), *size, g.shape[3]), g.dtype)
+    total, indices = memory.empty((len(g), *size, g.shape[3]), g.dtype), np.ascontiguousarray(indices)
     if cell is None:
-        _scatter(np.ascontiguousarray(g), np.ascontiguousarray(indices), total)
-    elif total.size:
-        _scatter_cells(
-            *rows_of(g, g.shape[3]), np.ascontiguousarray(indices).reshape(-1), g.shape, cell, lanes_of(g.dtype),
-            total.reshape(-1), total.shape,
-        )  # fmt: skip
+        _scatter(np.ascontiguousarray(g), indices, total)
+    else:
+        _scatter_cells(_with_contiguous_pixels(g), indices, cell, total)
     return total
 
 
@@ -59,63 +44,61 @@ def gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return y
 
 
-# Channels are taken a vector at a time. Where they are no multiple of that, the last vector starts early and overlaps
-# the one before: some numbers are computed twice. With fewer channels than a vector holds, they are taken one by one.
+def _with_contiguous_pixels(x: np.ndarray) -> np.ndarray:
+    """x itself if the channels of a pixel are neighbors in memory, as in a channel slice; otherwise a copy."""
+    return x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)
+
+
+# The channels are taken a vector at a time. If their number is not a multiple of a vector, the last vector starts early
+# and overlaps the one before: some elements are computed twice. Fewer channels than a vector are taken one by one.
+
+
+@jit
+def _channels_at_a_time(x):
+    lanes = VECTOR_BYTES // x.itemsize
+    return lanes if x.shape[3] >= lanes else 1
 
 
 @jit(parallel=True)
-def _forward(x, pitch, x_size, size, stride, padding, lanes, y, y_size, indices):
-    _, height, width, channels = x_size
-    n_images, out_height, out_width, _ = y_size
-    step = lanes if channels >= lanes else 1
+def _forward(x, kernel_size, stride, padding, y, indices):
+    n_images, out_height, out_width, channels = y.shape
+    _, height, width, _ = x.shape
+    step = _channels_at_a_time(x)
     for line in prange(n_images * out_height):
         n, oy = line // out_height, line % out_height
+        image, maxima, places = x[n], y[n, oy], indices[n, oy]
         top = oy * stride[0] - padding[0]
-        first_y, last_y = max(top, 0), min(top + size[0], height)
         for ox in range(out_width):
             left = ox * stride[1] - padding[1]
-            first_x, last_x = max(left, 0), min(left + size[1], width)
-            first = first_y * width + first_x
-            x0 = (n * height * width + first) * pitch
-            y0 = (line * out_width + ox) * channels
+            window = max(top, 0), min(top + kernel_size[0], height), max(left, 0), min(left + kernel_size[1], width)
             for c in range(0, channels, step):
                 c = min(c, channels - step)
-                window = (
-                    x, x0 + c, last_y - first_y, last_x - first_x, width * pitch, pitch, first, width,
-                    y, y0 + c, indices,
-                )  # fmt: skip
                 if step > 1:
-                    largest_of_vector(*window)
+                    largest_of_vector(image, window, maxima, places, ox, c)
                 else:
-                    largest_of_one(*window)
+                    largest_of_one(image, window, maxima, places, ox, c)
 
 
 @jit(parallel=True)
-def _scatter_cells(g, pitch, indices, g_size, cell, lanes, total, size):
-    """Every pixel is written once: what its cell has for it, or 0. So rows may go to different threads."""
-    n_images, out_height, out_width, channels = g_size
-    _, height, width, _ = size
-    step = lanes if channels >= lanes else 1
-    zero = g.dtype.type(0)
+def _scatter_cells(g, indices, cell, total):
+    """Every pixel is written once: with the value of its cell, or 0. So different threads may take different rows."""
+    _, out_height, out_width, _ = g.shape
+    n_images, height, width, channels = total.shape
+    step = _channels_at_a_time(g)
     for line in prange(n_images * height):
         n, iy = line // height, line % height
-        oy = iy // cell[0]
+        oy, row = iy // cell[0], total[n, iy]
         covered = min(out_width * cell[1], width) if oy < out_height else 0
-        for ix in range(covered):
-            source = (n * out_height + oy) * out_width + ix // cell[1]
-            for c in range(0, channels, step):
-                c = min(c, channels - step)
-                pixel = (
-                    g, source * pitch + c, indices, source * channels + c, iy * width + ix,
-                    total, (line * width + ix) * channels + c,
-                )  # fmt: skip
-                if step > 1:
-                    placed_vector(*pixel)
-                else:
-                    placed_one(*pixel)
-        # Rows and columns that did not fill a cell belong to none.
-        for i in range((line * width + covered) * channels, (line + 1) * width * channels):
-            total[i] = zero
+        row[covered:] = 0  # rows and columns that do not fill a cell belong to none
+        if covered:
+            values, places = g[n, oy], indices[n, oy]
+            for ix in range(covered):
+                for c in range(0, channels, step):
+                    c = min(c, channels - step)
+                    if step > 1:
+                        placed_vector(values, places, ix // cell[1], row, ix, c, iy * width + ix)
+                    else:
+                        placed_one(values, places, ix // cell[1], row, ix, c, iy * width + ix)
 
 
 @jit(parallel=True)

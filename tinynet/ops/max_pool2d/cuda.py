@@ -8,18 +8,18 @@ from typing import Any
 from ...backends.cuda.source import Source
 from ...backends.launch import REAL, blocks, contiguous, empty, launch
 from .._cuda.elementwise import MOST_BLOCKS_ACROSS, THREADS, VARIANTS, pack_width
-from ..conv2d.geometry import Pair, output_size
+from .._shared.geometry import Geometry, Pair
 
 SOURCE = Source(Path(__file__).with_name("max_pool2d.cu"), VARIANTS)
 
 
-def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair = (0, 0)) -> tuple[Any, Any]:
+def forward(x: Any, kernel_size: Pair, geometry: Geometry) -> tuple[Any, Any]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
     Of equal values the first in row-major order is taken.
     """
     n_images, height, width, channels = x.shape
-    out_height, out_width = output_size((height, width), size, stride, padding, (1, 1))
+    out_height, out_width = geometry.output_size((height, width), kernel_size)
     shape = (n_images, out_height, out_width, channels)
     y = empty(shape, x.dtype, like=x)
     indices = empty(shape, "int32", like=x)
@@ -28,7 +28,7 @@ def forward(x: Any, *, size: Pair, stride: Pair, padding: Pair = (0, 0)) -> tupl
     items = out_width * channels // pack
     launch(
         SOURCE, "max_pool", *_line_grid(n_images * out_height, items), x, y, indices, items, channels,
-        height, width, out_height, out_width, *size, *stride, *padding, WIDTH=pack,
+        height, width, out_height, out_width, *kernel_size, *geometry.stride, *geometry.padding, WIDTH=pack,
     )  # fmt: skip
     return y, indices
 

@@ -1,11 +1,10 @@
-"""The inner loops of max-pooling, on one vector of neighbouring channels at a time.
+"""The inner loops of max-pooling, on one vector of neighboring channels at a time.
 
-Written for LLVM directly, like the register block of `ops/simd.py`, which introduces the technique. Numba would
-vectorise a loop over channels, too, but with 16 channels that loop is a single turn, and what it costs to start one
-(are there enough channels, do the arrays overlap?) is more than the turn itself. Here a window's maximum stays in a
-register.
+They are LLVM code, built like the register block of `backends/numba/simd.py`, which introduces the technique. Numba
+would vectorize a loop over channels too. But 16 channels are one turn of such a loop, and its start (are there enough
+channels, do the arrays overlap?) costs more than the turn itself. Here the maximum of a window stays in a register.
 
-Each function exists twice: for as many channels as a vector holds, and for one.
+Each function exists twice: for as many channels as a vector holds, and for one channel.
 """
 
 from __future__ import annotations
@@ -17,102 +16,99 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .._cpu.old_simd import VECTOR_BYTES
+from ...backends.numba.simd import INDEX, VECTOR_BYTES, View
 
 
-def _lanes(x: types.Array, whole_vector: bool) -> int:
-    return VECTOR_BYTES * 8 // x.dtype.bitwidth if whole_vector else 1
+class Lanes:
+    """Loads and stores of vectors with so many lanes; a value is a float of the array, a place an int32."""
 
+    def __init__(self, builder, dtype, whole_vector: bool) -> None:
+        number = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+        self.builder, self.bytes = builder, dtype.bitwidth // 8
+        self.lanes = VECTOR_BYTES // self.bytes if whole_vector else 1
+        self.values, self.places = ir.VectorType(number, self.lanes), ir.VectorType(ir.IntType(32), self.lanes)
 
-def _vector(kind: types.Type, lanes: int) -> ir.VectorType:
-    """The LLVM type of `lanes` numbers of a Numba type."""
-    scalars = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32)}
-    return ir.VectorType(scalars[kind], lanes)
+    def load(self, address, kind: ir.VectorType):
+        return self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=self._alignment(kind))
 
+    def store(self, vector, address) -> None:
+        pointer = self.builder.bitcast(address, vector.type.as_pointer())
+        self.builder.store(vector, pointer, align=self._alignment(vector.type))
 
-def _address(context, builder, array_type: types.Array, array, offset, lanes: int):
-    """Pointer to the vector that starts at array[offset]."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), _vector(array_type.dtype, lanes).as_pointer())
+    def broadcast(self, place):
+        """A vector with the place, as an int32, in all lanes."""
+        undefined, lane_0 = ir.Constant(self.places, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        first = self.builder.insert_element(undefined, self.builder.trunc(place, ir.IntType(32)), lane_0)
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(self.places, [0] * self.lanes))
 
-
-def _spread(builder, value, lanes: int):
-    """A vector with the scalar, as an int32, in all lanes."""
-    number, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), lanes)
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(value, number), ir.Constant(number, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(vector, [0] * lanes))
+    def _alignment(self, kind: ir.VectorType) -> int:
+        return 4 if kind == self.places else self.bytes
 
 
 def _largest(whole_vector: bool) -> Callable:
-    """largest(x, x0, rows, columns, x_row, x_pixel, first, width, y, y0, indices): the window that starts at x[x0].
+    """largest(image, window, y, indices, ox, c): y[ox, c:] = the maxima of a window, indices[ox, c:] = their places.
 
-    The window has `rows` x `columns` pixels, its rows x_row and its pixels x_pixel apart in x. The maxima go to y[y0:],
-    their places to indices[y0:]: `first` is the place of the first pixel, and the row below has `width` more. NaN is
-    larger than any number; a tie goes to the first.
+    image (H, W, C). window: its pixels (first_y, end_y, first_x, end_x), at least one. y, indices: (OW, C), a row of
+    the results. A place is iy * W + ix. NaN is larger than any number; of equal values the first is taken.
     """
 
     @intrinsic
-    def largest(typing_context, x, x0, rows, columns, x_row, x_pixel, first, width, y, y0, indices):
-        i = types.intp
-        lanes = _lanes(x, whole_vector)
-        align = x.dtype.bitwidth // 8
-
+    def largest(typing_context, image, window, y, indices, ox, c):
         def generate(context, builder, signature, arguments):
-            x_array, x0, rows, columns, x_row, x_pixel, first, width, y_array, y0, indices_array = arguments
+            pixels, maxima, places = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3))
+            first_y, end_y, first_x, end_x = cgutils.unpack_tuple(builder, arguments[1], 4)
+            ox, c = arguments[4:]
+            simd, one = Lanes(builder, image.dtype, whole_vector), ir.Constant(INDEX, 1)
 
-            def pixel(offset):
-                return builder.load(_address(context, builder, x, x_array, offset, lanes), align=align)
+            def value_and_place(iy, ix):
+                place = builder.add(builder.mul(iy, pixels.shape[1]), ix)
+                return simd.load(pixels.at(iy, ix, c), simd.values), simd.broadcast(place)
 
-            best = cgutils.alloca_once_value(builder, pixel(x0))
-            where = cgutils.alloca_once_value(builder, _spread(builder, first, lanes))
-            with cgutils.for_range(builder, rows, intp=x0.type) as row:
-                start = builder.add(x0, builder.mul(row.index, x_row))
-                number = builder.add(first, builder.mul(row.index, width))
-                with cgutils.for_range(builder, columns, intp=x0.type) as column:
-                    value = pixel(builder.add(start, builder.mul(column.index, x_pixel)))
-                    champion = builder.load(best)
-                    # "Unordered or greater": also where a NaN is involved. If the champion is one, it stays.
-                    wins = builder.and_(
-                        builder.fcmp_unordered(">", value, champion), builder.fcmp_ordered("ord", champion, champion)
-                    )
-                    here = _spread(builder, builder.add(number, column.index), lanes)
-                    builder.store(builder.select(wins, value, champion), best)
-                    builder.store(builder.select(wins, here, builder.load(where)), where)
-            builder.store(builder.load(best), _address(context, builder, y, y_array, y0, lanes), align=align)
-            target = _address(context, builder, indices, indices_array, y0, lanes)
-            builder.store(builder.load(where), target, align=4)
+            best, where = (cgutils.alloca_once_value(builder, v) for v in value_and_place(first_y, first_x))
+            with (
+                cgutils.for_range_slice(builder, first_y, end_y, one, INDEX) as (iy, _),
+                cgutils.for_range_slice(builder, first_x, end_x, one, INDEX) as (ix, _),
+            ):
+                (value, here), champion = value_and_place(iy, ix), builder.load(best)
+                # "Unordered or greater" is also true if one of the two is NaN. A NaN that is the champion stays.
+                wins = builder.and_(
+                    builder.fcmp_unordered(">", value, champion), builder.fcmp_ordered("ord", champion, champion)
+                )
+                builder.store(builder.select(wins, value, champion), best)
+                builder.store(builder.select(wins, here, builder.load(where)), where)
+            simd.store(builder.load(best), maxima.at(ox, c))
+            simd.store(builder.load(where), places.at(ox, c))
             return context.get_dummy_value()
 
-        return types.void(x, i, i, i, i, i, i, i, y, i, indices), generate
+        index = types.intp
+        return types.void(image, types.UniTuple(index, 4), y, indices, index, index), generate
 
     return largest
 
 
 def _placed(whole_vector: bool) -> Callable:
-    """placed(g, g0, indices, i0, here, total, t0): total[t0:] = g[g0:] where indices[i0:] is `here`, else 0."""
+    """placed(g, indices, ox, total, ix, c, here): total[ix, c:] = g[ox, c:] where indices[ox, c:] is `here`, else 0.
+
+    g, indices: (OW, C), a row of each. total: (W, C), a row of the result. here: iy * W + ix.
+    """
 
     @intrinsic
-    def placed(typing_context, g, g0, indices, i0, here, total, t0):
-        i = types.intp
-        lanes = _lanes(g, whole_vector)
-        align = g.dtype.bitwidth // 8
-
+    def placed(typing_context, g, indices, ox, total, ix, c, here):
         def generate(context, builder, signature, arguments):
-            g_array, g0, indices_array, i0, here, total_array, t0 = arguments
-            value = builder.load(_address(context, builder, g, g_array, g0, lanes), align=align)
-            where = builder.load(_address(context, builder, indices, indices_array, i0, lanes), align=4)
-            is_here = builder.icmp_signed("==", where, _spread(builder, here, lanes))
-            zero = ir.Constant(value.type, None)
-            target = _address(context, builder, total, total_array, t0, lanes)
-            builder.store(builder.select(is_here, value, zero), target, align=align)
+            values, places, totals = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 3))
+            _, _, ox, _, ix, c, here = arguments
+            simd = Lanes(builder, g.dtype, whole_vector)
+            value, place = simd.load(values.at(ox, c), simd.values), simd.load(places.at(ox, c), simd.places)
+            is_here = builder.icmp_signed("==", place, simd.broadcast(here))
+            simd.store(builder.select(is_here, value, ir.Constant(simd.values, None)), totals.at(ix, c))
             return context.get_dummy_value()
 
-        return types.void(g, i, indices, i, i, total, i), generate
+        index = types.intp
+        return types.void(g, indices, index, total, index, index, index), generate
 
     return placed
 
 
-# Named here, in a module: Numba can cache kernels that use them.
+# Named here, in a module, so that Numba can cache the kernels that use them.
 largest_of_vector, largest_of_one = _largest(True), _largest(False)
 placed_vector, placed_one = _placed(True), _placed(False)

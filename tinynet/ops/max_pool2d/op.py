@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ...backends.memory import named_error
 from ...engine.tensor import Function, Tensor
-from .._shared.checks import check_float, check_ndim, pair
 from .._shared.geometry import Geometry, Pair
+from .._shared.pooling import checked_windows
 from .reference import forward, gather, scatter
 
 
@@ -28,42 +27,29 @@ def max_pool2d(
 
     Raises ValueError or TypeError, naming the argument, for shapes or dtypes that do not fit.
     """
-    size = pair("max_pool2d", "size", size, 1)
-    stride = size if stride is None else pair("max_pool2d", "stride", stride, 1)
-    padding = pair("max_pool2d", "padding", padding, 0)
-    check_float("max_pool2d", x=x)
-    check_ndim("max_pool2d", "x", x, 4, "(N, H, W, C)")
-    if padding[0] >= size[0] or padding[1] >= size[1]:
-        raise ValueError(
-            f"max_pool2d: padding {padding} must be less than size {size}, or windows would hold padding only"
-        )
-    if min(Geometry(stride, padding).output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
-        raise ValueError(f"max_pool2d: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
-
-    array = x.data if isinstance(x, Tensor) else x
-    try:
-        maxima, indices = forward(array, size=size, stride=stride, padding=padding)
-    except MemoryError as error:  # outside of a Function, which would name the operation
-        raise named_error("max_pool2d", error) from None
-    # Windows that do not overlap, the first in the corner: each maximum lies in a cell of its own.
-    apart = padding == (0, 0) and size[0] <= stride[0] and size[1] <= stride[1]
-    y = MaxPool2d.apply(x, maxima=maxima, indices=indices, cell=stride if apart else None)
-    if not return_indices:
-        return y
-    return y, Tensor(indices) if isinstance(x, Tensor) else indices
+    kernel_size, geometry = checked_windows("max_pool2d", x, size, stride, padding)
+    y, indices = MaxPool2d.apply(x, kernel_size=kernel_size, geometry=geometry)
+    return (y, indices) if return_indices else y
 
 
-# Once the indices are known, pooling is linear: it picks pixels. Its transpose adds to those pixels, and the
-# transpose of that picks them again. So these Functions are closed: derivatives of any order need nothing else.
+def cell_of(kernel_size: Pair, geometry: Geometry) -> Pair | None:
+    """The cell of the plane in which each maximum lies alone; None if windows overlap or begin in the padding."""
+    (height, width), (sy, sx) = kernel_size, geometry.stride
+    return geometry.stride if geometry.padding == (0, 0) and height <= sy and width <= sx else None
+
+
+# Once the indices are known, pooling is linear: it picks pixels. Its transpose adds to those pixels, and the transpose
+# of that picks them again. So these Functions are closed: derivatives of any order need nothing else.
 
 
 class MaxPool2d(Function):
-    """y = the pixels of x at the indices of the maxima, which forward found together with the maxima."""
+    """(y, indices); the indices have no gradient."""
 
-    def forward(self, x, *, maxima, indices, cell):
+    def forward(self, x, *, kernel_size, geometry):
+        y, indices = forward(x, kernel_size, geometry)
         self.save(indices)
-        self.plane = {"size": x.shape[1:3], "cell": cell}
-        return maxima
+        self.plane = {"size": x.shape[1:3], "cell": cell_of(kernel_size, geometry)}
+        return y, indices
 
     def backward(self, gy):
         (indices,) = self.saved

@@ -1,7 +1,8 @@
 """max_pool2d by its definition: obvious loops, right in any floating-point dtype. The other tiers must agree.
 
 x (N, H, W, C), y (N, OH, OW, C). indices, of the shape of y, int32, says where each maximum was found:
-iy * W + ix. What the letters mean and where the formulas come from: derivation.md.
+iy * W + ix. kernel_size: (KH, KW) of a window. geometry: stride and padding. What the letters mean and where the
+formulas come from: derivation.md.
 """
 
 from __future__ import annotations
@@ -9,32 +10,27 @@ from __future__ import annotations
 import numpy as np
 
 from ...backends.registry import kernel
-from ..conv2d.geometry import Pair, output_size
+from .._shared.geometry import Geometry, Pair
 
 
 @kernel
-def forward(
-    x: np.ndarray,
-    *,
-    size: Pair,
-    stride: Pair,
-    padding: Pair = (0, 0),
-) -> tuple[np.ndarray, np.ndarray]:
+def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """(y, indices): the largest value of each window and where it was; NaN is larger than any number.
 
     Of equal values the first in row-major order is taken.
     """
     n_images, height, width, channels = x.shape
-    shape = (n_images, *output_size((height, width), size, stride, padding, (1, 1)), channels)
-    indices = np.empty(shape, np.int32)
-    for oy in range(shape[1]):
-        for ox in range(shape[2]):
+    (sy, sx), (py, px) = geometry.stride, geometry.padding
+    out_height, out_width = geometry.output_size((height, width), kernel_size)
+    indices = np.empty((n_images, out_height, out_width, channels), np.int32)
+    for oy in range(out_height):
+        for ox in range(out_width):
             # Padding counts as minus infinity, so leaving it out of the window changes nothing.
-            top, left = oy * stride[0] - padding[0], ox * stride[1] - padding[1]
+            top, left = oy * sy - py, ox * sx - px
             first_y, first_x = max(top, 0), max(left, 0)
-            window = x[:, first_y : top + size[0], first_x : left + size[1], :]
+            window = x[:, first_y : top + kernel_size[0], first_x : left + kernel_size[1], :]
             rows, columns = window.shape[1:3]
-            # argmax has the properties wanted: it returns the first of equal values and takes NaN for the largest.
+            # argmax has both properties: it returns the first of equal values and takes NaN for the largest.
             k = window.reshape(n_images, rows * columns, channels).argmax(axis=1)
             indices[:, oy, ox, :] = (first_y + k // columns) * width + (first_x + k % columns)
     return gather.definition(x, indices), indices

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._shared.geometry import Pair
 from ..max_pool2d import cpu as max_pool2d
-
-Pair = tuple[int, int]
 
 
 def forward(y: np.ndarray, indices: np.ndarray, *, size: Pair) -> np.ndarray:

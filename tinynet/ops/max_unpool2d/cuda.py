@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._shared.geometry import Pair
 from ..max_pool2d import cuda as max_pool2d
-
-Pair = tuple[int, int]
 
 
 def forward(y: Any, indices: Any, *, size: Pair) -> Any:

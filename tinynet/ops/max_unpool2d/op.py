@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
-from ..conv2d.geometry import Pair
+from .._shared.geometry import Pair
 from .reference import backward, forward
 
 

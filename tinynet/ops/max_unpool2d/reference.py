@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...backends.registry import kernel
+from .._shared.geometry import Pair
 from ..max_pool2d import reference as max_pool2d
-
-Pair = tuple[int, int]
 
 
 @kernel

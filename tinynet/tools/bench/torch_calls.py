@@ -85,10 +85,15 @@ def epilogue_backward(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
 
 
 # ---------------------------------------------------------------------------------------- everything else
+def windows(p: dict[str, Any]) -> tuple:
+    """The windows of a pooling, as PyTorch takes them."""
+    return p["kernel_size"], p["geometry"]["stride"], p["geometry"]["padding"]
+
+
 def max_pool2d(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
     x = image(arrays[0])
     if kernel == "forward":
-        return lambda: F.max_pool2d(x, p["size"], p["stride"], p["padding"])
+        return lambda: F.max_pool2d(x, *windows(p))
     if kernel == "scatter":
         gy, stride = x, [n // m for n, m in zip(p["size"], x.shape[2:])]  # of windows that do not overlap
         x = image([arrays[0][0], *p["size"], arrays[0][3]])
@@ -140,7 +145,7 @@ COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
     "tanh": of_tensors(forward=lambda x, p: torch.tanh(x), backward=lambda gy, y, p: aten.tanh_backward(gy, y)),
     "dropout": of_tensors(forward=lambda x, p: F.dropout(x, p["p"], training=True)),
     "accumulate": of_tensors(add=lambda x, y, p: x + y),
-    "avg_pool2d": of_tensors(forward=lambda x, p: F.avg_pool2d(x, p["size"], p["stride"], p["padding"])),
+    "avg_pool2d": of_tensors(forward=lambda x, p: F.avg_pool2d(x, *windows(p))),
     # tinynet's alpha is not divided by the size
     "local_response_norm": of_tensors(
         forward=lambda x, p: F.local_response_norm(x, p["size"], p["alpha"] * p["size"], p["beta"], p["k"])

@@ -12,7 +12,8 @@ The padding counts as minus infinity: it never wins. backward needs to know *whe
                           3  6 | 8  0
                           0  7 | 9  1
 
-Of equal values the first wins (row by row). Ties are common: after a ReLU whole windows may be 0.
+Of equal values the first wins (row by row). Ties are common: after a ReLU whole windows may be 0. The stride s is
+`geometry.stride`, the padding p is `geometry.padding`; both are pairs (y, x).
 """
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import POOLINGS
 from tinynet.learn.exercises.probe import call, integers, kernels_of
+from tinynet.ops._shared.geometry import Geometry
 
 TEACHES = "argmax and its indices; ties need a rule; padding is not always zero"
 HINTS = (
@@ -33,10 +35,10 @@ OP = "max_pool2d"
 
 
 # ---- your file
-def forward(x, *, size, stride, padding):
-    """(y, indices), both (N, OH, OW, C). x (N, H, W, C); size (KH, KW), stride, padding: pairs (y, x)."""
+def forward(x, kernel_size, geometry):
+    """(y, indices), both (N, OH, OW, C). x (N, H, W, C); kernel_size: (KH, KW) of a window."""
     # ---- solution
-    (KH, KW), (sy, sx), (py, px) = size, stride, padding
+    (KH, KW), (sy, sx), (py, px) = kernel_size, geometry.stride, geometry.padding
     N, H, W, C = x.shape
     padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=-np.inf)
     OH, OW = (H + 2 * py - KH) // sy + 1, (W + 2 * px - KW) // sx + 1
@@ -122,11 +124,11 @@ def probes(rng):
     axes = {"y": "n oy ox c", "indices": "n oy ox c"}
     for label, shape, size, stride, padding in POOLINGS:
         x = rng.permutation(int(np.prod(shape))).reshape(shape) - 10.0  # no two equal
-        yield call(label, "forward", x, size=size, stride=stride, padding=padding, gives=axes)
+        yield call(label, "forward", x, size, Geometry(stride, padding), gives=axes)
     x = -rng.permutation(40).reshape(1, 4, 5, 2) - 1.0
-    yield call("negative numbers, padding (1, 1)", "forward", x, size=(3, 3), stride=(2, 2), padding=(1, 1), gives=axes)
+    yield call("negative numbers, padding (1, 1)", "forward", x, (3, 3), Geometry((2, 2), (1, 1)), gives=axes)
     x = np.maximum(integers(rng, 2, 4, 6, 3), 0)
-    yield call("ties, as behind a ReLU", "forward", x, size=(2, 3), stride=(2, 3), padding=(0, 0), gives=axes)
+    yield call("ties, as behind a ReLU", "forward", x, (2, 3), Geometry((2, 3)), gives=axes)
 
 
 def library():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rooms import checks, fetch, on, place
+from op_folders import checks, fetch, on, place
 
 from tinynet.backends.launch import is_aligned
 from tinynet.backends.registry import implementation_kernel, implementations

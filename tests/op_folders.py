@@ -1,4 +1,4 @@
-"""Which rooms of tinynet/ops hold what, where their kernels run, and what comparing them takes."""
+"""The op folders of tinynet/ops, the tiers and implementations of their kernels, and what a comparison of them needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinynet.backends.devices import to_device
 from tinynet.backends.registry import TIERS, implementations, ops
 from tinynet.learn.gradcheck.tiers import rounding
 
-# Operations on Tensors; the others hold kernels without a gradient, such as the optimiser's.
+# Operations on Tensors; the other folders hold kernels that are never differentiated, such as the optimizer's.
 DIFFERENTIABLE = [op for op in ops() if importlib.util.find_spec(f"tinynet.ops.{op}.op")]
 FAST_TIERS = [tier for tier in TIERS if tier != "reference"]
 
@@ -41,7 +41,7 @@ def on(tier: str, *values, **settings):
     return pytest.param(*values, marks=marks, **settings)
 
 
-VARIETIES = [
+IMPLEMENTATIONS = [
     on(tier, op, tier, name, id=f"{op}-{tier}-{name}")
     for op in ops()
     for tier in FAST_TIERS
@@ -65,22 +65,22 @@ def fetch(value):
 
 
 def _moved(value, device: str):
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(_moved(v, device) for v in value)
     return to_device(value, device) if hasattr(value, "dtype") else value
 
 
 def cast(value, dtype):
     """Float arrays in `dtype`, those in a list or tuple too; everything else as it is."""
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(cast(v, dtype) for v in value)
     is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
     return value.astype(dtype) if is_float else value
 
 
 def spread(value):
-    """The same numbers in memory that is not contiguous along any axis."""
-    if isinstance(value, (list, tuple)):
+    """The same values in memory that is not contiguous along any axis."""
+    if type(value) in (list, tuple):
         return type(value)(spread(v) for v in value)
     if not hasattr(value, "dtype") or value.ndim == 0:
         return value
@@ -105,11 +105,11 @@ def tolerance(dtype, terms: int, implementation: str | None = None) -> float:
     return 8 * rounding(dtype, implementation) * max(1.0, np.sqrt(terms))
 
 
-def assert_close(got, want, dtype, terms, what, implementation=None):
-    assert got.shape == want.shape, f"{what}: shape {got.shape}, the reference has {want.shape}"
-    if want.dtype.kind != "f":
-        np.testing.assert_array_equal(got, want, err_msg=what)
+def assert_close(actual, expected, dtype, terms, what, implementation=None):
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, the reference has {expected.shape}"
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(actual, expected, err_msg=what)
         return
-    scale = np.max(np.abs(want), initial=1.0)
+    scale = np.max(np.abs(expected), initial=1.0)
     atol = tolerance(dtype, terms, implementation)
-    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=atol, err_msg=what)
+    np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=atol, err_msg=what)

@@ -1,0 +1,46 @@
+"""What the two poolings share: the checks of their arguments, and the configurations that their cases.py check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .checks import check_float, check_ndim, pair
+from .geometry import Geometry, Pair
+
+
+def checked_windows(
+    op: str, x: Any, size: int | Pair, stride: int | Pair | None, padding: int | Pair
+) -> tuple[Pair, Geometry]:
+    """(kernel_size, geometry) of the windows over x. Raises ValueError or TypeError for arguments that do not fit."""
+    size = pair(op, "size", size, 1)
+    geometry = Geometry(
+        stride=size if stride is None else pair(op, "stride", stride, 1), padding=pair(op, "padding", padding, 0)
+    )
+    check_float(op, x=x)
+    check_ndim(op, "x", x, 4, "(N, H, W, C)")
+    padding = geometry.padding
+    if padding[0] >= size[0] or padding[1] >= size[1]:
+        raise ValueError(f"{op}: padding {padding} must be less than size {size}, or windows would hold padding only")
+    if min(geometry.output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
+        raise ValueError(f"{op}: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
+    return size, geometry
+
+
+# (label, shape of x, kernel size, geometry)
+WINDOWS = [
+    ("2x2, as in LeNet and U-Net", (2, 4, 6, 3), (2, 2), Geometry((2, 2))),
+    ("rows and columns left over", (1, 5, 7, 2), (2, 2), Geometry((2, 2))),
+    ("windows overlap", (2, 5, 6, 2), (3, 3), Geometry()),
+    ("padding", (1, 5, 4, 2), (3, 3), Geometry((2, 2), (1, 1))),
+    ("padding up to the window", (1, 3, 4, 2), (3, 2), Geometry(padding=(2, 1))),
+    ("not square, strides differ", (1, 7, 8, 1), (3, 2), Geometry((2, 3), (0, 1))),
+    ("stride over size", (1, 7, 8, 2), (2, 1), Geometry((3, 2))),
+    ("the whole image", (2, 3, 5, 2), (3, 5), Geometry((3, 5))),
+    ("one pixel", (1, 1, 1, 1), (1, 1), Geometry()),
+    ("no image", (0, 4, 4, 2), (2, 2), Geometry((2, 2))),
+]
+# Too many elements for a gradient check by differences; compared between tiers only.
+LARGE_WINDOWS = [
+    ("16 channels, a vector", (2, 18, 22, 16), (2, 2), Geometry((2, 2))),
+    ("37 channels, a tail", (3, 11, 13, 37), (3, 3), Geometry((2, 2), (1, 1))),
+]
