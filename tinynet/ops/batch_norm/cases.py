@@ -15,8 +15,8 @@ SIZES = [
     ("images", (2, 2, 3, 3), False),
     ("samples", (5, 3), False),
     ("two rows", (2, 5), False),
-    ("in use", (2, 3, 2, 3), True),
-    ("one sample, in use", (1, 4), True),
+    ("inference", (2, 3, 2, 3), True),
+    ("one sample, inference", (1, 4), True),
 ]
 LARGE_SIZES = [
     ("37 channels", (3, 17, 19, 37), False),
@@ -33,23 +33,22 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
 
 def _case(rng, label, shape, constants, offset=0.0) -> Case:
     channels = shape[-1:]
-    spread, centre = rng.uniform(0.5, 2.0, channels), rng.standard_normal(channels) + offset
-    x = centre + spread * rng.standard_normal(shape)
+    spread, center = rng.uniform(0.5, 2.0, channels), rng.standard_normal(channels) + offset
+    x = center + spread * rng.standard_normal(shape)
     gamma, beta, gy = rng.uniform(0.5, 1.5, channels), rng.standard_normal(channels), rng.standard_normal(shape)
-    mean, var = (centre, spread**2) if constants else reference.statistics.definition(x)
-    given = (mean, var) if constants else ()
-    ggamma, gbeta = reference.backward_parameters.definition(gy, x, mean, var, eps=EPS)
+    mean, var = (center, spread**2) if constants else reference.statistics.definition(x)
+    arguments = (mean, var) if constants else ()
     calls = {
-        "normalize": ((x, mean, var, gamma, beta), {"eps": EPS}),
-        "backward_parameters": ((gy, x, mean, var), {"eps": EPS}),
+        "normalize": ((x, mean, var, gamma, beta, EPS), {}),
+        "backward_parameters": ((gy, x, mean, var, EPS), {}),
     }
     if not constants:
         calls["statistics"] = ((x,), {})
-        calls["backward_input"] = ((gy, x, mean, var, gamma, ggamma, gbeta), {"eps": EPS})
+        calls["backward"] = ((gy, x, mean, var, gamma, EPS), {})
     return Case(
         label=label,
         calls=calls,
-        function=lambda x, gamma, beta: batch_norm(x, gamma, beta, *given, eps=EPS),
+        function=lambda x, gamma, beta: batch_norm(x, gamma, beta, *arguments, eps=EPS),
         inputs=(x, gamma, beta),
         terms=x.size // shape[-1],
     )

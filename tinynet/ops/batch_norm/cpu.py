@@ -1,4 +1,4 @@
-"""Batch normalisation in Numba: parallel over runs of rows, vectorised over channels; sums are float64.
+"""Batch normalization in Numba: parallel over runs of rows, vectorized over channels; sums are float64.
 
 The runs depend on the sizes only and their sums are added in order: the same bits for any number of threads.
 """
@@ -29,23 +29,17 @@ def statistics(x: np.ndarray) -> Pair:
 
 
 def normalize(
-    x: np.ndarray,
-    mean: np.ndarray,
-    var: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    *,
-    eps: float,
+    x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
 ) -> np.ndarray:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
     y = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     scale = gamma * _inverse(var, eps)
-    _normalize(rows, *map(np.ascontiguousarray, (mean, scale, beta)), _run_length(rows), _rows(y))
+    _normalize(rows, *map(np.ascontiguousarray, (mean, scale, beta)), _rows(y))
     return y
 
 
-def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float) -> Pair:
+def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float) -> Pair:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     rows = _rows(x)
     with_u, alone = _partial(rows), _partial(rows)
@@ -54,24 +48,17 @@ def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np
     return ggamma.astype(x.dtype), gbeta.astype(x.dtype)
 
 
-def backward_input(
-    gy: np.ndarray,
-    x: np.ndarray,
-    mean: np.ndarray,
-    var: np.ndarray,
-    gamma: np.ndarray,
-    ggamma: np.ndarray,
-    gbeta: np.ndarray,
-    *,
-    eps: float,
-) -> np.ndarray:
-    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
+def backward(
+    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
+    ggamma, gbeta = backward_parameters(gy, x, mean, var, eps)
     gx = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     r, m = _inverse(var, eps), x.dtype.type(max(len(rows), 1))
-    numbers = (mean, gamma * r, gbeta / m, r * ggamma / m)
-    _backward_input(_rows(gy), rows, *map(np.ascontiguousarray, numbers), _run_length(rows), _rows(gx))
-    return gx
+    per_channel = map(np.ascontiguousarray, (mean, gamma * r, gbeta / m, r * ggamma / m))
+    _backward_input(_rows(gy), rows, *per_channel, _rows(gx))
+    return gx, ggamma, gbeta
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -85,7 +72,7 @@ def _run_length(rows: np.ndarray) -> int:
 
 
 def _partial(rows: np.ndarray) -> np.ndarray:
-    """Room for the sums of each run."""
+    """An array for the sums of each run."""
     return np.empty((-(-len(rows) // _run_length(rows)), rows.shape[1]))
 
 
@@ -136,8 +123,9 @@ def _parameter_sums(gy, x, mean, length, with_u, alone):
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _normalize(x, mean, scale, beta, length, y):
+def _normalize(x, mean, scale, beta, y):
     rows, channels = x.shape
+    length = max(1, RANGE // max(channels, 1))
     for run in prange((rows + length - 1) // length):
         for i in range(run * length, min((run + 1) * length, rows)):
             row, result = x[i], y[i]
@@ -146,9 +134,10 @@ def _normalize(x, mean, scale, beta, length, y):
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward_input(gy, x, mean, scale, mean_g, slope, length, gx):
-    """mean_g: gbeta / m; slope: what of (x - mean) is taken out, r ggamma / m."""
+def _backward_input(gy, x, mean, scale, mean_g, slope, gx):
+    """scale: gamma r. mean_g: gbeta / m. slope: r ggamma / m, the factor of x - mean."""
     rows, channels = x.shape
+    length = max(1, RANGE // max(channels, 1))
     for run in prange((rows + length - 1) // length):
         for i in range(run * length, min((run + 1) * length, rows)):
             row, g, result = x[i], gy[i], gx[i]

@@ -1,4 +1,4 @@
-"""Batch normalisation on a GPU: a thread for each number, and sums over rows in two kernels; see batch_norm.cu."""
+"""Batch normalization on a GPU: a thread for each element, and sums over rows in two kernels; see batch_norm.cu."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def statistics(x: Any) -> tuple[Any, Any]:
     return mean, var
 
 
-def normalize(x: Any, mean: Any, var: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
+def normalize(x: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float) -> Any:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
     y = empty(x.shape, x.dtype, like=x)
     arrays = (contiguous(a) for a in (x, mean, var, gamma, beta))
@@ -34,7 +34,7 @@ def normalize(x: Any, mean: Any, var: Any, gamma: Any, beta: Any, *, eps: float)
     return y
 
 
-def backward_parameters(gy: Any, x: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
+def backward_parameters(gy: Any, x: Any, mean: Any, var: Any, eps: float) -> tuple[Any, Any]:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     rows, channels = _sizes(x)
     partial = _partial(2, x)
@@ -44,15 +44,16 @@ def backward_parameters(gy: Any, x: Any, mean: Any, var: Any, *, eps: float) -> 
     return sums[:channels], sums[channels:]
 
 
-def backward_input(gy: Any, x: Any, mean: Any, var: Any, gamma: Any, ggamma: Any, gbeta: Any, *, eps: float) -> Any:
-    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
+def backward(gy: Any, x: Any, mean: Any, var: Any, gamma: Any, eps: float) -> tuple[Any, Any, Any]:
+    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
+    ggamma, gbeta = backward_parameters(gy, x, mean, var, eps)
     gx = empty(x.shape, x.dtype, like=x)
     rows, channels = _sizes(x)
     arrays = (contiguous(a) for a in (gy, x, mean, var, gamma, ggamma, gbeta))
     launch(
         SOURCE, "batch_norm_backward_input", blocks(x.size, THREADS), THREADS, *arrays, gx, x.size, channels, rows, eps
     )
-    return gx
+    return gx, ggamma, gbeta
 
 
 def _sizes(x: Any) -> tuple[int, int]:
@@ -68,7 +69,7 @@ def _grid(x: Any) -> tuple[int, int]:
 
 
 def _partial(sums: int, x: Any) -> Any:
-    """Room for what the blocks write: (sums, channels, parts)."""
+    """An array for the sums of the blocks: (sums, channels, parts)."""
     return empty((sums * x.shape[-1], _grid(x)[0]), "float64", like=x)
 
 

@@ -23,20 +23,14 @@ def statistics(x: np.ndarray) -> Pair:
 
 @kernel
 def normalize(
-    x: np.ndarray,
-    mean: np.ndarray,
-    var: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    *,
-    eps: float,
+    x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
 ) -> np.ndarray:
     """y = gamma (x - mean) / sqrt(var + eps) + beta."""
     return gamma * (x - mean) / np.sqrt(var + eps) + beta
 
 
 @kernel
-def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float) -> Pair:
+def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float) -> Pair:
     """(ggamma, gbeta): the sums of gy u and of gy over all but the channels, u = (x - mean) / sqrt(var + eps)."""
     axes = tuple(range(x.ndim - 1))
     wide = np.result_type(x, np.float64)
@@ -46,19 +40,12 @@ def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np
 
 
 @kernel
-def backward_input(
-    gy: np.ndarray,
-    x: np.ndarray,
-    mean: np.ndarray,
-    var: np.ndarray,
-    gamma: np.ndarray,
-    ggamma: np.ndarray,
-    gbeta: np.ndarray,
-    *,
-    eps: float,
-) -> np.ndarray:
-    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself."""
+def backward(
+    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
+    ggamma, gbeta = backward_parameters.definition(gy, x, mean, var, eps)
     m = x.size // max(x.shape[-1], 1)
     r = 1 / np.sqrt(var + eps)
     u = (x - mean) * r
-    return gamma * r * (gy - gbeta / m - u * ggamma / m)
+    return gamma * r * (gy - gbeta / m - u * ggamma / m), ggamma, gbeta

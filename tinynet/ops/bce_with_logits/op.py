@@ -57,9 +57,9 @@ class BceWithLogits(Function):
 
     def backward(self, gy):
         x, t, w = self.saved
-        if not isinstance(gy, Tensor):
-            gx = backward(gy, x, t, w, pos_weight=self.pos_weight)
-        else:  # a graph of the gradient is wanted: the same formula in basic ops
-            slope = (1 - t) * sigmoid(x) - self.pos_weight * t * sigmoid(-x)
-            gx = gy / x.size * slope * (1.0 if w is None else w)
-        return gx, None, None
+        return backward(gy, x, t, w, pos_weight=self.pos_weight), None, None
+
+    def backward_graph(self, gy):
+        x, t, w = self.saved
+        derivative = (1 - t) * sigmoid(x) - self.pos_weight * t * sigmoid(-x)
+        return gy / x.size * derivative * (1.0 if w is None else w), None, None

@@ -43,16 +43,16 @@ class Dice(Function):
         return loss
 
     def backward(self, gy):
-        p, target, sums = self.saved
-        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the same formula in basic ops
-            return self.gradient(gy, p, target, groups=len(sums)), None
+        _, target, sums = self.saved
         return backward(gy, target, sums, smooth=self.smooth), None
 
-    def gradient(self, gy: Tensor, p: Tensor, target: Any, groups: int) -> Tensor:
-        """gp as a function of gy and p, the sums included."""
+    def backward_graph(self, gy):
+        """The sums are computed again: they depend on p."""
+        p, target, sums = self.saved
+        groups = len(sums)
         t = target.reshape(groups, -1)
         p_in_groups = p.reshape(groups, -1)
         overlap = (p_in_groups * t).sum(axis=1, keepdims=True)
         size = p_in_groups.sum(axis=1, keepdims=True) + t.sum(axis=1, keepdims=True) + self.smooth
         per_pixel = (2 * overlap + self.smooth) / size**2 - 2 * t / size
-        return (gy * per_pixel / groups).reshape(p.shape)
+        return (gy * per_pixel / groups).reshape(p.shape), None

@@ -45,16 +45,14 @@ class LocalResponseNorm(Function):
 
     def backward(self, gy):
         (x,) = self.saved
-        if not isinstance(gy, Tensor):
-            return backward(gy, x, **self.parameters)
-        return _gradient(gy, x, **self.parameters)
+        return backward(gy, x, **self.parameters)
 
-
-def _gradient(gy: Any, x: Any, *, size: int, k: float, alpha: float, beta: float) -> Any:
-    """gx in basic ops, where a graph of the gradient is wanted."""
-    s = k + alpha * _window_sum(x * x, size)
-    t = gy * x * s ** (-beta - 1)
-    return gy * s**-beta - (2 * alpha * beta) * x * _window_sum(t, size)
+    def backward_graph(self, gy):
+        (x,) = self.saved
+        size, k, alpha, beta = self.parameters.values()
+        s = k + alpha * _window_sum(x * x, size)
+        t = gy * x * s ** (-beta - 1)
+        return gy * s**-beta - (2 * alpha * beta) * x * _window_sum(t, size)
 
 
 def _window_sum(v: Any, size: int) -> Any:

@@ -59,14 +59,16 @@ class LSTM(Function):
         return states
 
     def backward(self, gstates):
-        a, weight, h, c, lengths, states = self.saved
-        if isinstance(gstates, Tensor):
-            return *_gradients(gstates, a, weight, h, c, lengths), None
+        _, weight, h, c, lengths, states = self.saved
         return *backward(gstates, states, self.gates, weight, h, c, lengths), None
+
+    def backward_graph(self, gstates):
+        a, weight, h, c, lengths, _ = self.saved
+        return *_gradients(gstates, a, weight, h, c, lengths), None
 
 
 def _gradients(gstates: Any, a: Any, weight: Any, h: Any, c: Any, lengths: Any) -> tuple[Any, Any, Any, Any]:
-    """(ga, gweight, gh, gc) in basic ops, where a graph of the gradient is wanted: derivation.md, line by line."""
+    """(ga, gweight, gh, gc) in basic ops: derivation.md, line by line."""
     hidden = len(weight)
     steps = []
     for t in range(len(a)):

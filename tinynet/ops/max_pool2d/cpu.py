@@ -93,12 +93,13 @@ def _scatter_cells(g, indices, cell, total):
         if covered:
             values, places = g[n, oy], indices[n, oy]
             for ix in range(covered):
+                ox, here = ix // cell[1], iy * width + ix
                 for c in range(0, channels, step):
                     c = min(c, channels - step)
                     if step > 1:
-                        placed_vector(values, places, ix // cell[1], row, ix, c, iy * width + ix)
+                        placed_vector(values, places, ox, row, ix, c, here)
                     else:
-                        placed_one(values, places, ix // cell[1], row, ix, c, iy * width + ix)
+                        placed_one(values, places, ox, row, ix, c, here)
 
 
 @jit(parallel=True)

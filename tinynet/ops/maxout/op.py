@@ -40,8 +40,10 @@ class Maxout(Function):
 
     def backward(self, gy):
         (winner,) = self.saved
-        if isinstance(gy, Tensor):  # a graph of the gradient is wanted: the same formula in basic ops
-            is_winner = winner[..., None] == array_module(winner).arange(self.pieces)
-            gx = where(is_winner, expand_dims(gy, -1), 0.0)
-            return reshape(gx, (*gy.shape[:-1], gy.shape[-1] * self.pieces))
         return backward(gy, winner, pieces=self.pieces)
+
+    def backward_graph(self, gy):
+        (winner,) = self.saved
+        is_winner = winner[..., None] == array_module(winner).arange(self.pieces)
+        gx = where(is_winner, expand_dims(gy, -1), 0.0)
+        return reshape(gx, (*gy.shape[:-1], gy.shape[-1] * self.pieces))

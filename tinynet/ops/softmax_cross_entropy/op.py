@@ -67,14 +67,11 @@ class SoftmaxCrossEntropy(Function):
         return forward(x, target, weight)
 
     def backward(self, gy):
+        return backward(gy, *self.saved), None, None
+
+    def backward_graph(self, gy):
         x, target, weight = self.saved
-        if not isinstance(gy, Tensor):
-            gx = backward(gy, x, target, weight)
-        else:  # a graph of the gradient is wanted: the same formula in basic ops
-            classes = x.shape[-1]
-            is_target = (array_module(target).arange(classes) == target[..., None]).astype(x.dtype)
-            factor = gy / total_weight(target, weight).astype(x.dtype)
-            gx = (softmax(x, axis=-1) - is_target) * factor
-            if weight is not None:
-                gx = gx * weight[target][..., None]
-        return gx, None, None
+        is_target = (array_module(target).arange(x.shape[-1]) == target[..., None]).astype(x.dtype)
+        factor = gy / total_weight(target, weight).astype(x.dtype)
+        gx = (softmax(x, axis=-1) - is_target) * factor
+        return gx if weight is None else gx * weight[target][..., None], None, None
