@@ -1,4 +1,4 @@
-"""The op folders of tinynet/ops, the tiers and implementations of their kernels, and what a comparison of them needs."""
+"""The op folders of tinynet/ops, the tiers and implementations of their kernels, and how to compare results."""
 
 from __future__ import annotations
 
@@ -88,13 +88,6 @@ def spread(value):
     view = wide[tuple(slice(None, None, 2) for _ in value.shape)]
     view[...] = value
     return view
-
-
-def poisoned(like):
-    """An array of the same shape and dtype, full of what no kernel computes; for a tuple of arrays a tuple."""
-    if isinstance(like, tuple):
-        return tuple(map(poisoned, like))
-    return np.full_like(like, np.nan if like.dtype.kind == "f" else np.iinfo(like.dtype).max)
 
 
 def tolerance(dtype, terms: int, implementation: str | None = None) -> float:

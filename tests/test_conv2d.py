@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import assert_close, cast, spread
+from op_folders import assert_close, cast, spread
 from scipy.ndimage import maximum_filter
 from scipy.signal import convolve, correlate
 

@@ -14,6 +14,7 @@ from tinynet.backends.launch import is_aligned
 from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops._cuda import elementwise as elementwise_cuda
 from tinynet.ops._cuda.elementwise import pack_width, row_grid
+from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.max_pool2d import cuda as max_pool2d
 
 TIERS = pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("cuda-sim", "cuda")])
@@ -127,7 +128,7 @@ def test_rows_longer_than_the_grid_is_wide(channels, tier, monkeypatch):
     total = wide[..., :channels] + wide[..., channels:]
     np.testing.assert_array_equal(run("accumulate", "add", tier, left, right), total)
     x = random(2, 6, 14, channels)
-    y, indices = run("max_pool2d", "forward", tier, place(x, tier), size=(2, 2), stride=(2, 2))
+    y, indices = run("max_pool2d", "forward", tier, place(x, tier), (2, 2), Geometry((2, 2)))
     np.testing.assert_array_equal(y, x.reshape(2, 3, 2, 7, 2, channels).max(axis=(2, 4)))
     np.testing.assert_array_equal(run("max_pool2d", "gather", tier, place(x, tier), place(indices, tier)), y)
     plane = {"size": (6, 14), "cell": (2, 2)}
@@ -185,7 +186,7 @@ def test_sums_are_added_in_the_order_of_the_reference(kind, implementation, tier
     rng = np.random.default_rng(2)
     if kind == "windows overlap":
         x = rng.standard_normal((2, 9, 11, 3)).astype(np.float32)
-        _, indices = run("max_pool2d", "forward", "reference", x, size=(4, 4), stride=(1, 1))
+        _, indices = run("max_pool2d", "forward", "reference", x, (4, 4), Geometry())
     else:
         indices = rng.integers(0, 9 * 11, (2, 6, 8, 3), np.int32)
     g = (rng.standard_normal(indices.shape) * 10.0 ** rng.integers(-4, 5, indices.shape)).astype(np.float32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from op_folders import missing
 from PIL import Image
-from rooms import missing
 
 from tinynet.data import data_path
 from tinynet.errors import DataError

@@ -1,9 +1,9 @@
 """The one table of the op folders: every op x tier x implementation x dtype x layout x case.
 
-A new op is tested by adding its folder: this file walks all folders and needs no change. What is checked: every kernel of
-every tier agrees with the reference in float64, keeps dtype and shape, and leaves its inputs alone; the first and second
-derivatives of the op agree with differences. A folder without `op.py` holds kernels that are never differentiated, such
-as the optimizer's: only the kernels are checked there.
+A new op is tested by adding its folder: this file walks all folders and needs no change. What is checked: every kernel
+of every tier agrees with the reference in float64, keeps dtype and shape, and leaves its inputs alone; the first and
+second derivatives of the op agree with differences. A folder without `op.py` holds kernels that are never
+differentiated, such as the optimizer's: only the kernels are checked there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from op_folders import (
     checks,
     fetch,
     place,
-    poisoned,
     spread,
 )
 
@@ -39,8 +38,8 @@ def results(value) -> tuple:
 
 
 def all_arrays(values) -> list[np.ndarray]:
-    """The arrays among the values and in the lists among them."""
-    flat = (v for value in values for v in (value if isinstance(value, list) else [value]))
+    """The arrays among the values and in the lists and tuples among them."""
+    flat = (v for value in values for v in (value if isinstance(value, (list, tuple)) else [value]))
     return [v for v in flat if isinstance(v, np.ndarray)]
 
 
@@ -77,26 +76,6 @@ def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layou
                 assert_close(a, b, dtype, case.terms, what, implementation)
             for a, b in zip(all_arrays(arguments[changed:]), before):
                 np.testing.assert_array_equal(a, b, err_msg=f"{what} changed its input")
-
-
-@pytest.mark.parametrize(
-    ("op", "tier", "implementation"), [*((op, "reference", None) for op in ops()), *IMPLEMENTATIONS]
-)
-def test_out_is_filled_wholly(op, tier, implementation):
-    """`out` is poisoned first: what a kernel leaves unwritten, or adds to, shows. In float32, in which nets run."""
-    functions = {name: implementation_kernel(op, name, tier, implementation) for name in kernel_names(op)}
-    functions = {name: f for name, f in functions.items() if "out" in inspect.signature(f).parameters}
-    if not functions:
-        pytest.skip(f"no kernel of {op} takes out=: they work in place")
-    for case in cases_of(op):
-        for name in functions.keys() & case.calls.keys():
-            arrays, parameters = place(cast(case.calls[name][0], np.float32), tier), case.calls[name][1]
-            want = fetch(functions[name](*arrays, **parameters))
-            for out in (place(poisoned(want), tier), spread(place(poisoned(want), tier))):
-                got = functions[name](*arrays, out=out, **parameters)
-                for given, returned, right in zip(*map(results, (out, got, want)), strict=True):
-                    assert returned is given, f"{op}.{name} must return the out it was given"
-                    np.testing.assert_array_equal(fetch(given), right, err_msg=f"{op}.{name}, {case.label}")
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)

@@ -44,7 +44,8 @@ def _case(rng, label, shape, constants, offset=0.0) -> Case:
     }
     if not constants:
         calls["statistics"] = ((x,), {})
-        calls["backward"] = ((gy, x, mean, var, gamma, EPS), {})
+        parameters = reference.backward_parameters.definition(gy, x, mean, var, EPS)
+        calls["backward_input"] = ((gy, x, mean, var, gamma, parameters, EPS), {})
     return Case(
         label=label,
         calls=calls,

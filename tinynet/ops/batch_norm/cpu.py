@@ -48,17 +48,20 @@ def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np
     return ggamma.astype(x.dtype), gbeta.astype(x.dtype)
 
 
-def backward(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
-    ggamma, gbeta = backward_parameters(gy, x, mean, var, eps)
+def backward_input(
+    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, parameters: Pair, eps: float
+) -> np.ndarray:
+    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself.
+
+    parameters: (ggamma, gbeta), as `backward_parameters` returns them.
+    """
+    ggamma, gbeta = parameters
     gx = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     r, m = _inverse(var, eps), x.dtype.type(max(len(rows), 1))
     per_channel = map(np.ascontiguousarray, (mean, gamma * r, gbeta / m, r * ggamma / m))
     _backward_input(_rows(gy), rows, *per_channel, _rows(gx))
-    return gx, ggamma, gbeta
+    return gx
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -44,16 +44,18 @@ def backward_parameters(gy: Any, x: Any, mean: Any, var: Any, eps: float) -> tup
     return sums[:channels], sums[channels:]
 
 
-def backward(gy: Any, x: Any, mean: Any, var: Any, gamma: Any, eps: float) -> tuple[Any, Any, Any]:
-    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
-    ggamma, gbeta = backward_parameters(gy, x, mean, var, eps)
+def backward_input(gy: Any, x: Any, mean: Any, var: Any, gamma: Any, parameters: tuple[Any, Any], eps: float) -> Any:
+    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself.
+
+    parameters: (ggamma, gbeta), as `backward_parameters` returns them.
+    """
     gx = empty(x.shape, x.dtype, like=x)
     rows, channels = _sizes(x)
-    arrays = (contiguous(a) for a in (gy, x, mean, var, gamma, ggamma, gbeta))
+    arrays = (contiguous(a) for a in (gy, x, mean, var, gamma, *parameters))
     launch(
         SOURCE, "batch_norm_backward_input", blocks(x.size, THREADS), THREADS, *arrays, gx, x.size, channels, rows, eps
     )
-    return gx, ggamma, gbeta
+    return gx
 
 
 def _sizes(x: Any) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from ...engine.basic_ops import mean as mean_of
 from ...engine.basic_ops import sqrt, sum
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
-from .reference import backward, backward_parameters, normalize, statistics
+from .reference import backward_input, backward_parameters, normalize, statistics
 
 
 def batch_norm(
@@ -27,8 +27,8 @@ def batch_norm(
     x: (N, H, W, C) or (N, C), float; any number of axes, channels last. gamma, beta: (C,). eps: positive.
     mean, var: (C,) arrays, constants, as in inference. If they are None, as in training, the mean and the variance of x
     over all axes but the last are used: x needs at least two values for each channel, and gradients flow through both.
-    Returns the shape and dtype of x; with return_statistics (y, mean, var), where mean and var are arrays and var is the
-    biased variance: the sum of squares is divided by m, not by m - 1.
+    Returns the shape and dtype of x; with return_statistics (y, mean, var), where mean and var are arrays and var is
+    the biased variance: the sum of squares is divided by m, not by m - 1.
 
     `nn.BatchNorm2d` is the layer that collects running statistics for inference.
     Raises TypeError or ValueError, naming the argument, for what does not fit.
@@ -80,9 +80,11 @@ class BatchNorm(Function):
 
     def backward(self, gy):
         x, gamma = self.saved
-        if not self.needs_grad[0]:
-            return None, *backward_parameters(gy, x, self.mean, self.var, self.eps)
-        return backward(gy, x, self.mean, self.var, gamma, self.eps)
+        parameters = backward_parameters(gy, x, self.mean, self.var, self.eps)
+        gx = None
+        if self.needs_grad[0]:
+            gx = backward_input(gy, x, self.mean, self.var, gamma, parameters, self.eps)
+        return gx, *parameters
 
     def backward_graph(self, gy):
         x, gamma = self.saved

@@ -40,12 +40,15 @@ def backward_parameters(gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np
 
 
 @kernel
-def backward(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(gx, ggamma, gbeta), where mean and var are those of x itself: gx = gamma r (gy - gbeta / m - u ggamma / m)."""
-    ggamma, gbeta = backward_parameters.definition(gy, x, mean, var, eps)
+def backward_input(
+    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, parameters: Pair, eps: float
+) -> np.ndarray:
+    """gx = gamma r (gy - gbeta / m - u ggamma / m), where mean and var are those of x itself.
+
+    parameters: (ggamma, gbeta), as `backward_parameters` returns them.
+    """
+    ggamma, gbeta = parameters
     m = x.size // max(x.shape[-1], 1)
     r = 1 / np.sqrt(var + eps)
     u = (x - mean) * r
-    return gamma * r * (gy - gbeta / m - u * ggamma / m), ggamma, gbeta
+    return gamma * r * (gy - gbeta / m - u * ggamma / m)

@@ -5,25 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from .._shared.case import Case
+from .._shared.pooling import LARGE_WINDOWS, WINDOWS
 from ..max_pool2d import reference as max_pool2d
 from .op import max_unpool2d
-
-#         label                     x              pooling size and stride
-POOLINGS = [
-    ("2x2", (2, 4, 6, 3), (2, 2), (2, 2)),
-    ("pixels left over", (1, 5, 7, 2), (2, 2), (2, 2)),
-    ("windows overlap", (1, 5, 6, 2), (3, 3), (1, 2)),
-    ("one pixel", (1, 1, 1, 1), (1, 1), (1, 1)),
-    ("no image", (0, 4, 4, 2), (2, 2), (2, 2)),
-]
-LARGE_POOLINGS = [("33 channels", (3, 14, 18, 33), (2, 2), (2, 2))]
 
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
     found = [_case(rng, "all to one pixel", np.full((1, 2, 3, 2), 4, np.int32), (3, 2))]
-    for label, x_shape, size, stride in POOLINGS + (LARGE_POOLINGS if large else []):
-        _, indices = max_pool2d.forward.definition(rng.standard_normal(x_shape), size=size, stride=stride)
+    for label, x_shape, kernel_size, geometry in WINDOWS + (LARGE_WINDOWS if large else []):
+        _, indices = max_pool2d.forward.definition(rng.standard_normal(x_shape), kernel_size, geometry)
         found.append(_case(rng, label, indices, x_shape[1:3]))
     return found
 
