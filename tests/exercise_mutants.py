@@ -1,7 +1,7 @@
 """Mechanical mutants of the exercises' solutions: one operator, index, axis or constant changed.
 
-Nobody chose these changes, so they say something about the checks that the planted mistakes cannot say. A mutant that
-passes ("survives") either computes the same in another way, or shows what a check is blind to; EXPLAINED says which.
+These changes are not chosen by hand, so they measure what the planted mistakes cannot. A mutant that passes
+("survives") either computes the same in another way, or shows a gap in a check; measure_exercises.py explains each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tinynet.learn.exercises.guard import functions_of
 from tinynet.learn.exercises.judge import judge
 from tinynet.learn.exercises.verdict import RIGHT
 
-SECONDS = 10.0  # for one mutant; one that runs longer is caught by the limit of every check
+SECONDS = 10.0  # for one mutant; a mutant that runs longer counts as caught, as in every check
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}
 OPERATORS |= {ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult}
@@ -33,7 +33,7 @@ SWAPS = {a: b for pair in AXES for a, b in (pair.split(), reversed(pair.split())
 
 @dataclass
 class Mutant:
-    """line: the solution's, as it was and as it is; code: the whole learner's file."""
+    """before, after: the changed line of the solution. code: the whole learner's file."""
 
     before: str
     after: str
@@ -90,14 +90,12 @@ C_TOKENS |= {"0": "1", "1": "2", "2": "1"} | SWAPS
 
 
 def _c_mutants(source: str) -> Iterator[tuple[str, str, str]]:
-    """Of CUDA: a token of a line between braces that is no comment and no declaration of a kernel."""
+    """For CUDA: one token between braces is changed, but not in a comment or in the declaration of a kernel."""
     start = source.index("{")
     for match in re.finditer(r"\+=|\+\+|--|<=|>=|&&|\|\||[<>+\-%]|\b\w+\b", source):
         line = source[source.rfind("\n", 0, match.start()) + 1 : source.find("\n", match.end())]
         is_code = match.start() > start and not re.match(r"\s*(//|KERNEL|int KH|\")", line)
-        is_endless = (
-            "for (" in line and match[0] in SWAPS
-        )  # a compiled loop that runs for ever cannot be ended from here
+        is_endless = "for (" in line and match[0] in SWAPS  # a compiled endless loop cannot be ended from here
         if is_code and match[0] in C_TOKENS and not is_endless:
             code = source[: match.start()] + C_TOKENS[match[0]] + source[match.end() :]
             yield *_changed_line(source, code), code
@@ -108,17 +106,17 @@ def _changed_line(before: str, after: str) -> tuple[str, str]:
 
 
 def survives(exercise: Exercise, mutant: Mutant) -> bool:
-    """Whether the check calls a mutant right."""
+    """True if the check calls a mutant right."""
     try:
         with _limit(SECONDS):
             verdict = judge(exercise, functions_of(mutant.code, SOLUTION_FILE, exercise.imports), SOLUTION_FILE)
             return verdict.status == RIGHT
-    except Exception:  # the file cannot be run, or the time is over
+    except Exception:  # the file cannot be run, or the time limit is reached
         return False
 
 
 class _TimeIsOver(BaseException):
-    """No Exception, or it would be taken for one of the learner's code."""
+    """Not an Exception, which `observe` would take for an error of the learner's code."""
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
     python tests/measure_exercises.py [--only conv-05 ...] [--out docs/exercises_measured.md]
 
-Two tables. The planted mistakes: caught and named by the exercises' own check, beside what three other protocols catch
-(other_checkers.py). And mechanical mutants of all solutions (exercise_mutants.py), with every survivor explained.
+It writes two tables. The first counts the planted mistakes that the exercises' own checks catch and name, and those
+that three other protocols catch (other_checkers.py). The second counts mechanical mutants of all solutions
+(exercise_mutants.py) and explains every survivor.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ from tinynet.learn.exercises.judge import judge
 from tinynet.learn.exercises.verdict import RIGHT, WRONG
 
 SEEDS = range(20)
-DRAWS = 10  # of the other protocols, some of which look at one element drawn by chance
+DRAWS = 10  # of the other protocols, some of which check one random element
 
-ANY_NEGATIVE = "the same: NumPy takes any negative number for the length that is left to it"
-EITHER_FORMULA = "the same: at x = 0 both formulas give the same number"
-LARGER = "the same: the scratch array becomes larger than needed, and the rest of it is cut off"
+ANY_NEGATIVE = "the same: any negative number lets NumPy compute this length"
+EITHER_FORMULA = "the same: at x = 0 both formulas give the same value"
+LARGER = "the same: the scratch array is larger than needed, and the rest is cut off"
 ANY_GY = "as good: another random upstream gradient"
 ANOTHER_TOLERANCE = "as good: a tolerance or a step that differs by less than a decimal place"
 
 # Survivors by (exercise, what the changed line is made from, what into): a part of each line is enough.
 EXPLAINED = {
     ("ad-01", "np.zeros(x.shape)", "np.ones(x.shape)"): "the same: every element is written before it is returned",
-    ("ad-05", "{last: 0}", "{last: 1}"): "the same: nobody looks at how often `last` itself is used",
+    ("ad-05", "{last: 0}", "{last: 1}"): "the same: the number of uses of `last` itself is never read",
     ("ad-06", "reshape(-1", "reshape(-2"): ANY_NEGATIVE,
     ("act-01", "x < 0", "x <= 0"): EITHER_FORMULA,
     ("act-02", "x > 0", "x >= 0"): EITHER_FORMULA,
-    ("act-02", "np.minimum(x, 0)", "np.minimum(x, 1)"): "the same: positive x are not taken from this branch",
+    ("act-02", "np.minimum(x, 0)", "np.minimum(x, 1)"): "the same: this branch is not used for positive x",
     ("loss-01", "x < 0", "x <= 0"): EITHER_FORMULA,
     ("loss-02", "-1)", "-2)"): ANY_NEGATIVE,
-    ("drop-01", "u < p", "u <= p"): "differs where a random number equals p: one of 2^32, and none of those tried",
+    (
+        "drop-01",
+        "u < p",
+        "u <= p",
+    ): "differs if a random number equals p: one of 2^32, and none of those that were tried",
     ("conv-03", "-1, w.shape[3]", "-2, w.shape[3]"): ANY_NEGATIVE,
     ("conv-05", "2 * p", "3 * p"): LARGER,
     ("conv-06", "2 * p", "3 * p"): LARGER,
@@ -60,13 +65,20 @@ UNNAMED = {
         "ad-03",
         "an empty axis is no axis",
         "one missing axis",
-    ): "ends in an exception wherever it is wrong: no number to tell it by; the message names the line",
-    ("ad-05", "the longest waiting first", "depth first"): "the two together are breadth first, and are called so",
-    ("loss-02", "by the common denominator", "square forgotten"): "in this formula the square belongs to both terms: "
-    "other numbers",
-    ("opt-01", "the correction in the step size", "not corrected"): "right: this formula does not use what was changed",
-    ("opt-01", "the correction in the step size", "old mean"): "right: this formula does not use what was changed",
-    ("hunt-01", "another seed", "one-sided difference"): "which of the right kernels it refuses depends on the seed",
+    ): "raises an exception in every wrong case, so there are no values to compare; the message names the line",
+    ("ad-05", "the longest waiting first", "depth first"): "the two together are breadth first, and are named so",
+    (
+        "loss-02",
+        "by the common denominator",
+        "square forgotten",
+    ): "in this formula the square belongs to both terms, so the values differ",
+    (
+        "opt-01",
+        "the correction in the step size",
+        "not corrected",
+    ): "right: this formula does not use the changed value",
+    ("opt-01", "the correction in the step size", "old mean"): "right: this formula does not use the changed value",
+    ("hunt-01", "another seed", "one-sided difference"): "the right kernels that it refuses depend on the seed",
 }
 
 
@@ -74,8 +86,8 @@ UNNAMED = {
 class Row:
     """The planted mistakes of one exercise.
 
-    rewritten: the same mistakes in other right ways to write it, where they fit, and how many of these were named.
-    others: caught by each of the other protocols, None where none applies.
+    rewritten: the same mistakes in other correct versions of the solution, and how many of these were named.
+    others: how many each of the other protocols caught; None if there is no gradient to check.
     """
 
     planted: int = 0
@@ -117,19 +129,19 @@ def measure_planted(this: Exercise) -> Row:
 
 
 def rewritten(this: Exercise) -> Iterator[tuple[str, str, str]]:
-    """(a learner's file, the way it is written, its mistake): mistakes made in other right ways to write the solution.
+    """(a learner's file, the name of the version, the name of its mistake) for other correct versions of the solution.
 
-    The exercises name a mistake by its numbers. In a wrong solution of their own these agree to the last bit; here the
-    code is another.
+    The exercises recognize a mistake by its values. For their own wrong solutions the values agree to the last bit; here
+    the code differs.
     """
     for right in this.right:
         for wrong in this.wrong:
-            with contextlib.suppress(ValueError):  # the piece of text that the mistake changes is not there
+            with contextlib.suppress(ValueError):  # this version does not contain the text that the mistake changes
                 yield this.variant(right, wrong), right.name, wrong.name
 
 
 def explanation(id: str, before: str, after: str) -> str | None:
-    """Why a survivor survives; None if nobody has said it."""
+    """Why a survivor survives; None if it is not explained."""
     found = (why for (i, old, new), why in EXPLAINED.items() if i == id and old in before and new in after)
     return next(found, None)
 
@@ -152,7 +164,7 @@ def main() -> None:
     lines += [INTRODUCTION, *planted_table(rows), *unnamed_table(), MUTANTS, *mutant_table(made, survivors)]
     Path(options.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
     unexplained = [s for s in survivors if s[2] is None]
-    print(f"wrote {options.out}; survivors that nobody has explained: {len(unexplained)}")
+    print(f"wrote {options.out}; survivors without explanation: {len(unexplained)}")
     for id, change, _ in unexplained:
         print(f"  {id} {change}")
 
@@ -164,27 +176,26 @@ Made by `python tests/measure_exercises.py`. The exercises themselves: [exercise
 ## Planted mistakes
 
 Each exercise comes with wrong solutions that people write. *Caught*: the check calls it wrong. *Named*: with its own
-sentence and no other. *Rewritten*: the same mistakes made in other right ways to write the solution, where they fit,
-and how many of these are named; it says more than the column before it, in which a mistake is recognised by the numbers
-of its own code. *False alarms*: right solutions called wrong, over 20 seeds each. Beside it what three
-other ways to check a gradient catch on the same mistakes, rewritten from their published protocols
-([other_checkers.py](../tests/other_checkers.py)) and averaged over 10 draws where they look at an element drawn by
-chance; "-" where an exercise has no gradient to check. None of them names anything.
+sentence and no other. *Rewritten*: the same mistakes in other correct versions of the solution, if they fit, and how
+many of these are named. This column says more than the one before it, in which the values come from the same code.
+*False alarms*: right solutions called wrong, over 20 seeds each. The last three columns count the same mistakes as
+caught by three other protocols, rewritten from their publications ([other_checkers.py](../tests/other_checkers.py)) and
+averaged over 10 draws; "-" if an exercise has no gradient to check. None of them names a mistake.
 
 | exercise | planted | caught | named | rewritten | named | false alarms | cs231n-style | minitorch-style | all ones |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 MUTANTS = """
-The three others are blind in different ways. cs231n's protocol has a random upstream gradient and looks at all
-elements; what it misses hides in its one shape (square images, stride 1, padding 1, the layer's usual parameters) or in
-numbers that it does not try (large ones, ties, zero). An upstream gradient of ones misses what ignores gy or exchanges
-its axes, and every softmax that returns zeros. One element with a tolerance of a percent misses all that is wrong
-elsewhere or by little.
+The three others miss different mistakes. cs231n's protocol has a random upstream gradient and checks all elements. It
+misses mistakes that its one shape hides (square images, stride 1, padding 1, the layer's usual parameters), or that
+need values which it does not try (large values, ties, zero). An upstream gradient of ones misses mistakes that ignore gy
+or exchange its axes, and every softmax that returns zeros. One element with a tolerance of a percent misses mistakes in
+other elements and small ones.
 
 ## Mechanical mutants
 
-One operator, comparison, index, axis, function or constant of a solution is changed by a program
-([exercise_mutants.py](../tests/exercise_mutants.py)); nobody chose which.
+A program ([exercise_mutants.py](../tests/exercise_mutants.py)) changes one operator, comparison, index, axis, function or
+constant of a solution, in every possible place.
 
 | exercise | mutants | caught | survive |
 |---|---|---|---|"""

@@ -1,14 +1,14 @@
-"""Three ways to check a gradient that courses and small frameworks use, rewritten from their published protocols.
+"""Three gradient checks that courses and small frameworks use, rewritten from their published protocols.
 
-They are what the checks of the exercises are compared with (measure_exercises.py). Each gets forward and backward as
-functions of arrays and says whether backward passes.
+measure_exercises.py compares the checks of the exercises with them. Each gets forward and backward as functions of
+arrays and returns True if backward passes.
 
 - cs231n (Stanford, assignments 1 and 2, `gradient_check.py`): random upstream gradient, all elements, central
-  difference with h = 1e-5; prints the largest |a - b| / max(1e-8, |a| + |b|), of which the text says that it should be
-  around 1e-8; here it passes up to 1e-6. Forward is compared with stored right values in the same way. One shape for
-  each layer.
+  difference with h = 1e-5. It prints the largest |a - b| / max(1e-8, |a| + |b|), which should be around 1e-8 according to
+  the text; here it passes up to 1e-6. Forward is compared with stored right values in the same way. One shape for each
+  layer.
 - minitorch (Cornell, `autodiff.py`, `tensor_functions.grad_check`): the output is summed, so gy is all ones; one
-  element drawn by chance of each input, central difference with 1e-6, passes within 1e-2 relative plus 1e-2 absolute.
+  random element of each input, central difference with 1e-6, passes within 1e-2 relative plus 1e-2 absolute.
 - all ones (DeZero, `utils.gradient_check`; needle's tests): gy is all ones, all elements, central difference with
   h = 1e-4, passes within 1e-4 relative plus 1e-5 absolute.
 """
@@ -30,7 +30,7 @@ from tinynet.ops.max_pool2d import reference as max_pool2d
 class Case:
     """A layer at one shape. forward(*inputs) -> y; backward(gy, *inputs) -> a tuple of gradients.
 
-    right_forward: what forward should be; inputs: float64 arrays to differentiate at.
+    right_forward: the correct forward. inputs: float64 arrays at which to differentiate.
     """
 
     forward: Callable
@@ -77,7 +77,7 @@ CHECKERS = {"cs231n": cs231n, "minitorch": minitorch, "all ones": all_ones}
 
 
 def passes(checker: Callable, cases: Sequence[Case], seed: int) -> bool:
-    """Whether all cases pass; an exception is a failure, as in those courses' tests."""
+    """True if all cases pass; an exception is a failure, as in those courses' tests."""
     try:
         with np.errstate(all="ignore"):
             return all(checker(case, np.random.default_rng(seed)) for case in cases)
@@ -110,10 +110,9 @@ def _draw(*shape: int) -> np.ndarray:
 
 
 def cases_of(id: str, functions: dict, right: dict) -> list[Case] | None:
-    """The layers of an exercise at the shapes that those courses use; None where there is no gradient to check.
+    """The layers of an exercise at the shapes that those courses use; None if there is no gradient to check.
 
-    functions: the learner's. right: those of the solution. Where an exercise is about backward alone, forward is
-    tinynet's.
+    functions: the learner's. right: the solution's. If an exercise is only about backward, forward is tinynet's.
     """
     return CASES[id](functions, right) if id in CASES else None
 

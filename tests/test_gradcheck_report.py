@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from functions import randn
 
 from tinynet import use_backend
 from tinynet.learn.gradcheck import explain, jacobian_of
 from tinynet.learn.gradcheck.where import at, describe
 
 KERNEL = ("kh", "kw", "c_in", "c_out")
-PICTURE = ("n", "h", "w", "c")
-
-
-def randn(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
+IMAGES = ("n", "h", "w", "c")
 
 
 def marked(shape, *places):
@@ -33,7 +30,7 @@ def marked(shape, *places):
         (marked((2, 2), ...), ("h", "w"), "everywhere"),
         (marked((3, 3, 4, 2), np.s_[:, :, 3, :]), KERNEL, "all at [:, :, 3, :], the last input channel"),
         (marked((3, 3, 4, 2), np.s_[2]), KERNEL, "all at [2, :, :, :], the last kernel row"),
-        (marked((2, 5, 4, 3), np.s_[0, 0]), PICTURE, "all at [0, 0, :, :], the first sample, the first row"),
+        (marked((2, 5, 4, 3), np.s_[0, 0]), IMAGES, "all at [0, 0, :, :], the first sample, the first row"),
         (marked((5, 4), np.s_[1:]), ("axis 0", "axis 1"), "all at [1:, :], everything but the first index of axis 0"),
         (marked((5, 4), np.s_[1:3]), ("h", "w"), "all at [1:3, :]"),
         (marked((6, 4), np.s_[::2]), ("h", "w"), "all at [::2, :]"),
@@ -59,42 +56,45 @@ def test_where_by_the_sign_of_a_known_array():
 
 
 def test_an_index_has_the_names_of_its_axes():
-    assert at((0, 2, 1, 3), PICTURE) == "n=0, h=2, w=1, c=3"
+    assert at((0, 2, 1, 3), IMAGES) == "n=0, h=2, w=1, c=3"
     assert at((0, 2), ("axis 0", "axis 1")) == "[0, 2]"
 
 
 # ---------------------------------------------------------------------------------------- the mistake
-WANT = randn(3, 2, 4, 5)
+EXPECTED = randn(3, 2, 4, 5)
 
 
 @pytest.mark.parametrize(
-    ("got", "sentence"),
+    ("actual", "sentence"),
     [
-        (0 * WANT, "it is 0: the result is never computed"),
-        (-WANT, "the sign is wrong: it is exactly minus the right result"),
-        (WANT / 7, "it is exactly 1/7 times the right result"),
+        (0 * EXPECTED, "it is 0: the result is never computed"),
+        (-EXPECTED, "the sign is wrong: it is exactly minus the right result"),
+        (EXPECTED / 7, "it is exactly 1/7 times the right result"),
         (
-            WANT / 2,
+            EXPECTED / 2,
             "1/2 times the right result (2 is the length of kw (kernel columns): averaged where it must be summed?)",
         ),
-        (12 * WANT, "12 times the right result (12 is the length of kh and c_in: summed where it must be averaged?)"),
-        (1.00025 * WANT, "it is exactly 1.00025 times the right result"),
-        (WANT[::-1, ::-1], "it is flipped along kh and kw (the kernel is flipped)"),
-        (WANT[..., ::-1], "it is flipped along c_out (output channels)"),
-        (np.roll(WANT, 1, 2), "it is shifted by one along c_in (input channels) towards the end (going round)"),
         (
-            np.concatenate([WANT[1:], 0 * WANT[:1]]),
+            12 * EXPECTED,
+            "12 times the right result (12 is the length of kh and c_in: summed where it must be averaged?)",
+        ),
+        (1.00025 * EXPECTED, "it is exactly 1.00025 times the right result"),
+        (EXPECTED[::-1, ::-1], "it is flipped along kh and kw (the kernel is flipped)"),
+        (EXPECTED[..., ::-1], "it is flipped along c_out (output channels)"),
+        (np.roll(EXPECTED, 1, 2), "it is shifted by one along c_in (input channels) towards the end (going round)"),
+        (
+            np.concatenate([EXPECTED[1:], 0 * EXPECTED[:1]]),
             "it is shifted by one along kh (kernel rows) towards the start (zeros",
         ),
-        (WANT + 0 * WANT.sum(0) + WANT.sum(0) - WANT, "it is summed over kh (kernel rows)"),
-        (np.full_like(WANT, 3.0), "all entries are 3"),
-        (np.full_like(WANT, np.nan), "all entries are NaN"),
-        (WANT.astype(np.float32).astype(float) * (1 + 2e-7 * np.sign(WANT)), "to about seven digits only"),
-        (-3 * np.flip(WANT, 2), "it is flipped along c_in (input channels), times -3"),
+        (EXPECTED + 0 * EXPECTED.sum(0) + EXPECTED.sum(0) - EXPECTED, "it is summed over kh (kernel rows)"),
+        (np.full_like(EXPECTED, 3.0), "all entries are 3"),
+        (np.full_like(EXPECTED, np.nan), "all entries are NaN"),
+        (EXPECTED.astype(np.float32).astype(float) * (1 + 2e-7 * np.sign(EXPECTED)), "to about seven digits only"),
+        (-3 * np.flip(EXPECTED, 2), "it is flipped along c_in (input channels), times -3"),
     ],
 )
-def test_the_mistake_is_named(got, sentence):
-    found = explain(got, WANT, axes=KERNEL, tolerance=1e-9)
+def test_the_mistake_is_named(actual, sentence):
+    found = explain(actual, EXPECTED, axes=KERNEL, tolerance=1e-9)
     assert not found
     assert sentence in found.sentence, str(found)
     assert found.sentence in str(found)
@@ -108,7 +108,7 @@ def test_swapped_axes():
 
 def test_a_mistake_in_some_entries_only():
     x = randn(4, 6)
-    found = explain(np.where(x < 0, 2 * WANT[0, 0, 0, 0] * x, x), x, known={"x": x})
+    found = explain(np.where(x < 0, 2 * EXPECTED[0, 0, 0, 0] * x, x), x, known={"x": x})
     assert found.where == "exactly where x < 0"
     assert found.sentence.startswith("in the wrong entries it is exactly")
     lost = x.copy()
@@ -148,13 +148,15 @@ def test_with_the_jacobian_what_was_done_to_gy_is_found():
 
 
 def test_alternatives_of_the_caller_come_before_what_is_far_fetched():
-    want = randn(3, 4)
+    expected = randn(3, 4)
     tried = []
 
     def unable():
         tried.append(True)
 
-    found = explain(want[::-1], want, alternatives={"cannot tell": unable, "read from below": lambda: want[::-1]})
+    found = explain(
+        expected[::-1], expected, alternatives={"cannot tell": unable, "read from below": lambda: expected[::-1]}
+    )
     assert found.sentence == "read from below"
     assert tried
 
@@ -174,7 +176,7 @@ def test_a_single_number_fits_no_factor_by_chance():
 
 # ---------------------------------------------------------------------------------------- shapes
 @pytest.mark.parametrize(
-    ("got", "want", "sentence"),
+    ("actual", "expected", "sentence"),
     [
         (randn(5, 3, 4), randn(5, 3, 4).sum(0), "a broadcast is not summed back: sum it over axis 0"),
         (randn(5, 3, 4), randn(5, 3, 4).sum((0, 1)), "a broadcast is not summed back: sum it over axes (0, 1)"),
@@ -186,20 +188,20 @@ def test_a_single_number_fits_no_factor_by_chance():
         (randn(2, 2), randn(5, 4), None),
     ],
 )
-def test_a_wrong_shape_is_explained(got, want, sentence):
-    axes = ("h", "w")[: want.ndim] if want.ndim < 3 else ("h", "w", "c")
-    found = explain(got, want, axes=axes)
+def test_a_wrong_shape_is_explained(actual, expected, sentence):
+    axes = ("h", "w")[: expected.ndim] if expected.ndim < 3 else ("h", "w", "c")
+    found = explain(actual, expected, axes=axes)
     assert not found
     assert found.sentence == sentence
-    assert f"its shape is {got.shape}, {want.shape} is needed" in str(found)
+    assert f"its shape is {actual.shape}, {expected.shape} is needed" in str(found)
 
 
 # ---------------------------------------------------------------------------------------- numbers and pictures
 def test_the_report_shows_the_worst_entry_and_its_plane():
-    want = np.arange(24.0).reshape(2, 3, 4) + 1
-    got = want.copy()
-    got[1, 2, 0] = 27.0
-    found = explain(got, want, axes=("n", "h", "w"), titles=("mine", "theirs"))
+    expected = np.arange(24.0).reshape(2, 3, 4) + 1
+    actual = expected.copy()
+    actual[1, 2, 0] = 27.0
+    found = explain(actual, expected, axes=("n", "h", "w"), titles=("mine", "theirs"))
     assert (found.wrong, found.size) == (1, 24)
     assert (found.worst.index, found.worst.actual, found.worst.expected) == ((1, 2, 0), 27.0, 21.0)
     assert found.worst.ratio == pytest.approx(27 / 21)
@@ -211,24 +213,24 @@ def test_the_report_shows_the_worst_entry_and_its_plane():
 
 
 def test_of_a_large_plane_a_window_is_shown():
-    want = randn(40, 50)
-    got = want.copy()
-    got[37, 3] += 1
-    plane = str(explain(got, want).plane)
+    expected = randn(40, 50)
+    actual = expected.copy()
+    actual[37, 3] += 1
+    plane = str(explain(actual, expected).plane)
     assert max(len(line) for line in plane.splitlines()) < 140
     assert "37 |" in plane and "*" in plane and len(plane.splitlines()) < 12
 
 
 def test_an_error_bar_is_respected_and_shown():
-    want = randn(3, 3)
-    assert explain(want + 0.01, want, error_bar=0.02)
-    found = explain(want + 0.03, want, error_bar=0.02)
+    expected = randn(3, 3)
+    assert explain(expected + 0.01, expected, error_bar=0.02)
+    found = explain(expected + 0.03, expected, error_bar=0.02)
     assert not found
     assert "(error bar 0.02)" in str(found)
 
 
 def test_nothing_wrong():
-    found = explain(WANT * (1 + 1e-9), WANT)
+    found = explain(EXPECTED * (1 + 1e-9), EXPECTED)
     assert found
     assert (found.wrong, found.where, found.sentence, found.worst) == (0, "nowhere", None, None)
     assert "right, to 1e-09 of the largest value" in str(found)
@@ -237,16 +239,16 @@ def test_nothing_wrong():
 
 
 def test_float32_is_compared_as_what_it_is():
-    want = randn(50)
-    assert explain(want.astype(np.float32), want)
-    assert not explain(want * (1 + 1e-5), want)
+    expected = randn(50)
+    assert explain(expected.astype(np.float32), expected)
+    assert not explain(expected * (1 + 1e-5), expected)
 
 
 def test_infinities_and_nan():
-    want = randn(3, 4)
-    got = want.copy()
-    got[1, 1], got[0, 2] = np.inf, np.nan
-    found = explain(got, want)
+    expected = randn(3, 4)
+    actual = expected.copy()
+    actual[1, 1], actual[0, 2] = np.inf, np.nan
+    found = explain(actual, expected)
     assert (found.wrong, found.sentence) == (2, None)
     assert found.worst.index in [(1, 1), (0, 2)]
     str(found)
@@ -254,17 +256,17 @@ def test_infinities_and_nan():
 
 def test_names_of_axes_must_fit():
     with pytest.raises(ValueError, match=r"has 2 names, expected \(3, 2, 4, 5\) has 4 axes"):
-        explain(WANT, WANT, axes=("h", "w"))
+        explain(EXPECTED, EXPECTED, axes=("h", "w"))
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (6, 9), (2, 5, 4, 3)])
 def test_the_heat_map_is_a_picture(shape, tmp_path):
     from PIL import Image
 
-    want = np.asarray(randn(*shape))
-    got = want + np.where(np.arange(want.size).reshape(shape) == want.size - 1, 0.5, 0.0)
+    expected = np.asarray(randn(*shape))
+    actual = expected + np.where(np.arange(expected.size).reshape(shape) == expected.size - 1, 0.5, 0.0)
     path = tmp_path / "map.png"
-    explain(got, want).heat_map(path)
+    explain(actual, expected).heat_map(path)
     with Image.open(path) as picture:
         assert picture.width > 600
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
