@@ -131,8 +131,8 @@ def measure_planted(this: Exercise) -> Row:
 def rewritten(this: Exercise) -> Iterator[tuple[str, str, str]]:
     """(a learner's file, the name of the version, the name of its mistake) for other correct versions of the solution.
 
-    The exercises recognize a mistake by its values. For their own wrong solutions the values agree to the last bit; here
-    the code differs.
+    The exercises recognize a mistake by its values. For their own wrong solutions the values agree to the last bit;
+    here the code differs.
     """
     for right in this.right:
         for wrong in this.wrong:
@@ -188,14 +188,14 @@ averaged over 10 draws; "-" if an exercise has no gradient to check. None of the
 MUTANTS = """
 The three others miss different mistakes. cs231n's protocol has a random upstream gradient and checks all elements. It
 misses mistakes that its one shape hides (square images, stride 1, padding 1, the layer's usual parameters), or that
-need values which it does not try (large values, ties, zero). An upstream gradient of ones misses mistakes that ignore gy
-or exchange its axes, and every softmax that returns zeros. One element with a tolerance of a percent misses mistakes in
-other elements and small ones.
+need values which it does not try (large values, ties, zero). An upstream gradient of ones misses mistakes that ignore
+gy or exchange its axes, and every softmax that returns zeros. One element with a tolerance of a percent misses mistakes
+in other elements and small ones.
 
 ## Mechanical mutants
 
-A program ([exercise_mutants.py](../tests/exercise_mutants.py)) changes one operator, comparison, index, axis, function or
-constant of a solution, in every possible place.
+A program ([exercise_mutants.py](../tests/exercise_mutants.py)) changes one operator, comparison, index, axis, function
+or constant of a solution, in every possible place.
 
 | exercise | mutants | caught | survive |
 |---|---|---|---|"""

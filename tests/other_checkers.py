@@ -4,9 +4,9 @@ measure_exercises.py compares the checks of the exercises with them. Each gets f
 arrays and returns True if backward passes.
 
 - cs231n (Stanford, assignments 1 and 2, `gradient_check.py`): random upstream gradient, all elements, central
-  difference with h = 1e-5. It prints the largest |a - b| / max(1e-8, |a| + |b|), which should be around 1e-8 according to
-  the text; here it passes up to 1e-6. Forward is compared with stored right values in the same way. One shape for each
-  layer.
+  difference with h = 1e-5. It prints the largest |a - b| / max(1e-8, |a| + |b|), which should be around 1e-8 according
+  to the text; here it passes up to 1e-6. Forward is compared with stored right values in the same way. One shape for
+  each layer.
 - minitorch (Cornell, `autodiff.py`, `tensor_functions.grad_check`): the output is summed, so gy is all ones; one
   random element of each input, central difference with 1e-6, passes within 1e-2 relative plus 1e-2 absolute.
 - all ones (DeZero, `utils.gradient_check`; needle's tests): gy is all ones, all elements, central difference with

@@ -28,11 +28,11 @@ TRANSPOSED = (
         Geometry((2, 3), (1, 0)),
     ),
 )
-# (label, shape of x, window, stride, padding)
+# (label, shape of x, window, geometry)
 POOLINGS = (
-    ("2 x 2 windows side by side", (2, 4, 6, 3), (2, 2), (2, 2), (0, 0)),
-    ("3 x 2 windows that overlap", (2, 5, 6, 3), (3, 2), (1, 1), (0, 0)),
-    ("stride (2, 1), padding (1, 0)", (2, 5, 4, 3), (3, 2), (2, 1), (1, 0)),
-    ("stride (3, 1), padding (0, 1)", (1, 7, 6, 2), (1, 2), (3, 1), (0, 1)),
-    ("rows and columns left over", (2, 6, 5, 3), (3, 2), (2, 2), (0, 0)),
+    ("2 x 2 windows side by side", (2, 4, 6, 3), (2, 2), Geometry(stride=(2, 2))),
+    ("3 x 2 windows that overlap", (2, 5, 6, 3), (3, 2), Geometry()),
+    ("stride (2, 1), padding (1, 0)", (2, 5, 4, 3), (3, 2), Geometry((2, 1), (1, 0))),
+    ("stride (3, 1), padding (0, 1)", (1, 7, 6, 2), (1, 2), Geometry((3, 1), (0, 1))),
+    ("rows and columns left over", (2, 6, 5, 3), (3, 2), Geometry(stride=(2, 2))),
 )

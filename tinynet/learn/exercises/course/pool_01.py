@@ -19,9 +19,8 @@ Of equal values the first wins (row by row). Ties are common: after a ReLU whole
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import POOLINGS
+from tinynet.learn.exercises.geometries import POOLINGS, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
-from tinynet.ops._shared.geometry import Geometry
 
 TEACHES = "argmax and its indices; ties need a rule; padding is not always zero"
 HINTS = (
@@ -122,9 +121,9 @@ RIGHT = (
 
 def probes(rng):
     axes = {"y": "n oy ox c", "indices": "n oy ox c"}
-    for label, shape, size, stride, padding in POOLINGS:
+    for label, shape, size, geometry in POOLINGS:
         x = rng.permutation(int(np.prod(shape))).reshape(shape) - 10.0  # no two equal
-        yield call(label, "forward", x, size, Geometry(stride, padding), gives=axes)
+        yield call(label, "forward", x, size, geometry, gives=axes)
     x = -rng.permutation(40).reshape(1, 4, 5, 2) - 1.0
     yield call("negative numbers, padding (1, 1)", "forward", x, (3, 3), Geometry((2, 2), (1, 1)), gives=axes)
     x = np.maximum(integers(rng, 2, 4, 6, 3), 0)

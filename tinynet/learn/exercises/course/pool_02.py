@@ -11,7 +11,7 @@ It is a *sum*: if windows overlap, one pixel may have won in several of them.
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import POOLINGS, Geometry
+from tinynet.learn.exercises.geometries import POOLINGS
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "scatter-add, and why `array[indices] += values` is not one"
@@ -98,8 +98,8 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, shape, window, stride, padding in POOLINGS:
-        indices = winners(rng, shape, window, stride, padding)
+    for label, shape, window, geometry in POOLINGS:
+        indices = winners(rng, shape, window, geometry)
         gy = integers(rng, *indices.shape)
         yield call(label, "scatter", gy, indices, size=shape[1:3], gives={"gx": "n iy ix c"}, gy="n oy ox c")
     indices = np.full((1, 2, 2, 1), 4, np.int32)
@@ -107,13 +107,13 @@ def probes(rng):
     yield call("one pixel won all", "scatter", gy, indices, size=(2, 3), gives={"gx": "n iy ix c"}, gy="n oy ox c")
 
 
-def winners(rng, shape, window, stride, padding):
+def winners(rng, shape, window, geometry):
     """The indices of max-pooling of a random image."""
-    (N, H, W, C), (OH, OW) = shape, Geometry(stride, padding).output_size(shape[1:3], window)
+    (N, H, W, C), (OH, OW) = shape, geometry.output_size(shape[1:3], window)
     values = rng.permutation(N * H * W * C).reshape(shape)
     indices = np.empty((N, OH, OW, C), np.int32)
     for n, oy, ox, c in np.ndindex(*indices.shape):
-        top, left = oy * stride[0] - padding[0], ox * stride[1] - padding[1]
+        top, left = (o * s - p for o, s, p in zip((oy, ox), geometry.stride, geometry.padding))
         pixels = [
             (values[n, iy, ix, c], iy * W + ix)
             for iy in range(max(top, 0), min(top + window[0], H))
