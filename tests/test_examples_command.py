@@ -154,7 +154,7 @@ def test_wrong_names_and_flags(folder):
         main(["lerns"])
     with pytest.raises(ValueError, match="either --all or names"):
         main(["learns", "--all"])
-    with pytest.raises(ValueError, match="--table wants figures that count"):
+    with pytest.raises(ValueError, match="--table writes figures of full runs"):
         main(["learns", "--quick", "--table"])
     (folder / "convnets" / "learns.py").write_text(dedent(LEARNS))
     with pytest.raises(ValueError, match="more than one example 'learns': basics/learns, convnets/learns"):

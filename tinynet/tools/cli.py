@@ -48,10 +48,9 @@ def option(
 ) -> Any:
     """A dataclass field that is a flag of the command line.
 
-    default: its value when the flag is not given; without one, or with required=True, the flag must be given.
-    help: one line.
-    quick: the value to take instead of the default under `--quick`; a flag that is given wins over both.
-    positional: given by its place, without `--name`; with nargs="*" it may be left out.
+    default: the value without the flag. Without a default, or with required=True, the flag is required.
+    help: one line. quick: replaces the default under `--quick`.
+    positional: an argument without `--name`; with nargs="*" it may be left out.
     argparse_options: passed on to `ArgumentParser.add_argument`, e.g. choices=("dice", "bce") or nargs="+".
     """
     metadata = {"help": help, "quick": quick, "positional": positional, "argparse": argparse_options}
@@ -60,11 +59,11 @@ def option(
 
 @dataclass
 class ExampleOptions:
-    """The flags that all examples share. A script declares one again to give it another default."""
+    """The flags that all examples share. To change a default, a script declares the field again."""
 
-    quick: bool = option(False, "a run of a few seconds, to see that everything works")
-    seed: int = option(0, "of all that is random: splits, initial weights, the order of the data, dropout")
-    out: str = option("out", "folder for checkpoints, metrics and pictures")
+    quick: bool = option(False, "a run of a few seconds, which shows that everything works")
+    seed: int = option(0, "seed of everything random: splits, initial weights, the order of the data, dropout")
+    out: str = option("out", "folder for checkpoints, metrics and images")
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -105,9 +104,9 @@ def parse(
 ) -> Config:
     """Read a command line into an instance of the dataclass `config`.
 
-    argv: the arguments without the program's name, those of this process by default. prog, description: for
-    --help. Raises UsageError for an unknown flag, a missing one, and a value that it cannot have; a ValueError
-    of the dataclass's `__post_init__` becomes a UsageError too.
+    argv: the arguments without the program's name; by default the arguments of this process. prog, description: for
+    --help. Raises UsageError for an unknown flag, a missing flag and an invalid value, and if `__post_init__` of the
+    dataclass raises ValueError.
     """
     parser = _Parser(prog=prog, description=description)
     _add_flags(parser, config)
@@ -115,7 +114,7 @@ def parse(
 
 
 def command_line(config: type[Config]) -> Callable[[Callable[[Config], Any]], Callable[..., Any]]:
-    """Decorate `main(config)`, so that `main(argv)` reads the flags of the dataclass `config` and calls it with them.
+    """Decorate `main(config)`: `main(argv)` then reads the flags of the dataclass `config` and calls it with them.
 
     `main()` without arguments reads the command line of this process, --help shows the docstring of the script, and
     the function runs in the backend that --backend names. Raises UsageError as `parse` does.
@@ -151,18 +150,18 @@ def run_commands(
         summary = (function.__doc__ or "").strip().partition("\n")[0].replace("%", "%%")
         parsers[name] = choices.add_parser(name, help=summary, description=summary)
         _add_flags(parsers[name], config)
-    given = vars(parser.parse_args(argv))
-    name = given.pop("command")
+    arguments = vars(parser.parse_args(argv))
+    name = arguments.pop("command")
     config, function = commands[name]
-    return function(_build(config, given, parsers[name]))
+    return function(_build(config, arguments, parsers[name]))
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call `main()` as a program: what the user can mend is one sentence on stderr and exit code 2.
+    """Call `main()` as a program. An error that the user can correct is printed as one sentence; the exit code is 2.
 
-    That holds for ValueError (bad settings and bad data), OSError (files, checkpoints), TrainingError, MemoryError and
-    BackendError (no GPU, no compiler, a kernel that does not compile). Everything else is a mistake in the program and
-    keeps its traceback; with TINYNET_TRACEBACK=1 in the environment so do those. Ctrl-C exits with 130. Never returns.
+    These errors are ValueError (settings, data), OSError (files, checkpoints), TrainingError, MemoryError and
+    BackendError (no GPU, no compiler, a kernel that does not compile). Any other exception is a mistake in the program
+    and keeps its traceback. With TINYNET_TRACEBACK=1 in the environment all errors do. Ctrl-C exits with 130.
     """
     try:
         main()
@@ -173,18 +172,14 @@ def run(main: Callable[[], Any]) -> NoReturn:
         if os.environ.get("TINYNET_TRACEBACK"):
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr)
-        if type(error) is ValueError:  # maybe of a kernel that a student is changing, who wants to know where
+        if type(error) is ValueError:  # it may come from a kernel that a student is changing
             print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 
 
 def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:
-    """Print what a run is made of: each setting, the backend, then `facts` (sizes of the data), then the parameters.
-
-    config: a dataclass. facts: name=value, printed in order. The backend is the one in use: call it inside
-    `with use_backend(...)`.
-    """
+    """Print each setting of the dataclass `config`, the backend in use, `facts` (sizes of the data), the parameters."""
     lines = {**dataclasses.asdict(config), "backend": backend(), **facts}
     if model is not None:
         lines["parameters"] = f"{sum(p.size for p in model.parameters()):,}"
@@ -199,7 +194,7 @@ Band = tuple[float | None, float | None]  # lowest and highest; None: no limit
 
 
 def in_band(figure: float, band: Band) -> bool:
-    """Whether a figure is what was expected, limits included; NaN never is."""
+    """True if a figure lies in its band, limits included. NaN never does."""
     low, high = band
     return not math.isnan(figure) and (low is None or figure >= low) and (high is None or figure <= high)
 
@@ -215,12 +210,12 @@ def format_band(band: Band) -> str:
 
 
 def format_figure(figure: float) -> str:
-    """Four digits of a measured figure; all of a count."""
+    """Four digits of a measurement, all digits of a count."""
     return f"{figure:,.0f}" if float(figure).is_integer() and abs(figure) < 1e12 else f"{figure:.4g}"
 
 
 def print_metrics(metrics: Mapping[str, float], expected: Mapping[str, Band], quick: bool = False) -> None:
-    """Print the figures of a run beside what is expected of them. quick: nothing can be expected of this run."""
+    """Print the figures of a run beside their bands. quick: the run was too short for the bands to hold."""
     width = max(len(name) for name in metrics)
     print(f"\n{'':{width}}  {'measured':>10}  expected{' of a whole run; this was a quick one' if quick else ''}")
     for name, figure in metrics.items():
@@ -252,9 +247,9 @@ def report(
 
 
 def mean_over_seeds(run: Callable[[int], Mapping[str, float]], seed: int, seeds: int) -> dict[str, float]:
-    """The mean of each figure of run(seed), run(seed + 1), ...: one seed may have been a lucky one.
+    """The mean of each figure over run(seed), run(seed + 1), ...: a single seed may be a lucky one.
 
-    Prints the figures of every run when there are several. Raises ValueError if seeds < 1.
+    Prints the figures of every run if there are several. Raises ValueError if seeds < 1.
     """
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; at least 1 is needed")
@@ -269,10 +264,10 @@ def mean_over_seeds(run: Callable[[int], Mapping[str, float]], seed: int, seeds:
 
 # ---------------------------------------------------------------------------------------- how it is done
 class _Parser(argparse.ArgumentParser):
-    """argparse ends the process at an error; this one raises, so that `main(argv)` can be called from Python."""
+    """Raises UsageError where argparse would end the process: `main(argv)` can be called from Python."""
 
     def __init__(self, **settings: Any) -> None:
-        # A shortened flag may mean another one tomorrow; a description keeps its lines.
+        # An abbreviated flag may become ambiguous later; a description keeps its line breaks.
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
@@ -294,9 +289,9 @@ def _add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         else:
             name = f"--{field.name.replace('_', '-')}"
             settings.setdefault("required", field.default is MISSING)
-        # A flag that is not given leaves no trace, so that --quick can tell given values from defaults.
+        # A flag that is not on the command line leaves no attribute: --quick replaces defaults only.
         action = parser.add_argument(name, default=argparse.SUPPRESS, **settings)
-        action.help = _help(field).replace("%", "%%")  # set here: some versions of Python add to a help of booleans
+        action.help = _help(field).replace("%", "%%")  # here: some versions of Python append to it
 
 
 def _plain(kind: Any) -> type:
@@ -320,14 +315,14 @@ def _shown(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _build(config: type[Config], given: dict[str, Any], parser: argparse.ArgumentParser) -> Config:
-    """The dataclass from the flags that were given, and with `--quick` the quick values of the others."""
+def _build(config: type[Config], arguments: dict[str, Any], parser: argparse.ArgumentParser) -> Config:
+    """The dataclass from the flags on the command line, and with `--quick` the quick values of all others."""
     values = {}
-    if given.get("quick"):
+    if arguments.get("quick"):
         for field in dataclasses.fields(config):
             if field.metadata.get("quick", MISSING) is not MISSING:
                 values[field.name] = field.metadata["quick"]
-    for name, value in given.items():
+    for name, value in arguments.items():
         values[name] = tuple(value) if isinstance(value, list) else value
     try:
         return config(**values)
@@ -336,7 +331,7 @@ def _build(config: type[Config], given: dict[str, Any], parser: argparse.Argumen
 
 
 def _sentence(error: BaseException) -> str:
-    """The message of an error; for one of the operating system the file and the reason, without its number."""
+    """The message of an error; for an error of the operating system the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):

@@ -15,7 +15,7 @@ from .cli import option, parse
 class RegistersConfig:
     """The flags of `registers`."""
 
-    write: bool = option(False, "keep the registers in tinynet/tools/registers.csv, which the tests compare with")
+    write: bool = option(False, "write the registers to tinynet/tools/registers.csv, with which a test compares")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, *arguments = argv or ["status"]
     if name in ("-h", "--help"):
         print("usage: python -m tinynet cuda [status | registers [--write]]\n")
-        print("  status     what is there of driver, GPU, CuPy and compilers, and what is missing")
-        print("  registers  compile every kernel for every kind of GPU and list what it takes")
+        print("  status     which of driver, GPU, CuPy and compilers are installed, and which are missing")
+        print("  registers  compile every kernel for every kind of GPU and list its registers")
     elif name == "status":
         status()
     elif name == "registers":
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 # ---------------------------------------------------------------------------------------- status
 def status() -> None:
-    """Print a line for each thing that a backend needs: what is there, or what is missing."""
+    """Print for each part that a backend needs what was found, or why it is missing."""
     print("backend cuda, the kernels on a GPU")
     _line("GPU", _gpu)
     _line("CuPy", lambda: detect.find_cupy(_cuda()))
@@ -57,7 +57,7 @@ def _gpu() -> str:
 
 
 def _cuda() -> int:
-    """The major version of CUDA that the rest must fit: the driver's; without a driver every version will do."""
+    """The major version of CUDA that the driver supports, and CuPy and NVRTC must fit; the newest without a driver."""
     try:
         return detect.find_gpu().cuda[0]
     except detect.GpuMissing:
@@ -72,7 +72,7 @@ def _compiler() -> str:
 
 # ---------------------------------------------------------------------------------------- registers
 def show_registers(config: RegistersConfig) -> None:
-    """Print what every kernel takes, and with --write keep it."""
+    """Print what every kernel uses; with --write also write the table."""
     columns = " ".join(f"sm_{a:<4}" for a in registers.ARCHITECTURES)
     print("Registers of each thread, for each kind of GPU (a * marks spills); bytes of shared memory of each block.")
     rows = []

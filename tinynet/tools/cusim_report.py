@@ -1,4 +1,4 @@
-"""`python -m tinynet cusim report conv2d`: how well the accesses of a CUDA kernel fit together, line by line."""
+"""`python -m tinynet cusim report conv2d`: how well a CUDA kernel accesses memory, line by line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .cli import option, run_commands
 
 LEGEND = """\
 A GPU serves the 32 threads of a warp together.
-  global   memory of the GPU comes in sectors of 32 bytes. x ideal: how many sectors the warps touch, over how many the
-           bytes that they need would fill. 1 where neighbouring threads are at neighbouring addresses (coalesced), up
-           to 8 where each float comes from a sector of its own.
-  shared   memory of the block has 32 banks of 4 bytes. x ideal: how many times the busiest bank is asked, one word at
-           a time. 1 where no two threads want different words of one bank (no conflict), 32 at worst.
-  warps    how many times a warp makes the access: a small factor of many may matter more than a large one of few.
-Accesses to registers and to local arrays are not counted. The arrays are small: in most warps at an edge some threads
-have nothing to do."""
+  global   memory of the GPU comes in sectors of 32 bytes. x ideal: the sectors that the warps touch, divided by the
+           sectors that the bytes they need would fill. 1 if neighboring threads access neighboring addresses
+           (coalesced), up to 8 if each float comes from a sector of its own.
+  shared   memory of the block has 32 banks of 4 bytes. x ideal: the number of words that the busiest bank must deliver
+           one after the other. 1 if no two threads access different words of one bank (no conflict), 32 at worst.
+  warps    how often a warp makes the access: a small factor with many warps may cost more than a large one with few.
+Accesses to registers and to local arrays are not counted. The arrays are small: in warps at an edge some threads are
+idle."""
 
 
 @dataclass
@@ -33,9 +33,9 @@ class ReportConfig:
     """The flags of `report`."""
 
     op: str = option(help="the op whose kernels are run, e.g. conv2d", positional=True)
-    kernel: str = option("", "one of the op's kernels, e.g. forward; all of them by default")
-    implementation: str = option("", "e.g. naive; the op's default without it")
-    case: str = option("", "a part of the name of one of the op's cases; the first by default")
+    kernel: str = option("", "a kernel of the op, e.g. forward (default: all)")
+    implementation: str = option("", "e.g. naive (default: the op's default)")
+    case: str = option("", "part of the label of one of the op's cases (default: the first)")
 
     def __post_init__(self) -> None:
         _check_is_one_of("op", self.op, ops())
@@ -59,7 +59,7 @@ class Line:
 
     @property
     def factor(self) -> float:
-        """How many times the best possible it costs."""
+        """The cost over the lowest possible cost."""
         return self.cost / self.ideal
 
 
@@ -92,7 +92,7 @@ def _check_is_one_of(what: str, value: str, known: Sequence[str]) -> None:
 
 
 def _first_case(config: ReportConfig, name: str) -> Case:
-    """The first case that runs kernel `name`, of those that are asked for."""
+    """The first case that runs kernel `name` and whose label contains --case."""
     cases = importlib.import_module(f"tinynet.ops.{config.op}.cases").cases(np.random.default_rng(0), large=True)
     cases = [case for case in cases if name in case.calls]
     wanted = [case for case in cases if config.case in case.label]
@@ -111,7 +111,7 @@ def _run(config: ReportConfig, name: str, case: Case) -> list[tuple[Launched, li
 
 
 def _float32(value: Any) -> Any:
-    """Float arrays in float32, those in lists too; everything else as it is."""
+    """Float arrays in float32, also in lists and tuples; everything else unchanged."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(_float32, value))
     is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"

@@ -1,21 +1,20 @@
-"""`python -m tinynet examples`: run the scripts of examples/, and compare their figures with what is expected.
+"""`python -m tinynet examples`: run the scripts of examples/, and compare their figures with the expected ones.
 
-    python -m tinynet examples                                   # what there is
-    python -m tinynet examples logistic_regression mlp           # run these
+    python -m tinynet examples                                   # list the scripts
+    python -m tinynet examples logistic_regression mlp           # run two of them
     python -m tinynet examples --all                             # run all of them, and write examples/README.md
 
-Every script describes itself with a few constants, which are read here without running it:
+Every script describes itself with constants at its end. This module reads them without running the script:
 
     TOPIC = "Logistic regression"                   # of the lecture
     DATA = "WDBC breast cancer (569 x 30)"          # in a few words
-    FILES = ("mnist/train-images-idx3-ubyte.gz",)   # data files it cannot do without; left out: it has its data with it
+    FILES = ("mnist/train-images-idx3-ubyte.gz",)   # data files that it needs
     EXPECTED = {"auc": (0.99, None)}                # a figure that `main` returns -> (lowest, highest); None: no limit
-    PICTURE = "roc.png"                             # in --out; shown in the table, so one that may be published
-    ARGUMENTS = ("--seeds", "3")                    # the command line that gives the figures; left out: none
+    PICTURE = "roc.png"                             # the image in --out that the table shows (with a free license)
+    ARGUMENTS = ("--seeds", "3")                    # the command line that gives the figures
     NEXT = "python examples/basics/mlp.py"          # the command to try next; printed at the end
 
-They stand at the end of a script. TOPIC, DATA and EXPECTED are required. `main(argv)` takes `--quick` and `--out`
-beside its own flags.
+TOPIC, DATA and EXPECTED are required. `main(argv)` takes `--quick` and `--out` beside its own flags.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from .cli import format_band, format_figure, in_band, option, parse
 
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
 TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
-THUMBNAIL = (480, 360)  # the most a picture of the table may measure, in pixels
+THUMBNAIL = (480, 360)  # largest width and height of an image in the table, in pixels
 FIGURES = "figures.json"
 START, END = "<!-- table: written by `python -m tinynet examples --all` -->", "<!-- end of the table -->"
 
@@ -50,22 +49,22 @@ class ExamplesConfig:
     """The flags of `examples`."""
 
     names: tuple[str, ...] = option((), "which scripts, e.g. mlp or basics/mlp", positional=True, nargs="*")
-    all: bool = option(False, "all scripts; writes the table, too")
-    list: bool = option(False, "only say what there is")
-    quick: bool = option(False, "a few seconds for each, whose figures mean little: no table")
-    table: bool = option(False, "write the figures of the scripts named into examples/README.md")
+    all: bool = option(False, "run all scripts and write the table")
+    list: bool = option(False, "list the scripts and run none")
+    quick: bool = option(False, "a few seconds for each script; the figures mean little, so no table is written")
+    table: bool = option(False, "write the figures of the named scripts into examples/README.md")
     out: str = option("out/examples", "folder for what the scripts write", quick="out/examples_quick")
 
     def __post_init__(self) -> None:
         if self.all and self.names:
             raise ValueError("--all runs every script: give either --all or names")
         if self.table and self.quick:
-            raise ValueError("--table wants figures that count, and those of --quick do not")
+            raise ValueError("--table writes figures of full runs: leave out --quick")
 
 
 @dataclass
 class Example:
-    """What a script says of itself; the fields are explained above."""
+    """The constants of a script; the docstring of this module explains them."""
 
     path: str  # below examples/, e.g. "basics/mlp.py"
     topic: str
@@ -84,7 +83,7 @@ class Example:
 
 @dataclass
 class Outcome:
-    """What a run gave; `problems` are sentences."""
+    """The result of a run; `problems` are sentences."""
 
     figures: dict[str, float] = field(default_factory=dict)
     minutes: float = 0.0
@@ -104,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     for number, example in enumerate(chosen, start=1):
         print(f"\n=== {number} of {len(chosen)}: {example.name}: {example.topic}\n", flush=True)
         outcomes[example.name] = run_example(example, Path(config.out), config.quick)
-        if config.table or (config.all and not config.quick):  # after each, so that nothing is lost when one stops
+        if config.table or (config.all and not config.quick):  # a later script may stop the program
             write_table(folder, outcomes, Path(config.out))
     print_summary(outcomes, config.quick)
     if any(outcome.problems for outcome in outcomes.values()):
@@ -112,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     return {name: outcome.figures for name, outcome in outcomes.items()}
 
 
-# ---------------------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------------------- finding scripts
 def examples_folder() -> Path:
-    """Where examples/ lies. Raises FileNotFoundError if it is nowhere."""
+    """The folder examples/. Raises FileNotFoundError if there is none."""
     for folder in FOLDERS:
         if folder.is_dir():
             return folder
@@ -122,7 +121,7 @@ def examples_folder() -> Path:
 
 
 def find_examples(folder: Path) -> list[Example]:
-    """The scripts that describe themselves, in the order of the lectures; other files are helpers of theirs."""
+    """The scripts that have a TOPIC, in the order of the lectures; other files are their helpers."""
     paths = [path.relative_to(folder).as_posix() for path in folder.glob("*/*.py")]
     order = {topic: number for number, topic in enumerate(TOPICS)}
     paths.sort(key=lambda path: (order.get(path.split("/")[0], len(order)), path))
@@ -131,9 +130,9 @@ def find_examples(folder: Path) -> list[Example]:
 
 
 def read_header(folder: Path, path: str) -> Example | None:
-    """The constants of a script, read without running it; None where it has no TOPIC.
+    """The constants of a script, read without running it; None for a file without TOPIC.
 
-    Raises ValueError naming the constant that is missing, or that is no plain value.
+    Raises ValueError, which names the constant, if one is missing or is no plain value.
     """
     values: dict[str, Any] = {}
     for statement in ast.parse((folder / path).read_text(encoding="utf-8"), path).body:
@@ -153,7 +152,7 @@ def read_header(folder: Path, path: str) -> Example | None:
 
 
 def choose(examples: Sequence[Example], name: str) -> Example:
-    """The example that a user calls "mlp", "basics/mlp" or "examples/basics/mlp.py". Raises ValueError without one."""
+    """The example that a user calls "mlp", "basics/mlp" or "examples/basics/mlp.py". Raises ValueError for others."""
     wanted = name.removesuffix(".py").removeprefix("examples/")
     found = [example for example in examples if wanted in (example.name, example.name.split("/")[1])]
     if len(found) != 1:
@@ -164,7 +163,7 @@ def choose(examples: Sequence[Example], name: str) -> Example:
 
 
 def print_list(examples: Sequence[Example], kept: dict[str, dict[str, Any]]) -> None:
-    """One line for each example, with the minutes it took when it was measured (`kept`)."""
+    """Print one line for each example, with the minutes that it took when it was measured (`kept`)."""
     width = max(len(example.name) for example in examples)
     for example in examples:
         minutes = f"{kept[example.name]['minutes']:5.1f} min" if example.name in kept else " " * 9
@@ -172,16 +171,14 @@ def print_list(examples: Sequence[Example], kept: dict[str, dict[str, Any]]) -> 
 
 
 def measured(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> figures, minutes and machine of when it was last measured."""
+    """Name -> figures, minutes and machine of the last measurement."""
     store = folder / FIGURES
     return json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
 
 
 # ---------------------------------------------------------------------------------------- running
 def run_example(example: Example, out: Path, quick: bool) -> Outcome:
-    """Run a script in this process. What goes wrong becomes a sentence, so that the others get their turn; Ctrl-C
-    ends them all.
-    """
+    """Run a script in this process. An error becomes a problem of the outcome; Ctrl-C is passed on."""
     missing = [name for name in example.files if data_path(name) is None]
     if missing and not quick:
         return Outcome(problems=[f"not run: {', '.join(missing)} not found (in TINYNET_DATA, or the cache)"])
@@ -215,7 +212,7 @@ def outside(example: Example, figures: dict[str, float]) -> list[str]:
 
 @contextlib.contextmanager
 def _program_name(name: str) -> Iterator[None]:
-    """Inside, a script sees itself as started from the command line: it prints the commands to go on with."""
+    """Inside `with`, sys.argv names the script, because it prints commands with its name."""
     before, sys.argv = sys.argv, [name]
     try:
         yield
@@ -224,7 +221,7 @@ def _program_name(name: str) -> Iterator[None]:
 
 
 def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
-    """One line for each script, and below it what was not as expected."""
+    """Print one line for each script, then all problems."""
     well = "ran" if quick else "as expected"
     print("\n=== summary\n")
     width = max(len(name) for name in outcomes)
@@ -238,11 +235,11 @@ def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
 
 # ---------------------------------------------------------------------------------------- the table
 def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
-    """Bring the table in README.md up to date. What was not run, or failed, keeps its figures of before.
+    """Update the table in README.md, the figures in figures.json and the reduced images in docs/examples/.
 
-    They are kept in figures.json beside it. Pictures go, reduced, to docs/examples/.
+    A script that did not run, or failed, keeps its earlier figures.
     """
-    examples, kept = find_examples(folder), measured(folder)  # as they are now: hours may have gone by
+    examples, kept = find_examples(folder), measured(folder)  # read again: the runs may have taken hours
     for name, outcome in outcomes.items():
         if outcome.figures:
             where = f"{machine.processor()}, {len(machine.cores())} cores"
@@ -257,21 +254,21 @@ def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
         if example.picture and example.name in outcomes and source.exists():
             _reduce_picture(source, pictures / f"{Path(example.path).stem}.png")
     rows = [table_row(example, kept.get(example.name), folder, pictures) for example in examples]
-    heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "picture"]
+    heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "figure"]
     lines = [heading, ["---"] * len(heading), *rows]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     machines = sorted({row["machine"] for row in kept.values()})
-    table += f"\n\nMinutes are those of {' or '.join(machines)}." if machines else ""
+    table += f"\n\nMinutes were measured on {' or '.join(machines)}." if machines else ""
     readme = folder / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(START)
     if END not in rest:
-        raise ValueError(f"{readme}: the lines {START!r} and {END!r}, between which the table goes, are missing")
+        raise ValueError(f"{readme}: the lines {START!r} and {END!r}, which enclose the table, are missing")
     with atomic_path(readme) as temporary:
         temporary.write_text(before + START + "\n\n" + table + "\n\n" + END + rest.partition(END)[2], encoding="utf-8")
 
 
 def table_row(example: Example, kept: dict[str, Any] | None, folder: Path, pictures: Path) -> list[str]:
-    """The cells of one example; kept: its figures and minutes, None if it was never run."""
+    """The cells of one example. kept: its figures and minutes, None if it was never run."""
     figures = kept["figures"] if kept else {}
     expected = [f"{name} {format_band(band)}" for name, band in example.expected.items()]
     measured = [f"{name} {format_figure(figures[name])}" for name in example.expected if name in figures]
@@ -289,7 +286,7 @@ def table_row(example: Example, kept: dict[str, Any] | None, folder: Path, pictu
 
 
 def _reduce_picture(source: Path, target: Path) -> None:
-    """Copy a picture, reduced to what a table can show, with few colours: it is kept under version control."""
+    """Copy an image, small and with few colors, because it is kept under version control."""
     from PIL import Image
 
     with Image.open(source) as opened:

@@ -1,8 +1,8 @@
-"""What each kernel takes of a GPU, for every variant and kind of GPU: found by compiling all of them with NVRTC.
+"""The registers and the shared memory of each kernel, for every variant and kind of GPU: NVRTC compiles all of them.
 
-A thread of a GPU has at most 255 registers, and all threads that run on one multiprocessor share 65536. A kernel that
-takes more runs with fewer threads at a time; what finds no register goes to memory ("spills") and is slow. An edit may
-change that without anybody noticing, so `registers.csv` keeps what every kernel takes, and a test compares.
+A thread has at most 255 registers; all threads on a multiprocessor share 65536. The more registers a kernel takes,
+the fewer of its threads run at a time; a value without a register goes to memory ("spills") and is slow. An edit may
+change these numbers unnoticed, so `registers.csv` keeps the registers of every kernel, and a test compares.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def sources() -> list[Source]:
 
 
 def jobs(source: Source, architectures: Iterable[int] = ARCHITECTURES) -> list[tuple[dict[str, str | int], int]]:
-    """The variants of a file with the kinds of GPU that each is for."""
+    """The variants of a file, each with the kinds of GPU that it runs on."""
     return [
         (variant, architecture)
         for variant in source.variants
@@ -59,7 +59,7 @@ def jobs(source: Source, architectures: Iterable[int] = ARCHITECTURES) -> list[t
 
 
 def measure(source: Source, architectures: Iterable[int] = ARCHITECTURES) -> list[Row]:
-    """Compile a file for all kinds of GPU, in as many threads as there are cores, and list what its kernels take.
+    """Compile a file for all kinds of GPU, in as many threads as there are cores; return what its kernels use.
 
     Raises CompileError for a kernel with mistakes, NvrtcMissing without the compiler.
     """
@@ -70,12 +70,12 @@ def measure(source: Source, architectures: Iterable[int] = ARCHITECTURES) -> lis
         found = nvrtc.resources(compiler.compile(source.code, source.name, architecture, variant).log)
         return [Row(source.name, describe(variant), name, architecture, found[name]) for name in sorted(found)]
 
-    with ThreadPoolExecutor() as threads:  # while the compiler works, Python's lock is free
+    with ThreadPoolExecutor() as threads:  # the compiler releases Python's lock
         return [row for part in threads.map(rows, jobs(source, architectures)) for row in part]
 
 
 def read_table() -> tuple[str, dict[tuple[str, str, str, int], int]]:
-    """The version of NVRTC that the table was made with, and registers by (file, variant, kernel, architecture)."""
+    """(the version of NVRTC that made the table, registers by (file, variant, kernel, architecture))."""
     with open(TABLE, encoding="utf-8", newline="") as file:
         version = file.readline().removeprefix("# NVRTC ").strip()
         budget = {

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and how a process is told its number of threads."""
+"""The machine that figures are measured on, and the variables that set a process's number of threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 # /proc/stat counts time in whole ticks.
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
-# Every library asks for its threads in its own way, when it is loaded.
+# Every library reads its number of threads from a variable of its own, when it is loaded.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "NUMBA_NUM_THREADS",
@@ -31,12 +31,12 @@ def cores() -> list[int]:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """The environment variables with which a new process uses so many threads."""
+    """The environment variables that make a new process use so many threads."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 def processor() -> str:
-    """The name of the machine's processor, as well as the system knows it."""
+    """The name of the machine's processor, if the system tells it, or else its architecture."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -56,9 +56,9 @@ def describe() -> dict[str, Any]:
 
 
 def busy_seconds() -> float:
-    """How long this machine's cores have been busy since it was started, summed over the cores of this process.
+    """The seconds for which the cores of this process have been busy since the machine started, summed over the cores.
 
-    NaN where the system does not tell. The difference of two calls is what ran in between, whoever ran it.
+    NaN on a system that does not tell. The difference of two calls counts all processes that ran in between.
     """
     mine = {f"cpu{core}" for core in cores()}
     with contextlib.suppress(OSError):
@@ -73,5 +73,5 @@ def busy_seconds() -> float:
 
 
 def busy_resolution() -> float:
-    """By how many seconds the difference of two `busy_seconds()` may be too large: a tick for each core."""
+    """The largest error of the difference of two `busy_seconds()`: a tick for each core."""
     return len(cores()) / TICKS_PER_SECOND

@@ -1,7 +1,7 @@
 """What the machine can do, measured: arithmetic by the matrix product of NumPy's BLAS, memory by a triad in Numba.
 
-No kernel can be faster than its operations at the one rate and its bytes at the other; `bench ops` says how near each
-comes to that bound (the roofline: Williams, Waterman, Patterson, CACM 2009).
+A kernel takes at least as long as its operations take at the first rate and its bytes at the second; `bench ops` prints
+how near each kernel comes to that bound (the roofline: Williams, Waterman, Patterson, CACM 2009).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 from .processes import Child, ChildError, quiet_answer
 
-# OpenBLAS may know a new processor badly and take kernels for an older one, at half the speed: the best of these
-# counts. A processor that lacks what the kernels need ends the process, which does no harm.
+# On a new processor OpenBLAS may choose kernels for an older one, at half the speed, so the fastest of these counts.
+# A processor that lacks the instructions ends the child process, which does no harm.
 BLAS_KERNELS = ("", "Haswell", "SkylakeX")
 SIZE = 2048  # of the matrices
-NUMBERS = 2**24  # in each array of the triad, far more than any cache holds
+ELEMENTS = 2**24  # in each array of the triad, far more than a cache holds
 REPEATS = 7
 
 
@@ -58,7 +58,7 @@ def triad() -> float:
         for i in numba.prange(a.size):
             a[i] = b[i] + np.float32(3) * c[i]
 
-    a, b, c = (np.ones(NUMBERS, np.float32) for _ in range(3))
+    a, b, c = (np.ones(ELEMENTS, np.float32) for _ in range(3))
     loop(a, b, c)
     return 3 * a.nbytes / _least_seconds(lambda: loop(a, b, c)) / 1e9
 

@@ -22,12 +22,12 @@ from tqdm import tqdm
 from . import machine, serve
 
 MIN_CALLS, MAX_CALLS, SECONDS_PER_CALL = 3, 30, 0.2  # of one kernel
-ATTEMPTS = 3  # at measuring while other processes are quiet
-LOUD = 0.1  # cores that others keep busy, from which on a measurement is not quiet
+ATTEMPTS = 3  # to measure while other processes are quiet
+LOUD = 0.1  # a measurement is not quiet if other processes use more cores than this
 
 
 class ChildError(ChildProcessError):
-    """What was to be measured cannot run; the message says why."""
+    """A child process cannot run or measure; the message says why."""
 
 
 class Child:
@@ -73,18 +73,18 @@ class Child:
         NaN on a system that does not tell.
         """
         busy, start = machine.busy_seconds(), time.perf_counter()
-        with contextlib.suppress(OSError):  # it has ended; its last words say why
+        with contextlib.suppress(OSError):  # the child has ended; `_answer` says why
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         answer = self._answer()
         busy, seconds = machine.busy_seconds() - busy, time.perf_counter() - start
-        # In a request of 20 ms, a single tick more or less would read as half a core.
+        # In a request of 20 ms, one tick too many would look like half a core.
         by_others = busy - answer["cpu_seconds"] - machine.busy_resolution()
         answer["others_busy"] = max(by_others, 0.0) / seconds  # in this order NaN stays NaN
         return answer
 
     def cpu_ticks(self) -> int:
-        """How much processor time it has used, in the system's ticks; 0 where the system does not tell."""
+        """The processor time that the child has used, in ticks of the system; 0 on a system that does not tell."""
         try:
             with open(f"/proc/{self._process.pid}/stat") as file:
                 fields = file.read().rpartition(")")[2].split()
@@ -93,7 +93,7 @@ class Child:
         return int(fields[11]) + int(fields[12])  # in user and in system mode
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, even while it works."""
         self._process.kill()
         self._process.communicate()
         self._messages.close()
@@ -113,7 +113,7 @@ class Child:
 
 
 def timed(function: Callable[[], Any]) -> list[float]:
-    """Milliseconds of each of some calls: at least MIN_CALLS, and as many as fit in SECONDS_PER_CALL."""
+    """Milliseconds of each call: at least MIN_CALLS calls, and as many as fit in SECONDS_PER_CALL."""
     times: list[float] = []
     while len(times) < MIN_CALLS or (sum(times) < 1000 * SECONDS_PER_CALL and len(times) < MAX_CALLS):
         begin = time.perf_counter()
@@ -123,7 +123,7 @@ def timed(function: Callable[[], Any]) -> list[float]:
 
 
 def wait_until_idle(children: Iterable[Child]) -> None:
-    """Threads of some frameworks go on spinning after their work, on cores that the next one to be measured needs."""
+    """Wait until no child uses processor time: the threads of some frameworks spin for a while after their work."""
     children = list(children)
     for _ in range(50):
         before = [child.cpu_ticks() for child in children]
@@ -133,7 +133,7 @@ def wait_until_idle(children: Iterable[Child]) -> None:
 
 
 def quiet_answer(child: Child, request: Any, idle: Child | None = None) -> dict[str, Any]:
-    """The answer of a child while the `idle` one rests: the first that no other process disturbed, or the last."""
+    """The first answer of a child that no other process disturbed, or the last. idle: a child that must not work."""
     for _ in range(ATTEMPTS):
         wait_until_idle([idle] if idle else [])
         answer = child.ask(request)
@@ -143,7 +143,7 @@ def quiet_answer(child: Child, request: Any, idle: Child | None = None) -> dict[
 
 
 def progress(items: Iterable[Any], label: str) -> Iterator[Any]:
-    """The items, with a bar on a terminal and a line for each elsewhere, on stderr."""
+    """The items, with progress on stderr: a bar on a terminal, otherwise a line for each item."""
     if sys.stderr.isatty():
         yield from tqdm(items, label, leave=False)
     else:

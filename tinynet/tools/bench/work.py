@@ -1,14 +1,12 @@
-"""How much arithmetic a kernel does: the numerator of GFLOP/s.
+"""The floating-point operations of a kernel call: the numerator of GFLOP/s.
 
-A convolution counts two operations (multiply, add) for each tap that meets a channel, as if each were done in turn
-and none fell into the padding. Winograd's trick needs fewer multiplications; it is counted the same, so that its
-GFLOP/s can be compared, and may exceed what the machine can do. matmul counts two for each term of each sum, and lstm
-those of its products with the recurrent weights: one forwards, two on the way back. All other kernels count one
-operation for each number of their result: for them memory is what matters.
+A convolution counts two operations (multiply, add) for each tap and channel, as if none fell into the padding. Winograd
+needs fewer multiplications, but counts the same, so that its GFLOP/s can be compared; they may exceed what the machine
+can do. matmul counts two for each product of two elements, lstm its products with the recurrent weights: one forward,
+two backward. Every other kernel counts one operation for each element of its result, because memory limits it.
 
-What is not counted: the ELU and dropout of a fused convolution, and all of a kernel that works in place and returns
-nothing (a step of Adam has 0 GFLOP/s). The bytes of `bench ops` are those of the arguments and the result, each once:
-what Adam writes back into its arguments, and what any kernel keeps for itself on the way, is not among them.
+Not counted: the epilogue of a convolution, and a kernel that works in place and returns nothing (a step of Adam has
+0 GFLOP/s). The bytes of `bench ops` are the bytes of the arguments and the result, each once.
 """
 
 from __future__ import annotations
@@ -19,9 +17,8 @@ from typing import Any
 import numpy as np
 
 RESULT = -1
-# Every convolution slides over one image, each of whose numbers (a pixel's channel) meets KH x KW x C weights: in
-# conv2d that image is y, in a transposed convolution x. The table says which of the arguments are the image and the
-# weights, or whether they are the result.
+# Each element of one image meets KH x KW x C weights: the image is y in conv2d, and x in a transposed convolution. The
+# table says which arguments are the image and the weights, or RESULT.
 CONVOLUTIONS = {
     ("conv2d", "forward"): (RESULT, 1),
     ("conv2d", "backward_input"): (0, 1),
@@ -33,7 +30,7 @@ CONVOLUTIONS = {
 
 
 def flops(op: str, kernel: str, arrays: tuple, parameters: dict[str, Any], result: Any) -> int:
-    """The floating-point operations of one call. arrays, parameters, result: as the kernel took and gave them."""
+    """The floating-point operations of one call, from a kernel's positional and keyword arguments and its result."""
     first = result[0] if isinstance(result, tuple) else result
     if op == "matmul":
         return 2 * first.size * arrays[0].shape[-2 if parameters.get("transpose_x") else -1]

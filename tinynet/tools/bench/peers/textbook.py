@@ -1,9 +1,9 @@
-"""The U-Net's kernels the way every course writes them in NumPy: a convolution is unrolled into one matrix product.
+"""The U-Net's kernels as courses write them in NumPy: a convolution is unrolled into one matrix product.
 
 *im2col*: the window that each output pixel sees is copied into a row of a matrix, so that convolving is multiplying
-by the weights as a matrix. Its transpose, *col2im*, adds rows back into windows. The rest of the net is vectorised
-NumPy too. All of it is correct, as the tests check, and it is the yardstick for what hand-written kernels are worth.
-Only what the U-Net needs is here: no dilation, no groups, pooling without overlap.
+by the weights as a matrix. Its transpose, *col2im*, adds rows back into windows. The rest of the net is vectorized
+NumPy, too. The tests check all of it; it shows how much time hand-written kernels save. It covers only what the U-Net
+needs: no dilation, no groups, pooling without overlap.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def pool_scatter(g, indices, *, size, cell):
 
 
 def dropout(x, *, p, seed, stream, step):
-    """Other masks than tinynet's, from NumPy's own generator: the same work, not the same numbers."""
+    """Masks from NumPy's own generator: the same work as in tinynet, but other masks."""
     keep = np.random.default_rng((seed, stream, step)).random(x.shape, dtype=np.float32) >= p
     return x * keep * x.dtype.type(1 / (1 - p))
 
@@ -130,7 +130,7 @@ DROPOUT = {"dropout": {"forward": dropout}}
 
 @contextlib.contextmanager
 def textbook() -> Iterator[None]:
-    """Inside `with textbook():` everything runs in plain NumPy, by the kernels above where there are any."""
+    """Inside `with textbook():` everything runs in plain NumPy, with the kernels above in place of the loops."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(use_backend("reference"))
         for op, kernels in (CONVOLUTIONS | POOLING | DROPOUT).items():
