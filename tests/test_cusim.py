@@ -82,7 +82,7 @@ KERNEL ticket_before_the_others(float* y, u32* t) {
   __syncthreads();
   if (is_last && threadIdx.x == 1) t[1] = y[33];  // HERE
 }
-// uninitialised | byte 128 of the shared array `s` | threadIdx=(32,0,0)
+// uninitialized | byte 128 of the shared array `s` | threadIdx=(32,0,0)
 KERNEL half_filled(float* y, u32* t) {
   __shared__ float s[64];
   if (threadIdx.x < 32) s[threadIdx.x] = 1;

@@ -215,7 +215,7 @@ class _Teller:
         mine = f"{_verb(f.is_write, f.is_atomic)} {self.element()}; before or after that, as chance has it,"
         return mine, f"{_verb(f.other_is_write, f.other_is_atomic)} it at", causes[f.number]
 
-    def _uninitialised(self) -> tuple[str, str, str]:
+    def _uninitialized(self) -> tuple[str, str, str]:
         what = f"reads {self.element()}, which no thread of the block has written"
         return what, "", "On a GPU, shared memory begins with what another block has left there."
 

@@ -192,7 +192,7 @@ void visit(Cell& cell, bool is_shared, uintptr_t address, size_t bytes, Kind kin
            const void* caller) {
   const bool is_write = kind != Kind::read, is_atomic = kind == Kind::atomic;
   if (is_shared && kind != Kind::write && cell.writer.block != now.block)
-    add_finding(finding_of("uninitialised", address, bytes, kind, caller));
+    add_finding(finding_of("uninitialized", address, bytes, kind, caller));
   auto report_race = [&](const Access& old, bool old_is_write) {
     Finding finding = finding_of("race", address, bytes, kind, caller);
     finding.other = spot_of(old);
