@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from op_folders import missing
 from tinynet import cusim
 from tinynet.backends.cuda import source as source_module
 from tinynet.backends.cuda.source import Source
-from tinynet.backends.cusim import apart, build, run
+from tinynet.backends.cusim import apart, build, places, run
 from tinynet.backends.launch import launch
 from tinynet.tools.cusim_report import main as report_main
 
@@ -641,15 +640,14 @@ def test_builds_that_nobody_used_for_long_are_deleted(tmp_path, monkeypatch):
 
 
 def test_without_the_tools_that_know_lines_a_report_still_comes(files, monkeypatch):
-    findings = importlib.import_module("tinynet.backends.cusim.findings")
-    findings.shared_arrays.cache_clear()
-    monkeypatch.setattr(findings.shutil, "which", lambda name: None)
+    places.shared_arrays.cache_clear()
+    monkeypatch.setattr(places.shutil, "which", lambda name: None)
     with (
-        pytest.raises(cusim.KernelError, match=r"race: a line that could not be found out(.|\n)*shared memory"),
+        pytest.raises(cusim.KernelError, match=r"race: an unknown line(.|\n)*shared memory"),
         cusim.checked(),
     ):
         run_kernel(files["planted"], "missing_barrier")
-    findings.shared_arrays.cache_clear()
+    places.shared_arrays.cache_clear()
 
 
 def test_the_emulator_is_loaded_without_numba():

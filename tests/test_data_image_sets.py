@@ -126,9 +126,7 @@ def test_breastmnist_says_1_for_malignant(tmp_path):
         breasts = read_breastmnist("train", given)
         np.testing.assert_array_equal(breasts.images[..., 0], arrays["train_images"])
         assert breasts.labels.tolist() == [1, 0, 1, 0, 1] and breasts.classes[1] == "malignant"
-    write_npz(
-        tmp_path / "breastmnist.npz", train_labels=arrays["train_labels"][:, 0]
-    )  # in some copies (N,)
+    write_npz(tmp_path / "breastmnist.npz", train_labels=arrays["train_labels"][:, 0])  # in some copies (N,)
     assert read_breastmnist("train", tmp_path).labels.tolist() == [1, 0, 1, 0, 1]
     assert len(read_breastmnist("val", tmp_path)) == 2 and len(read_breastmnist("test", tmp_path)) == 3
     with pytest.raises(ValueError, match="part is 'all'; it must be one of train, val, test"):

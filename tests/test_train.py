@@ -252,9 +252,7 @@ def test_two_and_two_epochs_equal_four(tmp_path, whole, backend):
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize(
-    "batch", [1, 6, 8, 16]
-)  # first, within an epoch, last of an epoch, last of the run
+@pytest.mark.parametrize("batch", [1, 6, 8, 16])  # first, within an epoch, last of an epoch, last of the run
 def test_a_run_interrupted_in_mid_epoch_goes_on_bit_for_bit(tmp_path, whole, batch, capsys):
     run = Run(tmp_path)
     run.on_call[batch] = press_ctrl_c

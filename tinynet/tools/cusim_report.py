@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.cusim.findings import Launched, Place, Places, line_of_text
+from ..backends.cusim.findings import Launched
+from ..backends.cusim.places import Place, Places, line_of_text
 from ..backends.cusim.run import Row, checked, counted
 from ..backends.registry import implementation_kernel, implementations, kernel_names, ops, use_backend, use_kernels
 from ..ops._shared.case import Case

@@ -4,9 +4,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-// A function may change some registers, and must leave others as they were: the compiler keeps nothing in the first
-// kind across a call. So it is enough to put the second kind on the stack, to exchange the stack pointers, and to take
-// the other's registers from its stack. The return address lies there already, and `ret` goes to the other's place.
+// A function may change some registers and must preserve the others. The compiler keeps nothing in the first kind across a
+// call. So it is enough to push the second kind on the stack, to exchange the stack pointers, and to pop the registers of
+// the other fiber from its stack. The return address lies there already, so `ret` goes to where the other fiber was left.
 #if defined(__x86_64__)
 asm(R"(
 .text
@@ -32,34 +32,28 @@ cusim_switch_stacks:
 const int RETURN_ADDRESS = 6, FRAME_WORDS = 8;  // six registers lie before it
 #elif defined(__aarch64__)
 asm(R"(
+.macro all_pairs instruction
+  \instruction x19, x20, [sp]
+  \instruction x21, x22, [sp, #16]
+  \instruction x23, x24, [sp, #32]
+  \instruction x25, x26, [sp, #48]
+  \instruction x27, x28, [sp, #64]
+  \instruction x29, x30, [sp, #80]
+  \instruction d8, d9, [sp, #96]
+  \instruction d10, d11, [sp, #112]
+  \instruction d12, d13, [sp, #128]
+  \instruction d14, d15, [sp, #144]
+.endm
 .text
 .globl cusim_switch_stacks
 .hidden cusim_switch_stacks
 cusim_switch_stacks:
   sub sp, sp, #160
-  stp x19, x20, [sp]
-  stp x21, x22, [sp, #16]
-  stp x23, x24, [sp, #32]
-  stp x25, x26, [sp, #48]
-  stp x27, x28, [sp, #64]
-  stp x29, x30, [sp, #80]
-  stp d8, d9, [sp, #96]
-  stp d10, d11, [sp, #112]
-  stp d12, d13, [sp, #128]
-  stp d14, d15, [sp, #144]
+  all_pairs stp
   mov x9, sp
   str x9, [x0]
   mov sp, x1
-  ldp x19, x20, [sp]
-  ldp x21, x22, [sp, #16]
-  ldp x23, x24, [sp, #32]
-  ldp x25, x26, [sp, #48]
-  ldp x27, x28, [sp, #64]
-  ldp x29, x30, [sp, #80]
-  ldp d8, d9, [sp, #96]
-  ldp d10, d11, [sp, #112]
-  ldp d12, d13, [sp, #128]
-  ldp d14, d15, [sp, #144]
+  all_pairs ldp
   add sp, sp, #160
   ret
 )");

@@ -51,6 +51,30 @@ void add_finding(const Finding& finding) {
 
 void forget_findings() { findings.clear(); }
 
+bool lies_in(const Range& range, uintptr_t address) {
+  return address >= (uintptr_t)range.start && address < (uintptr_t)range.start + range.bytes;
+}
+
+void locate(Finding& finding, uintptr_t address) {
+  const Range shared[] = {launch.static_shared, launch.dynamic_shared};
+  for (int i = 0; i < 2; ++i)
+    if (lies_in(shared[i], address)) {
+      finding.buffer = i == 0 ? STATIC_SHARED : DYNAMIC_SHARED;
+      finding.offset = address - (uintptr_t)shared[i].start;
+      return;
+    }
+  uintptr_t nearest = ~(uintptr_t)0;
+  for (int i = 0; i < launch.request.buffer_count; ++i) {
+    const Buffer& buffer = launch.request.buffers[i];
+    const uintptr_t end = buffer.start + buffer.bytes;
+    const uintptr_t distance = address < buffer.start ? buffer.start - address : address < end ? 0 : address - end + 1;
+    if (distance >= nearest) continue;
+    nearest = distance;
+    finding.buffer = i;
+    finding.offset = (int64_t)(address - buffer.start);
+  }
+}
+
 }  // namespace cusim
 
 extern "C" __attribute__((visibility("default"))) int cusim_findings(const cusim::Finding** first) {

@@ -1,4 +1,4 @@
-// What the emulator has found wrong: facts only, the words are put in Python (findings.py).
+// What the emulator has found wrong: facts only; findings.py makes sentences of them.
 #pragma once
 #include "state.h"
 
@@ -14,7 +14,12 @@ struct Spot {
 };
 
 struct Finding {
-  Finding(const char* kind, Spot spot) : kind(kind), spot(spot) {}
+  Finding(const char* kind, Spot spot, int64_t number = 0) : kind(kind), spot(spot), number(number) {}
+  Finding& with_other(Spot spot) {
+    other = spot;
+    has_other = 1;
+    return *this;
+  }
 
   const char* kind;
   Spot spot;
@@ -24,7 +29,7 @@ struct Finding {
   int64_t offset = 0;   // in bytes from its start
   int bytes = 0;        // size of the access
   int is_write = 0, is_atomic = 0, other_is_write = 0, other_is_atomic = 0;
-  int64_t number = 0;   // lane, mask, index or number of threads, by the kind of finding
+  int64_t number;       // lane, mask, index or number of threads, by the kind of finding
   const char* text = "";
 };
 const int NOWHERE = -1, STATIC_SHARED = -2, DYNAMIC_SHARED = -3;
@@ -32,9 +37,13 @@ const int NOWHERE = -1, STATIC_SHARED = -2, DYNAMIC_SHARED = -3;
 // A thread at a place, or at an address in the machine code of the kernel.
 Spot spot(const Thread& thread, Place place);
 Spot spot(const Thread& thread, const void* caller);
+inline Spot spot_of(const Thread& waiting) { return spot(waiting, waiting.place); }
 uint64_t code_offset(const void* caller);
-// Keeps the finding, unless one of the same kind and place is there already, or there are many.
+// Keeps the finding, unless there is one of the same kind and place already, or there are many.
 void add_finding(const Finding& finding);
 void forget_findings();
+// Fills in the array in which an address lies, else the array nearest to it, and the offset from its start.
+void locate(Finding& finding, uintptr_t address);
+bool lies_in(const Range& range, uintptr_t address);
 
 }  // namespace cusim

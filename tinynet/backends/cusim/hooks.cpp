@@ -41,9 +41,8 @@ extern "C" void __tsan_func_exit() {}
 // What is passed begins with the place in the source.
 namespace {
 void report(const char* kind, const void* place, const char* text, int64_t number) {
-  cusim::Finding finding(kind, cusim::spot(*cusim::launch.current, *(const cusim::Place*)place));
+  cusim::Finding finding(kind, cusim::spot(*cusim::launch.current, *(const cusim::Place*)place), number);
   finding.text = text;
-  finding.number = number;
   cusim::add_finding(finding);
 }
 }  // namespace

@@ -1,6 +1,6 @@
-// Runs the blocks of a grid one after the other, and the threads of a block in turns: each until it ends or has to
-// wait for others. Nothing happens at the same time, so that a run can be repeated; what would go wrong on a GPU, where
-// it does, is found by the checks (shadow.cpp) and by running in other orders.
+// Runs the blocks of a grid one after the other, and the threads of a block in turns: each until it ends or has to wait for
+// others. Nothing happens at the same time, so a run can be repeated. The checks (shadow.cpp) and runs in other orders find
+// what would go wrong on a GPU, where threads do run at the same time.
 #include "state.h"
 
 #include <stdlib.h>
@@ -47,22 +47,10 @@ void put_in_order(std::vector<unsigned>& numbers) {
     for (size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[random_bits() % i]);
 }
 
-Spot spot_of(const Thread& thread) { return spot(thread, thread.place); }
-
 // ---- from one thread to the next
 void become(Thread& thread) {
   launch.current = &thread;
   threadIdx = thread.index;
-}
-
-void leave() {  // to the scheduler; returns when it chooses this thread again
-  Fiber* fiber = launch.current->fiber;
-  if (has_overflowed(*fiber)) {
-    add_finding(Finding("stack overflow", spot_of(*launch.current)));
-    launch.is_aborted = true;
-  }
-  if (is_interrupted()) launch.is_aborted = true;
-  switch_stacks(&fiber->stack_pointer, scheduler_stack);
 }
 
 // What every fiber does: it runs the kernel for one thread after the other. Only when one has to wait, another fiber
@@ -112,27 +100,18 @@ bool release_barrier() {
     votes += thread.vote;
   }
   if (in_warp) {
-    Finding finding("absent lanes", spot_of(*in_warp));
     unsigned absent = 0;
     for (const Thread& thread : launch.threads)
       if (thread.number / WARP == in_warp->number / WARP && thread.state != State::in_warp)
         absent |= in_warp->mask & 1u << thread.number % WARP;
-    finding.number = absent;
-    if (first) finding.other = spot_of(*first), finding.has_other = true;
-    add_finding(finding);
+    Finding finding("absent lanes", spot_of(*in_warp), absent);
+    add_finding(first ? finding.with_other(spot_of(*first)) : finding);
     return false;
   }
-  if (elsewhere) {
-    Finding finding("different barriers", spot_of(*first));
-    finding.other = spot_of(*elsewhere);
-    finding.has_other = true;
-    add_finding(finding);
-  }
+  if (elsewhere) add_finding(Finding("different barriers", spot_of(*first)).with_other(spot_of(*elsewhere)));
   if (ended) {
-    Finding finding("barrier not reached", spot_of(*first));
-    finding.other = spot_of(*ended);
-    finding.number = launch.threads.size() - waiting;
-    add_finding(finding);
+    const unsigned absent = launch.threads.size() - waiting;
+    add_finding(Finding("barrier not reached", spot_of(*first), absent).with_other(spot_of(*ended)));
   }
   ++launch.epoch;
   if (launch.request.is_checked) shadow::barrier_passed();
@@ -141,76 +120,6 @@ bool release_barrier() {
       thread.result = votes;
       thread.state = State::ready;
     }
-  return true;
-}
-
-// ---- warps
-// D += A B. Which elements a lane holds is in NVIDIA's PTX manual, under mma.m16n8k8 for .tf32: with group = lane / 4
-// and member = lane % 4, A[group (+ 8)][member (+ 4)], B[member (+ 4)][group] and D[group (+ 8)][2 member (+ 1)].
-void multiply(Thread* lanes) {
-  float a[16][8], b[8][8];
-  const uint32_t tf32_bits = 0xffffe000u;  // the unit reads no others
-  auto value = [&](unsigned bits) {
-    float x;
-    bits &= tf32_bits;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-  };
-  auto fragments = [&](int lane) { return (const Fragments*)(uintptr_t)lanes[lane].value; };
-  for (int lane = 0; lane < 32; ++lane) {
-    const int group = lane / 4, member = lane % 4;
-    for (int i = 0; i < 4; ++i) a[group + 8 * (i % 2)][member + 4 * (i / 2)] = value(fragments(lane)->a[i]);
-    for (int i = 0; i < 2; ++i) b[member + 4 * i][group] = value(fragments(lane)->b[i]);
-  }
-  for (int lane = 0; lane < 32; ++lane) {
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-      float sum = fragments(lane)->d[i];
-      for (int k = 0; k < 8; ++k) sum += a[row][k] * b[k][column];
-      fragments(lane)->d[i] = sum;
-    }
-  }
-}
-
-// All lanes of the mask are here; `lanes` is lane 0 of the warp.
-void exchange(Thread* lanes, unsigned present, WarpOperation operation) {
-  auto is_present = [&](int lane) { return lane >= 0 && lane < (int)WARP && (present >> lane & 1); };
-  uint64_t votes = 0;
-  for (int lane = 0; lane < (int)WARP; ++lane)
-    if (is_present(lane)) votes |= (lanes[lane].value & 1) << lane;
-  if (operation == WarpOperation::multiply) multiply(lanes);
-  if (operation == WarpOperation::synchronize) shadow::warp_synchronized(lanes, present);
-  for (int lane = 0; lane < (int)WARP; ++lane) {
-    if (!is_present(lane)) continue;
-    Thread& thread = lanes[lane];
-    if (operation == WarpOperation::vote) thread.result = votes;
-    if (operation == WarpOperation::synchronize) ++thread.warp_epoch;
-    if (operation != WarpOperation::shuffle) continue;
-    if (is_present(thread.source)) {
-      thread.result = lanes[thread.source].value;
-    } else {
-      thread.result = thread.value;
-      Finding finding("lane not there", spot_of(thread));
-      finding.number = thread.source;
-      add_finding(finding);
-    }
-  }
-}
-
-// Whether all lanes that `thread` waits for are here, with the same mask.
-bool is_complete(const Thread* lanes, unsigned awaited, const Thread& thread) {
-  for (unsigned lane = 0; lane < WARP; ++lane)
-    if ((awaited >> lane & 1) && lanes[lane].state != State::in_warp) return false;
-  for (unsigned lane = 0; lane < WARP; ++lane) {
-    const bool is_alike = lanes[lane].mask == thread.mask && lanes[lane].operation == thread.operation;
-    if (!(awaited >> lane & 1) || is_alike) continue;
-    Finding finding("lanes disagree", spot_of(thread));
-    finding.other = spot_of(lanes[lane]);
-    finding.has_other = true;
-    finding.number = (int64_t)thread.mask << 32 | lanes[lane].mask;
-    add_finding(finding);
-    abort_launch();
-  }
   return true;
 }
 
@@ -286,13 +195,21 @@ Range dynamic_memory(size_t bytes) {
 
 }  // namespace
 
+void leave() {
+  Fiber* fiber = launch.current->fiber;
+  if (has_overflowed(*fiber)) {
+    add_finding(Finding("stack overflow", spot_of(*launch.current)));
+    launch.is_aborted = true;
+  }
+  if (is_interrupted()) launch.is_aborted = true;
+  switch_stacks(&fiber->stack_pointer, scheduler_stack);
+}
+
 void abort_launch() {
   launch.is_aborted = true;
   leave();
   abort();  // not reached: an aborted launch is not gone on with
 }
-
-unsigned lane() { return launch.current->number % WARP; }
 
 unsigned meet_block(bool vote, Place at) {
   Thread& thread = *launch.current;
@@ -301,35 +218,6 @@ unsigned meet_block(bool vote, Place at) {
   thread.state = State::at_barrier;
   leave();
   return (unsigned)thread.result;
-}
-
-uint64_t meet_warp(WarpOperation operation, unsigned mask, uint64_t value, int source, Place at) {
-  Thread& thread = *launch.current;
-  const unsigned first = thread.number / WARP * WARP;  // the number of lane 0
-  Thread* lanes = &launch.threads[first];
-  thread.operation = operation;
-  thread.mask = mask;
-  thread.value = value;
-  thread.source = source;
-  thread.place = at;
-  thread.state = State::in_warp;
-  if (!(mask >> lane() & 1)) {
-    Finding finding("not in mask", spot_of(thread));
-    finding.number = mask;
-    add_finding(finding);
-    abort_launch();
-  }
-  const unsigned count = launch.threads.size() - first;  // the last warp may have fewer than 32 lanes
-  const unsigned existing = count >= WARP ? FULL_MASK : (1u << count) - 1;
-  const unsigned awaited = operation == WarpOperation::multiply ? mask : mask & existing;
-  if ((awaited & ~existing) == 0 && is_complete(lanes, awaited, thread)) {
-    exchange(lanes, awaited, operation);
-    for (unsigned i = 0; i < WARP; ++i)
-      if (awaited >> i & 1) lanes[i].state = State::ready;
-  } else {
-    leave();
-  }
-  return thread.result;
 }
 
 void no_such_kernel() {

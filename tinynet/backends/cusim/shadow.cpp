@@ -101,40 +101,12 @@ bool is_private(uintptr_t address) {
 }
 
 // ---- findings
-bool lies_in(const Range& range, uintptr_t address) {
-  return address >= (uintptr_t)range.start && address < (uintptr_t)range.start + range.bytes;
-}
-
-// The array in which an address lies; else that which ends or begins nearest to it, with the way there.
-void name_buffer(Finding& finding, uintptr_t address) {
-  if (lies_in(launch.static_shared, address)) {
-    finding.buffer = STATIC_SHARED;
-    finding.offset = address - (uintptr_t)launch.static_shared.start;
-    return;
-  }
-  if (lies_in(launch.dynamic_shared, address)) {
-    finding.buffer = DYNAMIC_SHARED;
-    finding.offset = address - (uintptr_t)launch.dynamic_shared.start;
-    return;
-  }
-  uintptr_t nearest = ~(uintptr_t)0;
-  for (int i = 0; i < launch.request.buffer_count; ++i) {
-    const Buffer& buffer = launch.request.buffers[i];
-    const uintptr_t end = buffer.start + buffer.bytes;
-    const uintptr_t distance = address < buffer.start ? buffer.start - address : address < end ? 0 : address - end + 1;
-    if (distance >= nearest) continue;
-    nearest = distance;
-    finding.buffer = i;
-    finding.offset = (int64_t)(address - buffer.start);
-  }
-}
-
 Finding finding_of(const char* kind, uintptr_t address, size_t bytes, Kind how, const void* caller) {
   Finding finding(kind, spot(*launch.current, caller));
   finding.bytes = (int)bytes;
   finding.is_write = how != Kind::read;
   finding.is_atomic = how == Kind::atomic;
-  name_buffer(finding, address);
+  locate(finding, address);
   return finding;
 }
 
@@ -194,9 +166,7 @@ void visit(Cell& cell, bool is_shared, uintptr_t address, size_t bytes, Kind kin
   if (is_shared && kind != Kind::write && cell.writer.block != now.block)
     add_finding(finding_of("uninitialized", address, bytes, kind, caller));
   auto report_race = [&](const Access& old, bool old_is_write) {
-    Finding finding = finding_of("race", address, bytes, kind, caller);
-    finding.other = spot_of(old);
-    finding.has_other = true;
+    Finding finding = finding_of("race", address, bytes, kind, caller).with_other(spot_of(old));
     finding.other_is_write = old_is_write;
     finding.other_is_atomic = old.is_atomic;
     finding.number = old.block != now.block ? 2 : old.thread / WARP != now.thread / WARP ? 1 : 0;
@@ -307,8 +277,8 @@ void fence() {
 void before_atomic(void* address, int bytes, const void* caller) {
   if (!launch.request.is_checked) return;
   shadow::access(address, bytes, shadow::Kind::atomic, caller);
-  if (shadow::lies_in(launch.static_shared, (uintptr_t)address) ||
-      shadow::lies_in(launch.dynamic_shared, (uintptr_t)address))
+  if (lies_in(launch.static_shared, (uintptr_t)address) ||
+      lies_in(launch.dynamic_shared, (uintptr_t)address))
     return;
   Thread& thread = *launch.current;
   shadow::Publication& publication = shadow::own_publication();

@@ -46,10 +46,8 @@ void on_crash(int signal, siginfo_t* info, void* context) {
   const uintptr_t address = (uintptr_t)info->si_addr, stack_end = (uintptr_t)launch.current->fiber->stack;
   const bool is_below_stack = address < stack_end && stack_end - address < STACK_BYTES;
   const char* kind = signal == SIGFPE ? "division" : is_below_stack ? "stack overflow" : "crash";
-  Finding finding(kind, spot(*launch.current, caller));
-  if (signal != SIGFPE) finding.number = (int64_t)address;
-  add_finding(finding);
-  abort_launch();  // goes on in the scheduler; the handler is never returned from
+  add_finding(Finding(kind, spot(*launch.current, caller), signal == SIGFPE ? 0 : (int64_t)address));
+  abort_launch();  // continues in the scheduler; the handler never returns
 }
 
 }  // namespace

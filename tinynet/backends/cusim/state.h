@@ -70,7 +70,9 @@ struct Launch {
 };
 extern Launch launch;
 
-// Leaves the kernel for good, after something that cannot be gone on from.
+// Goes back to the scheduler; returns when the scheduler chooses this thread again.
+void leave();
+// Leaves the kernel for good, after an error.
 [[noreturn]] void abort_launch();
 
 }  // namespace cusim
