@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from tinynet import files
-from tinynet.backends.numba import announce, jit, settings
+from tinynet.backends.numba import announce, jit, separate, settings
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
@@ -45,7 +45,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, announce, settings, files):
+    for module in (jit, announce, separate, settings, files):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 
@@ -222,6 +222,66 @@ def test_what_a_closure_holds_must_be_identifiable(package, monkeypatch):
     things = object()
     with pytest.raises(TypeError, match="cannot identify a function that closes over a object"):
         jit.jit(lambda x: things)
+
+
+# cpu.py -> helper.py: the kernel calls a separate function in a parallel loop. If SHIFT is set, the process compiles
+# other functions first: Numba then gives the separate function another name.
+SEPARATE = {
+    "ops/helper.py": (
+        "from .shared import FACTOR\nfrom ..backends.numba.jit import jit\n"
+        "@jit(separate=True)\ndef scale(x):\n    return FACTOR * x\n"
+        "@jit\ndef unrelated(x):\n    return x + 1\n"
+    ),
+    "ops/toy/cpu.py": (
+        "import os\nfrom numba import prange\nfrom ..helper import scale, unrelated\n"
+        "from ...backends.numba.jit import jit\n"
+        "@jit(parallel=True)\ndef kernel(x):\n    total = 0\n    for i in prange(2):\n        total += scale(x)\n"
+        "    return total // 2\n"
+        "if 'SHIFT' in os.environ:\n    unrelated(1.0), unrelated(1), unrelated(1j)\n"
+        "print(kernel(10), sum(f.stats.cache_hits.get(s, 0) for f in (kernel, scale) for s in f.overloads))\n"
+    ),
+}
+
+
+@pytest.fixture
+def separate_package(package: Path) -> Path:
+    for name, text in SEPARATE.items():
+        (package / name).write_text(text)
+    return package
+
+
+def test_a_separate_function_is_loaded_with_the_kernel_that_calls_it(separate_package, tmp_path):
+    cache = tmp_path / "cache"
+    assert [run(separate_package, cache) for _ in range(2)] == [(20, 0), (20, 2)]
+    (separate_package / "ops" / "shared.py").write_text("FACTOR = 3\n")
+    assert [run(separate_package, cache) for _ in range(2)] == [(30, 0), (30, 2)]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_where_a_separate_function_is_lost_its_callers_are_compiled(separate_package, tmp_path, monkeypatch, damage):
+    cache = tmp_path / "cache"
+    run(separate_package, cache)
+    for file in list(cache.rglob("*scale-*.nbc")):
+        damage(file)
+    monkeypatch.setenv("SHIFT", "1")
+    assert run(separate_package, cache) == (20, 0), "the kernel knows the function by a name that is gone"
+    monkeypatch.delenv("SHIFT")
+    assert run(separate_package, cache) == (20, 2)
+
+
+def test_functions_of_one_name_from_several_processes_are_told_apart(package, tmp_path):
+    """Each is compiled in a process of its own, and numbered alike there; then both are loaded by one."""
+    cache, source = tmp_path / "cache", package / "ops" / "toy" / "cpu.py"
+    (package / "ops" / "factory.py").write_text(FACTORY)
+    show = "print({0}, sum(sum(f.stats.cache_hits.values()) for f in (kernel, other)))\n"
+    both = CLOSURE.format("1, 3", 5) + "other = make(np.array([1, 4]), 5)\n"
+    for calls, result in [
+        ("kernel(10)", (37, 0)),
+        ("other(10)", (47, 0)),
+        ("kernel(10) * 1000 + other(10)", (37047, 2)),
+    ]:
+        source.write_text(both + show.format(calls))
+        assert run(package, cache) == result
 
 
 def test_a_cache_that_looks_at_one_file_only_would_be_noticed(package, tmp_path):

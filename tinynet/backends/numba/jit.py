@@ -33,6 +33,7 @@ from numba.core import event
 from ...files import cache_folder
 from . import settings
 from .announce import Announcer
+from .separate import are_loaded, keep_separate, needed_by
 
 PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
@@ -67,27 +68,35 @@ announcer = Announcer(cache_folder())
 event.register("numba:compile", announcer)
 
 
-def jit(function: Callable | None = None, **options: Any) -> Callable:
+def jit(function: Callable | None = None, *, separate: bool = False, **options: Any) -> Callable:
     """Compile a kernel with `numba.njit(**options)`, cached on disk by the content of its sources.
 
     Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's. A division by zero gives inf or NaN, as in
     NumPy: an exception, as in Python, would need a test and a jump at every division.
+
+    separate: the function is compiled once, not again into every kernel that calls it (separate.py).
     """
     if function is None:
-        return functools.partial(jit, **options)
+        return functools.partial(jit, separate=separate, **options)
+    description = _description(function)
+    if function.__closure__:
+        # A factory makes several functions of one name. LLVM finds code by name, whichever process has compiled it.
+        function.__qualname__ += f"_{_digest(description.encode())}"
     options = {"error_model": "numpy", **options}
     # Sets are sorted, because the order of their elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
     how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())
     folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
     is_kept = _writable(folder)
-    kernel = _cached_in(folder, function, options) if is_kept else numba.njit(**options)(function)
+    kernel = _cached_in(folder, function, description, options) if is_kept else numba.njit(**options)(function)
+    if separate:
+        keep_separate(kernel, description)
     announcer.kernels.append(kernel)
     announcer.is_kept &= is_kept
     return kernel
 
 
-def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Callable:
+def _cached_in(folder: Path, function: Callable, description: str, options: dict[str, Any]) -> Callable:
     """The function compiled with a cache in the folder."""
     previous = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # Numba reads it once, while it decorates
@@ -97,10 +106,9 @@ def _cached_in(folder: Path, function: Callable, options: dict[str, Any]) -> Cal
         numba.config.CACHE_DIR = previous
     # Numba would identify a closure by the pickle of what it holds, and other compiled functions in that pickle have an
     # identity of their own in each process: it would never find the closure again.
-    description = _description(function)
     kernel._cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple(), description)
     files = kernel._cache._cache_file
-    files.load, files.save = functools.partial(_load, files), functools.partial(_save, files)
+    files.load, files.save = functools.partial(_load, files), functools.partial(_save, files, kernel)
     return kernel
 
 
@@ -118,13 +126,15 @@ def _load(files: Any, key: tuple) -> tuple | None:
         content = Path(_file(files, key)).read_bytes()
         digest, code = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
         if digest == _digest(code).encode():
-            return pickle.loads(code)
+            kept, needed = pickle.loads(code)
+            return kept if are_loaded(needed) else None
     return None
 
 
-def _save(files: Any, key: tuple, code: tuple) -> None:
+def _save(files: Any, kernel: Any, key: tuple, code: tuple) -> None:
     """Write machine code to disk. If the disk is full, the kernel runs from memory."""
-    pickled = files._dump(code)
+    newest = next(reversed(kernel.overloads.values()))
+    pickled = files._dump((code, needed_by(newest)))
     with contextlib.suppress(OSError), files._open_for_write(_file(files, key)) as file:
         file.write(_digest(pickled).encode() + pickled)
 

@@ -10,8 +10,7 @@ from itertools import chain
 import numpy as np
 
 from .numeric import Derivative, central_differences
-from .pair import Pair
-from .patterns import flipped, shifted, transposed
+from .patterns import Pair, flipped, shifted, transposed
 
 
 def alternatives(

@@ -36,7 +36,7 @@ class Activation(NamedTuple):
         return cls(alpha is not None, p > 0, *factors, U(round(p * 2**32)), U(seed), U(stream), U(step))
 
 
-@jit(fastmath=ELEMENTWISE)
+@jit(separate=True, fastmath=ELEMENTWISE)
 def activate(y, start, stop, activation):
     """Apply the activation to the elements start .. stop - 1 of a flat array, in place."""
     if activation.elu:

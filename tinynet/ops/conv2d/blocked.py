@@ -106,7 +106,7 @@ def correlate_band(band, steps, w, bias, y):
                     y[row, ox, c] = tile[ox, c]
 
 
-@jit
+@jit(separate=True)
 def correlate_bands(share, x, filters, result, steps, band, activation):
     """What one thread does: its share, (thread, number of threads), of the bands of all images."""
     w, bias = filters
@@ -137,7 +137,7 @@ def correlate_all(x, filters, result, steps, band, activation):
         correlate_bands((thread, len(band)), x, filters, result, steps, band[thread], activation)
 
 
-@jit
+@jit(separate=True)
 def accumulate_bands(share, x, gy, gw, steps, band):
     """What one thread does: gw (groups, KH, pieces, k, channels) of its share of the bands of all images."""
     groups, kh, pieces, k, o_group = gw.shape

@@ -48,7 +48,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
     parts: two arrays whose channels follow each other. U: (position, block of output channels, input channel, column).
     """
 
-    @jit
+    @jit(separate=True)
     def correlate_tiles(span, parts, U, bias, y, grid, activation):
         """What one thread does: the tiles span[0] .. span[1] - 1, group by group."""
         positions, blocks, c_in, width = U.shape
@@ -82,7 +82,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
 def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -> Callable:
     """accumulate(x, gy, grid, gU): the sums of backward_weight; each thread has a gU of its own."""
 
-    @jit
+    @jit(separate=True)
     def accumulate_tiles(span, x, gy, grid, gU):
         """What one thread does: gU of the tiles span[0] .. span[1] - 1."""
         positions, c_in, c_out = gU.shape
@@ -133,7 +133,7 @@ def copy_taps(w, rotated, ci, co, taps):
 def weight_loader(transform: Callable) -> Callable:
     """load(w, rotated, U): U = G w G^T, with zeros for channels that do not exist."""
 
-    @jit
+    @jit(separate=True)
     def load_channels(w, rotated, ci, U):
         """The input channels ci .. ci + LANES - 1."""
         _, blocks, _, width = U.shape
@@ -155,7 +155,7 @@ def weight_loader(transform: Callable) -> Callable:
 def weight_storer(transform: Callable) -> Callable:
     """store(gU, gw): gw = G^T gU G, with gU the sum of the threads' shares in a fixed order."""
 
-    @jit
+    @jit(separate=True)
     def store_channel(gU, ci, gw):
         total, zeros = gU[0], np.zeros(gw.shape[3], np.float32)
         for thread in range(1, len(gU)):

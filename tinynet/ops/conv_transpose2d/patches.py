@@ -94,40 +94,55 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair) -> np.ndar
 
 
 # ------------------------------------------------------------------------------------- the loops
+@jit(separate=True)
+def _forward_band(x, weights, bias, y):
+    blocks, kh, _, width = weights.shape
+    for k in range(blocks):
+        for ky in range(kh):
+            for row in range(len(x)):
+                multiply(x[row], weights[k, ky], bias[k], y[row, ky, :, k * width : (k + 1) * width])
+
+
 @jit(parallel=True)
 def _forward(x, weights, bias, band, y):
-    blocks, kh, _, width = weights.shape
     for task in prange((len(x) + band - 1) // band):
         first = np.int64(task) * band
-        for k in range(blocks):
-            for ky in range(kh):
-                for row in range(first, min(first + band, len(x))):
-                    multiply(x[row], weights[k, ky], bias[k], y[row, ky, :, k * width : (k + 1) * width])
+        _forward_band(x[first : first + band], weights, bias, y[first : first + band])
+
+
+@jit(separate=True)
+def _backward_input_band(g, weights, gx):
+    blocks, kh, _, _, width = weights.shape
+    for k in range(blocks):
+        for row in range(len(g)):
+            target = gx[row, :, k * width : (k + 1) * width]
+            multiply(g[row, 0], weights[k, 0], None, target)
+            for ky in range(1, kh):
+                multiply(g[row, ky], weights[k, ky], target, target)
 
 
 @jit(parallel=True)
 def _backward_input(g, weights, band, gx):
-    blocks, kh, _, _, width = weights.shape
     for task in prange((len(g) + band - 1) // band):
         first = np.int64(task) * band
-        for k in range(blocks):
-            for row in range(first, min(first + band, len(g))):
-                target = gx[row, :, k * width : (k + 1) * width]
-                multiply(g[row, 0], weights[k, 0], None, target)
-                for ky in range(1, kh):
-                    multiply(g[row, ky], weights[k, ky], target, target)
+        _backward_input_band(g[first : first + band], weights, gx[first : first + band])
+
+
+@jit(separate=True)
+def _add_band(x, g, width, total):
+    kh, kw, _, c_in = total.shape
+    for ky in range(kh):
+        for kx in range(kw):
+            for c in range(0, c_in, width):
+                part = total[ky, kx, :, c : c + width]
+                multiply_transposed(g[:, ky, kx], x[:, :, c : c + width], part, part)
 
 
 @jit(parallel=True)
 def _backward_weight(x, g, width, band, sums):
-    threads, kh, kw, _, c_in = sums.shape
-    bands = (len(x) + band - 1) // band
+    threads, bands = len(sums), (len(x) + band - 1) // band
     for thread in prange(threads):
         t = np.int64(thread)
         for task in range(t * bands // threads, (t + 1) * bands // threads):
-            first, last = task * band, min((task + 1) * band, len(x))
-            for ky in range(kh):
-                for kx in range(kw):
-                    for c in range(0, c_in, width):
-                        total = sums[t, ky, kx, :, c : c + width]
-                        multiply_transposed(g[first:last, ky, kx], x[first:last, :, c : c + width], total, total)
+            first = task * band
+            _add_band(x[first : first + band], g[first : first + band], width, sums[t])
