@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tinynet.tools import examples as command
+from tinynet.tools.bands import format_band, format_figure, in_band, mean_over_seeds, print_metrics
 from tinynet.tools.bench import examples
-from tinynet.tools.cli import format_band, format_figure, in_band, mean_over_seeds, print_metrics
 from tinynet.tools.examples import END, START, choose, find_examples, main, read_header
 
 LEARNS = '''

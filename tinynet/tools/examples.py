@@ -33,9 +33,10 @@ from typing import Any
 
 from ..data import data_path
 from ..files import atomic_path
+from .bands import format_band, format_figure, in_band
 from .bench import machine
 from .bench.examples import FOLDERS, load_example
-from .cli import format_band, format_figure, in_band, option, parse
+from .cli import option, parse
 
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
 TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
