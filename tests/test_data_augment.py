@@ -48,7 +48,7 @@ def test_a_shift_applied_to_the_image_only_would_be_seen():
     assert (np.rint(image[:, :, 0] * 300) == np.roll(labels, 4, axis=0)).mean() < 0.95
 
 
-def test_warp_puts_the_centre_in_the_middle():
+def test_warp_puts_the_center_in_the_middle():
     row, column = np.indices((30, 40)).astype(np.float32)
     moved = warp(np.stack([row, column], axis=2), np.eye(2), (10, 20), (5, 7), order=1)
     np.testing.assert_allclose(moved[2, 3], [10, 20])
@@ -99,7 +99,7 @@ def test_what_each_intensity_step_does():
     assert np.std(np.log([g[0, 0, 0] for g in gains])) == pytest.approx(0.2, rel=0.15)
 
 
-def test_stain_changes_colours_only():
+def test_stain_changes_colors_only():
     image = IMAGE.copy()
     image[:, :, 0] += 0.3
     restained, labels = Stain(1.5, 1)(image, LABELS, np.random.default_rng(2))

@@ -58,7 +58,7 @@ def test_from_a_data_folder_an_archive_and_a_folder(tmp_path):
         read_chest_xrays("val", tmp_path)
 
 
-def test_what_is_broken_is_named(tmp_path, monkeypatch):
+def test_broken_archives_are_named(tmp_path, monkeypatch):
     damaged = {"chest_xray/test/NORMAL/IM-0117-0001.jpeg": jpeg(10)[:200]}
     path = write_archive(tmp_path / "x.zip", changes=damaged)
     with pytest.raises(DataError, match=r"test/NORMAL/IM-0117-0001\.jpeg: not a readable image"):

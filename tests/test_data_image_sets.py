@@ -164,7 +164,7 @@ def test_medmnist_files_that_are_no_archives(tmp_path):
             read_medmnist(path, "train")
 
 
-def test_what_is_missing_is_named_with_its_address(nowhere):
+def test_a_missing_file_is_named_with_its_address(nowhere):
     with pytest.raises(DataError, match=r"mnist/train-images-idx3-ubyte.gz was not found .* https://\S+"):
         read_mnist("train")
     with pytest.raises(DataError, match=r"medmnist/breastmnist.npz was not found .* https://zenodo\S+"):

@@ -23,7 +23,7 @@ def one_read(path):
     return sample
 
 
-# ---------------------------------------------------------------- what works
+# ---------------------------------------------------------------- reading
 
 
 @pytest.mark.parametrize("write", [write_zip, write_folder])
@@ -128,7 +128,7 @@ def test_read_images_names_and_sources(tmp_path):
 
 def test_results_of_an_earlier_prediction_are_no_images(tmp_path):
     image = png(RNG.integers(0, 255, (20, 30), dtype=np.uint8))
-    folder = write_folder(tmp_path, {"a.png": image, "out/overlays/a.png": image, "out/labels/a.tif": tiff(GREY16)})
+    folder = write_folder(tmp_path, {"a.png": image, "out/overlays/a.png": image, "out/labels/a.tif": tiff(GRAY16)})
     assert [name for name, _ in nuclei.read_images(folder)] == ["a"]
     assert len(list(nuclei.read_images(folder / "out" / "overlays"))) == 1, "asked for by name they are"
 
@@ -146,14 +146,14 @@ def test_no_paths_at_all():
         list(nuclei.read_images([]))
 
 
-GREY16 = (np.arange(600).reshape(20, 30) * 6).astype(np.uint16)
+GRAY16 = (np.arange(600).reshape(20, 30) * 6).astype(np.uint16)
 FORMATS = {
-    "gray16.png": png(GREY16),
-    "gray16.tif": tiff(GREY16),
-    "rgb16.tif": tiff(np.repeat(GREY16[:, :, None], 3, 2), photometric="rgb"),
-    "planes.tif": tiff(np.repeat(GREY16[None], 3, 0), photometric="rgb", planarconfig="separate"),
-    "float.tif": tiff((GREY16 / 4000 - 0.2).astype(np.float32)),
-    "deflate.tif": tiff(GREY16, compression="zlib"),
+    "gray16.png": png(GRAY16),
+    "gray16.tif": tiff(GRAY16),
+    "rgb16.tif": tiff(np.repeat(GRAY16[:, :, None], 3, 2), photometric="rgb"),
+    "planes.tif": tiff(np.repeat(GRAY16[None], 3, 0), photometric="rgb", planarconfig="separate"),
+    "float.tif": tiff((GRAY16 / 4000 - 0.2).astype(np.float32)),
+    "deflate.tif": tiff(GRAY16, compression="zlib"),
 }
 
 
@@ -167,9 +167,9 @@ def test_deep_images_use_the_whole_range(tmp_path, name):
 
 def test_lzw_tiff_is_read_by_pillow(tmp_path):
     buffer = io.BytesIO()
-    Image.fromarray(GREY16.astype(np.uint8)).save(buffer, "TIFF", compression="tiff_lzw")
+    Image.fromarray(GRAY16.astype(np.uint8)).save(buffer, "TIFF", compression="tiff_lzw")
     ((_, image),) = nuclei.read_images(write_folder(tmp_path, {"a.tif": buffer.getvalue()}))
-    np.testing.assert_array_equal(image[:, :, 0], GREY16.astype(np.uint8))
+    np.testing.assert_array_equal(image[:, :, 0], GRAY16.astype(np.uint8))
 
 
 def test_to_rgb8_rules():
@@ -183,9 +183,9 @@ def test_to_rgb8_rules():
     camera[0, 0] = 65535  # one hot pixel must not compress the others
     assert np.ptp(to_rgb8(camera)[1:, :, 0].astype(int)) > 250
     assert to_rgb8(np.full((3, 3), 7, np.uint16)).max() == 0
-    two_colours = np.zeros((50, 50, 3), np.uint16)
-    two_colours[:, :25, 0], two_colours[:, :25, 1] = 4000, 1000
-    assert to_rgb8(two_colours)[0, 0].tolist() == [255, 64, 0]  # one scale for all channels
+    two_colors = np.zeros((50, 50, 3), np.uint16)
+    two_colors[:, :25, 0], two_colors[:, :25, 1] = 4000, 1000
+    assert to_rgb8(two_colors)[0, 0].tolist() == [255, 64, 0]  # one scale for all channels
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 4, 5), (2, 4, 4, 3), (0, 4)])
@@ -194,7 +194,7 @@ def test_to_rgb8_bad_shapes(shape):
         to_rgb8(np.zeros(shape, np.uint8))
 
 
-def test_palette_image_gives_colours(tmp_path):
+def test_palette_image_gives_colors(tmp_path):
     rgb = np.zeros((10, 12, 3), np.uint8)
     rgb[:, :6] = (200, 30, 120)
     buffer = io.BytesIO()
@@ -203,7 +203,7 @@ def test_palette_image_gives_colours(tmp_path):
     assert np.abs(image.astype(int) - rgb).max() <= 1
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- broken files
 
 
 def test_truncated_zip_and_not_a_zip(tmp_path):
@@ -240,7 +240,7 @@ def test_damaged_member_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["cut.png", "cut.tif", "text.png", "text.tif"])
 def test_corrupt_images_are_named(tmp_path, name):
-    whole = png(RNG.integers(0, 255, (50, 50), dtype=np.uint8)) if name.endswith("png") else tiff(GREY16)
+    whole = png(RNG.integers(0, 255, (50, 50), dtype=np.uint8)) if name.endswith("png") else tiff(GRAY16)
     data = whole[: len(whole) * 2 // 3] if name.startswith("cut") else b"this is no image"
     with pytest.raises(DataError, match=rf"{name}: not a readable") as error:
         list(nuclei.read_images(write_folder(tmp_path, {name: data})))
@@ -257,35 +257,41 @@ def test_stack_and_nan_in_tiff(tmp_path):
         list(nuclei.read_images(write_folder(tmp_path / "2", {"n.tif": tiff(values)})))
 
 
-def test_image_without_masks_or_labels(tmp_path):
-    files = kaggle_files("a", squares())
-    files["b/images/b.png"] = files["a/images/a.png"]
-    with pytest.raises(DataError, match=r"b/images/b\.png: need its masks"):
-        nuclei.read_nuclei(write_zip(tmp_path / "x.zip", files))
-    alone = write_folder(tmp_path / "alone", {"images/x.png": png(GREY16), "images/y.png": png(GREY16)})
-    with pytest.raises(DataError, match=r"x\.png: need exactly one label image .* in labels/, found 0"):
-        nuclei.read_nuclei(alone)
-    own = {"images/x.png": png(GREY16), "images/y.png": png(GREY16), "labels/x.png": png(GREY16)}
-    with pytest.raises(DataError, match=r"y\.png: need exactly one label image"):
-        nuclei.read_nuclei(write_folder(tmp_path / "own", own))
-
-
-def test_masks_and_labels_of_another_size(tmp_path):
-    files = kaggle_files("a", squares())
-    files["a/masks/a-002.png"] = png(np.full((20, 20), 255, np.uint8))
-    with pytest.raises(DataError, match=r"a-002\.png: mask of 20 x 20; its image has 48 x 40"):
-        nuclei.read_nuclei(write_zip(tmp_path / "x.zip", files))
-    own = {"images/x.png": png(GREY16), "labels/x.png": png(GREY16.T.copy())}
-    with pytest.raises(DataError, match=r"label image of shape \(30, 20\)"):
-        nuclei.read_nuclei(write_folder(tmp_path / "own", own))
-
-
-@pytest.mark.parametrize(("value", "message"), [(0.5, "whole numbers"), (np.nan, "whole numbers"), (-1, "label -1")])
-def test_labels_that_are_no_labels(tmp_path, value, message):
-    labels = np.zeros(GREY16.shape, np.float32)
+def label_with(value) -> bytes:
+    labels = np.zeros(GRAY16.shape, np.float32)
     labels[3, 3] = value
+    return tiff(labels)
+
+
+KAGGLE, IMAGE = kaggle_files("a", squares()), png(GRAY16)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({**KAGGLE, "b/images/b.png": KAGGLE["a/images/a.png"]}, r"b/images/b\.png: need its masks"),
+        (
+            {"images/x.png": IMAGE, "images/y.png": IMAGE},
+            r"x\.png: need exactly one label image .* in labels/, found 0",
+        ),
+        (
+            {"images/x.png": IMAGE, "images/y.png": IMAGE, "labels/x.png": IMAGE},
+            r"y\.png: need exactly one label image",
+        ),
+        (
+            {**KAGGLE, "a/masks/a-002.png": png(np.full((20, 20), 255, np.uint8))},
+            r"a-002\.png: mask of 20 x 20; its image has 48 x 40",
+        ),
+        ({"images/x.png": IMAGE, "labels/x.png": png(GRAY16.T.copy())}, r"label image of shape \(30, 20\)"),
+        ({"images/x.png": IMAGE, "labels/x.tif": label_with(0.5)}, "whole numbers"),
+        ({"images/x.png": IMAGE, "labels/x.tif": label_with(np.nan)}, "whole numbers"),
+        ({"images/x.png": IMAGE, "labels/x.tif": label_with(-1)}, "label -1"),
+    ],
+    ids=["no masks", "no labels", "one label image", "mask size", "label size", "fraction", "NaN", "negative"],
+)
+def test_images_and_labels_that_do_not_fit(tmp_path, files, message):
     with pytest.raises(DataError, match=message):
-        nuclei.read_nuclei(write_folder(tmp_path, {"images/x.png": png(GREY16), "labels/x.tif": tiff(labels)}))
+        nuclei.read_nuclei(write_folder(tmp_path, files))
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "a/../../evil.png", "/etc/evil.png", "..\\evil.png", "C:\\evil.png"])
@@ -313,7 +319,7 @@ def test_decompression_bombs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files_module, "MAX_PIXELS", 100)
     with pytest.raises(DataError, match=r"bomb\.tif: 30 x 20 pixels, could be a decompression bomb"):
-        list(nuclei.read_images(write_folder(tmp_path / "tif", {"bomb.tif": tiff(GREY16)})))
+        list(nuclei.read_images(write_folder(tmp_path / "tif", {"bomb.tif": tiff(GRAY16)})))
 
 
 def test_archive_is_closed_after_use(tmp_path):
@@ -356,7 +362,7 @@ def test_normalize_clips_and_keeps_flat_images_flat():
     assert nuclei.normalize(image).max() == 2
 
 
-def test_normalize_keeps_colours_apart():
+def test_normalize_keeps_colors_apart():
     image = np.zeros((50, 50, 3), np.uint8)
     image[:, 25:] = (200, 100, 0)
     assert np.allclose(nuclei.normalize(image)[0, 30], [2, 1, 0])

@@ -30,7 +30,7 @@ def model():
 
 
 # ---------------------------------------------------------------------------------------- round trip
-def test_what_was_saved_comes_back(path):
+def test_round_trip(path):
     io.save_checkpoint(path, sections(), {"settings": {"lr": 0.1}, "note": "größer"})
     actual, meta = io.load_checkpoint(path)
     assert meta == {"settings": {"lr": 0.1}, "note": "größer"}
@@ -60,7 +60,7 @@ def test_a_checkpoint_is_a_plain_npz_without_pickles(path):
         ({"model": 3}, TypeError, "section 'model' is a int"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_before_a_file_is_touched(path, contents, error, message):
+def test_contents_that_cannot_be_stored_are_refused_before_a_file_is_written(path, contents, error, message):
     with pytest.raises(error, match=message):
         io.save_checkpoint(path, contents)
     assert not path.parent.exists()
@@ -116,7 +116,7 @@ def test_a_checkpoint_without_a_model(path):
         io.load_weights(path, model())
 
 
-# ---------------------------------------------------------------------------------------- what cannot be read
+# ---------------------------------------------------------------------------------------- broken files
 def refused(path, message):
     with pytest.raises(io.CheckpointError, match=message) as error:
         io.load_checkpoint(path)
@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_are_refused_before_they_change_the_model(pa
         assert np.array_equal(dict(net.named_parameters())[name].numpy(), weight.numpy()), name
 
 
-# ---------------------------------------------------------------------------------------- what cannot be written
+# ---------------------------------------------------------------------------------------- failed writes
 def unchanged(path, content):
     """The old file is the only file in its folder."""
     assert path.read_bytes() == content
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert "as it was" not in str(error.value) and "last.npz" in str(error.value)
 
 
-def test_a_save_removes_what_a_killed_process_left(tmp_path):
+def test_a_save_removes_the_temporary_file_of_a_killed_process(tmp_path):
     (tmp_path / ".last.0123abcd.part.npz").write_bytes(b"left over")
     io.save_checkpoint(tmp_path / "last.npz", sections())
     assert os.listdir(tmp_path) == ["last.npz"]

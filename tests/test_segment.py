@@ -73,7 +73,7 @@ def test_each_pixel_is_predicted_once_and_lands_where_it_belongs():
     np.testing.assert_array_equal(tiled, image)
 
 
-def test_the_margin_covers_what_a_pixel_depends_on(unet):
+def test_the_margin_covers_the_receptive_field(unet):
     """Derivatives of single output pixels with respect to the input vanish beyond MARGIN, and not long before."""
     _, model = unet
     size, reached = 288, 0
@@ -189,7 +189,7 @@ def test_the_scale_has_limits():
     assert segment.estimate_scale(threshold_net, discs(700, 700, [(350, 350)], 300)) == segment.SCALE_LIMITS[0]
 
 
-def test_the_scale_is_the_median_of_what_three_guesses_lead_to(monkeypatch):
+def test_the_scale_is_the_median_over_three_guesses(monkeypatch):
     """The guesses: Otsu's median diameter (12), its area-weighted median diameter (40), and no scaling."""
     baseline, asked = np.zeros((64, 64), np.int32), []
 
@@ -204,7 +204,7 @@ def test_the_scale_is_the_median_of_what_three_guesses_lead_to(monkeypatch):
 
 
 @pytest.mark.parametrize("function", [segment.segment, segment.estimate_scale])
-def test_the_net_sees_normalised_images(function):
+def test_the_net_sees_normalized_images(function):
     brightest = []
 
     def net(images):
@@ -239,7 +239,7 @@ def test_the_second_scale_stays_within_the_limits(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------- nuclei
-def test_no_image_is_enlarged_beyond_what_memory_holds(monkeypatch):
+def test_memory_limits_the_scale(monkeypatch):
     """Specks of 4 pixels need six times the size. The scale is limited; a large image is not enlarged."""
     specks = discs(120, 160, [(r, c) for r in range(10, 120, 20) for c in range(10, 160, 20)], 2)
     assert segment.estimate_scale(threshold_net, specks) > 3
@@ -303,7 +303,7 @@ def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(radius, flips):
 
 
 @pytest.mark.parametrize(("side", "count"), [(9, 0), (11, 1)])
-def test_what_counts_as_small_is_measured_at_the_common_scale(side, count):
+def test_the_smallest_area_is_measured_at_the_common_scale(side, count):
     """At scale 0.5 the nuclei are separated in the image's pixels, where all lengths are twice as long."""
     maps = np.zeros((32, 32, 1), np.float32)
     maps[10 : 10 + side, 10 : 10 + side] = 1  # MIN_AREA is 100
@@ -330,7 +330,7 @@ def test_empty_and_tiny_images(size, net, level):
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_what_is_uncertain_is_not_part_of_a_nucleus(heads):
+def test_uncertain_pixels_are_no_nucleus(heads):
     maps = np.zeros((60, 60, heads), np.float32)
     maps[10:50, 10:50, 0] = 0.5  # a halo with probability one half
     maps[20:40, 20:40, 0] = 0.9
@@ -338,7 +338,7 @@ def test_what_is_uncertain_is_not_part_of_a_nucleus(heads):
 
 
 @pytest.mark.parametrize(("zoom", "count"), [(1, 2), (4, 1)])
-def test_what_is_too_small_for_a_seed_grows_with_the_zoom(zoom, count):
+def test_the_smallest_seed_grows_with_the_zoom(zoom, count):
     """An island of 25 pixels in the middle of a broad border: a seed at zoom 1, noise at zoom 4."""
     maps = np.zeros((200, 300, 3), np.float32)
     maps[10:190, 10:290, 0] = 1
@@ -371,7 +371,7 @@ def test_wrong_shapes_and_values_are_named(shape):
             call(np.full((5, 5, 3), np.nan, np.float32))
 
 
-def test_targets_of_what_is_no_label_image():
+def test_targets_need_a_label_image():
     from tinynet.data import targets
 
     for labels in (np.zeros((5, 5)), np.zeros((5, 5), bool), np.zeros((5, 5, 1), int), np.full((5, 5), -1)):

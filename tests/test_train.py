@@ -124,7 +124,7 @@ def whole(tmp_path_factory):
     return out
 
 
-# ---------------------------------------------------------------------------------------- what a run leaves behind
+# ---------------------------------------------------------------------------------------- the files of a run
 def test_a_run_learns_and_writes_its_files(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()  # draw the curve
     out = tmp_path / "a" / "new" / "folder"
@@ -237,7 +237,7 @@ def test_an_earlier_run_is_moved_not_overwritten(tmp_path, capsys):
     assert len(table(tmp_path / "earlier-2")) == 2
 
 
-# ---------------------------------------------------------------------------------------- going on
+# ---------------------------------------------------------------------------------------- resuming
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_two_and_two_epochs_equal_four(tmp_path, whole, backend):
     with tn.use_backend(backend):
@@ -310,7 +310,7 @@ def test_resume_command_is_this_process_with_the_flag():
     assert command == [*sys.orig_argv, "--resume"]
 
 
-def test_resume_says_what_does_not_fit(tmp_path, capsys):
+def test_resume_refuses_another_run(tmp_path, capsys):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*last\.npz"):
         Run(tmp_path / "empty").fit(resume=True)
 
@@ -420,7 +420,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-# ---------------------------------------------------------------------------------------- what is not finite
+# ---------------------------------------------------------------------------------------- values that are not finite
 class Spoiler(nn.Module):
     """Returns its input, changed by `spoil` once that is set."""
 
@@ -543,8 +543,8 @@ def test_a_loss_with_unlucky_batches_goes_on(tmp_path):
     assert len(table(tmp_path)) == EPOCHS
 
 
-# ---------------------------------------------------------------------------------------- odds and ends
-def test_fit_says_what_is_wrong_with_its_arguments(tmp_path):
+# ---------------------------------------------------------------------------------------- arguments and threads
+def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="epochs is 0"):
         Run(tmp_path).fit(0)
     with pytest.raises(ValueError, match="'min' or 'max'"):

@@ -150,9 +150,9 @@ def test_textbook_convolution_and_pooling_give_the_same(truth):
     """im2col, written apart from the op folders, inside the real net. It must be seen to be used, too."""
     calls = []
 
-    def counted(x, **geometry):
+    def counted(x, *windows):
         calls.append(x.shape)
-        return pool_forward(x, **geometry)
+        return pool_forward(x, *windows)
 
     with (
         use_backend("reference"),
@@ -169,8 +169,8 @@ def test_textbook_convolution_and_pooling_give_the_same(truth):
 def test_a_wrong_kernel_is_seen_in_the_whole_net(truth):
     """The comparison above can fail: an ELU with another alpha, a weight gradient that is flipped."""
 
-    def flipped(x, gy, **geometry):
-        return CONVOLUTIONS["conv2d"]["backward_weight"](x, gy, **geometry)[::-1]
+    def flipped(x, gy, *place):
+        return CONVOLUTIONS["conv2d"]["backward_weight"](x, gy, *place)[::-1]
 
     with use_kernels("conv2d", backward_weight=flipped):
         found = loss_and_gradients(np.float64)

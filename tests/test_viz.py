@@ -48,7 +48,7 @@ def test_overlay_outlines_each_nucleus_in_its_colour():
     assert len({tuple(color) for color in viz.OUTLINES}) == len(viz.OUTLINES)
 
 
-def test_comparison_colours_hits_misses_and_false_alarms():
+def test_comparison_colors_hits_misses_and_false_alarms():
     true = squares((5, 5), (30, 5))
     pred = squares((5, 6), (30, 50), (45, 65))  # shifted by one: a hit; the others match no nucleus
     drawing = viz.comparison_overlay(IMAGE, true, pred * 10)

@@ -39,9 +39,6 @@ from tinynet import viz
 from tinynet.data import bundled, standardize, stratified_folds
 from tinynet.tools.cli import SeedOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
-CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float64)
-GATES = {"AND": np.array([0, 0, 0, 1]), "OR": np.array([0, 1, 1, 1]), "XOR": np.array([0, 1, 1, 0])}
-
 
 # ---------------------------------------------------------------------------------------- the neuron
 def neuron(x: np.ndarray, w: np.ndarray, b: float) -> np.ndarray:
@@ -64,6 +61,10 @@ def learn(x: np.ndarray, t: np.ndarray, epochs: int, rng: np.random.Generator) -
         if mistakes[-1] < fewest:
             pocket, fewest = (w, b), mistakes[-1]
     return *pocket, mistakes
+
+
+CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float64)
+GATES = {"AND": np.array([0, 0, 0, 1]), "OR": np.array([0, 1, 1, 1]), "XOR": np.array([0, 1, 1, 0])}
 
 
 def breast_cancer(epochs: int, seed: int) -> dict[str, float]:

@@ -34,20 +34,6 @@ import tinynet as tn
 from tinynet import viz
 from tinynet.tools.cli import ExampleOptions, command_line, option, print_settings, report, run
 
-SIGNAL, MEAN_OF_3 = [10, 50, 60, 10, 20, 30, 40], [1 / 3, 1 / 3, 1 / 3]
-MOVING_AVERAGE = [20, 40, 40, 30, 20, 30, 70 / 3]  # with a zero beyond each end
-
-FILTERS = {
-    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
-    "blur: mean of 9 x 9": np.full((9, 9), 1 / 81),
-    "blur: binomial": np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256,
-    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
-    "vertical edges (Sobel)": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
-    "horizontal edges (Sobel)": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
-    "diagonal edges": [[-2, -1, 0], [-1, 0, 1], [0, 1, 2]],
-    "spots and lines (Laplace)": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
-}
-
 
 # ---------------------------------------------------------------------------------------- by hand
 def convolve_1d(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -143,6 +129,10 @@ def compare(rng: np.random.Generator) -> dict[str, float]:
         for ours, theirs in ((by_hand, pooled.numpy()), (by_hand_places, places), (by_hand_back, back.numpy())):
             worst["pool"] = max(worst["pool"], float(np.abs(ours - np.asarray(theirs)[0, :, :, 0]).max()))
     return {f"{name}_difference": float(value) for name, value in worst.items()}
+
+
+SIGNAL, MEAN_OF_3 = [10, 50, 60, 10, 20, 30, 40], [1 / 3, 1 / 3, 1 / 3]
+MOVING_AVERAGE = [20, 40, 40, 30, 20, 30, 70 / 3]  # with a zero beyond each end
 
 
 # ---------------------------------------------------------------------------------------- the run
@@ -285,6 +275,18 @@ def draw_stamp(axes, row: int, column: int, size: int, color: tuple) -> None:
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((column, row), size, size, facecolor=(*color[:3], 0.28), edgecolor=color[:3], linewidth=2))
+
+
+FILTERS = {
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "blur: mean of 9 x 9": np.full((9, 9), 1 / 81),
+    "blur: binomial": np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256,
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "vertical edges (Sobel)": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "horizontal edges (Sobel)": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
+    "diagonal edges": [[-2, -1, 0], [-1, 0, 1], [0, 1, 2]],
+    "spots and lines (Laplace)": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
+}
 
 
 def draw_filters(image: np.ndarray) -> viz.Figure:

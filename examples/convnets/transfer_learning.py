@@ -42,7 +42,34 @@ from tinynet import metrics, nn, optim, viz
 from tinynet.data import DataError, ImageSet, handwritten_digits, read_breastmnist, read_chest_xrays
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
+# ---------------------------------------------------------------------------------------- the net
 BLOCKS = 3
+
+
+def block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Convolution and pooling: half the height and width."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ELU(), nn.MaxPool2d(2))
+
+
+def head(classes: int) -> nn.Sequential:
+    """The layers that depend on the task: a linear layer on all features."""
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.25), nn.Linear(3 * 3 * 32, classes))
+
+
+def small_net(classes: int) -> nn.Sequential:
+    """x: (N, 28, 28, 1) -> 14 x 14 x 8 -> 7 x 7 x 16 -> 3 x 3 x 32 -> logits (N, classes)."""
+    return nn.Sequential(block(1, 8), block(8, 16), block(16, 32), head(classes))
+
+
+def transferred(source: nn.Sequential, classes: int, trained_blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """(frozen part, trained part) of a net with the blocks of `source` and a new head. `source` is not changed."""
+    model = small_net(classes).to(tn.device())
+    model[:BLOCKS].load_state_dict(source[:BLOCKS].state_dict())  # the head keeps its new weights
+    cut = BLOCKS - trained_blocks
+    return model[:cut].eval(), model[cut:]
+
+
+# ---------------------------------------------------------------------------------------- a task
 SIZES = (10, 30, 100, 300, 1000)  # images of the new task to learn from
 METHODS = {  # -> how many of the last blocks are trained; None: no weights are transferred
     "from scratch": None,
@@ -53,7 +80,6 @@ METHODS = {  # -> how many of the last blocks are trained; None: no weights are 
 }
 
 
-# ---------------------------------------------------------------------------------------- a task
 @dataclass
 class Task:
     """Two tasks: `first` is learned first, then `training`. labels: 0, 1, ..."""
@@ -77,30 +103,6 @@ class Task:
         if self.measure == "accuracy":
             return float(np.mean(logits.argmax(axis=1) == labels))
         return metrics.auc(labels, logits[:, 1] - logits[:, 0])
-
-
-# ---------------------------------------------------------------------------------------- the net
-def block(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Convolution and pooling: half the height and width."""
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ELU(), nn.MaxPool2d(2))
-
-
-def head(classes: int) -> nn.Sequential:
-    """The layers that depend on the task: a linear layer on all features."""
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.25), nn.Linear(3 * 3 * 32, classes))
-
-
-def small_net(classes: int) -> nn.Sequential:
-    """x: (N, 28, 28, 1) -> 14 x 14 x 8 -> 7 x 7 x 16 -> 3 x 3 x 32 -> logits (N, classes)."""
-    return nn.Sequential(block(1, 8), block(8, 16), block(16, 32), head(classes))
-
-
-def transferred(source: nn.Sequential, classes: int, trained_blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """(frozen part, trained part) of a net with the blocks of `source` and a new head. `source` is not changed."""
-    model = small_net(classes).to(tn.device())
-    model[:BLOCKS].load_state_dict(source[:BLOCKS].state_dict())  # the head keeps its new weights
-    cut = BLOCKS - trained_blocks
-    return model[:cut].eval(), model[cut:]
 
 
 # ---------------------------------------------------------------------------------------- training

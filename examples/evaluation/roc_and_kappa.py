@@ -50,14 +50,6 @@ from tinynet import metrics, nn, optim, viz
 from tinynet.data import DataError, cleveland, standardize, stratified_folds
 from tinynet.tools.cli import SeedOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
-# Patients in each city: rows by the neurologist of New Orleans, columns by the neurologist of Winnipeg.
-CLASSES = ("certain", "probable", "possible", "doubtful")
-NEUROLOGISTS = {
-    "Winnipeg": np.array([[38, 5, 0, 1], [33, 11, 3, 0], [10, 14, 5, 6], [3, 7, 3, 10]]),
-    "New Orleans": np.array([[5, 3, 0, 0], [3, 11, 4, 0], [2, 13, 3, 4], [1, 2, 4, 14]]),
-}
-WEIGHTS = (None, "linear", "quadratic")
-
 
 # ---------------------------------------------------------------------------------------- the model
 class ProportionalOdds(nn.Module):
@@ -111,6 +103,15 @@ def cross_validate(features: np.ndarray, degree: np.ndarray, config: Config, see
 
 
 # ---------------------------------------------------------------------------------------- the metrics
+# Patients in each city: rows by the neurologist of New Orleans, columns by the neurologist of Winnipeg.
+CLASSES = ("certain", "probable", "possible", "doubtful")
+NEUROLOGISTS = {
+    "Winnipeg": np.array([[38, 5, 0, 1], [33, 11, 3, 0], [10, 14, 5, 6], [3, 7, 3, 10]]),
+    "New Orleans": np.array([[5, 3, 0, 0], [3, 11, 4, 0], [2, 13, 3, 4], [1, 2, 4, 14]]),
+}
+WEIGHTS = (None, "linear", "quadratic")
+
+
 def operating_points(true: np.ndarray, score: np.ndarray) -> dict[str, tuple[float, float]]:
     """Name -> (false positive rate, true positive rate)."""
     false_positives, true_positives, _ = metrics.roc_curve(true, score)

@@ -43,9 +43,6 @@ import tinynet as tn
 from tinynet import nn, optim, viz
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
-GUESSING = 1 / 6  # the variance of the sum of two numbers, uniform on 0 .. 1
-DISTANCE = 50  # steps, for the metrics kept_*
-
 
 # ---------------------------------------------------------------------------------------- the problem
 def sequences(rng: np.random.Generator, count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,6 +119,10 @@ def untrained(hidden: int) -> dict[str, nn.RNN | nn.LSTM]:
 
 
 # ---------------------------------------------------------------------------------------- the run
+GUESSING = 1 / 6  # the variance of the sum of two numbers, uniform on 0 .. 1
+DISTANCE = 50  # steps, for the metrics kept_*
+
+
 @dataclass
 class Config(NetOptions):
     out: str = option("out/rnn_vanishing_gradient", "folder for pictures")

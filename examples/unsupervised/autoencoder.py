@@ -28,6 +28,7 @@ dimensionality of data with neural networks, Science 313, 2006 (codes of 30 and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,34 +71,39 @@ class Autoencoder(nn.Module):
         return nn.predict(lambda z: tn.sigmoid(self.decoder(z)), code)
 
 
-def train(net: nn.Module, x: np.ndarray, config: Config, seed: int) -> list[float]:
-    """Train the net to reproduce x (N, V), 0 .. 1. Returns the mean loss of each epoch."""
+EVERY = 50  # steps from one call of `watch` to the next
+
+
+def train(
+    net: nn.Module, x: np.ndarray, epochs: int, config: Config, seed: int, watch: Callable[[], None] | None = None
+) -> list[float]:
+    """Train the net to reproduce x (N, V), 0 .. 1. Returns the loss of each step.
+
+    watch: called before every EVERY-th step.
+    """
     loader = DataLoader(list(zip(x)), config.batch_size, seed=seed, workers=0)
+    steps = epochs * len(loader)
     optimizer = optim.Adam(net.parameters(), config.lr)
-    schedule = optim.CosineDecay(optimizer, total=config.epochs * len(loader))
-    curve = []
-    for epoch in range(config.epochs):
-        losses = []
-        for (batch,) in tqdm(loader, f"epoch {epoch + 1}/{config.epochs}", leave=False, disable=None):
-            loss = tn.bce_with_logits(net(tn.tensor(batch).to(tn.device())), batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        curve.append(float(np.mean(losses)))
-    return curve
+    schedule = optim.CosineDecay(optimizer, total=steps)
+    losses = []
+    for step, (batch,) in enumerate(tqdm(loader.steps(steps), "training", steps, leave=False, disable=None)):
+        if watch is not None and step % EVERY == 0:
+            watch()
+        loss = tn.bce_with_logits(net(tn.tensor(batch).to(tn.device())), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
 
 
 def learn(code: int, x: np.ndarray, config: Config, seed: int) -> Autoencoder:
     """A trained net with a code of `code` numbers."""
     tn.seed(seed)
     net = Autoencoder(x.shape[1], config.hidden, code).to(tn.device())
-    curve = train(net, x, config, seed)
-    print(
-        f"  seed {seed}, code of {code}: loss {curve[0]:.4f} in the first epoch, {curve[-1]:.4f} in the last",
-        flush=True,
-    )
+    losses = train(net, x, config.epochs, config, seed)
+    print(f"  seed {seed}, code of {code}: loss {losses[0]:.4f}, after training {losses[-1]:.4f}", flush=True)
     return net
 
 

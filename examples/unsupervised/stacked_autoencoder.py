@@ -24,15 +24,13 @@ deep networks, NIPS 2006 (with autoencoders, as here).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 import tinynet as tn
-from tinynet import nn, optim, viz
-from tinynet.data import DataLoader, handwritten_digits
+from tinynet import nn, viz
+from tinynet.data import handwritten_digits
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
@@ -57,64 +55,32 @@ class Layer(nn.Module):
         return self.decode(self.up(x))
 
 
-class Stack(nn.Module):
+class Stack(shallow.Autoencoder):
     """The layers unrolled: up through all encoders, down through all decoders."""
 
     def __init__(self, layers: list[Layer]) -> None:
         self.layers = layers
 
-    def up(self, x: tn.Tensor) -> tn.Tensor:
+    def encoder(self, x: tn.Tensor) -> tn.Tensor:
         for layer in self.layers:
             x = layer.up(x)
         return x
 
-    def down(self, code: tn.Tensor) -> tn.Tensor:
+    def decoder(self, code: tn.Tensor) -> tn.Tensor:
         """Codes to the logits of pixels. The output of a decoder, after a sigmoid, is the code of the layer below."""
         *above, first = reversed(self.layers)
         for layer in above:
             code = tn.sigmoid(layer.decode(code))
         return first.decode(code)
 
-    def forward(self, x: tn.Tensor) -> tn.Tensor:
-        return self.down(self.up(x))
-
-    def encode(self, x: np.ndarray) -> np.ndarray:
-        """Codes of digits: (N, V) to (N, code)."""
-        return nn.predict(self.up, x)
-
-    def decode(self, code: np.ndarray) -> np.ndarray:
-        """Digits of codes: (N, code) to (N, V), 0 .. 1."""
-        return nn.predict(lambda z: tn.sigmoid(self.down(z)), code)
-
 
 # ---------------------------------------------------------------------------------------- learning
-EVERY = 50  # steps from one point of the curves to the next
-
-
-def train(
-    net: nn.Module, x: np.ndarray, epochs: int, config: Config, seed: int, watch: Callable[[], None] | None = None
-) -> None:
-    """Train the net to reproduce x (N, K), 0 .. 1. watch: called before every EVERY-th step."""
-    loader = DataLoader(list(zip(x)), config.batch_size, seed=seed, workers=0)
-    optimizer = optim.Adam(net.parameters(), config.lr)
-    schedule = optim.CosineDecay(optimizer, total=epochs * len(loader))
-    steps = epochs * len(loader)
-    for step, (batch,) in enumerate(tqdm(loader.steps(steps), "training", steps, leave=False, disable=None)):
-        if watch is not None and step % EVERY == 0:
-            watch()
-        loss = tn.bce_with_logits(net(tn.tensor(batch).to(tn.device())), batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
 def greedy(x: np.ndarray, widths: tuple[int, ...], config: Config, seed: int) -> list[Layer]:
     """Train a layer of each width on the codes of the layer below, starting with x (N, V)."""
     layers: list[Layer] = []
     for width in widths:
         layer = Layer(x.shape[1], width, top=len(layers) == len(widths) - 1).to(tn.device())
-        train(layer, x, config.greedy_epochs, config, seed)
+        shallow.train(layer, x, config.greedy_epochs, config, seed)
         layers.append(layer)
         x = nn.predict(layer.up, x)
     return layers
@@ -127,9 +93,9 @@ def random_layers(pixels: int, widths: tuple[int, ...]) -> list[Layer]:
 
 
 def fine_tune(net: Stack, x: np.ndarray, watched: np.ndarray, epochs: int, config: Config, seed: int) -> list[float]:
-    """Train all layers together on x. Returns the curve: the squared error on `watched`, every EVERY steps."""
+    """Train all layers together on x. Returns the curve: the squared error on `watched`, every shallow.EVERY steps."""
     curve: list[float] = []
-    train(net, x, epochs, config, seed, lambda: curve.append(shallow.squared_errors(net, watched).mean()))
+    shallow.train(net, x, epochs, config, seed, lambda: curve.append(shallow.squared_errors(net, watched).mean()))
     error = shallow.squared_errors(net, watched).mean()
     print(f"  seed {seed}: squared error {curve[0]:.1f}, after {epochs} epochs {error:.2f}", flush=True)
     return curve
@@ -218,7 +184,7 @@ def draw_curves(
 ) -> viz.Figure:
     """The error while all layers learn together, from either start; the errors of the average digit and of PCA."""
     figure, axes = viz.subplots(figsize=(7.5, 4.4))
-    step = EVERY * config.batch_size / len(x)  # from one point of a curve to the next, in epochs
+    step = shallow.EVERY * config.batch_size / len(x)  # from one point of a curve to the next, in epochs
     starts = ((greedy_curve, config.greedy_epochs, "greedy", viz.BLUE), (random_curve, 0, "random", viz.VERMILLION))
     for curve, start, name, color in starts:
         epochs = start + step * np.arange(len(curve))

@@ -85,6 +85,12 @@ def _first_not_finite(array: np.ndarray) -> str:
     return f"{array[index]} at {list(index)}"
 
 
+def random_gradient(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Random values between 0.5 and 1.5 of either sign: no factor is near zero, which would hide an output."""
+    rng = np.random.default_rng(seed)
+    return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
+
+
 # ---------------------------------------------------------------------------------------- calls
 def output_of(fn: Callable[..., Tensor], arrays: Sequence[np.ndarray]) -> np.ndarray:
     """A copy of the output of fn, which may be a view of an input. fn works on copies of the arrays."""

@@ -1,4 +1,4 @@
-"""gradcheck, gradgradcheck and check_reference: compare gradients element by element.
+"""gradcheck and gradgradcheck: compare gradients element by element.
 
 Every check multiplies the output by a *random* upstream gradient gy and looks at *all* elements. An upstream gradient
 of ones cannot see swapped axes of gy, a gy that is ignored, or a softmax that returns zeros.
@@ -29,14 +29,15 @@ from .call import (
     on_cpu,
     output_and_gradients,
     output_of,
+    random_gradient,
     refused_gradients,
     usual_axes,
 )
 from .directions import along, random_directions, wrong_slices
 from .explain import explain
 from .invariants import dtype_problems, problems_of
-from .numeric import Derivative, central_differences, complex_step, refined
-from .result import CheckResult, GradientError, InputCheck
+from .numeric import Derivative, central_differences, refined
+from .result import CheckResult, InputCheck, concluded
 from .shrink import described, smallest
 from .where import default_axes
 
@@ -125,7 +126,7 @@ def gradcheck(
     check_finite(output, arrays)
     gy = random_gradient(output.shape, seed)
     if not np.array_equal(output_of(fn, arrays), output):
-        return _conclude(CheckResult([], gy, [NOT_A_FUNCTION], rerun), raise_error)
+        return concluded(CheckResult([], gy, [NOT_A_FUNCTION], rerun), raise_error)
 
     def axes_of(label: str, ndim: int) -> Sequence[str]:
         return (axes or {}).get(label) or usual_axes(label, ndim) or default_axes(ndim)
@@ -143,7 +144,7 @@ def gradcheck(
         problems += reports
     # The report is computed when it is read, with the kernels and the backend that are active now.
     shrink = functools.partial(contextvars.copy_context().run, _smallest_failing, subject)
-    return _conclude(CheckResult(checks, gy, problems, rerun, shrink), raise_error)
+    return concluded(CheckResult(checks, gy, problems, rerun, shrink), raise_error)
 
 
 def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: Any) -> list[CheckResult]:
@@ -172,48 +173,6 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
         for i, array in enumerate(arrays)
         if array.dtype.kind == "f"
     ]
-
-
-def check_reference(
-    forward: Callable[..., np.ndarray],
-    backward: Callable[..., Any],
-    arrays: Sequence[np.ndarray],
-    *,
-    seed: int = 0,
-    rtol: float = 1e-12,
-    raise_error: bool = True,
-) -> CheckResult:
-    """Check plain array functions, such as the reference kernels of an op, with the complex step.
-
-    forward(*arrays) -> y must be analytic (see `complex_step`); backward(gy, *arrays) -> a tuple of gradients,
-    one for each array. arrays: float64, all differentiated. A difference of rtol times the largest element of
-    the gradient is accepted. Returns and raises like `gradcheck`.
-    """
-    arrays = float64_inputs(arrays)
-    gy = random_gradient(np.shape(forward(*arrays)), seed)
-    gradients = backward(gy, *arrays)
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    known = {f"array {k}": a for k, a in enumerate(arrays)} | {"gy": gy}
-    checks = []
-    for i, (array, analytic) in enumerate(zip(arrays, gradients, strict=True)):
-        jacobian = np.empty((*array.shape, *gy.shape))
-        direction = [np.zeros(a.shape) for a in arrays]
-        for index in np.ndindex(array.shape):
-            direction[i][index] = 1.0
-            jacobian[index] = complex_step(forward, arrays, direction)
-            direction[i][index] = 0.0
-        exact = np.tensordot(jacobian, gy, axes=gy.ndim)
-        tolerance = np.full(array.shape, rtol * np.max(np.abs(exact), initial=0.0))
-        context = {"gy": gy, "jacobian": jacobian, "known": known}
-        exact_result = (np.asarray(analytic), exact, np.zeros(array.shape), tolerance)
-        checks.append(InputCheck(f"array {i}", *exact_result, method="complex step", context=context))
-    return _conclude(CheckResult(checks, gy), raise_error)
-
-
-def random_gradient(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Random values between 0.5 and 1.5 of either sign: no factor is near zero, which would hide an output."""
-    rng = np.random.default_rng(seed)
-    return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
 
 
 # ---------------------------------------------------------------------------------------- the steps of gradcheck
@@ -303,9 +262,3 @@ def _smallest_failing(subject: _Subject) -> str | None:
     if not fails(subject.arrays):
         return None
     return f"the smallest case that still fails: {described(smallest(fails, subject.arrays), subject.names)}"
-
-
-def _conclude(result: CheckResult, raise_error: bool) -> CheckResult:
-    if raise_error and not result.passed:
-        raise GradientError(result)
-    return result

@@ -6,7 +6,7 @@ works for any pair of arrays, results of a forward function included. `gradcheck
 
     explain.py    the report
     where.py      which entries are wrong, in words
-    patterns.py   which mistake reproduces the wrong result
+    patterns.py   the mistakes that people make; search.py: which of them reproduces the wrong result
     plane.py      the values around the worst entry, side by side or as a heat map
 """
 
@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ...backends.devices import to_device
-from .patterns import Pair, search
+from .pair import Pair
 from .plane import Plane
+from .search import search
 from .where import at, default_axes, describe
 
 

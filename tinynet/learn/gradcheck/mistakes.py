@@ -10,7 +10,8 @@ from itertools import chain
 import numpy as np
 
 from .numeric import Derivative, central_differences
-from .patterns import Pair, flipped, shifted, transposed
+from .pair import Pair
+from .patterns import flipped, shifted, transposed
 
 
 def alternatives(

@@ -11,122 +11,25 @@ result of a backward that is right except for what it does to gy, or for how it 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import chain, combinations, permutations
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, permutations
 
 import numpy as np
 
-from .where import WORDS, one
-
-Candidate = tuple[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A wrong result beside the right one, and what is known about them; arrays are float64.
-
-    actual, expected: of one shape. allowed: the accepted difference, of that shape. axes: the names of its axes.
-    noun: what the arrays are, e.g. 'gradient'. gy, gy_axes: the upstream gradient and the names of its axes.
-    jacobian: expected.shape + gy.shape. known: other arrays by name, such as the inputs.
-    alternatives: sentence -> a function that computes what that mistake gives, or None if it cannot.
-    """
-
-    actual: np.ndarray
-    expected: np.ndarray
-    allowed: np.ndarray
-    axes: Sequence[str]
-    noun: str = "result"
-    gy: np.ndarray | None = None
-    gy_axes: Sequence[str] = ()
-    jacobian: np.ndarray | None = None
-    known: Mapping[str, np.ndarray] = field(default_factory=dict)
-    alternatives: Mapping[str, Callable[[], np.ndarray | None]] = field(default_factory=dict)
-
-    @property
-    def is_wrong(self) -> np.ndarray:
-        """For each entry: the two differ by more than is allowed. bool."""
-        undecided = np.isinf(self.allowed) & np.isfinite(self.actual)
-        return ~(self._near(self.expected, 0.0) | undecided)
-
-    def is_given_by(self, candidate: np.ndarray) -> bool:
-        """True if `candidate`, what a mistake gives, equals the actual result.
-
-        Candidates have rounding errors of their own, and those computed by differences have larger ones. So some slack
-        is granted, but only a small part of the mistake itself: a candidate that is merely near the right result must
-        not fit.
-        """
-        with np.errstate(invalid="ignore"):
-            mistake = np.max(np.abs(self.actual - self.expected), initial=0.0)
-        size = np.max(np.abs(self.expected), initial=0.0)
-        slack = np.nan_to_num(min(1e-7 * size, 1e-4 * mistake), posinf=0.0)
-        return candidate.shape == self.actual.shape and bool(self._near(candidate, slack).all())
-
-    def _near(self, other: np.ndarray, slack: float) -> np.ndarray:
-        with np.errstate(invalid="ignore", over="ignore"):
-            near = np.abs(self.actual - other) <= self.allowed + slack
-        return near | (np.isnan(self.actual) & np.isnan(other)) | (self.actual == other)
-
-
-# ---------------------------------------------------------------------------------------- the search
-def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
-    """(the sentence of the first mistake that gives `actual`, or None; the titles of the families tried before)."""
-    tried = []
-    for title, family in FAMILIES.items():
-        candidates = list(family(pair))
-        for sentence, candidate in candidates:
-            if pair.is_given_by(candidate):
-                return sentence, tuple(tried)
-        if candidates:
-            tried.append(title)
-    for title, search_further in (
-        ("the first of these in the wrong entries alone", _in_the_wrong_entries),
-        ("all of these times a factor", _transformed_and_scaled),
-    ):
-        sentence = search_further(pair)
-        if sentence:
-            return sentence, tuple(tried)
-        tried.append(title)
-    return None, tuple(tried)
-
-
-def _in_the_wrong_entries(pair: Pair) -> str | None:
-    """A mistake in some entries only: there a simple family fits, and all other entries are right."""
-    wrong = pair.is_wrong
-    if wrong.all():
-        return None
-    part = Pair(
-        pair.actual[wrong],
-        pair.expected[wrong],
-        pair.allowed[wrong],
-        ("entry",),
-        f"{pair.noun} there",
-        known={name: a[wrong] for name, a in pair.known.items() if a.shape == wrong.shape},
-    )
-    for family in (zeros, constant_factor, known_arrays):
-        for sentence, candidate in family(part):
-            enough = np.count_nonzero(wrong) > 1 or family is zeros
-            if enough and part.is_given_by(candidate):
-                return f"in the wrong entries {sentence}; all others are right"
-    return None
-
-
-def _transformed_and_scaled(pair: Pair) -> str | None:
-    """A candidate of any family up to a constant factor."""
-    if np.count_nonzero(pair.actual) < 4:
-        return None  # with one factor to choose, a few numbers fit anything
-    for family in FAMILIES.values():
-        if family in (zeros, constant_factor, constant_results):
-            continue
-        for sentence, candidate in family(pair):
-            if candidate.shape != pair.actual.shape:
-                continue
-            factor = _fitted_factor(pair.actual, candidate)
-            if factor and pair.is_given_by(factor * candidate):
-                return f"{sentence}, times {number(factor)}" + _lengths(factor, pair)
-    return None
+from .pair import (
+    Candidate,
+    Pair,
+    fits,
+    fitted_factor,
+    gradient_for,
+    kept,
+    lengths_in_words,
+    names_of,
+    number,
+    shifts,
+    subsets,
+)
+from .where import one
 
 
 # ---------------------------------------------------------------------------------------- families on two arrays
@@ -150,19 +53,19 @@ def coarse(pair: Pair) -> Iterator[Candidate]:
 def constant_factor(pair: Pair) -> Iterator[Candidate]:
     """The right result times a factor: one of some plain factors, or one found by least squares."""
     plain = (-1.0, 2.0, 0.5, -2.0, -0.5, 3.0, 1 / 3, 4.0, 0.25)
-    fitted = _fitted_factor(pair.actual, pair.expected)
+    fitted = fitted_factor(pair.actual, pair.expected)
     enough = np.count_nonzero(pair.expected) > 1
     for factor in (*plain, *((fitted,) if fitted and enough else ())):
         if factor == -1.0:
             sentence = f"the sign is wrong: it is exactly minus the right {pair.noun}"
         else:
             sentence = f"it is exactly {number(factor)} times the right {pair.noun}"
-        yield sentence + _lengths(factor, pair), factor * pair.expected
+        yield sentence + lengths_in_words(factor, pair), factor * pair.expected
 
 
 def known_arrays(pair: Pair) -> Iterator[Candidate]:
     """A known array in place of the result, as a missing factor, or as a factor too many."""
-    usable = {name: a for name, a in pair.known.items() if _fits(a, pair.expected)}
+    usable = {name: a for name, a in pair.known.items() if fits(a, pair.expected)}
     right = f"the right {pair.noun}"
     for name, a in usable.items():
         a = np.broadcast_to(a, pair.expected.shape)
@@ -182,17 +85,17 @@ def transposed(pair: Pair) -> Iterator[Candidate]:
     for order in permutations(range(ndim)) if ndim <= 4 else ():
         moved = [k for k in range(ndim) if order[k] != k]
         if moved and tuple(pair.expected.shape[k] for k in order) == pair.expected.shape:
-            yield f"axes {_names(pair.axes, moved)} are swapped (transposed)", pair.expected.transpose(order)
+            yield f"axes {names_of(pair.axes, moved)} are swapped (transposed)", pair.expected.transpose(order)
 
 
 def flipped(pair: Pair) -> Iterator[Candidate]:
-    for some in _subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
+    for some in subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
         kernel = " (the kernel is flipped)" if {pair.axes[k] for k in some} <= {"kh", "kw"} else ""
-        yield f"it is flipped along {_names(pair.axes, some)}{kernel}", np.flip(pair.expected, some)
+        yield f"it is flipped along {names_of(pair.axes, some)}{kernel}", np.flip(pair.expected, some)
 
 
 def shifted(pair: Pair) -> Iterator[Candidate]:
-    for sentence, moved in _shifts(pair.expected, pair.axes):
+    for sentence, moved in shifts(pair.expected, pair.axes):
         yield f"it is shifted by one along {sentence}", moved
 
 
@@ -203,14 +106,14 @@ def one_slice_only(pair: Pair) -> Iterator[Candidate]:
             continue
         for i in (0, length - 1):
             place = one(pair.axes[k], i, length)
-            yield f"only {place} is computed, the rest is 0", _kept(pair.expected, k, i)
-            yield f"{place} is lost: it is 0 there, the rest is right", pair.expected - _kept(pair.expected, k, i)
+            yield f"only {place} is computed, the rest is 0", kept(pair.expected, k, i)
+            yield f"{place} is lost: it is 0 there, the rest is right", pair.expected - kept(pair.expected, k, i)
 
 
 def summed(pair: Pair) -> Iterator[Candidate]:
     """Summed or averaged over axes whose entries should stay separate."""
-    for some in _subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
-        names = _names(pair.axes, some)
+    for some in subsets([k for k in range(pair.expected.ndim) if pair.expected.shape[k] > 1]):
+        names = names_of(pair.axes, some)
         for verb, reduce in (("summed", np.sum), ("averaged", np.mean)):
             reduced = np.broadcast_to(reduce(pair.expected, axis=some, keepdims=True), pair.expected.shape)
             yield f"it is {verb} over {names}, where every index has its own {pair.noun}", reduced
@@ -230,14 +133,14 @@ def distorted_gy(pair: Pair) -> Iterator[Candidate]:
         ("of gy only the sign is used", np.sign(gy)),
         ("of gy the absolute value is used", np.abs(gy)),
     ):
-        yield sentence, _gradient(pair.jacobian, other)
+        yield sentence, gradient_for(pair.jacobian, other)
 
 
 def misplaced_gy(pair: Pair) -> Iterator[Candidate]:
     """Right, except that entries of gy are lost or stand in other places."""
     if pair.gy is not None and pair.jacobian is not None:
         for sentence, other in _other_gys(pair.gy, pair.gy_axes):
-            yield sentence, _gradient(pair.jacobian, other)
+            yield sentence, gradient_for(pair.jacobian, other)
 
 
 def _other_gys(gy: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
@@ -251,11 +154,11 @@ def _other_gys(gy: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
             continue
         for i in (0, length - 1):
             place = one(axes[k], i, length)
-            yield f"only {place} of gy is used", _kept(gy, k, i)
-            yield f"{place} of gy is never used", gy - _kept(gy, k, i)
-        inner = gy - _kept(gy, k, 0) - _kept(gy, k, length - 1)
+            yield f"only {place} of gy is used", kept(gy, k, i)
+            yield f"{place} of gy is never used", gy - kept(gy, k, i)
+        inner = gy - kept(gy, k, 0) - kept(gy, k, length - 1)
         yield f"{one(axes[k], 0, length)} and {one(axes[k], length - 1, length)} of gy are never used", inner
-    for sentence, moved in _shifts(gy, axes):
+    for sentence, moved in shifts(gy, axes):
         yield f"gy is shifted by one along {sentence}", moved
     for sentence, reduced in summed(view):
         yield sentence.replace("it is", "gy is"), reduced
@@ -277,12 +180,12 @@ def _one_contribution(pair: Pair, which: str, order: slice) -> Iterator[Candidat
         return
     ndim = pair.expected.ndim
     contributions = pair.jacobian * pair.gy  # expected.shape + gy.shape
-    for looped in _subsets([k for k in range(pair.gy.ndim) if pair.gy.shape[k] > 1]):
+    for looped in subsets([k for k in range(pair.gy.ndim) if pair.gy.shape[k] > 1]):
         summed_over = tuple(ndim + k for k in range(pair.gy.ndim) if k not in looped)
         terms = contributions.sum(axis=summed_over).reshape(*pair.expected.shape, -1)
         # A contribution of exactly 0 overwrites, too: the Jacobian says which outputs contribute.
         touched = (np.abs(pair.jacobian).max(axis=summed_over, initial=0.0) > 1e-9).reshape(terms.shape)
-        names = _names(pair.gy_axes, looped)
+        names = names_of(pair.gy_axes, looped)
         position = np.argmax(touched[..., order], axis=-1)[..., None]
         kept = np.take_along_axis(terms[..., order], position, axis=-1)[..., 0]
         yield f"only the {which} contribution over {names} of the output is kept: `=` where `+=` is needed", kept
@@ -299,7 +202,7 @@ def jacobian_mistakes(pair: Pair) -> Iterator[Candidate]:
     yield "every output is taken to depend on its own input alone (only the diagonal)", diagonal * pair.gy
     yield "the Jacobian is not transposed", (J.T @ pair.gy.reshape(n)).reshape(shape)
     yield "the input's own contribution is missing (the diagonal)", pair.expected - diagonal * pair.gy
-    yield "the derivative is squared", _gradient((J * J).reshape(pair.jacobian.shape), pair.gy)
+    yield "the derivative is squared", gradient_for((J * J).reshape(pair.jacobian.shape), pair.gy)
     with np.errstate(all="ignore"):
         yield "gy is divided by the derivative, not multiplied", pair.gy / diagonal
 
@@ -338,84 +241,3 @@ FAMILIES: dict[str, Callable[[Pair], Iterator[Candidate]]] = {
     "the Jacobian's diagonal alone, or not transposed": jacobian_mistakes,
     "the right numbers in wrong places": misplaced,
 }
-
-
-# ---------------------------------------------------------------------------------------- helpers
-def number(value: float) -> str:
-    """A factor as people write it: 2, 1/3, -1/2, 0.999."""
-    inverse = Fraction(1, round(1 / value)) if value and round(1 / value) else Fraction(0)
-    for fraction in (Fraction(value).limit_denominator(12), inverse):
-        if fraction and math.isclose(value, fraction, rel_tol=1e-6):
-            return str(fraction)
-    return f"{value:.6g}"
-
-
-def _fitted_factor(actual: np.ndarray, candidate: np.ndarray) -> float | None:
-    """The c for which c * candidate is nearest to actual; None if there is none."""
-    norm = float(np.sum(candidate * candidate))
-    if not (np.isfinite(actual).all() and math.isfinite(norm)) or norm == 0:
-        return None
-    factor = float(np.sum(actual * candidate)) / norm
-    return factor if math.isfinite(factor) and abs(factor) > 1e-12 else None
-
-
-def _lengths(factor: float, pair: Pair) -> str:
-    """' (3 is the length of c: summed where it must be averaged?)', if the factor is a length or the inverse of one."""
-    size = abs(factor)
-    inverse = size < 1
-    count = 1 / size if inverse else size
-    # gy first: a mean over the batch is the most common mistake.
-    for name, array, axes in ((" of gy", pair.gy, pair.gy_axes), ("", pair.expected, pair.axes)):
-        if array is None:
-            continue
-        for some in _subsets(range(array.ndim)):
-            length = math.prod(array.shape[k] for k in some)
-            if length > 1 and math.isclose(count, length, rel_tol=1e-6):
-                asked = "averaged where it must be summed?" if inverse else "summed where it must be averaged?"
-                return f" ({length} is the length of {_names(axes, some)}{name}: {asked})"
-    return ""
-
-
-def _shifts(array: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:
-    """Shifts by one index along each axis, in both directions, with zeros or going round."""
-    for k, length in enumerate(array.shape):
-        if length < 2:
-            continue
-        for step, direction in ((1, "towards the end"), (-1, "towards the start")):
-            rolled = np.roll(array, step, axis=k)
-            yield f"{_names(axes, [k])} {direction} (zeros come in)", rolled - _kept(rolled, k, 0 if step == 1 else -1)
-            yield f"{_names(axes, [k])} {direction} (going round)", rolled
-
-
-def _kept(array: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """The array with zeros everywhere except at this index of the axis."""
-    out = np.zeros_like(array)
-    at = (slice(None),) * axis + (index,)
-    out[at] = array[at]
-    return out
-
-
-def _gradient(jacobian: np.ndarray, gy: np.ndarray) -> np.ndarray:
-    return np.tensordot(jacobian, gy, axes=gy.ndim)
-
-
-def _fits(array: np.ndarray, like: np.ndarray) -> bool:
-    """True if the array broadcasts to the shape of `like`."""
-    try:
-        return np.broadcast_shapes(array.shape, like.shape) == like.shape
-    except ValueError:
-        return False
-
-
-def _subsets(indices: Sequence[int]) -> list[tuple[int, ...]]:
-    """All selections of one or more of the indices, the small ones first."""
-    indices = list(indices)
-    return list(chain.from_iterable(combinations(indices, n) for n in range(1, len(indices) + 1)))
-
-
-def _names(axes: Sequence[str], some: Sequence[int]) -> str:
-    """'h and w', or 'n (samples)' for a single one with a word of its own."""
-    names = [axes[k] for k in some]
-    if len(names) == 1:
-        return f"{names[0]} ({WORDS[names[0]]}s)" if names[0] in WORDS else names[0]
-    return ", ".join(names[:-1]) + " and " + names[-1]

@@ -190,3 +190,10 @@ class CheckResult:
             lines += [self.smallest] if self.smallest else []
             lines += [f"once more: {self.rerun}"] if self.rerun else []
         return "\n".join(lines).replace("\n", "\n  ")
+
+
+def concluded(result: CheckResult, raise_error: bool) -> CheckResult:
+    """The result. Raises GradientError if it has not passed, unless raise_error is False."""
+    if raise_error and not result.passed:
+        raise GradientError(result)
+    return result

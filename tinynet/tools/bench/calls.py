@@ -215,7 +215,7 @@ def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
 
 
 def described(call: Call) -> dict[str, Any]:
-    """A call as JSON: the shapes of its positional arguments, None for those that are no arrays; all others by name."""
+    """A call as JSON: the shapes of its positional arguments, None if they are no arrays; all others by name."""
     names = inspect.signature(registry.implementation_kernel(call.op, call.kernel, "reference")).parameters
     values = {**dict(zip(names, call.arrays)), **call.parameters}
     values = {name: v._asdict() if hasattr(v, "_asdict") else v for name, v in values.items()}
@@ -225,7 +225,7 @@ def described(call: Call) -> dict[str, Any]:
         "kernel": call.kernel,
         "shapes": call.shapes,
         "per_step": call.per_step,
-        "arrays": each(list(call.arrays), lambda a: list(a.shape) if isinstance(a, ARRAYS) else None),
+        "arrays": [each(a, lambda a: list(a.shape)) if list(arrays_in(a)) else None for a in call.arrays],
         "parameters": {name: v for name, v in plain.items() if not list(arrays_in(v))},
         "implementations": implementations_of(call.op, call.kernel),
     }

@@ -117,8 +117,10 @@ def of_tensors(**kernels: Callable) -> Callable[[str, list, dict[str, Any]], Run
     """A counterpart from functions by kernel, e.g. forward(x, p), of the arrays as tensors and the other arguments."""
 
     def counterpart(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
+        if kernel not in kernels:
+            return None
         tensors = [image(shape) for shape in arrays if shape is not None]
-        return (lambda: kernels[kernel](*tensors, p)) if kernel in kernels else None
+        return lambda: kernels[kernel](*tensors, p)
 
     return counterpart
 

@@ -24,16 +24,8 @@ HINTS = (
     "is done?",
     "Two passes. First visit every reachable node and count the uses of each. Then: take a node whose uses are all "
     "done, append it to the order, and subtract one use from each of its parents.",
-    """
-    ready = [last]
-    while ready:
-        node = ready.pop()
-        order.append(node)
-        for parent in parents[node]:
-            uses[parent] -= 1
-            if uses[parent] == 0:
-                ready.append(parent)
-    """,
+    "Start with `ready = [last]`. Repeat: take a node from `ready`, append it to the order, and for each parent do "
+    "`uses[parent] -= 1`; if that gives 0, append the parent to `ready`.",
 )
 
 

@@ -74,7 +74,6 @@ WRONG = (
     ),
 )
 RIGHT = (
-    Right("einsum", ("gy @ w.T", 'np.einsum("...ij,kj->...ik", gy, w)')),
     Right(
         "a sum over products",
         (
@@ -82,6 +81,7 @@ RIGHT = (
             "gw = np.swapaxes(x, -1, -2) @ gy\n    gw = gw.reshape(-1, *gw.shape[-2:]).sum(axis=0)",
         ),
     ),
+    Right("einsum", ("gy @ w.T", 'np.einsum("...ij,kj->...ik", gy, w)')),
 )
 
 

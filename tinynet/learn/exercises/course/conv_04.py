@@ -116,7 +116,6 @@ WRONG = (
     ),
 )
 RIGHT = (
-    Right("tensordot", ('np.einsum("nyxi,nyxo->io", seen, gy)', "np.tensordot(seen, gy, axes=((0, 1, 2), (0, 1, 2)))")),
     Right(
         "a loop over outputs",
         ("    gw = np.empty(", "    gw = np.zeros("),
@@ -129,6 +128,7 @@ RIGHT = (
             "            gw += np.tensordot(window, gy[:, oy, ox], axes=(0, 0))\n",
         ),
     ),
+    Right("tensordot", ('np.einsum("nyxi,nyxo->io", seen, gy)', "np.tensordot(seen, gy, axes=((0, 1, 2), (0, 1, 2)))")),
 )
 
 

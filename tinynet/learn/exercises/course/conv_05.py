@@ -107,6 +107,7 @@ WRONG = (
     ),
 )
 RIGHT = (
+    Right("tensordot", ('np.einsum("no,yxio->nyxi", gy[:, oy, ox], w)', "np.tensordot(gy[:, oy, ox], w, axes=(1, 3))")),
     Right(
         "a loop over taps",
         (
@@ -116,7 +117,6 @@ RIGHT = (
             "            padded[:, ky : ky + OH * sy : sy, kx : kx + OW * sx : sx] += gy @ w[ky, kx].T\n",
         ),
     ),
-    Right("tensordot", ('np.einsum("no,yxio->nyxi", gy[:, oy, ox], w)', "np.tensordot(gy[:, oy, ox], w, axes=(1, 3))")),
 )
 
 

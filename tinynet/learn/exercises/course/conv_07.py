@@ -124,7 +124,6 @@ WRONG = (
     ),
 )
 RIGHT = (
-    Right("einsum", ("np.tensordot(window, w, axes=3)", 'np.einsum("nyxo,yxoi->ni", window, w)')),
     Right(
         "a loop over taps",
         (
@@ -136,6 +135,7 @@ RIGHT = (
             "            gw[ky, kx] = np.tensordot(painted, x, axes=((0, 1, 2), (0, 1, 2)))\n",
         ),
     ),
+    Right("einsum", ("np.tensordot(window, w, axes=3)", 'np.einsum("nyxo,yxoi->ni", window, w)')),
 )
 
 

@@ -107,7 +107,6 @@ WRONG = (
     ),
 )
 RIGHT = (
-    Right("a fancy read", ("window.max(axis=1)", "np.take_along_axis(window, k[:, None], axis=1)[:, 0]")),
     Right(
         "unravel",
         (
@@ -116,6 +115,7 @@ RIGHT = (
             "            iy, ix = oy * sy - py + ky, ox * sx - px + kx\n",
         ),
     ),
+    Right("a fancy read", ("window.max(axis=1)", "np.take_along_axis(window, k[:, None], axis=1)[:, 0]")),
 )
 
 

@@ -83,11 +83,11 @@ def up_backward_weight(x, gy, kernel_size, geometry):
 
 
 # ---------------------------------------------------------------------------------------- pooling, dropout
-def pool_forward(x, *, size, stride, padding):
+def pool_forward(x, kernel_size, geometry):
     """Windows that do not overlap: a reshape and an argmax. Returns (y, indices in the plane)."""
-    if size != stride or padding != (0, 0):
-        raise ValueError(f"the textbook pooling has no overlap: size {size}, stride {stride}, padding {padding}")
-    (kh, kw), (n, height, width, c) = size, x.shape
+    if geometry != Geometry(stride=kernel_size):
+        raise ValueError(f"the textbook pooling has no overlap: kernel_size {kernel_size}, {geometry}")
+    (kh, kw), (n, height, width, c) = kernel_size, x.shape
     oh, ow = height // kh, width // kw
     windows = x[:, : oh * kh, : ow * kw].reshape(n, oh, kh, ow, kw, c).transpose(0, 1, 3, 2, 4, 5)
     windows = windows.reshape(n, oh, ow, kh * kw, c)
