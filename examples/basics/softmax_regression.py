@@ -6,7 +6,7 @@ Each class k has its own weights and gets a score z_k = w_k . x + b_k; the softm
 
     p_k = exp(z_k) / (exp(z_1) + ... + exp(z_K))
 
-and the loss is -log of the probability of the true class, on average. Its derivative is as simple as that of logistic
+and the loss is -log of the probability of the true class, on average. Its derivative is as simple as in logistic
 regression: dL/dz_k = p_k - 1 for the true class, p_k for the others. With two classes it *is* logistic regression, with
 w = w_1 - w_2.
 

@@ -193,6 +193,8 @@ def draw_moving_average(average: np.ndarray) -> viz.Figure:
 
 
 ROOM = (3.7, 3.7, 2.2, 2.7)  # half the height of each row of panels, in cells
+COLORS = [(*viz.mpl(color), 0.45) for color in (viz.SKY, viz.ORANGE, viz.GREEN, viz.PURPLE)]
+QUARTERS = dict(zip(np.ndindex(2, 2), COLORS))  # cells of a 2 x 2 image
 
 
 def draw_grid(
@@ -223,7 +225,7 @@ def block(row: int, column: int, size: int, color: str) -> dict:
 
 def draw_cells() -> viz.Figure:
     """Convolution, stride, pooling, unpooling and transposed convolution, with their numbers."""
-    sky, orange, green, purple = ((*viz.mpl(c), 0.45) for c in (viz.SKY, viz.ORANGE, viz.GREEN, viz.PURPLE))
+    sky, orange, *_ = COLORS
     figure, axes = viz.subplots(4, 3, height_ratios=ROOM, figsize=(10.5, 12.6))
     x = np.array([[1, 2, 0, 1, 3], [0, 1, 2, 2, 1], [3, 1, 1, 0, 0], [2, 0, 4, 1, 1], [1, 2, 0, 3, 2]])
     w = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
@@ -243,31 +245,35 @@ def draw_cells() -> viz.Figure:
         row[1].text(1.5, 4.0, text, ha="center", va="center", fontsize=9)
         what = "convolution" if stride == 1 else "convolution with stride 2"
         draw_grid(row[2], y, f"{what}: {y.shape[0]} x {y.shape[1]}", ROOM[0], {seen: sky})
+    draw_pooling(axes[2])
+    draw_transposed(axes[3])
+    return figure
 
+
+def draw_pooling(row) -> None:
+    """Max-pooling and max-unpooling: a window and its maximum have the same color."""
     x = np.array([[1, 3, 2, 0], [5, 2, 1, 1], [0, 1, 8, 2], [4, 0, 3, 6]])
     y, place = max_pool(x)
-    quarters = {(0, 0): sky, (0, 1): orange, (1, 0): green, (1, 1): purple}
     windows = {}
-    for (i, j), color in quarters.items():
+    for (i, j), color in QUARTERS.items():
         windows.update(block(2 * i, 2 * j, 2, color))
     found = np.isin(np.arange(16).reshape(4, 4), place)
-    draw_grid(axes[2, 0], x, "image, in windows of 2 x 2", ROOM[2], windows, ~found)
-    draw_grid(axes[2, 1], y, "max-pooling", ROOM[2], quarters)
+    draw_grid(row[0], x, "image, in windows of 2 x 2", ROOM[2], windows, ~found)
+    draw_grid(row[1], y, "max-pooling", ROOM[2], QUARTERS)
     back = max_unpool(y, place, (4, 4))
-    draw_grid(
-        axes[2, 2], back, "max-unpooling", ROOM[2], {cell: windows[cell] for cell in zip(*np.nonzero(found))}, ~found
-    )
+    draw_grid(row[2], back, "max-unpooling", ROOM[2], {cell: windows[cell] for cell in zip(*np.nonzero(found))}, ~found)
 
+
+def draw_transposed(row) -> None:
+    """Transposed convolution: each cell stamps the kernel in its color."""
     x = np.array([[1, 2], [3, 0]])
     w = np.array([[1, 2, 1], [0, 1, 0], [2, 0, 1]])
-    colors = {(0, 0): sky, (0, 1): orange, (1, 0): green, (1, 1): purple}
-    draw_grid(axes[3, 0], x, "image", ROOM[3], colors)
-    draw_grid(axes[3, 1], w, "kernel: stamped once for each cell", ROOM[3])
+    draw_grid(row[0], x, "image", ROOM[3], QUARTERS)
+    draw_grid(row[1], w, "kernel: stamped once for each cell", ROOM[3])
     y = transposed_convolve_2d(x, w, stride=2)
-    draw_grid(axes[3, 2], y, "transposed convolution, stride 2", ROOM[3])
-    for (i, j), color in colors.items():  # the stamps, one over the other
-        draw_stamp(axes[3, 2], 2 * i, 2 * j, 3, color)
-    return figure
+    draw_grid(row[2], y, "transposed convolution, stride 2", ROOM[3])
+    for (i, j), color in QUARTERS.items():  # the stamps, one over the other
+        draw_stamp(row[2], 2 * i, 2 * j, 3, color)
 
 
 def draw_stamp(axes, row: int, column: int, size: int, color: tuple) -> None:

@@ -157,7 +157,7 @@ def main(config: Config) -> dict[str, float]:
         return {"accuracy": accuracy, "parameters": sum(p.size for p in model.parameters())}
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
-    # The expected accuracy is that of MNIST; it says nothing about other digits.
+    # The expected accuracy holds for MNIST only.
     return report(config, results, EXPECTED if source.startswith("MNIST") else {}, figures, NEXT)
 
 

@@ -88,7 +88,7 @@ class UNet(nn.Module):
 def mask_loss(logits: tn.Tensor, target: tn.Tensor, kind: str) -> tn.Tensor:
     """Loss of one output. Dice measures the overlap of two masks.
 
-    Cross-entropy scores every pixel on its own, so its gradient is smoother than that of Dice.
+    Cross-entropy scores every pixel on its own, so its gradient is smoother than the gradient of Dice.
     """
     loss = tn.dice_loss(tn.sigmoid(logits), target)
     return loss + tn.bce_with_logits(logits, target) if kind == "bce+dice" else loss
@@ -180,7 +180,7 @@ def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sa
         if len(samples) < 2:
             raise DataError(f"{path}: {len(samples)} image; need two or more, some to train on and some to hold out")
         training, held_out = tn.data.split(samples)
-        if not held_out:  # other images than those of the committed split: hold out every fifth
+        if not held_out:  # the user's own images, which the committed split does not name: hold out every fifth
             training, held_out = [s for i, s in enumerate(samples) if i % 5], samples[::5]
         return training, held_out, str(path)
     train_count, held_out_count = (8, 4) if quick else (160, 40)

@@ -99,8 +99,8 @@ def gradient_by_distance(layer: nn.RNN | nn.LSTM, x: np.ndarray) -> np.ndarray:
     """|d(last output)/dx_t| for the steps 0, 1, 2 ... before the last, relative to the last: float64 (T,)."""
     x = tn.tensor(x.astype(np.float64), requires_grad=True).to(tn.device())
     outputs, _ = layer.astype(np.float64).to(tn.device())(x)
-    towards = np.random.default_rng(0).standard_normal((len(x), layer.hidden))  # the same random direction for all nets
-    g = tn.grad((outputs[:, -1] * tn.tensor(towards).to(tn.device())).sum(), x).numpy()
+    direction = np.random.default_rng(0).standard_normal((len(x), layer.hidden))  # the same for all nets
+    g = tn.grad((outputs[:, -1] * tn.tensor(direction).to(tn.device())).sum(), x).numpy()
     layer.astype(np.float32)
     norms = np.sqrt((g * g).sum(axis=(0, 2)))[::-1]
     return norms / norms[0]

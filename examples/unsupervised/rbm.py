@@ -150,8 +150,8 @@ def learn(
     """Train a machine on gray levels x (N, V), 0 .. 1, taken as probabilities: pixels are drawn anew in every epoch.
 
     watched: digits (M, V), black and white, that it does not learn from. Returns the machine, and its curve
-    (epochs, 2): pseudo-likelihood of `watched`, and its free energy minus that of as many training digits; zeros
-    without `watched`.
+    (epochs, 2): pseudo-likelihood of `watched`, and its free energy minus the free energy of as many training
+    digits; zeros without `watched`.
     """
     rng = np.random.default_rng(seed)
     rbm = RBM(x.mean(axis=0), hidden, rng)

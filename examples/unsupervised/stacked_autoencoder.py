@@ -86,6 +86,15 @@ def greedy(x: np.ndarray, widths: tuple[int, ...], config: Config, seed: int) ->
     return layers
 
 
+def greedy_stages(layers: list[Layer], widths: tuple[int, ...], shown: np.ndarray) -> dict[str, np.ndarray]:
+    """The digits `shown`, and their reconstructions by the first layer, the first two layers, ..., by title."""
+    rows = {"test digits": shown}
+    for count, width in enumerate(widths, start=1):
+        part = Stack(layers[:count])
+        rows[f"greedy: {width} numbers"] = part.decode(part.encode(shown))
+    return rows
+
+
 def random_layers(pixels: int, widths: tuple[int, ...]) -> list[Layer]:
     """The same layers with random weights."""
     sizes = [*zip((pixels, *widths), widths)]
@@ -93,7 +102,7 @@ def random_layers(pixels: int, widths: tuple[int, ...]) -> list[Layer]:
 
 
 def fine_tune(net: Stack, x: np.ndarray, watched: np.ndarray, epochs: int, config: Config, seed: int) -> list[float]:
-    """Train all layers together on x. Returns the curve: the squared error on `watched`, every shallow.EVERY steps."""
+    """Train all layers together. Returns the curve: the squared error on `watched`, every shallow.EVERY steps."""
     curve: list[float] = []
     shallow.train(net, x, epochs, config, seed, lambda: curve.append(shallow.squared_errors(net, watched).mean()))
     error = shallow.squared_errors(net, watched).mean()
@@ -127,13 +136,8 @@ def main(config: Config) -> dict[str, float]:
         config.greedy_epochs *= 20
         config.epochs *= 20
     widths = (*config.hidden, config.code)
-    print_settings(
-        config,
-        Stack(random_layers(x.shape[1], widths)),
-        digits_read=source,
-        training_digits=len(x),
-        test_digits=len(x_test),
-    )
+    net = Stack(random_layers(x.shape[1], widths))
+    print_settings(config, net, digits_read=source, training_digits=len(x), test_digits=len(x_test))
     queries, asked = x_test[:1000], test.labels[:1000]
     pca = shallow.PCA(x, config.code)
     watched = x[:: max(1, len(x) // 1000)]  # the curves show the error on these training digits
@@ -142,12 +146,9 @@ def main(config: Config) -> dict[str, float]:
     def one_run(seed: int) -> dict[str, float]:
         tn.seed(seed)
         layers = greedy(x, widths, config, seed)
-        shown = x_test[shallow.one_of_each(test.labels)]
-        rows = {"test digits": shown}
-        for count, width in enumerate(widths, start=1):
-            part = Stack(layers[:count])
-            rows[f"greedy: {width} numbers"] = part.decode(part.encode(shown))
         net = Stack(layers)
+        shown = x_test[shallow.one_of_each(test.labels)]
+        rows = greedy_stages(layers, widths, shown)
         error_greedy = shallow.squared_errors(net, x_test).mean()
         greedy_curve = fine_tune(net, x, watched, config.epochs, config, seed)
         # The greedy epochs of all layers take about as long as so many epochs of the whole net: they are added here.
