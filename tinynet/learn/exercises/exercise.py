@@ -106,7 +106,7 @@ class Exercise:
 
     def __init__(self, id: str, text: str, module: ModuleType) -> None:
         self.id, self.text, self.module = id, text, module
-        self.statement = inspect.cleandoc(module.__doc__)
+        self.statement = inspect.cleandoc(module.__doc__ or "")
         self.title = self.statement.partition("\n")[0].rstrip(".")
         self.teaches: str = module.TEACHES
         self.hints = tuple(map(inspect.cleandoc, module.HINTS))
@@ -115,7 +115,7 @@ class Exercise:
         self.seconds: float = getattr(module, "SECONDS", 10.0)
         self.imports = frozenset(getattr(module, "IMPORTS", ()))
         self.head = f'"""{id}: {self.statement}\n"""\n\n{_imports_in(text)}\n\n'
-        file = _FILE.search(text)[1]
+        (file,) = _FILE.findall(text)
         self._code = _SOLUTION.sub(lambda match: match["body"], file).strip() + "\n"
         self.solution = self.head + self._code
         self.stub = self.head + _SOLUTION.sub(_to_be_written, file).strip() + "\n"

@@ -120,11 +120,12 @@ def refused_gradients(
     the inputs, its backward is called here, so that the report can say what is wrong with the array. Otherwise None.
     """
     out, leaves = _call(fn, [a.copy() for a in arrays])
-    nodes = out.creator.inputs if out.creator is not None else ()
-    if not all(node is None or any(node is leaf for leaf in leaves) for node in nodes):
+    creator = out.creator
+    nodes = creator.inputs if creator is not None else None
+    if creator is None or not nodes or not all(n is None or any(n is leaf for leaf in leaves) for n in nodes):
         return None
     with random.frozen():
-        returned = out.creator.backward(gy.copy())
+        returned = creator.backward(gy.copy())
     returned = returned if isinstance(returned, tuple) else (returned,)
     if len(returned) != len(nodes):
         return None

@@ -25,7 +25,7 @@ def along(
     """The derivative of sum(gy * f(x)) along each of the directions, arrays of the shape of x."""
 
     def moved(t: np.ndarray) -> np.ndarray:
-        return f(sum((t[k] * directions[k] for k in np.flatnonzero(t)), x))
+        return f(sum((t[k] * directions[k] for k in np.flatnonzero(t).tolist()), x))
 
     return central_differences(moved, np.zeros(len(directions)), gy, h=h)._replace(jacobian=None)
 

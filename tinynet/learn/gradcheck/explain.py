@@ -16,7 +16,6 @@ import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +26,8 @@ from .search import search
 from .where import at, default_axes, describe
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """One entry: its index, the names of the axes, its value, the right value and the uncertainty of that."""
 
     index: tuple[int, ...]

@@ -10,7 +10,7 @@ from .patterns import FAMILIES, constant_factor, constant_results, known_arrays,
 
 def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
     """(the sentence of the first mistake that gives `actual`, or None; the titles of the families tried before)."""
-    tried = []
+    tried: list[str] = []
     for title, family in FAMILIES.items():
         candidates = list(family(pair))
         for sentence, candidate in candidates:
@@ -22,9 +22,9 @@ def search(pair: Pair) -> tuple[str | None, tuple[str, ...]]:
         ("the first of these in the wrong entries alone", _in_the_wrong_entries),
         ("all of these times a factor", _transformed_and_scaled),
     ):
-        sentence = search_further(pair)
-        if sentence:
-            return sentence, tuple(tried)
+        further = search_further(pair)
+        if further:
+            return further, tuple(tried)
         tried.append(title)
     return None, tuple(tried)
 

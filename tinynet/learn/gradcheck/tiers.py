@@ -101,7 +101,8 @@ def check_kernel(
     """
     called = [case for case in cases if name in case.calls]
     function, right = implementation_kernel(op, name, tier, implementation), implementation_kernel(op, name, against)
-    figures, wrong = [], {}
+    figures: list[tuple[float, float]] = []
+    wrong: dict[str, tuple[Case, np.ndarray, np.ndarray, float]] = {}
     for case in called:
         allowed = 8 * rounding(dtype, implementation) * max(1.0, case.terms**0.5)
         for actual, expected in _results(function, right, name, tier, dtype, case):

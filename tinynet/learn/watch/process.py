@@ -26,6 +26,8 @@ MOST_MESSAGE = 30  # lines of an error message
 MOST_PRINTED = 200  # lines that kernels may print
 COMPILING = "tinynet: compiling"  # how the compilers' own messages begin
 
+clock: Clock  # of this process, set by `begin`
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -134,7 +136,7 @@ def sentence(error: BaseException) -> str:
         return f"{_place(error.filename, error.lineno or 0)}\n{what}"
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if PACKAGE / "ops" in Path(frame.filename).parents]
-    return f"{_place(inside[-1].filename, inside[-1].lineno)}\n{what}" if inside else what
+    return f"{_place(inside[-1].filename, inside[-1].lineno or 0)}\n{what}" if inside else what
 
 
 def _place(filename: str, line: int) -> str:

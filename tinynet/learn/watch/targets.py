@@ -41,7 +41,7 @@ class Target:
 
 def folder_of(op: str) -> Path:
     """The folder of an op; several ops may share one."""
-    return Path(importlib.import_module(package_of(op)).__file__).parent
+    return Path(importlib.import_module(package_of(op)).__path__[0])
 
 
 def missing(tier: str) -> str | None:
