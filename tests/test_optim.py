@@ -12,7 +12,8 @@ from tinynet.backends.registry import implementation_kernel
 from tinynet.ops._cpu.in_place import LARGE
 from tinynet.ops._cuda import tensor_table
 from tinynet.ops._cuda.tensor_table import CHUNK
-from tinynet.ops.adam.settings import Settings
+from tinynet.ops.adam import settings as adam
+from tinynet.ops.sgd import settings as sgd
 
 STEPS = 6
 SHAPES = ((3, 4), (5,), ())
@@ -141,19 +142,19 @@ def test_float32_and_float64_in_one_model(make, backend):
 
 
 @pytest.mark.parametrize(
-    ("op", "roles", "arguments", "settings"),
+    ("op", "roles", "arguments"),
     [
-        ("adam", 4, (3, Settings(0.1, (0.9, 0.99), 1e-3, weight_decay=0.1, decoupled_weight_decay=1)), {}),
-        ("sgd", 3, (), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("adam", 4, (3, adam.Settings(0.1, (0.9, 0.99), 1e-3, weight_decay=0.1, decoupled_weight_decay=1))),
+        ("sgd", 3, (sgd.Settings(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),)),
     ],
 )
-def test_one_thread_and_several_compute_the_same_bits(op, roles, arguments, settings):
+def test_one_thread_and_several_compute_the_same_bits(op, roles, arguments):
     step = implementation_kernel(op, "step", "cpu")
     arrays = np.random.default_rng(1).random((roles, LARGE + 13)).astype(np.float32)
     whole, parts = arrays.copy(), arrays.copy()
-    step(*([a] for a in whole), *arguments, **settings)  # large: several threads
+    step(*([a] for a in whole), *arguments)  # large: several threads
     for start in range(0, parts.shape[1], 1000):  # small: one
-        step(*([a] for a in parts[:, start : start + 1000]), *arguments, **settings)
+        step(*([a] for a in parts[:, start : start + 1000]), *arguments)
     np.testing.assert_array_equal(whole, parts)
     assert not np.array_equal(whole[:-1], arrays[:-1])
 
@@ -171,7 +172,7 @@ def test_chunks_cover_every_element_once(tier):
     parameters, gradients = arrays_of(sizes), arrays_of(sizes)
     expected = [p - np.float32(0.5) * g for p, g in zip(parameters, gradients)]
     with cusim.checked(order="shuffled", seed=2):
-        implementation_kernel("sgd", "step", tier)(parameters, None, gradients, lr=0.5)
+        implementation_kernel("sgd", "step", tier)(parameters, None, gradients, sgd.Settings(0.5))
     for p, e in zip(parameters, expected):
         np.testing.assert_allclose(p, e, rtol=1e-6, atol=1e-6)  # a GPU rounds product and difference together
 
@@ -182,8 +183,8 @@ def test_one_launch_for_each_dtype(monkeypatch):
         tensor_table, "launch", lambda source, kernel, *rest, real, **_: launches.append((kernel, real))
     )
     parameters = [*arrays_of([3, 5000]), *arrays_of([4], np.float64), *arrays_of([6])]
-    implementation_kernel("adam", "step", "cuda")(*[parameters] * 4, 1, Settings(**SETTINGS))
-    implementation_kernel("sgd", "step", "cuda")(parameters[:2], parameters[:2], parameters[:2], lr=1, momentum=0.9)
+    implementation_kernel("adam", "step", "cuda")(*[parameters] * 4, 1, adam.Settings(**SETTINGS))
+    implementation_kernel("sgd", "step", "cuda")(*[parameters[:2]] * 3, sgd.Settings(1, momentum=0.9))
     assert launches == [("adam_step", "float"), ("adam_step", "double"), ("sgd_momentum_step", "float")]
 
 
@@ -197,16 +198,16 @@ def test_one_launch_for_each_dtype(monkeypatch):
 def test_what_addresses_do_not_show_is_checked_before(gradient, error, message):
     parameters = arrays_of([3, 3])
     with pytest.raises(error, match=message):
-        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], gradient], lr=1)
+        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], gradient], sgd.Settings(1))
     with pytest.raises(TypeError, match=r"parameters\[0\] is float16"):
-        implementation_kernel("sgd", "step", "cuda")(arrays_of([3], np.float16), None, arrays_of([3]), lr=1)
+        implementation_kernel("sgd", "step", "cuda")(arrays_of([3], np.float16), None, arrays_of([3]), sgd.Settings(1))
 
 
 def test_a_model_half_on_the_gpu_is_refused(monkeypatch):
     parameters = arrays_of([3, 3])
     monkeypatch.setattr(tensor_table, "device_of", lambda a: "cuda" if a is parameters[1] else "cpu")
     with pytest.raises(ValueError, match=r"gradients\[0\] is on the CPU, gradients\[1\] on the GPU"):
-        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], parameters[1]], lr=1)
+        implementation_kernel("sgd", "step", "cuda")(parameters, None, [parameters[0], parameters[1]], sgd.Settings(1))
 
 
 @pytest.mark.bench

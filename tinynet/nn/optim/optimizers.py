@@ -12,8 +12,9 @@ from ...backends.arrays import array_module
 from ...backends.devices import to_device
 from ...engine.tensor import Tensor, no_grad
 from ...ops.adam import reference as adam
-from ...ops.adam.settings import Settings
+from ...ops.adam.settings import Settings as AdamSettings
 from ...ops.sgd import reference as sgd
+from ...ops.sgd.settings import Settings as SGDSettings
 from ._checks import check_not_negative, check_positive, check_unit
 
 
@@ -136,15 +137,8 @@ class SGD(Optimizer):
 
     def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
         velocities = slots[0] if slots else None
-        sgd.step(
-            parameters,
-            velocities,
-            gradients,
-            lr=self.lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-        )
+        settings = SGDSettings(self.lr, self.momentum, self.nesterov, self.weight_decay)
+        sgd.step(parameters, velocities, gradients, settings=settings)
 
 
 class Adam(Optimizer):
@@ -175,7 +169,7 @@ class Adam(Optimizer):
 
     def _adam(self, arrays: Sequence[Sequence[Any]], **weight_decay: float) -> None:
         parameters, gradients, means, squares = arrays
-        settings = Settings(self.lr, self.betas, self.eps, **weight_decay)
+        settings = AdamSettings(self.lr, self.betas, self.eps, **weight_decay)
         adam.step(parameters, means, squares, gradients, t=self.steps, settings=settings)
 
 

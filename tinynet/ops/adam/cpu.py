@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import numpy as np
 from numba import prange
 
 from .._cpu.in_place import ElementLoop
-from .settings import Settings
+from .settings import Arrays, Settings
 
 
-def step(
-    parameters: Sequence[np.ndarray],
-    means: Sequence[np.ndarray],
-    squares: Sequence[np.ndarray],
-    gradients: Sequence[np.ndarray],
-    t: int,
-    settings: Settings,
-) -> None:
+def step(parameters: Arrays, means: Arrays, squares: Arrays, gradients: Arrays, t: int, settings: Settings) -> None:
     """Step t = 1, 2, ... of Adam or AdamW. Changes parameters, means and squares in place, and no gradient."""
     _update.run(zip(parameters, means, squares, gradients), 3, settings.constants(t))
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ...backends.cuda.source import Source
 from .._cuda.tensor_table import launch_over_tensors
-from .settings import Settings
+from .settings import Arrays, Settings
 
 SOURCE = Source(Path(__file__).with_name("adam.cu"))
 
 
-def step(
-    parameters: Sequence[Any],
-    means: Sequence[Any],
-    squares: Sequence[Any],
-    gradients: Sequence[Any],
-    t: int,
-    settings: Settings,
-) -> None:
+def step(parameters: Arrays, means: Arrays, squares: Arrays, gradients: Arrays, t: int, settings: Settings) -> None:
     """Step t = 1, 2, ... of Adam or AdamW. Changes parameters, means and squares in place, and no gradient."""
     arrays = {"parameters": parameters, "means": means, "squares": squares, "gradients": gradients}
     launch_over_tensors(SOURCE, "adam_step", arrays, 3, *settings.constants(t))

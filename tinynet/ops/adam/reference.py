@@ -5,27 +5,17 @@ Operators and NumPy functions only, which work on CuPy's arrays too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ...backends.registry import kernel
-from .settings import Settings
+from .settings import Arrays, Settings
 
 
 @kernel
-def step(
-    parameters: Sequence[np.ndarray],
-    means: Sequence[np.ndarray],
-    squares: Sequence[np.ndarray],
-    gradients: Sequence[np.ndarray],
-    t: int,
-    settings: Settings,
-) -> None:
+def step(parameters: Arrays, means: Arrays, squares: Arrays, gradients: Arrays, t: int, settings: Settings) -> None:
     """Step t = 1, 2, ... of Adam or AdamW. Changes parameters, means and squares in place, and no gradient.
 
-    Each sequence holds one array for every parameter, of the parameter's shape and dtype (float32 or float64). means
-    and squares are zeros before step 1. Source: see derivation.md.
+    means and squares are zeros before step 1. Source: see derivation.md.
     """
     lr, (beta1, beta2), eps, weight_decay, decoupled_weight_decay = settings
     for p, m, v, g in zip(parameters, means, squares, gradients):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Arrays = Sequence[Any]  # one array for each parameter of a model, of its shape and dtype (float32 or float64)
 
 
 class Settings(NamedTuple):

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import repeat
 
-import numpy as np
 from numba import prange
 
 from .._cpu.in_place import ElementLoop
+from .settings import Arrays, Settings
 
 
-def step(
-    parameters: Sequence[np.ndarray],
-    velocities: Sequence[np.ndarray] | None,
-    gradients: Sequence[np.ndarray],
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-) -> None:
+def step(parameters: Arrays, velocities: Arrays | None, gradients: Arrays, settings: Settings) -> None:
     """One step of gradient descent. Changes parameters and velocities in place, and no gradient."""
     tensors = zip(parameters, velocities or repeat(None), gradients)
+    lr, momentum, nesterov, weight_decay = settings
     _update.run(tensors, 2, (lr, momentum, weight_decay), nesterov)
 
 
