@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from ...backends.cuda.source import Source
+from ...backends.cuda.source import KernelCall, Source
 from ...backends.devices import to_device
 from ...backends.registry import implementation_kernel, use_backend
 from ..gradcheck import gradcheck
@@ -188,10 +188,11 @@ def launches_noted(tier: str, noted: list) -> Iterator[None]:
     engine = importlib.import_module("tinynet.backends.cusim" if tier == "cuda-sim" else "tinynet.backends.cuda.gpu")
     launch = engine.launch
 
-    def noting(source: Source, kernel: str, macros: dict, *rest: Any, **parameters: Any) -> None:
-        if (source, macros) not in noted:
-            noted.append((source, dict(macros)))
-        launch(source, kernel, macros, *rest, **parameters)
+    def noting(call: KernelCall) -> None:
+        build = call.source, dict(call.macros)
+        if build not in noted:
+            noted.append(build)
+        launch(call)
 
     with mock.patch.object(engine, "launch", noting):
         yield
