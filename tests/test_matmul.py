@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from op_folders import fetch, on, place, tolerance
@@ -10,8 +12,9 @@ from tinynet import cusim
 from tinynet.backends.registry import implementation_kernel, implementations, use_kernels
 from tinynet.engine.basic_ops import swapaxes
 from tinynet.engine.tensor import Tensor
-from tinynet.ops.matmul import blas, blocked, cpu, cuda, reference, vector
+from tinynet.ops.matmul import blocked, cpu, cuda, reference, vector
 from tinynet.ops.matmul.op import matmul
+from tinynet.ops.matmul.operands import sizes_of
 
 GPU_TIERS = [on("cuda", "cuda"), on("cuda-sim", "cuda-sim")]
 
@@ -85,24 +88,24 @@ def test_tensor_cores_round_the_factors_and_nothing_else(tier, transposed):
     n, m, k = 150, 45, 70
     x = normal(*((m, n) if transposed[0] else (n, m)))
     y = normal(*((k, m) if transposed[1] else (m, k)), seed=4)
-    got = run(tier, "tf32", x, y, transpose_x=transposed[0], transpose_y=transposed[1])
+    actual = run(tier, "tf32", x, y, transpose_x=transposed[0], transpose_y=transposed[1])
     factors = [rounded_to_tf32(a).astype(np.float64) for a in (x, y)]
-    want = reference.forward(*factors, transpose_x=transposed[0], transpose_y=transposed[1])
+    expected = reference.forward(*factors, transpose_x=transposed[0], transpose_y=transposed[1])
     exact = reference.forward(x, y, transpose_x=transposed[0], transpose_y=transposed[1])
-    scale = np.abs(want).max()
-    assert np.abs(got - want).max() / scale < 4 * tolerance(np.float32, m)
-    assert np.abs(got - exact).max() / scale > 4 * tolerance(np.float32, m)
+    scale = np.abs(expected).max()
+    assert np.abs(actual - expected).max() / scale < 4 * tolerance(np.float32, m)
+    assert np.abs(actual - exact).max() / scale > 4 * tolerance(np.float32, m)
 
 
 @pytest.mark.parametrize("implementation", implementations("matmul", "cuda"))
 @pytest.mark.parametrize("tier", GPU_TIERS)
 def test_what_lies_outside_of_the_matrices_is_not_computed_with(tier, implementation):
-    """An infinite number spoils its own row and column; times a zero that stands for nothing it would be nan."""
+    """An infinite value changes its own row and column only; times a zero of the padding it would be NaN."""
     x, y = normal(5, 11), normal(11, 7, seed=4)
     x[4, 10], y[10, 6] = np.inf, np.inf
-    got, want = run(tier, implementation, x, y), reference.forward(x, y)
-    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    actual, expected = run(tier, implementation, x, y), reference.forward(x, y)
+    np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
 
 
 @pytest.mark.parametrize("shape", [(5, 4000, 3), (1, 1000, 600), (130, 300, 1)], ids=str)
@@ -135,40 +138,44 @@ def test_long_sums_of_few_results_occupy_many_blocks(monkeypatch):
 
 @pytest.mark.parametrize("implementation", ["tiled", "naive", "blocked"])
 @pytest.mark.parametrize("tier", GPU_TIERS)
-def test_more_matrices_than_a_grid_is_high(tier, implementation):
+def test_more_matrices_than_a_grid_has_blocks(tier, implementation):
     x, y = normal(66_000, 1, 2), normal(2, 1)
-    got = run(tier, implementation, x, y)
-    np.testing.assert_allclose(got, x @ y, rtol=1e-5, atol=1e-6)
+    actual = run(tier, implementation, x, y)
+    np.testing.assert_allclose(actual, x @ y, rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------- the versions on the CPU
 @pytest.mark.parametrize(
-    ("x_shape", "y_shape", "chosen"),
+    ("x_shape", "y_shape", "version"),
     [
-        ((64, 64), (64, 64), blas),
-        ((64, 65), (65, 64), blocked),
-        ((2, 1, 3, 300), (5, 300, 100), blocked),
-        ((1, 96), (96, 96), blas),
-        ((1, 96), (96, 97), vector),
-        ((200, 96), (96, 1), vector),
+        ((64, 64), (64, 64), "blas"),
+        ((64, 65), (65, 64), "blocked"),
+        ((2, 1, 3, 300), (5, 300, 100), "blocked"),
+        ((1, 96), (96, 96), "blas"),
+        ((1, 96), (96, 97), "vector"),
+        ((200, 96), (96, 1), "vector"),
     ],
 )
-def test_a_version_is_chosen_by_size(monkeypatch, x_shape, y_shape, chosen):
-    called = []
-    for module in (blas, blocked, vector):
-        monkeypatch.setattr(module, "forward", lambda *_, module=module, **__: called.append(module))
-    monkeypatch.setattr(cpu, "REGISTER_BYTES", 64)
-    cpu.forward(normal(*x_shape), normal(*y_shape))
-    cpu.forward(normal(*x_shape).swapaxes(-1, -2), normal(*y_shape), transpose_x=True)
-    assert called == [chosen, chosen]
+def test_a_version_is_chosen_by_size(x_shape, y_shape, version):
+    x, y = normal(*x_shape), normal(*y_shape)
+    sizes = sizes_of(x, y, False, False)
+    assert cpu.choose(*sizes, x.dtype) == version
+    assert sizes_of(x.swapaxes(-1, -2), y, True, False) == sizes
+    assert cpu.choose(*sizes, np.dtype(np.int64)) == "blas"
 
 
-def test_without_wide_vectors_blas_takes_the_large_products(monkeypatch):
-    called = []
-    monkeypatch.setattr(cpu, "REGISTER_BYTES", 0)
-    monkeypatch.setattr(blas, "forward", lambda *_, **__: called.append("blas"))
-    cpu.forward(normal(90, 90), normal(90, 90))
-    assert called == ["blas"]
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1), (2, 1, 300), (2, 300, 1)], ids=str)
+def test_products_with_one_row_or_column(shape, dtype):
+    *batch, rows, columns = shape
+    for transpose_x, transpose_y in itertools.product([False, True], repeat=2):
+        x = normal(*batch, *((300, rows) if transpose_x else (rows, 300)), dtype=dtype)
+        y = normal(*((columns, 300) if transpose_y else (300, columns)), dtype=dtype, seed=4)
+        transposed = {"transpose_x": transpose_x, "transpose_y": transpose_y}
+        expected = reference.forward(x.astype("float64"), y.astype("float64"), **transposed)
+        actual = vector.forward(x, y, **transposed)
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance(dtype, 300) * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("version", [blocked, vector])
@@ -183,7 +190,7 @@ def test_sums_do_not_depend_on_how_many_threads_share_them(monkeypatch, version,
     np.testing.assert_array_equal(*results)
 
 
-def test_the_edge_of_a_matrix_holds_no_neighbours():
-    """Panels are filled up with zeros, and infinities times these must not reach the result."""
+def test_the_edge_of_a_matrix_holds_no_neighbors():
+    """Panels are padded with zeros, and infinities times these must not reach the result."""
     x, y = np.full((20, 300), np.inf, np.float32), np.ones((300, 45), np.float32)
     assert np.isposinf(blocked.forward(x, y)).all()

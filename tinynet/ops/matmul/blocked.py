@@ -1,133 +1,118 @@
-"""matmul, `blocked`: the sums of the definition, computed with the register blocks of `ops/simd.py`. How:
+"""matmul, `blocked`: z is cut into panels of one or two vectors of columns, and each panel into register blocks.
 
-* A register block holds 8 rows x 32 columns of z (less with AVX2): for each term it loads 32 numbers of y and 8 of x.
-* x and y are read where they lie. Only where the 32 numbers of y do not lie side by side, because y is transposed or
-  its rows end before, are they copied: up to TERMS rows of them into a *panel*, small enough for the first cache and
-  filled up with zeros. All blocks below each other use it.
-* A task is 32 columns of some rows of z. Tasks are independent, each thread computes its share of them. The order in
-  which an element is summed never depends on how the work was shared: the result is the same in each run.
+* x and y are read where they lie. Only if the columns of a panel are not neighbors in y (y is transposed, or its rows
+  end within the panel) a part of y is *packed*: up to TERMS of its rows are copied into a small matrix that fits into
+  the first cache, and padded with zeros. All register blocks of a task use it.
+* A task is one panel of some rows of z. Tasks are independent; each thread computes its share of them. The order in
+  which an element is summed does not depend on the threads: the result is the same in each run.
 
-Why not BLAS? Its threads wait spinning for the next product, on the cores that the threads of all other kernels need:
-the training step of a small net took twice as long, with a data loader beside it ten times.
-
-float64 takes the same code with half as many lanes.
+Why not BLAS? Its threads wait actively for the next product, on the cores that the threads of all other kernels need:
+the training step of a small net took twice as long, and ten times as long beside a data loader.
 """
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 from numba import prange
+from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.old_simd import ROWS_OF_1, lanes_of, transpose_tile
-from .._cpu.register_rows import multiply_rows
-from . import blas
-from .operands import as_it_lies, sizes_of, starts
+from ...backends.numba.simd import ROWS_OF_1, VECTOR_BYTES
+from .._cpu.gemm import blocks_of, multiply, multiply_transposed
+from .._cpu.transpose import transpose_tile
+from .operands import as_it_lies, sizes_of, stack_of
 
-TERMS = 256  # of a panel: 32 KB, with AVX-512
-FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for a panel to be worth writing, and few enough for the caches
+TERMS = 256  # of a packed part: 32 KB, with AVX-512
+FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing to be worth it, and few enough for the caches
 ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
 
 
-def forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    transpose_x: bool = False,
-    transpose_y: bool = False,
-) -> np.ndarray:
+def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
-    if x.dtype not in (np.float32, np.float64):  # integers, above all
-        return blas.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = memory.empty((*batch, rows, columns), x.dtype)
     if not (z.size and terms):
         z[...] = 0
         return z
-    x_strides = (1, rows) if transpose_x else (terms, 1)  # to the next row, to the next term
-    y_strides = (1, terms) if transpose_y else (columns, 1)  # to the next term, to the next column
-    matrices, lanes = math.prod(batch), lanes_of(x.dtype)
-    width = 2 * lanes if columns > lanes else lanes
+    (x, x_of), (y, y_of) = stack_of(x, batch), stack_of(y, batch)
     threads = 1 if z.size * terms < ALONE else numba.get_num_threads()
-    rows_of_task = _rows_of_task(rows, matrices * -(-columns // width), threads)
-    _share(
-        threads, x.reshape(-1), starts(x, batch), x_strides, y.reshape(-1), starts(y, batch), y_strides, z.reshape(-1),
-        (matrices, rows, columns, terms), rows_of_task, width, lanes,
-    )  # fmt: skip
+    width, panels = blocks_of(columns, z.dtype)
+    wanted = rows * panels * len(x_of) // (4 * threads) // ROWS_OF_1 * ROWS_OF_1  # some tasks for each thread
+    sizes = max(FEWEST_ROWS, min(MOST_ROWS, wanted)), width
+    _share(threads, x, y, z.reshape(-1, rows, columns), (x_of, y_of), (transpose_x, transpose_y), sizes)
     return z
 
 
-def _rows_of_task(rows: int, others: int, threads: int) -> int:
-    """How many rows of z make a task, where each row is cut into `others` parts: some tasks for each thread."""
-    wanted = rows * others // (4 * threads)
-    return max(FEWEST_ROWS, min(MOST_ROWS, wanted // ROWS_OF_1 * ROWS_OF_1))
-
-
 @jit
-def _fill_panel(panel, width, lanes, y, y0, y_strides, terms, columns):
-    """panel[j * width + k] = y[j, k] for j < terms, k < columns; zeros in the columns that are left."""
-    term_stride, column_stride = y_strides
-    terms_done, columns_done = 0, 0
-    if term_stride == 1:  # transposed: the terms of a column lie side by side
-        terms_done, columns_done = terms // lanes * lanes, columns // lanes * lanes
-        for k in range(0, columns_done, lanes):
-            for j in range(0, terms_done, lanes):
-                transpose_tile(y, y0 + j + k * column_stride, column_stride, panel, j * width + k, width)
+def _pack(y, panel):
+    """panel = a part of y, and zeros in the columns that y does not have."""
+    terms, columns = y.shape
     for j in range(terms):
-        row, source = panel[j * width : (j + 1) * width], y0 + j * term_stride
-        for k in range(columns_done if j < terms_done else 0, columns):
-            row[k] = y[source + k * column_stride]
-        row[columns:] = 0
+        for k in range(columns):
+            panel[j, k] = y[j, k]
+    panel[:terms, columns:] = 0
 
 
 @jit
-def _tasks(first, end, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes, rows_of_task, width, lanes):
-    """Tasks first .. end - 1. They are counted by matrix, rows, and columns."""
-    _, rows, columns, terms = sizes
-    panels = (columns + width - 1) // width
-    parts = (rows + rows_of_task - 1) // rows_of_task
-    panel = np.empty(min(TERMS, terms) * width, x.dtype)
-    tile = np.empty(rows_of_task * width, x.dtype)
-    zeros = np.zeros(width, x.dtype)
-    for task in range(first, end):
-        matrix, row = task // (parts * panels), task // panels % parts * rows_of_task
-        column = task % panels * width
-        rows_here, columns_here = min(rows_of_task, rows - row), min(width, columns - column)
-        z0 = (matrix * rows + row) * columns + column
-        is_whole = columns_here == width  # then straight to z; at the edge by way of a tile
-        c, c0, c_row = (z, z0, columns) if is_whole else (tile, 0, width)
+def _pack_transposed(y, panel):
+    """panel = the transpose of a part of y, by tiles as far as they go; zeros in the columns that are left."""
+    columns, terms = y.shape
+    lanes = VECTOR_BYTES // y.itemsize
+    whole_columns, whole_terms = columns // lanes * lanes, terms // lanes * lanes
+    for k in range(0, whole_columns, lanes):
+        for j in range(0, whole_terms, lanes):
+            transpose_tile(y, k, j, panel, j, k)
+    for k in range(columns):
+        for j in range(whole_terms if k < whole_columns else 0, terms):
+            panel[j, k] = y[k, j]
+    panel[:terms, columns:] = 0
+
+
+@jit
+def _tasks(span, x, y, z, matrices, transposed, sizes):
+    """Tasks span[0] .. span[1] - 1, counted by matrices, then by rows, then by panels."""
+    _, rows, columns = z.shape
+    rows_of_task, width = sizes
+    terms = x.shape[1] if transposed[0] else x.shape[2]
+    panels, parts = (columns + width - 1) // width, (rows + rows_of_task - 1) // rows_of_task
+    panel, tile = np.empty((min(TERMS, terms), width), z.dtype), np.empty((rows_of_task, width), z.dtype)
+    zeros = as_strided(np.zeros(width, z.dtype), tile.shape, (0, z.itemsize))  # one row, seen as many
+    for task in range(span[0], span[1]):
+        matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
+        i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
+        x_matrix, y_matrix, z_matrix = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix]
+        is_whole = column + width <= columns  # then straight to z; at the edge by way of a tile
+        c = z_matrix[i, k] if is_whole else tile[: i.stop - row]
         for term in range(0, terms, TERMS):
-            terms_here = min(TERMS, terms - term)
-            y0 = y_starts[matrix] + term * y_strides[0] + column * y_strides[1]
-            x0 = x_starts[matrix] + row * x_strides[0] + term * x_strides[1]
-            if is_whole and y_strides[1] == 1:
-                b, b0, b_row = y, y0, y_strides[0]
+            j = slice(term, min(term + TERMS, terms))
+            b = panel[: j.stop - term]
+            if transposed[1]:
+                _pack_transposed(y_matrix[k, j], panel)
+            elif is_whole:
+                b = y_matrix[j, k]
             else:
-                _fill_panel(panel, width, lanes, y, y0, y_strides, terms_here, columns_here)
-                b, b0, b_row = panel, 0, width
-            multiply_rows(
-                rows_here, width > lanes, x, x0, x_strides, b, b0, b_row, terms_here, zeros, c, c0, c_row, term > 0
-            )
+                _pack(y_matrix[j, k], panel)
+            start = zeros if term == 0 else c
+            if transposed[0]:
+                multiply_transposed(x_matrix[j, i], b, start, c)
+            else:
+                multiply(x_matrix[i, j], b, start, c)
         if not is_whole:
-            for r in range(rows_here):
-                for k in range(columns_here):
-                    z[z0 + r * columns + k] = tile[r * width + k]
+            z_matrix[i, k] = c[:, : columns - column]
 
 
 @jit(parallel=True)
-def _share(threads, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes, rows_of_task, width, lanes):
+def _share(threads, x, y, z, matrices, transposed, sizes):
     """All tasks, by so many threads."""
-    matrices, rows, columns, _ = sizes
-    tasks = matrices * ((rows + rows_of_task - 1) // rows_of_task) * ((columns + width - 1) // width)
+    rows_of_task, width = sizes
+    tasks = len(z) * ((z.shape[1] + rows_of_task - 1) // rows_of_task) * ((z.shape[2] + width - 1) // width)
     if threads == 1:
-        _tasks(0, tasks, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes, rows_of_task, width, lanes)
+        _tasks((0, tasks), x, y, z, matrices, transposed, sizes)
     else:
         for i in prange(threads):
             thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
-            first, end = thread * tasks // threads, (thread + 1) * tasks // threads
-            _tasks(first, end, x, x_starts, x_strides, y, y_starts, y_strides, z, sizes, rows_of_task, width, lanes)
+            span = thread * tasks // threads, (thread + 1) * tasks // threads
+            _tasks(span, x, y, z, matrices, transposed, sizes)

@@ -1,12 +1,12 @@
 """matmul on the CPU.
 
-    by_size    the default: one of the others
-    blocked    register blocks, by explicit SIMD (`ops/simd.py`)
-    vector     where z has one row or one column: a pass over the matrix; other products go to `blocked`
+    by_size    the default: one of the three below, which `choose` chooses
+    blocked    register blocks (`ops/_cpu/gemm.py`)
+    vector     a product with one row or one column: one pass over the matrix
     blas       NumPy's product, which runs the BLAS library
 
-BLAS computes small products in the thread that asks for them, quicker than Numba can even be called. For larger ones it
-has threads of its own, which are in the way of all others: blocked.py.
+BLAS computes small products in the calling thread, faster than a Numba kernel can even be called. For larger products
+it has threads of its own, which are in the way of all other threads: see blocked.py.
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ import math
 
 import numpy as np
 
-from .._cpu.old_simd import REGISTER_BYTES
-from . import blas, blocked, vector
+from . import blocked, vector
 from .operands import sizes_of
 
-# Multiply-adds up to which OpenBLAS uses one thread: of a product of matrices, and with a vector.
+# Multiply-adds up to which OpenBLAS uses one thread: of a product of matrices, and of a product with a vector.
 ALONE, ALONE_WITH_VECTOR = 2**18, 9216
 
 
-def forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    transpose_x: bool = False,
-    transpose_y: bool = False,
-) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
-    batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
+def choose(batch: tuple[int, ...], rows: int, columns: int, terms: int, dtype: np.dtype) -> str:
+    """The name of the version that runs for products z (*batch, rows, columns), summed over `terms`."""
     is_vector = rows == 1 or columns == 1
     is_small = math.prod(batch) * rows * columns * terms <= (ALONE_WITH_VECTOR if is_vector else ALONE)
-    large = vector if is_vector else blocked if REGISTER_BYTES else blas
-    return (blas if is_small else large).forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
+    if is_small or dtype not in (np.float32, np.float64):  # other dtypes: integers, above all
+        return "blas"
+    return "vector" if is_vector else "blocked"
 
 
-IMPLEMENTATIONS = {
-    "by_size": {"forward": forward},
-    "blocked": {"forward": blocked.forward},
-    "vector": {"forward": vector.forward},
-    "blas": {"forward": blas.forward},
-}
+def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
+    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
+    version = choose(*sizes_of(x, y, transpose_x, transpose_y), x.dtype)
+    return VERSIONS[version](x, y, transpose_x=transpose_x, transpose_y=transpose_y)
+
+
+def _blas(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
+    """BLAS reads transposed matrices in place."""
+    x = np.swapaxes(x, -1, -2) if transpose_x else x
+    y = np.swapaxes(y, -1, -2) if transpose_y else y
+    return np.matmul(x, y)
+
+
+VERSIONS = {"blocked": blocked.forward, "vector": vector.forward, "blas": _blas}
+# `vector` cannot be chosen for a whole net: it has no products with several rows and columns.
+IMPLEMENTATIONS = {"by_size": {"forward": forward}, "blocked": {"forward": blocked.forward}, "blas": {"forward": _blas}}

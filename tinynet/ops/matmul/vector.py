@@ -1,7 +1,7 @@
-"""matmul of a matrix and a vector: each number of the matrix serves once, so all that counts is to read it in order.
+"""matmul, `vector`: products of a matrix and a vector. Each element of the matrix serves once: it is read in its order.
 
-Two ways to sum, by how the matrix lies: along its rows, a dot product for each number of the result; or row by row,
-each times its number of the vector, added to all of the result.
+There are two ways to sum. Along the rows of the matrix, each element of the result is a dot product. If the matrix is
+transposed, each of its rows, times its element of the vector, is added to the whole result.
 """
 
 from __future__ import annotations
@@ -13,88 +13,77 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from .._cpu.reduction import REDUCTION
-from . import blocked
-from .operands import as_it_lies, sizes_of, starts
+from .operands import as_it_lies, sizes_of, stack_of
 
-TERMS = 256  # added up before they are added to the result: less rounding error
-ALONE = 1_000_000  # numbers of the matrix: with fewer, waking the other threads would take longer than the work
+TERMS = 256  # rows that are summed before they are added to the result: less rounding error
+ALONE = 1_000_000  # elements of the matrix: with fewer, waking the other threads would take longer than the work
 
 
-def forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    transpose_x: bool = False,
-    transpose_y: bool = False,
-) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
+def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
+    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first.
+
+    z must have one row or one column.
+    """
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
-    if x.dtype not in (np.float32, np.float64) or not (rows == 1 or columns == 1):
-        return blocked.forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
     z = memory.empty((*batch, rows, columns), x.dtype)
+    if not (z.size and terms):
+        z[...] = 0
+        return z
     # A row times a matrix is the transposed matrix times a column.
     m, v, is_transposed = (x, y, transpose_x) if columns == 1 else (y, x, not transpose_y)
     threads = 1 if m.size < ALONE else numba.get_num_threads()
-    if not (z.size and terms):
-        z[...] = 0
-    else:
-        (_add_rows if is_transposed else _dot_rows)(
-            threads, m.reshape(-1), starts(m, batch), v.reshape(-1), starts(v, batch), z.reshape(-1),
-            rows * columns, terms,
-        )  # fmt: skip
+    (m, m_of), (v, v_of) = stack_of(m, batch), stack_of(v, batch)
+    v, totals = v.reshape(len(v), terms), z.reshape(len(m_of), rows * columns)
+    _share(threads, m, v, totals, (m_of, v_of), is_transposed)
     return z
 
 
 @jit(parallel=True)
-def _dot_rows(threads, m, m_starts, v, v_starts, z, count, terms):
+def _share(threads, m, v, z, matrices, is_transposed):
+    """All elements of the results, by so many threads."""
+    count = z.shape[1]
     if threads == 1:
-        _dots(0, count, m, m_starts, v, v_starts, z, count, terms)
+        _elements((0, count), m, v, z, matrices, is_transposed)
     else:
         for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index: the function below would be compiled for both
-            first, end = thread * count // threads, (thread + 1) * count // threads
-            _dots(first, end, m, m_starts, v, v_starts, z, count, terms)
+            thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
+            span = thread * count // threads, (thread + 1) * count // threads
+            _elements(span, m, v, z, matrices, is_transposed)
 
 
-@jit(parallel=True)
-def _add_rows(threads, m, m_starts, v, v_starts, z, count, terms):
-    if threads == 1:
-        _sums(0, count, m, m_starts, v, v_starts, z, count, terms)
-    else:
-        for i in prange(threads):
-            thread = np.int64(i)
-            first, end = thread * count // threads, (thread + 1) * count // threads
-            _sums(first, end, m, m_starts, v, v_starts, z, count, terms)
+@jit
+def _elements(span, m, v, z, matrices, is_transposed):
+    """The elements span[0] .. span[1] - 1 of each result."""
+    first, end = span
+    for p in range(len(z)):
+        matrix, vector, result = m[matrices[0][p]], v[matrices[1][p]], z[p]
+        if is_transposed:
+            _add_rows(matrix, first, vector, result[first:end])
+        else:
+            _dot_rows(matrix[first:end], vector, result[first:end])
 
 
 @jit(fastmath=REDUCTION)
-def _dots(first, end, m, m_starts, v, v_starts, z, count, terms):
-    """z[i] = sum over j of m[i, j] v[j] for first <= i < end, in every matrix."""
-    for matrix in range(len(m_starts)):
-        factors = v[v_starts[matrix] : v_starts[matrix] + terms]
-        for i in range(first, end):
-            start = m_starts[matrix] + i * terms
-            row, total = m[start : start + terms], z.dtype.type(0)
-            for j in range(terms):
-                total += row[j] * factors[j]
-            z[matrix * count + i] = total
+def _dot_rows(m, v, z):
+    """z[i] = sum over j of m[i, j] v[j]."""
+    for i in range(len(z)):
+        row, total = m[i], z.dtype.type(0)
+        for j in range(len(v)):
+            total += row[j] * v[j]
+        z[i] = total
 
 
 @jit(fastmath=REDUCTION)
-def _sums(first, end, m, m_starts, v, v_starts, z, count, terms):
-    """z[i] = sum over j of m[j, i] v[j] for first <= i < end, in every matrix."""
-    width = end - first
-    part = np.empty(width, z.dtype)
-    for matrix in range(len(m_starts)):
-        total = z[matrix * count + first : matrix * count + end]
-        total[:] = 0
-        for j0 in range(0, terms, TERMS):
-            part[:] = 0
-            for j in range(j0, min(j0 + TERMS, terms)):
-                start = m_starts[matrix] + j * count + first
-                row, factor = m[start : start + width], v[v_starts[matrix] + j]
-                for i in range(width):
-                    part[i] += row[i] * factor
-            for i in range(width):
-                total[i] += part[i]
+def _add_rows(m, first, v, z):
+    """z[i] = sum over j of m[j, first + i] v[j]."""
+    part = np.empty(len(z), z.dtype)
+    z[:] = 0
+    for start in range(0, len(v), TERMS):
+        part[:] = 0
+        for j in range(start, min(start + TERMS, len(v))):
+            row, factor = m[j][first : first + len(z)], v[j]
+            for i in range(len(z)):
+                part[i] += row[i] * factor
+        for i in range(len(z)):
+            z[i] += part[i]
