@@ -6,5 +6,6 @@ process.py    the processes in which the checks run: new ones for each save, so 
 workers.py    starts these processes, collects their answers, and says why one ended
 show.py       the files and kernels of an op folder, and a table of its kernels
 watch.py      the loop that waits for saves
+why.py        which version of conv2d runs for a shape, and why
 command.py    the command line
 """

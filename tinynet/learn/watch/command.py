@@ -1,6 +1,7 @@
 """`python -m tinynet op` lists the operations; `op NAME` shows its files, and how exact and fast its kernels are.
 
-With --watch, it checks the operation whenever one of its files is saved.
+With --watch, it checks the operation whenever one of its files is saved. `op conv2d --why 3x3x16x32` shows which
+version runs for a weight (KH, KW, C_in, C_out), and why.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ...backends.registry import ops
 from ...tools.cli import option, parse
 from .show import describe, list_ops, measured, targets_in
 from .watch import watch
+from .why import SHAPE, why
 from .workers import Workers
 
 
@@ -22,12 +24,15 @@ class Config:
 
     op: str | None = option(None, "which one (default: list all)", positional=True, nargs="?")
     watch: bool = option(False, "check it whenever one of its files is saved")
+    why: tuple[str, ...] = option((), f"conv2d: which version runs, and why; {SHAPE}", nargs="+", metavar="SHAPE")
 
     def __post_init__(self) -> None:
         if self.op is not None and self.op not in ops():
             raise ValueError(f"there is no op {self.op!r}; the ops are {', '.join(ops())}")
         if self.watch and self.op is None:
             raise ValueError("--watch needs the name of an op")
+        if self.why and self.op != "conv2d":
+            raise ValueError("--why is for conv2d: the other ops have no table of versions")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse(Config, argv, prog="python -m tinynet op", description=__doc__)
     if config.op is None:
         list_ops()
+        return
+    if config.why:
+        print("\n".join(map(why, config.why)))
         return
     describe(config.op)
     if config.watch:
