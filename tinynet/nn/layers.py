@@ -224,10 +224,10 @@ class Dropout(Module):
 
 
 class Sequential(Module):
-    """Modules one after the other. It has a length, can be looped over and indexed; a slice is a Sequential.
+    """Modules one after the other, with `len`, iteration and indexing; a slice is a Sequential.
 
-    Where Conv2d, ELU and maybe Dropout follow each other, one fused operation computes what the three would, with the
-    same result: ops/conv_elu_dropout/derivation.md says how, and when it does not.
+    If Conv2d, ELU and optionally Dropout follow each other, one fused operation computes them together, with the same
+    result. ops/conv_elu_dropout/derivation.md says how, and when the layers run one by one.
     """
 
     def __init__(self, *layers: Module) -> None:
