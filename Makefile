@@ -1,11 +1,11 @@
-# The two commands of the README, and those of a developer. Everything is installed into .venv.
+# The commands of the README, and the commands of a developer. All of them install into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
 .PHONY: demo test test-all lint bench clean
 
-demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about a minute, score it, draw pictures
+demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about a minute, score it, draw figures
 	$(BIN)/python examples/segmentation/unet_nuclei.py train --data synthetic --epochs 6 --crops 800 --loss bce+dice \
 		--average 0.99 --lr 0.002 --out $(DEMO)
 	$(BIN)/python examples/segmentation/unet_nuclei.py evaluate --data synthetic --weights $(DEMO)/best.npz --no-flips \
@@ -17,7 +17,7 @@ test: .venv/test.stamp  ## the quick tests, under six minutes on two cores
 test-all: .venv/test.stamp  ## all tests, the long ones too
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
-lint: .venv/test.stamp
+lint: .venv/test.stamp  ## style, the contract of imports, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

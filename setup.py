@@ -34,10 +34,10 @@ EXTRAS = {
         "ruff>=0.6",
         "import-linter>=2.9",
         "mypy>=1.18",
-        # 90 MB: compiles every CUDA kernel for every kind of GPU, on machines without one too.
+        # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
     ],
-    # Outside implementations to compare with; large, so never pulled in by the tests.
+    # Frameworks to compare with; they are large, so the tests do not install them.
     "bench": [
         "torch",
         "keras>=3",
@@ -49,9 +49,9 @@ EXTRAS = {
 
 
 class BuildWithExamples(build_py):
-    """Puts a copy of examples/ into the package: the benchmark runs the U-Net that stands there.
+    """Copies examples/ into the package, because the benchmark runs the nets of these scripts.
 
-    An editable installation needs none, it finds the folder beside `tinynet/`.
+    An editable installation finds the folder beside `tinynet/` and needs no copy.
     """
 
     def run(self):

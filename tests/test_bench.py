@@ -1,4 +1,4 @@
-"""The benchmark: what it measures, writes and says. How fast anything is, no test can know."""
+"""The benchmark: what it measures, writes and prints. No test asserts a time."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def short_turns(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def tinynet_in_other_processes(monkeypatch):
-    """Wherever the tests run from, the processes of the benchmark find this tinynet."""
+    """The child processes find this tinynet, wherever the tests run from."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
 
 
 @pytest.fixture
 def without_frameworks(tmp_path, monkeypatch):
-    """PyTorch and Keras are not installed, even if they are."""
+    """PyTorch and Keras look as if they were not installed."""
     for name in ("torch", "keras"):
         (tmp_path / "missing" / name).mkdir(parents=True)
         text = f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n"
@@ -158,13 +158,8 @@ def test_peers_that_do_not_fit_the_machine_are_left_out(monkeypatch):
         turns.start("keras", "train-1x16", threads=1, backend="cuda")
 
 
-def test_without_tinynet_there_is_no_benchmark():
-    with pytest.raises(ChildError, match="no room"):
-        turns.Results().leave_out("tinynet", ChildError("no room"))
-
-
 def test_that_tinynet_cannot_run_is_a_sentence_for_the_user(monkeypatch, capsys):
-    """A batch that does not fit into memory, say: the program ends with one line, without a traceback."""
+    """E.g. a batch that does not fit into memory: the program ends with one line, without a traceback."""
 
     def start(*arguments):
         raise ChildError("MemoryError: conv2d: no memory for its result")
@@ -254,7 +249,7 @@ def test_ctrl_c_ends_all_processes():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/stat")
 def test_the_work_of_others_is_seen():
-    """The machine was busy for as long as a process computed, and no longer than it has cores."""
+    """The machine was busy at least as long as a process computed, and at most on all cores."""
     before, start = machine.busy_seconds(), time.perf_counter()
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
     busy, seconds = machine.busy_seconds() - before, time.perf_counter() - start
@@ -391,7 +386,7 @@ def tiny_calls():
         return calls.all_calls(1, 16, all_ops())
 
 
-def test_every_kernel_of_every_room_is_timed(tiny_calls):
+def test_every_kernel_of_every_op_is_timed(tiny_calls):
     assert {(c.op, c.kernel) for c in tiny_calls} == {(op, name) for op in all_ops() for name in kernel_names(op)}
 
 
@@ -423,7 +418,7 @@ def test_implementations_that_do_not_differ_in_a_kernel_are_timed_once(monkeypat
 
 
 def test_arrays_in_lists_are_repeated_too():
-    """As many numbers as wanted in the largest array; what has as many images follows, the rest stays."""
+    """The largest array gets `least` elements; arrays with as many images follow, all others stay."""
     parts, weights = (np.ones((2, 5)), np.ones((2, 1))), np.ones((3, 1))
     repeated, same = calls.more_images((parts, weights), 60)
     assert [a.shape for a in repeated] == [(12, 5), (12, 1)] and same is weights
@@ -474,15 +469,15 @@ def test_ops_prints_rows_and_writes_json(tmp_path, capsys, monkeypatch, without_
     assert report["command"] == "ops" and report["machine"]["triad_gbytes"] == 10
     rows = {(row["op"], row["kernel"], row["shapes"]): row for row in report["rows"]}
     row = rows["elu", "forward", "1x16x16x16"]
-    moved, numbers = 2 * 4 * 16**3, 16**3  # bytes: each number read once and written once
+    moved, elements = 2 * 4 * 16**3, 16**3  # bytes: each element is read once and written once
     assert row["gbytes"] == pytest.approx(moved / row["ms"] / 1e6)
-    assert row["gflops"] == pytest.approx(numbers / row["ms"] / 1e6)
-    assert row["share"] == pytest.approx(moved / 10 / row["ms"] / 1e6), "memory is what bounds it"
+    assert row["gflops"] == pytest.approx(elements / row["ms"] / 1e6)
+    assert row["share"] == pytest.approx(moved / 10 / row["ms"] / 1e6), "memory is the limit"
     assert row["torch_ms"] is None and row["ratio"] is None
 
 
 def test_rows_go_on_without_torch_where_it_fails(tmp_path, capsys, monkeypatch):
-    """Its second call: the first row has its time, all others do not, and the report says why."""
+    """PyTorch fails in its second call: only the first row has its time, and the report says why."""
     (tmp_path / "half_torch.py").write_text("""
 def start():
     asked = []
@@ -535,7 +530,7 @@ def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
 
 
 def test_another_implementation_is_used_for_the_whole_step():
-    """`tinynet-fast` is the same peer with an option; here the option names an implementation that every room has."""
+    """`tinynet-fast` is the same peer with an option; here the option names an implementation that every machine has."""
     plain = tinynet_peer.contestant("infer-1x16", 1).step()
     assert tinynet_peer.contestant("infer-1x16", 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
     wrong = tinynet_peer.contestant("infer-1x16", 1, implementation="none")

@@ -1,4 +1,4 @@
-"""Command lines: every field of a dataclass a flag, and errors that are sentences."""
+"""Command lines: every field of a dataclass is a flag, and errors are sentences."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ class Config(TrainingOptions):
     epochs: int = option(40, "passes over the data", quick=2)
     batch_size: int = option(8, "images in a step")
     lr: float = option(1e-3, "learning rate, 100 % of it")
-    loss: str = option("dice", "what is minimised", choices=("dice", "bce"))
+    loss: str = option("dice", "what is minimized", choices=("dice", "bce"))
     heads: int = option(1, "outputs", choices=(1, 3), quick=3)
     augment: bool = option(True, "distort the images")
     weights: str | None = option(None, "where to start from")
@@ -55,7 +55,7 @@ def test_positional_arguments(line):
     assert parse(Named, []).names == ()
 
 
-def test_quick_gives_way_to_what_is_given():
+def test_flags_win_over_quick():
     assert (parse(Config, ["--quick"]).epochs, parse(Config, ["--quick"]).heads) == (2, 3)
     assert parse(Config, ["--quick", "--epochs", "40"]).epochs == 40, "although 40 is the default"
     assert parse(Config, ["--no-quick"]).epochs == 40
@@ -86,7 +86,7 @@ def test_shared_flags_have_limits(line):
         parse(TrainingOptions, line.split(), prog="prog")
 
 
-def test_a_flag_without_default_must_be_given():
+def test_a_flag_without_default_is_required():
     @dataclass
     class Needs:
         images: str = option(help="what to look at")
@@ -180,7 +180,7 @@ def failing(error):
         (MemoryError(), "out of memory"),
     ],
 )
-def test_run_turns_what_a_user_can_mend_into_a_sentence(error, sentence, capsys, monkeypatch):
+def test_run_prints_errors_of_the_user_as_a_sentence(error, sentence, capsys, monkeypatch):
     monkeypatch.delenv("TINYNET_TRACEBACK", raising=False)
     with pytest.raises(SystemExit) as exit:
         run(failing(error))

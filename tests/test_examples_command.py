@@ -1,4 +1,4 @@
-"""`python -m tinynet examples`: what scripts say of themselves, running them, the table."""
+"""`python -m tinynet examples`: the headers of scripts, running them, the table."""
 
 import json
 import sys
@@ -66,7 +66,7 @@ NEEDS_DATA = '''
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of examples of our own."""
+    """A folder of examples for these tests."""
     folder = tmp_path / "checkout" / "examples"
     for path, text in {
         "basics/learns.py": LEARNS,
