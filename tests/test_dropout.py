@@ -151,9 +151,9 @@ def test_longer_arrays_continue_the_mask(size):
 
 
 @numba.njit
-def in_ranges(x, cuts, scale, threshold, seed, stream, step, y):
+def in_ranges(x, cuts, mask, y):
     for i in range(cuts.size - 1):
-        cpu.forward_range(x, cuts[i], cuts[i + 1], scale, threshold, seed, stream, step, y)
+        cpu.forward_range(x, cuts[i], cuts[i + 1], mask, y)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -164,8 +164,7 @@ def test_ranges_that_start_anywhere_make_the_same_mask(dtype, in_place):
     want = forward["cpu"](x, p=0.4, seed=1, stream=2, step=3)
     y = x if in_place else np.full_like(x, np.nan)
     cuts = np.array([0, 1, 6, 6, 8, 11, 1035, 3999, 4001, 5000])
-    key = [np.uint64(v) for v in (round(0.4 * 2**32), 1, 2, 3)]
-    in_ranges(x, cuts, dtype(1 / 0.6), *key, y)
+    in_ranges(x, cuts, cpu.Mask.of(0.4, 1, 2, 3, np.dtype(dtype)), y)
     np.testing.assert_array_equal(y, want)
 
 

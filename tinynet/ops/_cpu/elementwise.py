@@ -41,11 +41,13 @@ def run(
 ) -> np.ndarray:
     """kernel(*flat arrays, *scalars, flat result); the result has the shape and dtype of the first array.
 
-    Scalars take that dtype too, a Python float would turn float32 arithmetic into float64; only NumPy integers
-    stay what they are. An `out` that is not contiguous is filled through a temporary.
+    Scalars take that dtype too, a Python float would turn float32 arithmetic into float64; only NumPy integers and
+    NamedTuples stay what they are. An `out` that is not contiguous is filled through a temporary.
     """
     first = arrays[0]
     target = contiguous_result(first.shape, first.dtype, out)
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
-    kernel(*flat, *(s if isinstance(s, np.integer) else first.dtype.type(s) for s in scalars), target.reshape(-1))
+    kernel(
+        *flat, *(s if isinstance(s, (np.integer, tuple)) else first.dtype.type(s) for s in scalars), target.reshape(-1)
+    )
     return delivered(target, out)

@@ -9,6 +9,7 @@ from numba import prange
 
 from ...backends.numba.jit import jit
 from .._shared.epilogue import Epilogue
+from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
 from ..elu.cpu import forward_range as elu_range
 from .elementwise import RANGE, range_count
@@ -32,8 +33,7 @@ class Activation(NamedTuple):
     @classmethod
     def of(cls, epilogue: Epilogue, dtype: np.dtype) -> Activation:
         alpha, p, seed, stream, step = epilogue
-        factors = dtype.type(alpha or 0), dtype.type(1 / (1 - p))
-        return cls(alpha is not None, p > 0, *factors, U(round(p * 2**32)), U(seed), U(stream), U(step))
+        return cls(alpha is not None, p > 0, dtype.type(alpha or 0), *Mask.of(p, seed, stream, step, dtype))
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)
@@ -43,7 +43,7 @@ def activate(y, start, stop, activation):
         elu_range(y, start, stop, activation.alpha, y)
     if activation.dropout:
         a = activation
-        dropout_range(y, start, stop, a.scale, a.threshold, a.seed, a.stream, a.step, y)
+        dropout_range(y, start, stop, Mask(a.scale, a.threshold, a.seed, a.stream, a.step), y)
 
 
 @jit(parallel=True)

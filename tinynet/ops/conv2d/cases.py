@@ -43,11 +43,12 @@ LARGE_GEOMETRIES = [
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
     channels = [(3,), (2, 1), *([(16,), (16, 16), (16, 5), (7, 16), (16, 8, 16)] if large else [])]
-    plain = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    plain = [_case(rng, row) for row in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
     return plain + [_case_with_epilogue(rng, each) for each in channels]
 
 
-def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups) -> Case:
+def _case(rng: np.random.Generator, row: tuple) -> Case:
+    label, x_shape, w_shape, stride, padding, dilation, groups = row
     geometry = Geometry(stride, padding, dilation, groups)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[3])

@@ -27,12 +27,13 @@ LARGE_GEOMETRIES = [
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
-    whole = [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    whole = [_case(rng, row) for row in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
     channels = [(2, 1), *([(16, 16), (16, 5), (7, 16), (16, 8, 16)] if large else [])]
     return whole + [_case_of_parts(rng, each) for each in channels]
 
 
-def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups, p) -> Case:
+def _case(rng: np.random.Generator, row: tuple) -> Case:
+    label, x_shape, w_shape, stride, padding, dilation, groups, p = row
     geometry, epilogue = Geometry(stride, padding, dilation, groups), Epilogue(0.7, p, seed=2, stream=3, step=5)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[3])
@@ -49,7 +50,7 @@ def _case(rng, label, x_shape, w_shape, stride, padding, dilation, groups, p) ->
 def _case_of_parts(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
     """The channels of x in several arrays."""
     c_in, c_out = sum(channels), 3 if sum(channels) < 16 else 16
-    case = _case(rng, "", (2, 5, 6, c_in), (3, 3, c_in, c_out), (1, 1), (1, 1), (1, 1), 1, 0.2)
+    case = _case(rng, ("", (2, 5, 6, c_in), (3, 3, c_in, c_out), (1, 1), (1, 1), (1, 1), 1, 0.2))
     x, w, b = case.inputs
     parts = np.split(x, np.cumsum(channels)[:-1], axis=3)
     whole = case.function

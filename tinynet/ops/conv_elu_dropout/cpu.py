@@ -9,6 +9,7 @@ from ...backends.numba.jit import jit
 from .._cpu.elementwise import RANGE, range_count, run
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
+from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
 from ..elu import cpu as elu
 
@@ -20,15 +21,14 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     alpha, p, seed, stream, step = epilogue
     if p == 0:
         return elu.backward(gy, y, alpha=alpha)
-    mask = (U(round(p * 2**32)), U(seed), U(stream), U(step))
-    return run(_backward, (gy, y), (alpha, 1 / (1 - p), *mask, 1 - p), None)
+    return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)), None)
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(gy, y, alpha, scale, threshold, seed, stream, step, keep, gz):
+def _backward(gy, y, alpha, keep, mask, gz):
     one = y.dtype.type(1)
     for r in prange(range_count(y.size)):
         start, stop = r * RANGE, min((r + 1) * RANGE, y.size)
-        dropout_range(gy, start, stop, scale, threshold, seed, stream, step, gz)
+        dropout_range(gy, start, stop, mask, gz)
         for i in range(U(start), U(stop)):
             gz[i] *= one if y[i] > 0 else y[i] * keep + alpha

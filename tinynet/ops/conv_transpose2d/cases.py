@@ -32,10 +32,11 @@ LARGE_GEOMETRIES = [
 
 def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
     """All cases, with values drawn from `rng`; those too large for a gradient check only if `large`."""
-    return [_case(rng, *geometry) for geometry in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
+    return [_case(rng, row) for row in GEOMETRIES + (LARGE_GEOMETRIES if large else [])]
 
 
-def _case(rng, label, x_shape, w_shape, stride, padding, output_padding, dilation, groups) -> Case:
+def _case(rng: np.random.Generator, row: tuple) -> Case:
+    label, x_shape, w_shape, stride, padding, output_padding, dilation, groups = row
     geometry = Geometry(stride, padding, dilation, groups)
     x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
     b = rng.standard_normal(w_shape[2] * groups)
