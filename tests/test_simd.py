@@ -109,7 +109,7 @@ def test_gather_is_two_matrix_products_and_writes_nothing_else(matrix, dtype):
 
     @numba.njit
     def run(image, y, x, stack, t, c):
-        transform(image, y, x, stack, t, c)
+        transform(image, y, x, stack[:, t], c)
 
     k, n = matrix.shape
     lanes = simd.lanes_of(dtype)
@@ -131,7 +131,7 @@ def test_scatter_is_the_way_back_with_a_bias(matrix, dtype):
 
     @numba.njit
     def run(stack, t, image, y, x, c, bias):
-        transform(stack, t, image, y, x, c, bias)
+        transform(stack[:, t], image, y, x, c, bias)
 
     k, n = matrix.shape
     lanes = simd.lanes_of(dtype)

@@ -193,58 +193,58 @@ def _store_sums(simd: Vectors, sums: list, S: View | None, C: View, first) -> No
 
 # ------------------------------------------------------------------------------------- the transforms of a tile
 def gather(T: np.ndarray) -> Callable:
-    """transform(image, y, x, stack, t, c): stack[:, t, c : c + lanes] = T d T^t, for Numba kernels.
+    """transform(image, y, x, row, c): row[:, c : c + lanes] = T d T^t, for Numba kernels.
 
     d is the tile that begins at pixel (y, x) of the image (height, width, channels), in channels c .. c + lanes - 1.
-    T (k, n) makes k * k positions of n * n pixels; the stack is (positions, tiles, channels).
+    T (k, n) makes k * k positions of n * n pixels; row: (positions, channels).
     """
     k, n = T.shape
 
     @intrinsic
-    def transform(typing_context, image, y, x, stack, t, c):
-        _check_dtypes("gather", image, stack)
+    def transform(typing_context, image, y, x, row, c):
+        _check_dtypes("gather", image, row)
 
         def generate(context, builder, signature, arguments):
             pixels, positions = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 3))
-            _, y, x, _, t, c = arguments
+            _, y, x, _, c = arguments
             simd = Vectors(builder, image.dtype)
-            source, target = pixels.at(y, x, c), positions.at(None, t, c)
+            source, target = pixels.at(y, x, c), positions.at(None, c)
             tile = [[simd.load(pixels.at(i, j, None, base=source)) for j in range(n)] for i in range(n)]
             for i, row in enumerate(_both_sides(simd, T, tile)):
                 for j, value in enumerate(row):
-                    simd.store(value, positions.at(i * k + j, None, None, base=target))
+                    simd.store(value, positions.at(i * k + j, None, base=target))
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(image, index, index, stack, index, index), generate
+        return types.void(image, index, index, row, index), generate
 
     return transform
 
 
 def scatter(T: np.ndarray) -> Callable:
-    """transform(stack, t, image, y, x, c, bias): image[y : y + k, x : x + k, c : c + lanes] = T m T^t + bias.
+    """transform(row, image, y, x, c, bias): image[y : y + k, x : x + k, c : c + lanes] = T m T^t + bias.
 
-    The way back: m is stack[:, t, c : c + lanes] as a tile of n * n positions. bias (channels,) is added to each pixel.
+    The way back: m is row[:, c : c + lanes] as a tile of n * n positions. bias (channels,) is added to each pixel.
     """
     _, n = T.shape
 
     @intrinsic
-    def transform(typing_context, stack, t, image, y, x, c, bias):
-        _check_dtypes("scatter", stack, image, bias)
+    def transform(typing_context, row, image, y, x, c, bias):
+        _check_dtypes("scatter", row, image, bias)
 
         def generate(context, builder, signature, arguments):
-            positions, pixels, start = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 6))
-            _, t, _, y, x, c, _ = arguments
+            positions, pixels, start = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 5))
+            _, _, y, x, c, _ = arguments
             simd = Vectors(builder, image.dtype)
-            source, target, bias_c = positions.at(None, t, c), pixels.at(y, x, c), simd.load(start.at(c))
-            tile = [[simd.load(positions.at(i * n + j, None, None, base=source)) for j in range(n)] for i in range(n)]
+            source, target, bias_c = positions.at(None, c), pixels.at(y, x, c), simd.load(start.at(c))
+            tile = [[simd.load(positions.at(i * n + j, None, base=source)) for j in range(n)] for i in range(n)]
             for i, row in enumerate(_both_sides(simd, T, tile)):
                 for j, value in enumerate(row):
                     simd.store(builder.fadd(value, bias_c), pixels.at(i, j, None, base=target))
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(stack, index, image, index, index, index, bias), generate
+        return types.void(row, image, index, index, index, bias), generate
 
     return transform
 

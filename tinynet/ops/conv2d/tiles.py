@@ -99,10 +99,10 @@ def tile_loader(transform: Callable, size: int, step: int) -> Callable:
                 if not is_inside or channels % LANES:
                     copy_window(image, top, left, window)
                     for c in range(0, channels, LANES):
-                        transform(window, 0, 0, stack, t + i, c)
+                        transform(window, 0, 0, stack[:, t + i], c)
                 else:
                     for c in range(0, channels, LANES):
-                        transform(image, top, left, stack, t + i, c)
+                        transform(image, top, left, stack[:, t + i], c)
 
     return load
 
@@ -119,11 +119,11 @@ def tile_storer(transform: Callable, m: int) -> Callable:
                 left = (column + i) * m
                 if top + m > height or left + m > width or channels % LANES:
                     for c in range(0, channels, LANES):
-                        transform(stack, t + i, window, 0, 0, c, bias)
+                        transform(stack[:, t + i], window, 0, 0, c, bias)
                     copy_back(window, image, top, left)
                 else:
                     for c in range(0, channels, LANES):
-                        transform(stack, t + i, image, top, left, c, bias)
+                        transform(stack[:, t + i], image, top, left, c, bias)
 
     return store
 

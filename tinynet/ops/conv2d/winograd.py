@@ -142,7 +142,7 @@ def weight_loader(transform: Callable) -> Callable:
             copy_taps(w, rotated, ci, co, taps)
             columns = U[:, co // width, :, co % width :]
             for c in range(LANES):
-                transform(taps[:, :, c], 0, 0, columns, ci + c, 0)
+                transform(taps[:, :, c], 0, 0, columns[:, ci + c], 0)
 
     @jit(parallel=True)
     def load(w, rotated, U):
@@ -163,7 +163,7 @@ def weight_storer(transform: Callable) -> Callable:
                 for co in range(total.shape[2]):
                     total[s, ci, co] += gU[thread, s, ci, co]
         for c in range(0, gw.shape[3], LANES):
-            transform(total, ci, gw[:, :, ci], 0, 0, c, zeros)
+            transform(total[:, ci], gw[:, :, ci], 0, 0, c, zeros)
 
     @jit(parallel=True)
     def store(gU, gw):
