@@ -29,11 +29,11 @@ from numpy.lib.stride_tricks import as_strided
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
-from .._cpu.epilogue import Activation, activate
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair, phase
+from .epilogue import Activation, activate
 
 BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
 

@@ -17,10 +17,10 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.epilogue import finish
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
+from .epilogue import finish
 
 
 def forward(

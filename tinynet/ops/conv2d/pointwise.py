@@ -12,12 +12,12 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.epilogue import finish
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
+from .epilogue import finish
 
 FEW = 4  # output channels, at most
 CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error

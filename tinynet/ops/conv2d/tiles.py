@@ -16,7 +16,7 @@ from numba import njit
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
-from .._cpu.epilogue import activate
+from .epilogue import activate
 
 LANES = lanes_of(np.float32)
 

@@ -28,11 +28,11 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import gather, scatter
-from .._cpu.epilogue import Activation
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
+from .epilogue import Activation
 from .tiles import LANES, Grid, activate_tiles, stack, tile_loader, tile_storer
 
 GROUP_BYTES = 65_000  # of V in a group of tiles, so that V and M stay in the nearer caches

@@ -8,12 +8,12 @@ import numpy as np
 from numba import prange
 
 from ...backends.numba.jit import jit
+from .._cpu.elementwise import RANGE, range_count
+from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
 from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
 from ..elu.cpu import forward_range as elu_range
-from .elementwise import RANGE, range_count
-from .fastmath import ELEMENTWISE
 
 U = np.uint64
 
