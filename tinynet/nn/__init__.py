@@ -7,34 +7,3 @@ from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
 from .recurrent import LSTM, RNN
 from .summary import Summary, summary
-
-__all__ = [
-    "ELU",
-    "LSTM",
-    "RNN",
-    "AvgPool2d",
-    "BatchNorm2d",
-    "Conv2d",
-    "ConvTranspose2d",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "LeakyReLU",
-    "Linear",
-    "LocalResponseNorm",
-    "MaxPool2d",
-    "MaxUnpool2d",
-    "Maxout",
-    "Module",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Summary",
-    "Tanh",
-    "init",
-    "observe",
-    "optim",
-    "predict",
-    "summary",
-]

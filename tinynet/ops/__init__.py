@@ -3,7 +3,7 @@
 The engine knows no operation, so two of them are handed to it here: `x @ y`, and the sum of two large gradients.
 """
 
-from ..backends.numba import settings  # noqa: F401 (before anything imports Numba)
+from ..backends.numba import settings  # before anything imports Numba
 from ..backends.registry import backend, device, is_large, register_ops, use_backend, use_kernels
 from ..engine import tensor as _engine
 from ..engine.basic_ops import add_operator

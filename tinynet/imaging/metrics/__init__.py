@@ -29,27 +29,3 @@ from .label_images import (
     precision_at,
 )
 from .tables import SCORES, evaluate_instances, format_table, score_table, write_rows
-
-__all__ = [
-    "SCORES",
-    "THRESHOLDS",
-    "auc",
-    "auc_interval",
-    "average_precision",
-    "bootstrap_interval",
-    "cohen_kappa",
-    "confusion_matrix",
-    "dice",
-    "evaluate_instances",
-    "format_table",
-    "iou",
-    "iou_matrix",
-    "match_counts",
-    "mean_ap",
-    "pooled_ap",
-    "precision_at",
-    "roc_curve",
-    "score_table",
-    "sensitivity_at",
-    "write_rows",
-]

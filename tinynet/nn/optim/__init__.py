@@ -20,18 +20,3 @@ from .average import WeightAverage
 from .clipping import clip_grad_norm, clip_grad_value
 from .optimizers import SGD, Adam, AdamW, Optimizer
 from .schedules import CosineDecay, OneCycle, ReduceOnPlateau, Schedule, StepDecay
-
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "CosineDecay",
-    "OneCycle",
-    "Optimizer",
-    "ReduceOnPlateau",
-    "Schedule",
-    "StepDecay",
-    "WeightAverage",
-    "clip_grad_norm",
-    "clip_grad_value",
-]
