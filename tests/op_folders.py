@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 
 import numpy as np
 import pytest
@@ -13,11 +12,11 @@ from tinynet import cusim
 from tinynet.backends.arrays import array_module
 from tinynet.backends.cuda.detect import GpuMissing, require_gpu
 from tinynet.backends.devices import to_device
-from tinynet.backends.registry import TIERS, implementations, ops
+from tinynet.backends.registry import TIERS, implementations, is_differentiable, ops
 from tinynet.learn.gradcheck.tiers import rounding
 
 # Operations on Tensors; the other folders hold kernels that are never differentiated, such as the optimizer's.
-DIFFERENTIABLE = [op for op in ops() if importlib.util.find_spec(f"tinynet.ops.{op}.op")]
+DIFFERENTIABLE = [op for op in ops() if is_differentiable(op)]
 FAST_TIERS = [tier for tier in TIERS if tier != "reference"]
 
 

@@ -40,6 +40,7 @@ OPS = {
     "leaky_relu": ({}, {"x": ones(2, 3)}),
     "sigmoid": ({}, {"x": ones(2, 3)}),
     "tanh": ({}, {"x": ones(2, 3)}),
+    "softplus": ({}, {"x": ones(2, 3)}),
     "maxout": ({"pieces": 2}, {"x": ones(2, 4)}),
     "dice_loss": ({}, {"p": ones(2, 4), "target": ones(2, 4)}),
     "bce_with_logits": ({}, {"x": ones(2, 4), "target": ones(2, 4), "weight": ones(2, 4)}),
@@ -138,7 +139,7 @@ def test_dtypes_that_are_no_numbers_are_refused(name, argument, dtype):
     assert refused(name, argument, wrong).startswith(f"{name}: ")
 
 
-ANY_SHAPE = {"elu", "relu", "leaky_relu", "sigmoid", "tanh", "dropout", "local_response_norm"}
+ANY_SHAPE = {"elu", "relu", "leaky_relu", "sigmoid", "softplus", "tanh", "dropout", "local_response_norm"}
 ANY_SHAPE |= {*UNARY, "clip", "astype", "swapaxes", "expand_dims", "getitem"}
 
 

@@ -5,7 +5,6 @@ Only the numbers of a real GPU cannot be had here; its arrays' rules, transfers 
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 
@@ -20,6 +19,7 @@ from tinynet.backends.cuda import detect, nvrtc
 from tinynet.backends.cuda.source import Source
 from tinynet.backends.launch import launch
 from tinynet.backends.registry import implementation_kernel, implementations, ops
+from tinynet.learn.gradcheck.tiers import cases_of
 from tinynet.nn.optim import SGD, AdamW, WeightAverage, clip_grad_norm
 from tinynet.training.io import load_weights, save_weights
 
@@ -57,7 +57,7 @@ def test_the_stand_in_is_as_strict_as_cupy(fake_gpu):
 def test_kernels_stay_on_the_gpu(op, fake_gpu):
     """They give what the emulator gives on arrays of NumPy, bit for bit, and transfer nothing."""
     for implementation in implementations(op, "cuda"):
-        for case in importlib.import_module(f"tinynet.ops.{op}.cases").cases(np.random.default_rng(3), large=False)[:3]:
+        for case in cases_of(op, seed=3, large=False)[:3]:
             for name, (arrays, parameters) in case.calls.items():
                 function = implementation_kernel(op, name, "cuda", implementation)
                 given, on_the_gpu = cast(arrays, np.float32), place(cast(arrays, np.float32), "cuda")

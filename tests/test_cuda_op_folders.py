@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from op_folders import checks, fetch, on, place
 
-from tinynet.backends.launch import is_aligned
-from tinynet.backends.registry import implementation_kernel, implementations
+from tinynet.backends.launch import blocks, is_aligned, launch
+from tinynet.backends.registry import implementation_kernel, implementations, use_backend
 from tinynet.ops._cuda import elementwise as elementwise_cuda
-from tinynet.ops._cuda.elementwise import pack_width, row_grid
+from tinynet.ops._cuda.elementwise import THREADS, pack_width, row_grid
 from tinynet.ops._shared.geometry import Geometry
+from tinynet.ops.activations.cuda import SOURCE as ACTIVATIONS_CU
+from tinynet.ops.activations.entries import ACTIVATIONS
 from tinynet.ops.max_pool2d import cuda as max_pool2d
 
 TIERS = pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("cuda-sim", "cuda")])
-ACTIVATIONS = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, -1e-42, 80.0, -80.0], np.float32)
 
 
@@ -46,22 +47,26 @@ def random(*shape):
 @TIERS
 @pytest.mark.parametrize("op", ACTIVATIONS)
 def test_misaligned_arrays_give_the_same_bits(op, tier):
+    parameters = ACTIVATIONS[op].parameters[0]
     x = np.concatenate([random(1030), SPECIAL])
-    gy, y = np.cos(np.arange(x.size)).astype(np.float32), run(op, "forward", "reference", x)
+    gy, y = np.cos(np.arange(x.size)).astype(np.float32), run(op, "forward", "reference", x, **parameters)
     for name, arrays in {"forward": (x,), "backward": (gy, y)}.items():
-        aligned = run(op, name, tier, *(place(a, tier) for a in arrays))
-        np.testing.assert_array_equal(run(op, name, tier, *(misaligned(a, tier) for a in arrays)), aligned)
+        aligned = run(op, name, tier, *(place(a, tier) for a in arrays), **parameters)
+        np.testing.assert_array_equal(
+            run(op, name, tier, *(misaligned(a, tier) for a in arrays), **parameters), aligned
+        )
         one_of_both = (misaligned(arrays[0], tier), *(place(a, tier) for a in arrays[1:]))
-        np.testing.assert_array_equal(run(op, name, tier, *one_of_both), aligned)
+        np.testing.assert_array_equal(run(op, name, tier, *one_of_both, **parameters), aligned)
 
 
 @TIERS
 @pytest.mark.parametrize("op", ACTIVATIONS)
 def test_few_units_in_the_last_place_over_the_whole_range(op, tier):
+    parameters = ACTIVATIONS[op].parameters[0]
     tiny = np.geomspace(1e-30, 1, 1001)
     x = np.concatenate([np.linspace(-87, 87, 4001), tiny, -tiny]).astype(np.float32)
-    want = run(op, "forward", "reference", x.astype(np.float64))
-    got = run(op, "forward", tier, place(x, tier))
+    want = run(op, "forward", "reference", x.astype(np.float64), **parameters)
+    got = run(op, "forward", tier, place(x, tier), **parameters)
     assert got.dtype == np.float32
     assert np.max(np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))) < 4
 
@@ -70,23 +75,30 @@ def test_few_units_in_the_last_place_over_the_whole_range(op, tier):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("op", ACTIVATIONS)
 def test_special_values_come_out_as_in_the_reference(op, tier, dtype):
+    parameters = ACTIVATIONS[op].parameters[0]
     with np.errstate(all="ignore"):
         x = SPECIAL.astype(dtype)
-        y = run(op, "forward", "reference", x)
-        np.testing.assert_allclose(run(op, "forward", tier, place(x, tier)), y, rtol=4 * np.finfo(dtype).eps)
+        y = run(op, "forward", "reference", x, **parameters)
+        np.testing.assert_allclose(
+            run(op, "forward", tier, place(x, tier), **parameters), y, rtol=4 * np.finfo(dtype).eps
+        )
         gy = np.full_like(x, 2)
-        want = run(op, "backward", "reference", gy, y)
-        np.testing.assert_allclose(run(op, "backward", tier, place(gy, tier), place(y, tier)), want, rtol=1e-6)
+        want = run(op, "backward", "reference", gy, y, **parameters)
+        np.testing.assert_allclose(
+            run(op, "backward", tier, place(gy, tier), place(y, tier), **parameters), want, rtol=1e-6
+        )
 
 
 @TIERS
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1023, 1024, 1025])
 def test_the_end_of_an_array_and_nothing_behind_it(size, tier):
-    """`out` is the middle of an array whose other elements must stay."""
+    """The result is the middle of an array whose other elements must stay."""
     room = place(np.full(size + 8, 7, np.float32), tier)
     x = random(size)
-    with checks(tier, "reversed"):
-        implementation_kernel("relu", "forward", tier)(place(x, tier), out=room[4 : size + 4])
+    here, y = place(x, tier), room[4 : size + 4]
+    width = pack_width(here, y)
+    with use_backend(tier), checks(tier, "reversed"):
+        launch(ACTIVATIONS_CU, "relu_forward", blocks(size, width * THREADS), THREADS, here, y, size, WIDTH=width)
     np.testing.assert_array_equal(fetch(room), np.concatenate([[7] * 4, np.maximum(x, 0), [7] * 4]))
 
 

@@ -11,9 +11,9 @@ from tinynet import nn
 from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops._shared.epilogue import Epilogue
 from tinynet.ops._shared.geometry import Geometry
+from tinynet.ops.activations.entries import Elu
 from tinynet.ops.conv2d import reference as conv_reference
 from tinynet.ops.conv_elu_dropout import reference as fused_reference
-from tinynet.ops.elu import reference as elu_reference
 from tinynet.tools.bench.examples import load_example
 
 
@@ -73,10 +73,10 @@ def test_the_mask_is_that_of_the_layer_and_moves_on():
 @pytest.mark.parametrize(
     "change",
     [
-        {"op": "elu", "forward": elu_reference.forward},
+        {"op": "elu", "forward": Elu.kernels.forward},
         {"op": "conv2d", "forward": implementation_kernel("conv2d", "forward", "reference")},
         {"op": "dropout", "forward": implementation_kernel("dropout", "forward", "reference")},
-        {"op": "elu", "backward": elu_reference.backward},
+        {"op": "elu", "backward": Elu.kernels.backward},
     ],
 )
 def test_an_override_of_any_constituent_switches_it_off(fused_calls, change):

@@ -243,6 +243,7 @@ def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
         (nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
         (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
         (nn.Tanh(), np.tanh),
+        (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
         (nn.Flatten(), lambda x: x.reshape(len(x), -1)),
     ],
     ids=lambda value: type(value).__name__,

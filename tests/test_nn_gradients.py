@@ -27,6 +27,7 @@ LAYERS = {
     "LeakyReLU": (lambda: nn.LeakyReLU(0.2), (3, 4)),
     "Sigmoid": (lambda: nn.Sigmoid(), (3, 4)),
     "Tanh": (lambda: nn.Tanh(), (3, 4)),
+    "Softplus": (lambda: nn.Softplus(), (3, 4)),
     "Maxout": (lambda: nn.Maxout(2), (3, 4, 6)),
     "Flatten": (lambda: nn.Flatten(), (2, 3, 4)),
     "Sequential": (

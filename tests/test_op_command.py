@@ -52,9 +52,11 @@ def test_targets_are_the_kernels_that_differ():
 
 def test_a_target_is_built_from_what_it_imports_and_what_that_includes():
     names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cuda-sim", "default", "forward"))}
-    assert {"elu/cuda.py", "elu/cases.py", "_cuda/activations.cu", "_cuda/activations.cuh", "_cuda/common.cuh"} <= names
+    assert {"_cuda/activations.cuh", "_cuda/common.cuh"} <= names
+    assert {f"activations/{name}" for name in ("cuda.py", "cases.py", "entries.py", "activations.cu")} <= names
     names = {f.relative_to(OPS).as_posix() for f in files_of("elu", Target("cpu", "default", "forward"))}
-    assert {"elu/cpu.py", "_cpu/elementwise.py", "_cpu/fastmath.py"} <= names and "elu/reference.py" not in names
+    assert {"activations/cpu.py", "_cpu/elementwise.py", "_cpu/fastmath.py"} <= names
+    assert "activations/reference.py" not in names
 
 
 def test_why_a_version_of_conv2d_runs(capsys):
@@ -110,11 +112,11 @@ def test_what_the_file_itself_holds_comes_first_and_of_that_what_is_compiled_soo
 
 def test_an_exception_is_told_with_its_line():
     def broken():
-        exec(compile("x = 1\ny = x.nothing", str(OPS / "elu" / "reference.py"), "exec"))
+        exec(compile("x = 1\ny = x.nothing", str(OPS / "dice" / "reference.py"), "exec"))
 
     with pytest.raises(AttributeError) as caught:
         broken()
-    assert sentence(caught.value).startswith("tinynet/ops/elu/reference.py:2: `")
+    assert sentence(caught.value).startswith("tinynet/ops/dice/reference.py:2: `")
     assert "no attribute 'nothing'" in sentence(caught.value)
     assert "cannot be checked" in row(Target("cpu", "default", "forward"), Failed(sentence(caught.value)))
 
@@ -162,48 +164,52 @@ def answer(root, file, old, new, *target):
 
 
 REFERENCE = ("reference", "default", "backward")
-BACKWARD = "gx[...] = "
+# The CPU compiles the same formula, so the derivatives show that it is wrong.
+DERIVATIVES = ("reference", "default", "derivatives")
+ENTRIES = "activations/entries.py"
+BACKWARD = "return where(y > 0, gy, 0)"
 
 
 def test_a_wrong_reference_is_found_and_named(copy):
-    found = answer(copy, "relu/reference.py", BACKWARD, BACKWARD + "-", *REFERENCE)
+    found = answer(copy, ENTRIES, BACKWARD, BACKWARD.replace("gy", "-gy"), *DERIVATIVES)
     assert not found.get("right", True) and "the mistake:" in found["report"], found
     assert found["error"] > found["allowed"]
 
 
 def test_an_endless_loop_is_ended_and_its_line_named(copy):
-    found = answer(copy, "relu/reference.py", BACKWARD, "while True:\n        pass\n    " + BACKWARD, *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "an endless loop?" in found["sentence"]
+    found = answer(copy, ENTRIES, BACKWARD, "while True:\n            pass\n        " + BACKWARD, *REFERENCE)
+    assert "tinynet/ops/activations/entries.py:" in found["sentence"] and "an endless loop?" in found["sentence"]
 
 
 def test_a_crash_is_told(copy):
-    crash = "import ctypes\n    ctypes.string_at(0)\n    "
-    found = answer(copy, "relu/reference.py", BACKWARD, crash + BACKWARD, *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "it ended the process" in found["sentence"]
+    crash = "import ctypes\n        ctypes.string_at(0)\n        "
+    found = answer(copy, ENTRIES, BACKWARD, crash + BACKWARD, *REFERENCE)
+    assert "tinynet/ops/activations/entries.py:" in found["sentence"] and "it ended the process" in found["sentence"]
 
 
 def test_a_syntax_error_is_told_with_its_line(copy):
-    found = answer(copy, "relu/reference.py", BACKWARD, "gx[...] = = ", *REFERENCE)
-    assert "tinynet/ops/relu/reference.py:" in found["sentence"] and "SyntaxError" in found["sentence"]
+    found = answer(copy, ENTRIES, BACKWARD, "return = = ", *REFERENCE)
+    assert "tinynet/ops/activations/entries.py:" in found["sentence"] and "SyntaxError" in found["sentence"]
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 def test_a_kernel_of_the_emulator(copy):
     target = ("cuda-sim", "default", "backward")
-    found = answer(copy, "_cuda/activations.cu", "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
-    assert "tinynet/ops/_cuda/activations.cu" in found["sentence"] and "cannot be compiled" in found["sentence"]
+    file = "activations/activations.cu"
+    found = answer(copy, file, "return y > 0 ? gy : real(0)", "return y > 0 ? gy : gx[0]", *target)
+    assert f"tinynet/ops/{file}" in found["sentence"] and "cannot be compiled" in found["sentence"]
 
 
 def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):
-    flood = "for k in range(1000): print('line', k)\n    "
-    found = answer(copy, "relu/reference.py", BACKWARD, flood + BACKWARD, *REFERENCE)
+    flood = "for k in range(1000): print('line', k)\n        "
+    found = answer(copy, ENTRIES, BACKWARD, flood + BACKWARD, *DERIVATIVES)
     assert found["right"] and "line 7\n" in found["printed"] and "are not shown" in found["printed"]
     assert "line 999" not in found["printed"]
 
 
 def test_watching_says_what_a_save_did_and_goes_on(copy):
     """The first table is put off by the save. Ctrl-C ends it quietly."""
-    path = copy / "tinynet" / "ops" / "relu" / "reference.py"
+    path = copy / "tinynet" / "ops" / ENTRIES
     text = path.read_text()
     command_line = [sys.executable, "-u", "-m", "tinynet", "op", "relu", "--watch"]
     process = subprocess.Popen(command_line, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -218,10 +224,10 @@ def test_watching_says_what_a_save_did_and_goes_on(copy):
 
     try:
         until("tier      by")  # by now the files are watched
-        path.write_text(text.replace(BACKWARD, BACKWARD + "2 * "))
+        path.write_text(text.replace(BACKWARD, BACKWARD.replace("gy", "2 * gy")))
         assert until("after the save").startswith("not right")
         assert any("exactly 2 times the right" in line for line in seen), seen
-        path.write_text(text.replace("def backward", "def = backward"))
+        path.write_text(text.replace(BACKWARD, "return = 0"))
         until("SyntaxError")
         assert until("after the save").startswith("not right")
         path.write_text(text)

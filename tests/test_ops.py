@@ -9,7 +9,6 @@ differentiated, such as the optimizer's: only the kernels are checked there.
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from op_folders import (
     spread,
 )
 
-from tinynet.backends.registry import implementation_kernel, kernel_names, ops, use_backend, use_kernels
+from tinynet.backends.registry import implementation_kernel, kernel_names, op_module, ops, use_backend, use_kernels
 from tinynet.engine.tensor import Tensor, grad
 from tinynet.learn.gradcheck import gradcheck, gradgradcheck
 from tinynet.learn.gradcheck.tiers import cases_of
@@ -120,7 +119,7 @@ def test_a_recorded_gradient_has_the_value_of_one_that_is_not(op):
 def test_every_kernel_has_a_case_and_the_folder_its_files(op):
     reached = set().union(*(case.calls for case in cases_of(op)))
     assert reached == set(kernel_names(op)), f"{op}: cases.py must call every kernel"
-    folder = Path(importlib.import_module(f"tinynet.ops.{op}").__path__[0])
+    folder = Path(op_module(op, "reference").__file__).parent
     for file in ("derivation.md", "reference.py", "cpu.py", "cuda.py", "cases.py"):
         assert (folder / file).exists(), f"{op} has no {file}"
 

@@ -10,6 +10,9 @@ Each *tier* is a module of the op's folder that defines them under the same name
 `op.py` imports `forward` from its reference and calls it; the decorator runs the kernel of the chosen tier instead. The
 plain definition stays reachable as `forward.definition`.
 
+A folder may contain several ops, as `activations` does: its package lists them in `OPS`, and each of its modules has a
+dict `PARTS`, from op to an object that takes the place of the module.
+
 A tier may hold several *implementations*: its module lists them in a dict `IMPLEMENTATIONS`, from name to
 the kernels it defines, the default first. A kernel an implementation lacks is taken from the module.
 
@@ -30,10 +33,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
@@ -51,7 +56,7 @@ _backend: ContextVar[str] = ContextVar("backend", default="cpu")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
-# Op -> the package of its folder. `tinynet.ops` announces its folders with `register_ops`.
+# Op -> the package of its folder. `tinynet.ops` makes its folders known with `register_ops`.
 _packages: dict[str, str] = {}
 
 Parameters = ParamSpec("Parameters")
@@ -64,9 +69,9 @@ class Kernel(Generic[Parameters, Result]):
     op, name: of the kernel. definition: the plain function.
     """
 
-    def __init__(self, definition: Callable[Parameters, Result], op: str) -> None:
+    def __init__(self, definition: Callable[Parameters, Result], op: str, name: str) -> None:
         functools.update_wrapper(self, definition)
-        self.definition, self.op, self.name = definition, op, definition.__name__
+        self.definition, self.op, self.name = definition, op, name
 
     def __call__(self, *arguments: Parameters.args, **parameters: Parameters.kwargs) -> Result:
         function = kernel_to_run(self.op, self.name, arguments)
@@ -83,7 +88,7 @@ class Kernel(Generic[Parameters, Result]):
 
 def kernel(definition: Callable[Parameters, Result]) -> Kernel[Parameters, Result]:
     """Decorate the definition of a kernel in an op's reference.py: a call runs the chosen tier's kernel."""
-    return Kernel(definition, op=definition.__module__.split(".")[-2])
+    return Kernel(definition, op=definition.__module__.split(".")[-2], name=definition.__name__)
 
 
 def kernel_to_run(op: str, name: str, arguments: Iterable[Any] = ()) -> Callable:
@@ -131,21 +136,36 @@ def package_of(op: str) -> str:
     return _packages[op]
 
 
+def op_module(op: str, name: str) -> ModuleType:
+    """A module of an op's folder by its name, for instance 'cuda'. In a folder of several ops, they share it."""
+    return importlib.import_module(f"{package_of(op)}.{name}")
+
+
+def op_part(op: str, name: str) -> Any:
+    """A module of an op's folder; in a folder of several ops, the part of it for this op, `PARTS[op]`."""
+    module = op_module(op, name)
+    return getattr(module, "PARTS", {}).get(op, module)
+
+
+def is_differentiable(op: str) -> bool:
+    """True if an op is a function of Tensors. The others are kernels without a gradient, such as an optimizer's."""
+    return importlib.util.find_spec(f"{package_of(op)}.op") is not None
+
+
 @functools.cache
 def tier_module(op: str, tier: str) -> Any:
-    """What holds an op's kernels in a tier: a module of its folder, or its entry in `KERNELS` of that module.
+    """The part of an op's folder that contains its kernels in a tier. Imported when it is first needed.
 
-    Imported when it is first needed. Raises ValueError for an unknown op, BackendError if Numba is missing.
+    Raises ValueError for an unknown op, BackendError if Numba is missing.
     """
     try:
-        module = importlib.import_module(f"{package_of(op)}.{TIERS[tier]}")
+        return op_part(op, TIERS[tier])
     except ModuleNotFoundError as error:
         if error.name == "numba":
             raise BackendError(
                 f"backend {tier!r} needs Numba: `pip install numba`, or use_backend('reference')"
             ) from error
         raise
-    return getattr(module, "KERNELS", {}).get(op, module)
 
 
 def implementations(op: str, tier: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Modules and layers, initial values, optimizers, and the summary of a model."""
 
 from . import init, optim
-from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Tanh
+from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Softplus, Tanh
 from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
 from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d

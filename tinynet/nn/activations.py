@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from ..engine.basic_ops import reshape
 from ..engine.tensor import Tensor
-from ..ops.elu.op import elu
-from ..ops.leaky_relu.op import leaky_relu
+from ..ops.activations.entries import elu, leaky_relu, relu, sigmoid, softplus, tanh
 from ..ops.maxout.op import maxout
-from ..ops.relu.op import relu
-from ..ops.sigmoid.op import sigmoid
-from ..ops.tanh.op import tanh
 from .module import Module
 
 
@@ -55,6 +51,13 @@ class Tanh(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return tanh(x)
+
+
+class Softplus(Module):
+    """log(1 + exp(x)), a smooth ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return softplus(x)
 
 
 class Maxout(Module):

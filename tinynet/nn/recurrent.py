@@ -14,10 +14,10 @@ from ..backends.devices import to_device
 from ..engine.basic_ops import swapaxes, where
 from ..engine.tensor import Tensor
 from ..ops._shared.targets import constant
+from ..ops.activations.entries import tanh
 from ..ops.concat.op import stack
 from ..ops.lstm.op import lstm
 from ..ops.matmul.op import matmul
-from ..ops.tanh.op import tanh
 from .init import glorot_uniform, orthogonal
 from .module import Module, Parameter
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -13,7 +12,15 @@ import numpy as np
 from ..backends.cusim.findings import Launched
 from ..backends.cusim.places import Place, Places, line_of_text
 from ..backends.cusim.run import Row, checked, counted
-from ..backends.registry import implementation_kernel, implementations, kernel_names, ops, use_backend, use_kernels
+from ..backends.registry import (
+    implementation_kernel,
+    implementations,
+    kernel_names,
+    op_part,
+    ops,
+    use_backend,
+    use_kernels,
+)
 from ..ops._shared.case import Case
 from .cli import option, run_commands
 
@@ -94,7 +101,7 @@ def _check_is_one_of(what: str, value: str, known: Sequence[str]) -> None:
 
 def _first_case(config: ReportConfig, name: str) -> Case:
     """The first case that runs kernel `name` and whose label contains --case."""
-    cases = importlib.import_module(f"tinynet.ops.{config.op}.cases").cases(np.random.default_rng(0), large=True)
+    cases = op_part(config.op, "cases").cases(np.random.default_rng(0), large=True)
     cases = [case for case in cases if name in case.calls]
     wanted = [case for case in cases if config.case in case.label]
     if not wanted:

@@ -8,8 +8,6 @@ change these numbers unnoticed, so `registers.csv` keeps the registers of every 
 from __future__ import annotations
 
 import csv
-import importlib
-import importlib.util
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import NamedTuple
 from ..backends.cuda import nvrtc
 from ..backends.cuda.nvrtc import Resources
 from ..backends.cuda.source import TENSOR_CORES, Source, describe
-from ..backends.registry import ops, package_of
+from ..backends.registry import op_module, ops
 from ..ops import __name__ as _  # noqa: F401 (it fills the registry)
 
 # Turing, Ampere (servers, then desktops), Ada, Hopper, Blackwell (desktops).
@@ -40,11 +38,9 @@ class Row(NamedTuple):
 def sources() -> list[Source]:
     """Every `.cu` file that an op's `cuda.py` launches, each once."""
     found: dict[Path, Source] = {}
-    for package in dict.fromkeys(package_of(op) for op in ops()):
-        name = f"{package}.cuda"
-        if importlib.util.find_spec(name) is not None:
-            values = vars(importlib.import_module(name)).values()
-            found.update((value.path, value) for value in values if isinstance(value, Source))
+    for op in ops():
+        values = vars(op_module(op, "cuda")).values()
+        found.update((value.path, value) for value in values if isinstance(value, Source))
     return list(found.values())
 
 

@@ -36,6 +36,8 @@ from .announce import Announcer
 from .separate import are_loaded, keep_separate, needed_by
 
 PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
+# No kernel contains code of the engine or of the dispatch, although files that kernels are built from import them.
+NOT_COMPILED = (PACKAGE / "engine", PACKAGE / "backends" / "registry.py")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
 # What OpenMP's threads do between two kernels. Spinning threads are ready at once, but on a machine with other work
@@ -166,7 +168,7 @@ def _description(value: Any) -> str:
 
 @functools.cache
 def content_key(source: Path) -> str:
-    """A hash of the content of a source file and of all tinynet files it imports, directly or not."""
+    """A hash of the content of a source file and of all tinynet files that it is built from, see `_sources`."""
     return _digest(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(_sources(source))))
 
 
@@ -175,7 +177,7 @@ def _digest(content: bytes) -> str:
 
 
 def _sources(source: Path) -> set[Path]:
-    """The file and, by its import statements, every file of tinynet it depends on."""
+    """The file and, by its import statements, every file of tinynet that its kernels are built from."""
     found, todo = set(), [source.resolve()]
     while todo:
         path = todo.pop()
@@ -200,7 +202,8 @@ def _imported_files(path: Path) -> list[Path]:
                 base = _module_path(node.module or "")
             candidates += [base, *(base / alias.name for alias in node.names)]
     files = (file for c in candidates for file in (c.with_suffix(".py"), c / "__init__.py"))
-    return [f.resolve() for f in files if f.is_file() and PACKAGE in f.resolve().parents]
+    found = (f.resolve() for f in files if f.is_file())
+    return [f for f in found if PACKAGE in f.parents and not {f, *f.parents}.intersection(NOT_COMPILED)]
 
 
 def _module_path(name: str) -> Path:

@@ -9,7 +9,6 @@ Three checks for each op, one row of the table each:
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.devices import to_device
-from ...backends.registry import TIERS, implementations, package_of, use_backend, use_kernels
+from ...backends.registry import TIERS, implementations, is_differentiable, use_backend, use_kernels
 from ...backends.registry import ops as all_ops
 from ...tools.cli import option, parse
 from .adjoint import ALLOWED, adjoint_check
@@ -98,8 +97,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
 
 
 def _rows(op: str, config: Config) -> Iterator[Row]:
-    is_differentiable = importlib.util.find_spec(f"{package_of(op)}.op") is not None
-    if is_differentiable:
+    if is_differentiable(op):
         yield _derivative(op, config)
     if config.tier == "reference":
         return
@@ -108,7 +106,7 @@ def _rows(op: str, config: Config) -> Iterator[Row]:
             for check in compare_tiers(op, config.tier, implementation, dtype=dtype, seed=config.seed):
                 names = (check.op, check.kernel, check.tier, check.implementation, check.dtype)
                 yield Row(*names, check.cases, check.error, check.allowed, "" if check else str(check))
-        if is_differentiable:
+        if is_differentiable(op):
             yield from _adjoint(op, implementation, config)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.devices import to_device
-from ...backends.registry import implementation_kernel, implementations, kernel_names, package_of, use_backend
+from ...backends.registry import implementation_kernel, implementations, kernel_names, op_part, use_backend
 from ...ops._shared.case import Case
 from .explain import Explanation, explain, jacobian_of
 
@@ -78,7 +77,7 @@ def compare_tiers(
 
 def cases_of(op: str, seed: int = 7, large: bool = True) -> list[Case]:
     """The cases of an op, with values drawn from this seed. large=False: only the cases for gradient checks."""
-    return importlib.import_module(f"{package_of(op)}.cases").cases(np.random.default_rng(seed), large=large)
+    return op_part(op, "cases").cases(np.random.default_rng(seed), large=large)
 
 
 def rounding(dtype: str, implementation: str | None) -> float:

@@ -140,7 +140,7 @@ def sentence(error: BaseException) -> str:
 
 
 def _place(filename: str, line: int) -> str:
-    """'tinynet/ops/elu/reference.py:12: `the text of the line`'."""
+    """'tinynet/ops/dice/reference.py:12: `the text of the line`'."""
     path = Path(filename)
     name = path.relative_to(PACKAGE.parent).as_posix() if PACKAGE in path.parents else filename
     with contextlib.suppress(OSError, IndexError):

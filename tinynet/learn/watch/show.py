@@ -22,7 +22,7 @@ LEGEND = """\
 def list_ops() -> None:
     """Print the operations, a line for each."""
     for op in ops():
-        print(f"  {op:22} {_first_line(folder_of(op) / 'derivation.md').removeprefix(f'{op}: ')}")
+        print(f"  {op:22} {_title(op).removeprefix(f'{op}: ')}")
     print("\npython -m tinynet op NAME shows one, op NAME --watch checks it whenever you save")
 
 
@@ -35,12 +35,21 @@ def describe(op: str) -> None:
         if path.suffix in (".md", ".py", ".cu", ".cuh") and path.stem != "__init__":
             print(f"  {path.name:22} {_first_line(path)}")
     print("\nkernels")
-    for name, summary in _functions(folder / "reference.py"):
+    entries = folder / "entries.py"  # in a folder of several ops
+    for name, summary in _functions(entries if entries.exists() else folder / "reference.py", op):
         print(f"  {name:22} {summary}")
     print("\nwhere they run")
     for tier, module in TIERS.items():
         print(f"  {tier:22} {missing(tier) or f'here, by {module}.py'}")
     print()
+
+
+def _title(op: str) -> str:
+    """The title of an op's derivation; in a folder of several ops, the heading of its section."""
+    path = folder_of(op) / "derivation.md"
+    headings = (line[3:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("## "))
+    own = (heading for heading in headings if heading.partition(":")[0].lower().replace(" ", "_") == op)
+    return next(own, "") or _first_line(path)
 
 
 def _first_line(path: Path) -> str:
@@ -55,12 +64,18 @@ def _first_line(path: Path) -> str:
     return next((line for line in lines if line and not line.endswith(".cuh")), "")  # `// with x.cuh` is no title
 
 
-def _functions(path: Path) -> list[tuple[str, str]]:
-    """The public functions of a file and their first lines, read without running it: it may be broken just now."""
+def _functions(path: Path, op: str) -> list[tuple[str, str]]:
+    """The public functions of a file and their first lines, or the functions of the op's entry and their results.
+
+    The file is read without running it: it may be broken just now.
+    """
     try:
         nodes = ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:
         return [("?", f"{path.name}:{error.lineno}: {error.msg}")]
+    for entry in (n for n in nodes if isinstance(n, ast.ClassDef)):
+        if any(isinstance(k.value, ast.Constant) and k.value.value == op for k in entry.keywords):
+            return [(n.name, ast.unparse(n.body[-1])) for n in entry.body if isinstance(n, ast.FunctionDef)]
     return [(n.name, _summary(n)) for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from ...backends.registry import (
     TIERS,
     implementation_kernel,
     implementations,
+    is_differentiable,
     kernel_names,
     package_of,
     use_backend,
@@ -57,8 +57,7 @@ def targets_of(op: str, tier: str) -> list[Target]:
     """The targets of a tier, its default implementation first. A function that several implementations share is listed
     once. Raises the exception of a module that cannot be imported."""
     if tier == "reference":
-        is_differentiable = importlib.util.find_spec(f"{package_of(op)}.op") is not None
-        return [Target(tier, "default", k) for k in (*kernel_names(op), *[DERIVATIVES] * is_differentiable)]
+        return [Target(tier, "default", k) for k in (*kernel_names(op), *[DERIVATIVES] * is_differentiable(op))]
     first: dict[tuple[str, Callable], Target] = {}
     for name in implementations(op, tier):
         for kernel in kernel_names(op):
@@ -69,7 +68,8 @@ def targets_of(op: str, tier: str) -> list[Target]:
 def home_of(op: str, target: Target) -> Path:
     """The file that contains the function of a target."""
     if target.kernel == DERIVATIVES:
-        return folder_of(op) / "op.py"
+        entries = folder_of(op) / "entries.py"  # in a folder of several ops
+        return entries if entries.exists() else folder_of(op) / "op.py"
     function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
     return Path(inspect.getsourcefile(getattr(function, "func", function)))  # func: of a functools.partial
 

@@ -1,6 +1,8 @@
 """exp and its relatives for Numba kernels, fast where speed is needed: float32.
 
-LLVM vectorises loops of additions and multiplications, but calls the C library element by element for exp;
+`_shared/formulas.py` has the functions as NumPy sees them; what stands here replaces them in compiled code.
+
+LLVM vectorizes loops of additions and multiplications, but calls the C library element by element for exp;
 that is forty times slower. A branch-free polynomial keeps the loop vectorised. float64 is for checking and
 takes the C library's function.
 """
@@ -14,9 +16,11 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+from .._shared.formulas import TWO, exp_of_nonpositive, expm1_of_nonpositive, log1p_of_unit, tanh, where
+
 F = np.float32
 
-# What the optimiser may do in element-wise kernels: use fused multiply-add and ignore the sign of zero.
+# What the optimizer may do in element-wise kernels: use fused multiply-add and ignore the sign of zero.
 # Not the rest of `fastmath=True`: it would assume that there is no NaN, and hide the ones there are.
 ELEMENTWISE = {"contract", "nsz"}
 
@@ -29,16 +33,6 @@ def _float_of_bits(typing_context, bits):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
-
-
-def exp_of_nonpositive(x):
-    """exp(x) for x <= 0, as Python sees it; inside a jitted kernel the implementation below is used."""
-    return np.exp(x)
-
-
-def expm1_of_nonpositive(x):
-    """exp(x) - 1 for x <= 0, exact near 0 where exp(x) - 1 would cancel."""
-    return np.expm1(x)
 
 
 @njit(inline="always")
@@ -91,11 +85,6 @@ def _exp_of_nonpositive(x):
     return lambda x: math.exp(x)
 
 
-def log1p_of_unit(u):
-    """log(1 + u) for 0 <= u <= 1, exact for tiny u, where 1 + u would lose it."""
-    return np.log1p(u)
-
-
 @njit(inline="always")
 def _log1p_of_unit_float32(u):
     """log(1 + u) = 2 artanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = u / (2 + u).
@@ -120,3 +109,22 @@ def _log1p_of_unit(u):
     if u == types.float32:
         return lambda u: _log1p_of_unit_float32(u)
     return lambda u: math.log1p(u)
+
+
+@njit(inline="always")
+def _tanh(x):
+    """-t / (2 + t) with t = exp(-2 |x|) - 1, and the sign of x: see activations/derivation.md."""
+    t = expm1_of_nonpositive(TWO * -abs(x))
+    size = -t / (TWO + t)
+    return -size if x < 0 else size
+
+
+@overload(tanh, inline="always")
+def _overload_tanh(x):
+    return lambda x: _tanh(x)
+
+
+@overload(where, inline="always")
+def _where(condition, x, y):
+    real = x if isinstance(x, types.Float) else y  # a plain number beside it takes its dtype
+    return lambda condition, x, y: real(x) if condition else real(y)

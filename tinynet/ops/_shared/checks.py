@@ -28,6 +28,13 @@ def check_ndim(op: str, name: str, value: Any, ndim: int, meaning: str) -> None:
         raise ValueError(f"{op}: {name} has shape {tuple(value.shape)}; {ndim} axes {meaning} are needed")
 
 
+def positive(op: str, name: str, value: float, hint: str = "") -> float:
+    """The value as a float. Raises ValueError, with the hint at its end, unless it is positive."""
+    if not value > 0:
+        raise ValueError(f"{op}: {name} is {value}; it must be positive{hint}")
+    return float(value)
+
+
 def pair(op: str, name: str, value: int | tuple[int, int], at_least: int) -> tuple[int, int]:
     """(y, x) from a number for both or from a pair. Raises ValueError unless both are integers >= at_least."""
     try:

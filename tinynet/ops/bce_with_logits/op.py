@@ -8,7 +8,7 @@ from ...backends.arrays import array_module
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
 from .._shared.targets import beside, check_not_empty, constant, soft_target
-from ..sigmoid.op import sigmoid
+from ..activations.entries import sigmoid
 from .reference import backward, forward
 
 

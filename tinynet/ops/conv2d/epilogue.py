@@ -11,9 +11,9 @@ from ...backends.numba.jit import jit
 from .._cpu.elementwise import RANGE, range_count
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
+from ..activations.cpu import elu_range
 from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
-from ..elu.cpu import forward_range as elu_range
 
 U = np.uint64
 
@@ -40,7 +40,7 @@ class Activation(NamedTuple):
 def activate(y, start, stop, activation):
     """Apply the activation to the elements start .. stop - 1 of a flat array, in place."""
     if activation.elu:
-        elu_range(y, start, stop, activation.alpha, y)
+        elu_range(y, start, stop, (activation.alpha,), y)
     if activation.dropout:
         a = activation
         dropout_range(y, start, stop, Mask(a.scale, a.threshold, a.seed, a.stream, a.step), y)

@@ -11,8 +11,8 @@ import numpy as np
 from ...backends.registry import kernel
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
+from ..activations.entries import Elu
 from ..dropout import reference as dropout
-from ..elu import reference as elu
 
 
 @kernel
@@ -40,7 +40,7 @@ def forward(
 
 def _finished(y: np.ndarray, alpha: float | None, p: float, seed: int, stream: int, step: int) -> np.ndarray:
     """The epilogue: ELU unless alpha is None, then dropout unless p is 0."""
-    y = y if alpha is None else elu.forward.definition(y, alpha=alpha)
+    y = y if alpha is None else Elu.value(y, alpha)
     return y if p == 0 else dropout.forward.definition(y, p=p, seed=seed, stream=stream, step=step)
 
 

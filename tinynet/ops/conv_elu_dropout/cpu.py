@@ -9,9 +9,9 @@ from ...backends.numba.jit import jit
 from .._cpu.elementwise import RANGE, range_count, run
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
+from ..activations.cpu import PARTS
 from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
-from ..elu import cpu as elu
 
 U = np.uint64
 
@@ -20,7 +20,7 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     """gz, the gradient of the convolution's result, of gy and of y, the result of conv2d with this epilogue."""
     alpha, p, seed, stream, step = epilogue
     if p == 0:
-        return elu.backward(gy, y, alpha=alpha)
+        return PARTS["elu"].backward(gy, y, alpha=alpha)
     return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)), None)
 
 

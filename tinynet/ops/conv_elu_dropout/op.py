@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...backends.registry import has_overrides
-from ...engine.basic_ops import where
 from ...engine.tensor import Function, Tensor
+from .._shared.checks import positive
 from .._shared.epilogue import Epilogue
 from .._shared.geometry import Geometry
+from ..activations.entries import Elu
 from ..conv2d.op import checked_inputs, gradients
 from ..conv2d.reference import forward
 from ..dropout import reference as dropout
 from ..dropout.op import Dropout, checked_mask
-from ..elu import reference as elu
-from ..elu.op import checked_alpha
 from .reference import backward
 
 
@@ -31,7 +30,7 @@ def conv_elu_dropout(
     Arguments, result and errors are those of the three operations; see there.
     """
     assert epilogue.alpha is not None  # an ELU always follows here
-    checked_alpha(epilogue.alpha)
+    positive("elu", "alpha", epilogue.alpha)
     checked_mask(epilogue.p, epilogue.seed, epilogue.stream, epilogue.step)
     return ConvEluDropout.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry, epilogue=epilogue)
 
@@ -50,7 +49,7 @@ class ConvEluDropout(Function):
         alpha, p, *key = self.epilogue
         if has_overrides("elu") or has_overrides("dropout"):  # set after the forward pass: they must run
             mask = dict(zip(("seed", "stream", "step"), key))
-            gz = elu.backward(dropout.forward(gy, p=p, **mask), y * (1 - p), alpha=alpha)
+            gz = Elu.kernels.backward(dropout.forward(gy, p=p, **mask), y * (1 - p), alpha=alpha)
         else:
             gz = backward(gy, y, self.epilogue)
         return gradients(gz, w, inputs, self.needs_grad, self.geometry)
@@ -58,5 +57,5 @@ class ConvEluDropout(Function):
     def backward_graph(self, gy):
         w, y, *inputs = self.saved
         alpha, p, seed, stream, step = self.epilogue
-        gz = Dropout.apply(gy, p=p, seed=seed, stream=stream, step=step) * where(y > 0, 1.0, y * (1 - p) + alpha)
+        gz = Elu.gradient(Dropout.apply(gy, p=p, seed=seed, stream=stream, step=step), y * (1 - p), alpha)
         return gradients(gz, w, inputs, self.needs_grad, self.geometry)

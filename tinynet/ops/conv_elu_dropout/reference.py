@@ -6,8 +6,8 @@ import numpy as np
 
 from ...backends.registry import kernel
 from .._shared.epilogue import Epilogue
+from ..activations.entries import Elu
 from ..dropout import reference as dropout
-from ..elu import reference as elu
 
 
 @kernel
@@ -19,4 +19,4 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     """
     alpha, p, seed, stream, step = epilogue
     g = dropout.forward.definition(gy, p=p, seed=seed, stream=stream, step=step)
-    return elu.backward.definition(g, y * (1 - p), alpha=alpha)
+    return Elu.gradient(g, y * (1 - p), alpha)

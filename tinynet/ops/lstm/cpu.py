@@ -78,7 +78,7 @@ def _sigmoid(values):
 
 @jit(fastmath=ELEMENTWISE)
 def _tanh(values, result):
-    """result = tanh(values). Why it is computed in this way: tanh/derivation.md."""
+    """result = tanh(values). Why it is computed in this way: activations/derivation.md."""
     two = values.dtype.type(2)
     for j in range(values.size):
         t = expm1_of_nonpositive(-two * abs(values[j]))

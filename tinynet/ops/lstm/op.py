@@ -9,10 +9,9 @@ from ...engine.basic_ops import swapaxes, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim
 from .._shared.targets import beside, constant
+from ..activations.entries import sigmoid, tanh
 from ..concat.op import concat, stack
 from ..matmul.op import matmul
-from ..sigmoid.op import sigmoid
-from ..tanh.op import tanh
 from .reference import backward, forward
 
 

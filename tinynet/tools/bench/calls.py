@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -159,7 +158,7 @@ def case_call(op: str, kernel: str, least: int | None = None) -> Call:
 
     The images of the case are repeated until the largest array has `least` elements, by default LARGE.
     """
-    cases = importlib.import_module(f"{registry.package_of(op)}.cases").cases
+    cases = registry.op_part(op, "cases").cases
     small, every = ([c for c in cases(np.random.default_rng(0), large=large) if kernel in c.calls] for large in (0, 1))
     large = [case.calls[kernel] for case in every if case.label not in {c.label for c in small}]
     by_size = sorted((case.calls[kernel] for case in every), key=lambda call: sum(a.size for a in arrays_in(call[0])))

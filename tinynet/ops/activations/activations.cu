@@ -1,9 +1,10 @@
-// The activation functions: elu, sigmoid, relu, leaky_relu, tanh. The formulas are those of each room's derivation.md;
-// y = f(x) element by element, and gx = gy f'(x), with the slope f'(x) written by y = f(x), which backward has at hand.
+// The activation functions. The formulas are those of entries.py, and derivation.md says where they come from:
+// y = f(x) element by element, and gx = gy f'(x), with the derivative f'(x) written by y = f(x), which backward has at
+// hand.
 //
 // Versions, both from this text:
 //   1 (WIDTH 1)  a thread for each element. Any dtype, any address.
-//   2 (WIDTH 4)  a thread for four neighbours, read and written in one instruction each. The work per number is small,
+//   2 (WIDTH 4)  a thread for four neighbours, read and written in one instruction each. The work per element is small,
 //                so what counts is how many bytes are under way: four times as many for each instruction, and the
 //                addresses are computed once for four. float32 at addresses that are multiples of 16 bytes.
 //
@@ -56,4 +57,12 @@ KERNEL tanh_forward(const real* x, real* y, size_t n) {
 
 KERNEL tanh_backward(const real* gy, const real* y, real* gx, size_t n) {
   each(gy, y, gx, n, [](real gy, real y) { return gy * ((1 - y) * (1 + y)); });
+}
+
+KERNEL softplus_forward(const real* x, real* y, size_t n) {
+  each(x, y, n, [](real x) { return (x > 0 ? x : real(0)) + log1p(exp(-fabs(x))); });
+}
+
+KERNEL softplus_backward(const real* gy, const real* y, real* gx, size_t n) {
+  each(gy, y, gx, n, [](real gy, real y) { return gy * -expm1(-y); });
 }

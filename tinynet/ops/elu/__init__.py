@@ -1,1 +1,0 @@
-"""The exponential linear unit; start with derivation.md."""

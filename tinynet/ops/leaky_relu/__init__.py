@@ -1,1 +1,0 @@
-"""The leaky rectified linear unit; start with derivation.md."""

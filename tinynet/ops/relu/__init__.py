@@ -1,1 +1,0 @@
-"""The rectified linear unit; start with derivation.md."""

@@ -1,1 +1,0 @@
-"""The logistic sigmoid; start with derivation.md."""

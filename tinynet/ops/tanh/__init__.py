@@ -1,1 +1,0 @@
-"""The hyperbolic tangent; start with derivation.md."""
