@@ -14,14 +14,14 @@ SPEED = "saves work only: without it the same comes out"
 BOTH_EQUAL = "where the two are equal, it does not matter which is taken"
 ONE_BY_ONE = "a last pack that is full is taken one by one"
 CONV = "conv2d/conv2d.cu"
-BLOCKED = "conv2d/blocked.cu"
+BLOCKED_WEIGHT = "conv2d/blocked_weight.cu"
 LOSS = "softmax_cross_entropy/softmax_cross_entropy.cu"
 POOL = "max_pool2d/max_pool2d.cu"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     # packs
     ("conv_elu_dropout/conv_elu_dropout.cu", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
     ("dropout/dropout.cu", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
-    ("elementwise.cuh", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
+    ("_cuda/elementwise.cuh", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
     # the ends of chunks
     (
         "bce_with_logits/bce_with_logits.cu",
@@ -59,16 +59,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     },
     # products
     (
-        "gemm.cuh",
+        "_cuda/gemm.cuh",
         "static __device__ bool exists(int i) { return GROUPS % GEMM_THREADS == 0 || group(i) < GROUPS; }",
         "left out: GROUPS % GEMM_THREADS == 0",
     ): "for the compiler, which leaves out a test that is always true",
-    ("gemm.cuh", "if (exists(i)) {", "always true: exists(i)"): "in start(), which reads nothing",
+    ("_cuda/gemm.cuh", "if (exists(i)) {", "always true: exists(i)"): "in start(), which reads nothing",
     ("matmul/matmul.cu", "for (int first = 0; first < terms; first += TILE) {", "one further: first < terms"): SPEED,
     # convolution: the blocked version
-    (BLOCKED, "exists = tap < lines.taps;", "one further: tap < lines"): SPEED,
+    (BLOCKED_WEIGHT, "exists = tap < lines.taps;", "one further: tap < lines"): SPEED,
     (
-        BLOCKED,
+        BLOCKED_WEIGHT,
         "inside = exists && first_row < g.images * g.height && is_inside(iy, g.height) && is_inside(ix, g.width);",
         "left out: exists",
     ): SPEED,

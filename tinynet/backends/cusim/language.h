@@ -205,7 +205,7 @@ __attribute__((no_sanitize("thread"), noinline)) T atomicCAS(T* address, typenam
   return cusim::atomic(address, change, __builtin_return_address(0));
 }
 
-// ---- tensor cores. The names are those of ops/gemm.cuh, which on a GPU are single instructions.
+// ---- tensor cores. The names are those of ops/_cuda/product.cuh, which on a GPU are single instructions.
 // A float rounded to the 10 bits of mantissa that TF32 has, ties away from zero (cvt.rna.tf32.f32).
 CUSIM_INTERNAL unsigned to_tf32(float x) { return (__float_as_uint(x) + 0x1000u) & 0xffffe000u; }
 // D += A B by the 32 lanes of a warp (mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32). A is 16 x 8, B is 8 x 8, D

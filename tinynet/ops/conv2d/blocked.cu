@@ -1,19 +1,19 @@
 // with _cuda/activations.cuh
 // with conv2d/geometry.cuh
+// with _cuda/product.cuh
 // with _cuda/gemm.cuh
+// with conv2d/tile.cuh
 
-// conv2d by products of matrices, versions 3 and 4 of the list in conv2d.cu. The matrices are never stored: gemm.cuh asks
-// for their elements, and the loaders below say where in x, w and gy those lie ("implicit" matrices).
+// conv2d by products of matrices, versions 3 and 4 of the list in conv2d.cu: `forward` and `backward_input`. The matrices
+// are never stored: gemm.cuh asks for their elements, and the loaders below say where in x, w and gy these lie ("implicit"
+// matrices). blocked_weight.cu has `backward_weight`.
 //
 //                       rows m                    terms k                      columns n
 //   forward             pixels of y               ky, kx, channels of x        channels of y
 //   backward_input      pixels of x, by phases    taps of the phase, co        channels of x
 //   backward_weight     ky, kx, channels of x     pixels of y                  channels of y
 //
-// With groups, all of this is within a group: blockIdx.z. A block computes TILE_CHANNELS columns, a macro: 16, 32 or 64,
-// as many as there are. A thread has 32 or 64 results (gemm.cuh). With the macro TF32 tensor cores multiply. The macro
-// VECTOR is 1 where any four neighboring channels, counted from 0, lie at a multiple of 16 bytes: then they are read and
-// written at once. That must be known to the compiler, because the decision would stand in the innermost loop.
+// With groups, all of this is within a group: blockIdx.z. The macros are those of tile.cuh.
 
 // ---------------------------------------------------------------------------------------- 3 blocked, 4 tf32
 // `forward` and `backward_input` are correlations. What they have in common, along one axis (derivation.md, "phases"):
@@ -32,8 +32,8 @@ __device__ inline Axis forward_axis(int size, int kernel, int out, int stride, i
   return {out, 0, 1, size, stride, padding, dilation, kernel, 0, 1};
 }
 
-// Phase a of backward_input: the inputs i = a, a + stride, ... collect from the outputs o = (i + padding - k dilation) /
-// stride of those taps k for which it is whole. In decreasing order of k, their o increase by equal steps.
+// Phase a of backward_input: the inputs i = a, a + stride, ... sum over the outputs o = (i + padding - k dilation) / stride
+// of the taps k for which o is an integer. In decreasing order of k, these o increase by equal steps.
 __device__ inline Axis phase_axis(int a, int size, int kernel, int out, int stride, int padding, int dilation) {
   Axis axis = {(size - a + stride - 1) / stride, a, stride, out, 1, 0, 0, 0, 0, 0};
   for (int k = kernel - 1; k >= 0; --k) {
@@ -51,8 +51,8 @@ __device__ inline Axis phase_axis(int a, int size, int kernel, int out, int stri
   return axis;
 }
 
-// The sum over taps and channels as one index k. The channels of each tap are padded with zeros to whole steps of
-// the product, so that a step never holds two taps.
+// The sum over taps and channels as one index k. The channels of each tap are padded with zeros to whole steps of the
+// product, so a step never holds two taps.
 struct Terms {
   int padded, taps_x;       // channels of a tap, padded; taps along x
   int channel, tap_x, tap_y;
@@ -75,8 +75,6 @@ struct Terms {
     return true;
   }
 };
-
-__device__ inline int padded_to(int channels, int unit) { return (channels + unit - 1) / unit * unit; }
 
 // A[m, k]: what result m = (n, jy, jx) reads for term k.
 struct Input {
@@ -172,8 +170,8 @@ struct RotatedWeight {
   }
 };
 
-// Takes the sums: adds the bias, applies the epilogue, and writes channels of the group to pixel m of the result.
-// PHASES: whether the results of the correlation are not all pixels, but one phase of them.
+// Takes the sums, adds the bias, applies the epilogue, and writes channels of the group to pixel m of the result.
+// PHASES: true if the results of the correlation are one phase of the pixels, not all.
 template <bool PHASES>
 struct Output {
   float* y;
@@ -203,24 +201,10 @@ struct Output {
       z = make_float4(epilogue(z.x, words.x), epilogue(z.y, words.y), epilogue(z.z, words.z),
                       epilogue(z.w, words.w));
     } else {
-#pragma unroll 1  // rare, so one copy of the code will do: each in turn becomes the first, and after four turns all are back
+#pragma unroll 1  // rare, so one copy of the code is enough: it rotates the four elements and changes the last
       for (int q = 0; q < 4; ++q) z = make_float4(z.y, z.z, z.w, epilogue.at(i + q, z.x));
     }
     store4(y + i, z, count, VECTOR);
-  }
-};
-
-typedef Product<TILE_CHANNELS == 16 ? 256 : 128, TILE_CHANNELS> Tile;
-
-// The tile of a block. Those of the same rows follow each other: they run at the same time and share what they read of A.
-struct Place {
-  size_t row;
-  int column;
-
-  __device__ Place(u32 block, int columns) {
-    const int across = (columns + Tile::TILE_N - 1) / Tile::TILE_N;
-    row = (size_t)(block / across) * Tile::TILE_M;
-    column = block % across * Tile::TILE_N;
   }
 };
 
@@ -244,7 +228,7 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, kh * kw * terms.padded / Tile::TILE_K);
 }
 
-// Each phase is a correlation of its own; their blocks take turns. b: the bias of conv_transpose2d.
+// Each phase is a correlation of its own; the blocks of the phases alternate. b: the bias of conv_transpose2d.
 KERNEL __launch_bounds__(GEMM_THREADS, 3)
     blocked_backward_input(const real* __restrict__ gy, const real* __restrict__ w, OPTIONAL const real* __restrict__ b,
                            real* __restrict__ gx, GEOMETRY) {
@@ -262,120 +246,7 @@ KERNEL __launch_bounds__(GEMM_THREADS, 3)
   const u32 rows = (u32)images * axes.y.results * axes.x.results;
   const Output<true> output = {gx, b, &axes, rows, height, width, c_in, group * i_group, i_group, PLAIN};
   const Place place(blockIdx.x / phases, i_group);
-  if (place.row >= rows) return;  // a phase with fewer pixels than the first, or with none: the whole block leaves
+  if (place.row >= rows) return;  // the phase has fewer pixels than the first one: the whole block leaves
   const int steps = axes.y.taps * axes.x.taps * (terms.padded / Tile::TILE_K);
   gemm<Tile>(tiles, input, weight, output, place.row, place.column, 0, steps);
-}
-
-// gw[line, co] = sum over p of x[p, line] gy[p, co]: line is (ky, kx, ci), the channels of a tap padded to a multiple
-// of four; p counts the pixels of all gy. The sum is cut into parts, one for each blockIdx.y.
-struct Lines {
-  int taps_x, taps, padded, i_group;
-
-  __device__ int tap(size_t line) const { return (int)line / padded; }
-  __device__ int channel(size_t line) const { return (int)line % padded; }
-};
-
-// A[line, p]: the pixel of x that output pixel p reads with the tap of this line.
-struct SeenInput {
-  static constexpr bool ALONG_K = false;
-  const float* x;  // of the first channel of the group
-  Geometry g;
-  Lines lines;
-
-  int shift_y, shift_x, channel;  // of the line: its tap reads iy = oy stride + shift
-  bool exists;            // or it is one of the tile's behind the last: nothing is read for it
-  int oy, ox, first_row;  // output pixel p; the first row of its image, where the images are one column of rows
-  int pixel;              // of x, that p reads
-  bool inside;
-
-  __device__ void start(size_t line, size_t k) {
-    const u32 p = (u32)k;
-    const int tap = lines.tap(line);
-    channel = lines.channel(line);
-    exists = tap < lines.taps;
-    shift_y = tap / lines.taps_x * g.dilation_y - g.padding_y;
-    shift_x = tap % lines.taps_x * g.dilation_x - g.padding_x;
-    ox = p % g.ow;
-    oy = p / g.ow % g.oh;
-    first_row = p / g.ow / g.oh * g.height;
-    find();
-  }
-
-  __device__ void find() {
-    const int iy = oy * g.stride_y + shift_y, ix = ox * g.stride_x + shift_x;
-    inside = exists && first_row < g.images * g.height && is_inside(iy, g.height) && is_inside(ix, g.width);
-    pixel = (first_row + iy) * g.width + ix;
-  }
-
-  __device__ float4 fetch() const {
-    return load4(x + (i64)pixel * g.c_in + channel, inside ? lines.i_group - channel : 0, VECTOR);
-  }
-
-  __device__ void advance(int terms) {
-    ox += terms;
-    while (ox >= g.ow) {
-      ox -= g.ow;
-      if (++oy == g.oh) {
-        oy = 0;
-        first_row += g.height;
-      }
-    }
-    find();
-  }
-};
-
-// B[p, co]
-struct Gradient {
-  static constexpr bool ALONG_K = false;
-  const float* gy;  // of the first channel of the group
-  u32 pixels;
-  int pitch, o_group;
-
-  const float* here;
-  u32 p;
-  int count;
-
-  __device__ void start(size_t line, size_t k) {
-    p = (u32)k;
-    here = gy + k * pitch + line;
-    count = o_group - (int)line;
-  }
-
-  __device__ float4 fetch() const { return load4(here, p < pixels ? count : 0, VECTOR); }
-
-  __device__ void advance(int terms) {
-    p += terms;
-    here += (size_t)terms * pitch;
-  }
-};
-
-// Writes a part of the sum for gw.
-struct PartOfWeight {
-  float* part;
-  Lines lines;
-  int pitch, first, o_group;
-
-  __device__ void store(size_t line, int column, float4 sums) const {
-    const int tap = lines.tap(line), channel = lines.channel(line);
-    if (tap >= lines.taps || channel >= lines.i_group) return;
-    const size_t i = ((size_t)tap * lines.i_group + channel) * pitch + first + column;
-    store4(part + i, sums, o_group - column, VECTOR);
-  }
-};
-
-// partial[part, ky, kx, ci, co]. steps: pixels in a part, in steps of the product. blockIdx.z: the group.
-KERNEL __launch_bounds__(GEMM_THREADS, 3)
-    blocked_backward_weight(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial, GEOMETRY,
-                            int steps) {
-  __shared__ Tile::Tiles tiles;
-  const int i_group = c_in / groups, o_group = c_out / groups, group = blockIdx.z;
-  const Lines lines = {kw, kh * kw, padded_to(i_group, 4), i_group};
-  const SeenInput input = {x + group * i_group, {GEOMETRY_VALUES}, lines};
-  const Gradient gradient = {gy + group * o_group, (u32)images * oh * ow, c_out, o_group};
-  float* part = partial + (size_t)blockIdx.y * kh * kw * i_group * c_out;
-  const PartOfWeight output = {part, lines, c_out, group * o_group, o_group};
-  const Place place(blockIdx.x, o_group);
-  const size_t first_pixel = (size_t)blockIdx.y * steps * Tile::TILE_K;
-  gemm<Tile>(tiles, input, gradient, output, place.row, place.column, first_pixel, steps);
 }

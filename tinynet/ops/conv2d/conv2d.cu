@@ -14,7 +14,7 @@
 //              thread computes 4 neighboring pixels, so that it uses each weight that it loads four times. Stride and
 //              dilation 1, one group, kernels of at most 5 x 5.
 //   3 blocked  the sums as products of matrices, multiplied by gemm.cuh with up to 64 results in the registers of a
-//              thread: blocked.cu. float only.
+//              thread: blocked.cu, blocked_weight.cu. float only.
 //   4 tf32     the same with tensor cores as the multiplier.
 //
 // cuda.py chooses the version. The gradient of the bias, at the end, is the same for all. The order in which a kernel
@@ -173,7 +173,7 @@ KERNEL __launch_bounds__(TILED_THREADS, 2)
 }
 
 // ---------------------------------------------------------------------------------------- the gradient of the weight
-// blocked.cu computes gw in parts; this kernel adds them, always in the same order. threadIdx.x: neighboring elements.
+// blocked_weight.cu computes gw in parts; this kernel adds them, always in the same order. threadIdx.x: neighbors.
 // threadIdx.y: if there are many parts, several threads share the parts of an element, each taking every blockDim.y-th.
 #define FINISH_THREADS 256
 

@@ -32,8 +32,9 @@ BLOCKED_VARIANTS = [
 ]
 SOURCE = Source(Path(__file__).with_name("conv2d.cu"))
 BLOCKED = Source(Path(__file__).with_name("blocked.cu"), BLOCKED_VARIANTS)
+BLOCKED_WEIGHT = Source(Path(__file__).with_name("blocked_weight.cu"), BLOCKED_VARIANTS)
 
-# As in conv2d.cu, blocked.cu and gemm.cuh.
+# As in conv2d.cu, tile.cuh and product.cuh.
 THREADS = 256  # of naive and of the bias
 TILED_PIXELS, TILED_OUT, TILED_THREADS, MOST_TAPS = 8, 16, 256, 5
 ROWS = {16: 256, 32: 128, 64: 128}  # of a block of `blocked`, by its channels
@@ -146,7 +147,7 @@ def _blocked_backward_weight(sizes: Sizes, x: Any, gy: Any, gw: Any, **engine: i
 
     partial_sums = empty((parts, *gw.shape), gw.dtype, like=gw)
     grid, arguments = (n, parts, sizes.groups), (x, gy, partial_sums, *sizes, steps)
-    launch(BLOCKED, "blocked_backward_weight", grid, GEMM_THREADS, *arguments, **macros, **engine)
+    launch(BLOCKED_WEIGHT, "blocked_backward_weight", grid, GEMM_THREADS, *arguments, **macros, **engine)
     block = FINISH_BLOCKS[parts >= MANY_PARTS]
     launch(SOURCE, "backward_weight_finish", blocks(gw.size, block[0]), block, partial_sums, gw, gw.size, parts)
 

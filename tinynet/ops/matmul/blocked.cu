@@ -1,4 +1,5 @@
 // with matmul/batch.cuh
+// with _cuda/product.cuh
 // with _cuda/gemm.cuh
 // Matrix products of a batch by the block-wide product of gemm.cuh, versions 3 and 4 of the list in matmul.cu: a block
 // makes 128 x 64 results of one matrix. With the macro TF32 tensor cores multiply.

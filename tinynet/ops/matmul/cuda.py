@@ -28,7 +28,7 @@ BLOCKED = Source(Path(__file__).with_name("blocked.cu"), [FLOAT, {**FLOAT, TENSO
 
 THREADS = 256  # of naive and of adding chunks
 TILE = 16  # of tiled
-TILE_M, TILE_N, TILE_K, GEMM_THREADS = 128, 64, 8, 128  # of blocked, as in blocked.cu and gemm.cuh
+TILE_M, TILE_N, TILE_K, GEMM_THREADS = 128, 64, 8, 128  # of blocked, as in blocked.cu and product.cuh
 # A sum is cut into chunks until there are about this many blocks, a few for each multiprocessor of a large GPU. One
 # number for all GPUs: results depend on where sums are cut.
 ENOUGH_BLOCKS = 256
