@@ -3,7 +3,7 @@
 Kernels include nothing, so that NVIDIA's run-time compiler needs no folder of headers. `Source` pastes what kernels
 share in front of them: always `ops/_cuda/common.cuh`, and other headers of `ops/` if the file says so:
 
-    // with _cuda/gemm.cuh
+    // with _cuda/pack.cuh
 
 A file is compiled in *variants*, each a set of macros. `real` is the floating-point type, float or double. Other macros
 belong to the file, such as the size of a tile.
