@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -117,106 +118,99 @@ def cases_of(id: str, functions: dict, right: dict) -> list[Case] | None:
     return CASES[id](functions, right) if id in CASES else None
 
 
+def _case(f: dict, r: dict, forward: Callable, backward: Callable, *inputs: np.ndarray) -> list[Case]:
+    """One case from forward(functions, *inputs) and backward(functions, gy, *inputs) -> a tuple."""
+    return [Case(partial(forward, f), partial(forward, r), partial(backward, f), inputs)]
+
+
 def _binary(name: str, operation: Callable):
-    return lambda f, r: Case(operation, operation, f[name], [_draw(3, 4), _draw(3, 4)[::-1].copy()])
+    return lambda f, r: [Case(operation, operation, f[name], [_draw(3, 4), _draw(3, 4)[::-1].copy()])]
 
 
-def _unary(x: np.ndarray, **parameters):
+def _unary(**parameters):
     """forward(x) and backward(gy, y) of one exercise."""
-    return lambda f, r: [
-        Case(
-            lambda x: f["forward"](x, **parameters),
-            lambda x: r["forward"](x, **parameters),
-            lambda gy, x: (f["backward"](gy, f["forward"](x, **parameters), **parameters),),
-            [x],
-        )
-    ]
+
+    def forward(k, x):
+        return k["forward"](x, **parameters)
+
+    def backward(k, gy, x):
+        return (k["backward"](gy, forward(k, x), **parameters),)
+
+    return lambda f, r: _case(f, r, forward, backward, _draw(10, 10))
 
 
 def _loss(f, r):
     t = (_draw(5, 4) > 0).astype(float)
-    case = Case(
-        lambda x: f["forward"](x, t),
-        lambda x: r["forward"](x, t),
-        lambda gy, x: (f["backward"](gy, x, t),),
-        [_draw(5, 4)],
-    )
-    return [case]
+    return _case(f, r, lambda k, x: k["forward"](x, t), lambda k, gy, x: (k["backward"](gy, x, t),), _draw(5, 4))
 
 
 def _dice(f, r):
-    t, settings = (_draw(5, 4) > 0).astype(float), {"smooth": 1.0, "per_image": False}
+    t = (_draw(5, 4) > 0).astype(float)
 
-    def backward(gy, p):
-        return (f["backward"](gy, t, f["forward"](p, t, **settings)[1], smooth=1.0),)
+    def forward(k, p):
+        return k["forward"](p, t, smooth=1.0, per_image=False)
 
-    def loss(functions):
-        return lambda p: functions["forward"](p, t, **settings)[0]
+    def backward(k, gy, p):
+        return (k["backward"](gy, t, forward(k, p)[1], smooth=1.0),)
 
-    return [Case(loss(f), loss(r), backward, [np.random.default_rng(0).uniform(0.1, 0.9, (5, 4))])]
+    p = np.random.default_rng(0).uniform(0.1, 0.9, (5, 4))
+    return _case(f, r, lambda k, p: forward(k, p)[0], backward, p)
 
 
 def _dropout(f, r):
     u = np.random.default_rng(0).uniform(size=(10, 10))
-    case = Case(
-        lambda x: f["forward"](x, u, p=0.2),
-        lambda x: r["forward"](x, u, p=0.2),
-        lambda gy, x: (f["backward"](gy, u, p=0.2),),
-        [_draw(10, 10)],
-    )
-    return [case]
+
+    def forward(k, x):
+        return k["forward"](x, u, p=0.2)
+
+    return _case(f, r, forward, lambda k, gy, x: (k["backward"](gy, u, p=0.2),), _draw(10, 10))
 
 
 SAME = Geometry(padding=(1, 1))  # the layer of those courses: 3 x 3, stride 1, padding 1, on 5 x 5 pixels
+X, W = _draw(4, 5, 5, 3), _draw(3, 3, 3, 2)
 
 
 def _convolution_weight(f, r):
-    def forward(x, w, b):
-        return conv2d.forward(x, w, b, SAME)
-
-    def backward(gy, x, w, b):
+    def backward(k, gy, x, w, b):
         gx = conv2d.backward_input(gy, w, (5, 5), SAME)
-        return gx, f["backward_weight"](x, gy, (3, 3), SAME), f["backward_bias"](gy)
+        return gx, k["backward_weight"](x, gy, (3, 3), SAME), k["backward_bias"](gy)
 
-    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2), _draw(2)])]
+    return _case(f, r, lambda k, x, w, b: conv2d.forward(x, w, b, SAME), backward, X, W, _draw(2))
 
 
 def _convolution_input(f, r):
-    def forward(x, w):
-        return conv2d.forward(x, w, None, SAME)
+    def backward(k, gy, x, w):
+        return k["backward_input"](gy, w, (5, 5), SAME), conv2d.backward_weight(x, gy, (3, 3), SAME)
 
-    def backward(gy, x, w):
-        return f["backward_input"](gy, w, (5, 5), SAME), conv2d.backward_weight(x, gy, (3, 3), SAME)
-
-    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 3, 2)])]
+    return _case(f, r, lambda k, x, w: conv2d.forward(x, w, None, SAME), backward, X, W)
 
 
 def _transposed(f, r):
-    def forward(x, w):
+    def forward(k, x, w):
         return conv_transpose2d.forward(x, w, None, (5, 5), SAME)
 
-    def backward(gy, x, w):
-        return f["backward_input"](gy, w, SAME), f["backward_weight"](x, gy, (3, 3), SAME)
+    def backward(k, gy, x, w):
+        return k["backward_input"](gy, w, SAME), k["backward_weight"](x, gy, (3, 3), SAME)
 
-    return [Case(forward, forward, backward, [_draw(4, 5, 5, 3), _draw(3, 3, 2, 3)])]
+    return _case(f, r, forward, backward, X, _draw(3, 3, 2, 3))
 
 
 def _pooling(f, r):
     def pooled(x):
         return max_pool2d.forward(x, (2, 2), Geometry((2, 2)))
 
-    def backward(gy, x):
-        return (f["scatter"](gy, pooled(x)[1], size=(8, 8)),)
+    def backward(k, gy, x):
+        return (k["scatter"](gy, pooled(x)[1], size=(8, 8)),)
 
-    return [Case(lambda x: pooled(x)[0], lambda x: pooled(x)[0], backward, [_draw(3, 8, 8, 2)])]
+    return _case(f, r, lambda k, x: pooled(x)[0], backward, _draw(3, 8, 8, 2))
 
 
 CASES = {
-    "ad-02": lambda f, r: [_binary("backward_add", np.add)(f, r), _binary("backward_mul", np.multiply)(f, r)],
+    "ad-02": lambda f, r: _binary("backward_add", np.add)(f, r) + _binary("backward_mul", np.multiply)(f, r),
     "ad-06": lambda f, r: [Case(np.matmul, np.matmul, f["backward_matmul"], [_draw(10, 6), _draw(6, 5)])],
-    "act-01": _unary(_draw(10, 10)),
-    "act-02": _unary(_draw(10, 10), alpha=1.0),
-    "act-03": _unary(_draw(10, 10)),
+    "act-01": _unary(),
+    "act-02": _unary(alpha=1.0),
+    "act-03": _unary(),
     "loss-01": _loss,
     "loss-02": _dice,
     "drop-01": _dropout,
