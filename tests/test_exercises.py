@@ -1,4 +1,4 @@
-"""The exercises: every check is shown its solution, its stub, the mistakes it knows and other right ways."""
+"""The exercises: every check is tested with its solution, its stub, its known mistakes and other right versions."""
 
 import json
 import re
@@ -136,7 +136,7 @@ def test_a_substitution_that_no_longer_fits_is_an_error():
         wrong.applied_to("nothing of it")
 
 
-def test_a_solution_that_fails_on_a_probe_is_no_truth():
+def test_a_solution_that_fails_on_a_probe_is_an_error():
     this = exercise("ad-06", COURSE_FOLDER)
     probe = this.probes(0)[0]
     this.module.probes, kept = (lambda rng: [type(probe)("x", "nowhere", probe.run, probe.axes)]), this.module.probes
@@ -164,7 +164,7 @@ def test_every_mechanical_mutant_is_caught_or_explained(id):
     assert [m.change for m in survivors if explanation(id, m.before, m.after) is None] == []
 
 
-# ---------------------------------------------------------------------------------------- whatever a learner writes
+# ---------------------------------------------------------------------------------------- any code that a learner writes
 def verdict_of(tmp_path, body, id="ad-06", seconds=None):
     """The verdict on a file for ad-06 with this body of backward_matmul."""
     file = tmp_path / f"{id}.py"
@@ -199,7 +199,7 @@ GOOD = "gw = x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])\nreturn
         ("open(__file__, 'w').write('gone')\n" + GOOD, RIGHT, "wrote into its own file, which was put back"),
     ],
 )
-def test_whatever_the_code_does_there_is_a_sentence(tmp_path, body, status, message):
+def test_every_way_to_end_the_check_gives_a_sentence(tmp_path, body, status, message):
     verdict = verdict_of(tmp_path, body)
     assert verdict.status == status, str(verdict)
     assert re.search(message, verdict.message, re.DOTALL), verdict.message
@@ -225,7 +225,7 @@ def test_an_endless_loop_is_ended_and_its_line_named(tmp_path):
         ("gx, gw = np.zeros(x.shape), np.zeros(w.shape)\nreturn gx, gw[None]", "gw"),
     ],
 )
-def test_what_a_function_returns_is_looked_at(tmp_path, body, message):
+def test_wrong_results_get_a_sentence(tmp_path, body, message):
     verdict = verdict_of(tmp_path, body)
     assert verdict.status == WRONG
     assert message in str(verdict) or re.search(message, str(verdict)), str(verdict)
@@ -246,17 +246,17 @@ def test_what_is_printed_is_shown(tmp_path):
     assert "  | shape (2, 3)" in str(verdict_of(tmp_path, "print('shape', x.shape)\n" + GOOD))
 
 
-def test_two_mistakes_are_named_both(tmp_path):
+def test_two_mistakes_are_both_named(tmp_path):
     verdict = verdict_of(
         tmp_path, "gw = (x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])).T\nreturn gy @ w, gw"
     )
-    # Most probes end with an error, because of the first mistake; those that do not tell the second.
+    # Most probes end with an error because of the first mistake; the others show the second.
     assert set(verdict.mistakes) == {"w not transposed", "gw transposed"}
     verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "np.ones(gy.shape) @ w.T, gw.T"))
     assert set(verdict.mistakes) == {"gy ignored in gx", "gw transposed"}
 
 
-def test_an_unknown_mistake_gets_what_gives_exactly_it(tmp_path):
+def test_an_unknown_mistake_is_explained_by_a_pattern(tmp_path):
     verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, 3 * gw"))
     (finding,) = verdict.findings
     assert finding.mistake is None and finding.output == "gw" and "3" in finding.sentence
@@ -384,7 +384,7 @@ def test_a_file_that_is_saved_is_checked_again(run, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("line", ["start ad-99", "check ad-99", "hint ad-99", "solution nothing", "fly", "use ad-01"])
-def test_a_senseless_command_is_a_sentence(run, line):
+def test_an_invalid_command_gets_a_sentence(run, line):
     code, text = run(line)
     assert code in (2, 3) and "Traceback" not in text
     if line == "start ad-99":
@@ -498,7 +498,10 @@ def test_a_notebook_cannot_use_the_library():
 
     assert "uses tinynet" in check("ad-06", by_name).message
     assert check("conv-05", by_function).status == NOT_CHECKED
-    assert check("conv-05", lambda *a, **k: hidden["f"](*a, **k)).status in (NOT_CHECKED, RIGHT)  # no prison
+    assert check("conv-05", lambda *a, **k: hidden["f"](*a, **k)).status in (
+        NOT_CHECKED,
+        RIGHT,
+    )  # the guard does not stop malicious code
     assert check("conv-05", by_registry).status == NOT_CHECKED
     assert check("conv-05", plain).status == check("conv-05", reference.backward_input).status == NOT_CHECKED
 

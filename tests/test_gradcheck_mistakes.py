@@ -1,7 +1,7 @@
 """Planted mistakes: each is caught, and the report says which mistake it is.
 
 The table holds what students write: a backward that is wrong in one typical way, beside what the report must say of it.
-The right version of every operation must pass, whatever the random numbers.
+The right version of every operation must pass, for any random numbers.
 """
 
 import functools
@@ -70,7 +70,7 @@ OPS = {
     "elu": (lambda x: np.where(x > 0, x, np.expm1(x)), lambda g, x: g * np.where(x > 0, 1, np.exp(x)), [(3, 4)]),
     "mean": (lambda x: np.asarray(x.mean()), lambda g, x: np.full_like(x, g / x.size), [(3, 4)]),
     "row sums": (lambda x: x.sum(1), lambda g, x: np.broadcast_to(g[:, None], x.shape).copy(), [(3, 4)]),
-    "centre": (lambda x: x - x.mean(1, keepdims=True), lambda g, x: g - g.mean(1, keepdims=True), [(3, 4)]),
+    "center": (lambda x: x - x.mean(1, keepdims=True), lambda g, x: g - g.mean(1, keepdims=True), [(3, 4)]),
     "cumsum": (lambda x: x.cumsum(1), lambda g, x: g[:, ::-1].cumsum(1)[:, ::-1].copy(), [(3, 4)]),
     "roll": (lambda x: np.roll(x, 1, 0), lambda g, x: np.roll(g, -1, 0), [(4, 3)]),
     "take": (lambda x: x[[0, 0, 1]], lambda g, x: np.stack([g[0] + g[1], g[2]]), [(2, 4)]),
@@ -133,16 +133,16 @@ WRONG = {
     ("softmax", "zeros"): (lambda g, x: 0 * x, "it is 0"),
     ("softmax", "the gradient of exp"): (lambda g, x: softmax(x) * g, "it is exactly gy times the output"),
     ("relu", "everything passes"): (lambda g, x: 1 * g, "it is exactly gy"),
-    ("leaky", "slope forgotten"): (lambda g, x: g * (x > 0), "in the wrong entries it is 0"),
-    ("leaky", "slope 1"): (lambda g, x: 1 * g, "it is exactly gy"),
-    ("leaky", "slope twice"): (
+    ("leaky", "derivative forgotten"): (lambda g, x: g * (x > 0), "in the wrong entries it is 0"),
+    ("leaky", "derivative 1"): (lambda g, x: 1 * g, "it is exactly gy"),
+    ("leaky", "derivative twice"): (
         lambda g, x: g * np.where(x > 0, 1, 0.01).astype(x.dtype),
         "the derivative is squared",
     ),
     ("elu", "negative branch"): (lambda g, x: g * np.where(x > 0, 1, np.expm1(x)), "exactly where x < 0"),
     ("mean", "not divided"): (lambda g, x: np.full_like(x, g), "12 is the length of axis 0 and axis 1"),
     ("row sums", "averaged"): (lambda g, x: np.repeat(g[:, None] / 4, 4, 1), "4 is the length of axis 1: averaged"),
-    ("centre", "mean taken as constant"): (lambda g, x: 1 * g, "it is exactly gy"),
+    ("center", "mean taken as constant"): (lambda g, x: 1 * g, "it is exactly gy"),
     ("cumsum", "not reversed"): (lambda g, x: g.cumsum(1), "the Jacobian is not transposed"),
     ("roll", "same direction"): (lambda g, x: np.roll(g, 1, 0), "the Jacobian is not transposed"),
     ("take", "= for +="): (lambda g, x: np.stack([g[1], g[2]]), "`=` where `+=` is needed"),

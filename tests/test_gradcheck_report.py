@@ -196,7 +196,7 @@ def test_a_wrong_shape_is_explained(actual, expected, sentence):
     assert f"its shape is {actual.shape}, {expected.shape} is needed" in str(found)
 
 
-# ---------------------------------------------------------------------------------------- numbers and pictures
+# ---------------------------------------------------------------------------------------- values and figures
 def test_the_report_shows_the_worst_entry_and_its_plane():
     expected = np.arange(24.0).reshape(2, 3, 4) + 1
     actual = expected.copy()
@@ -260,16 +260,16 @@ def test_names_of_axes_must_fit():
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (6, 9), (2, 5, 4, 3)])
-def test_the_heat_map_is_a_picture(shape, tmp_path):
+def test_the_heat_map_is_a_figure(shape, tmp_path):
     from PIL import Image
 
     expected = np.asarray(randn(*shape))
     actual = expected + np.where(np.arange(expected.size).reshape(shape) == expected.size - 1, 0.5, 0.0)
     path = tmp_path / "map.png"
     explain(actual, expected).heat_map(path)
-    with Image.open(path) as picture:
-        assert picture.width > 600
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    with Image.open(path) as image:
+        assert image.width > 600
+        assert len(np.unique(np.asarray(image.convert("L")))) > 20
 
 
 # ---------------------------------------------------------------------------------------- the documentation

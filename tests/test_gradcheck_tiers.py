@@ -252,8 +252,8 @@ def test_a_wrong_derivative_is_painted(monkeypatch, capsys, tmp_path):
         tinynet_main(["gradcheck", "tanh", "--tier", "reference", "--heat-map", str(tmp_path / "maps")])
     said = capsys.readouterr().out
     assert "it is exactly 2 times the right gradient" in said
-    pictures = list((tmp_path / "maps").iterdir())
-    assert pictures and all(str(p) in said and p.read_bytes()[:4] == b"\x89PNG" for p in pictures)
+    figures = list((tmp_path / "maps").iterdir())
+    assert figures and all(str(p) in said and p.read_bytes()[:4] == b"\x89PNG" for p in figures)
 
 
 def test_the_command_refuses_what_is_not_there():

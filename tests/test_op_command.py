@@ -1,4 +1,4 @@
-"""`python -m tinynet op`: what it says of a room, and of edits of a copy of the package, as students make them."""
+"""`python -m tinynet op`: what it shows of an op folder, and of edits in a copy of the package."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tinynet.learn.watch.targets import OPS, Target, files_of, targets_of
 from tinynet.learn.watch.watch import Files, Known, Saved
 
 
-# ---------------------------------------------------------------------------------------- what is in a room
+# ---------------------------------------------------------------------------------------- the files and kernels of an op
 def test_ops_are_listed(capsys):
     command.main([])
     lines = capsys.readouterr().out.splitlines()
@@ -208,7 +208,8 @@ def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):
 
 
 def test_watching_says_what_a_save_did_and_goes_on(copy):
-    """The first table is put off by the save. Ctrl-C ends it quietly."""
+    """The save interrupts the first table. Ctrl-C ends the command quietly."""
+    path = copy / "tinynet" / "ops" / "relu" / "reference.py"
     path = copy / "tinynet" / "ops" / ENTRIES
     text = path.read_text()
     command_line = [sys.executable, "-u", "-m", "tinynet", "op", "relu", "--watch"]

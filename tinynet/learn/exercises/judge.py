@@ -2,7 +2,7 @@
 
 Every probe is run on the learner's functions and on the solution. If they differ, the known wrong solutions of the
 exercise are run on the same probes. A wrong solution that returns the learner's values on every probe *is* the
-learner's mistake, whatever the code looks like. If none does, `explain` of gradcheck searches the values for a pattern.
+learner's mistake, even if the code differs. If none does, `explain` of gradcheck searches the values for a pattern.
 """
 
 from __future__ import annotations

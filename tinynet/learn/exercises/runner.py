@@ -28,7 +28,7 @@ ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_
 def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None) -> Verdict:
     """The verdict on a learner's file. Raises ValueError for an exercise that does not exist.
 
-    seed: of the random values in the probes. seconds: the time limit; None for that of the exercise.
+    seed: of the random values in the probes. seconds: the time limit; None for the limit of the exercise.
     """
     this = exercise(id)
     if not file.is_file():

@@ -71,9 +71,9 @@ def _gradient_there(
 
     direction = np.random.default_rng(0).uniform(-1.0, 1.0, size=arrays[i].shape)
     try:
-        slope = central_differences(lambda t: along(arrays[i] + t * direction), np.array(0.0), gy)
+        derivative = central_differences(lambda t: along(arrays[i] + t * direction), np.array(0.0), gy)
         expected = float(np.sum(gradient * direction))
-        if not abs(slope.value - expected) <= 1e-5 * abs(expected) + slope.error_bar:
+        if not abs(derivative.value - expected) <= 1e-5 * abs(expected) + derivative.error_bar:
             return None
         return central_differences(along, arrays[i], gy).value
     except Exception:  # fn may refuse the other array

@@ -40,7 +40,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Checked:
-    """Whether a target is right. cases: how many were run. files: what the target was built from.
+    """The result of a check. cases: how many were run. files: what the target was built from.
 
     error, allowed: in the case shown in the report, or in the case that comes nearest to what is allowed.
     builds: the `.cu` files that were compiled, with their macros.

@@ -27,7 +27,7 @@ class Saved(Exception):
 
 
 class Files:
-    """The files that are watched: those of the op folder, and those of `tinynet/ops` that its kernels are built from.
+    """The files that are watched: the op folder, and all files of `tinynet/ops` that its kernels are built from.
 
     changed: files that were saved and not checked yet.
     """
