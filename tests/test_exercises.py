@@ -164,7 +164,7 @@ def test_every_mechanical_mutant_is_caught_or_explained(id):
     assert [m.change for m in survivors if explanation(id, m.before, m.after) is None] == []
 
 
-# ---------------------------------------------------------------------------------------- any code that a learner writes
+# --------------------------------------------------------------------------------- any code that a learner writes
 def verdict_of(tmp_path, body, id="ad-06", seconds=None):
     """The verdict on a file for ad-06 with this body of backward_matmul."""
     file = tmp_path / f"{id}.py"

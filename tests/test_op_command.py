@@ -21,7 +21,7 @@ from tinynet.learn.watch.targets import OPS, Target, files_of, targets_of
 from tinynet.learn.watch.watch import Files, Known, Saved
 
 
-# ---------------------------------------------------------------------------------------- the files and kernels of an op
+# --------------------------------------------------------------------------------- the files and kernels of an op
 def test_ops_are_listed(capsys):
     command.main([])
     lines = capsys.readouterr().out.splitlines()
