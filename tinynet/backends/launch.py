@@ -1,9 +1,9 @@
 """The one way to run a CUDA kernel, on a GPU or on the emulator.
 
-Neither CuPy nor the GPU looks at what a kernel is given: a float64 array where the kernel reads float32 is garbage
-without a message, a Python float arrives as eight bytes where four are read, one argument too few reads what happens
-to lie behind. So the kernel's own C signature is read here, scalars are converted to its types, and arrays that do
-not fit are refused in a sentence.
+Neither CuPy nor the GPU checks the arguments of a kernel: a kernel that reads float32 takes a float64 array as garbage
+without a message, a Python float arrives as eight bytes where the kernel reads four, and if an argument is missing the
+kernel reads whatever lies behind the others. So `launch` reads the C signature of the kernel, converts scalars to its
+types, and refuses arrays that do not fit.
 
     launch(SOURCE, "elu_forward", blocks(x.size, THREADS), THREADS, x, y, x.size, alpha)
 
@@ -24,7 +24,6 @@ from . import memory
 from .arrays import array_module, device_of
 from .cuda.source import KernelCall, Parameter, Source
 from .devices import common_device
-from .out import delivered
 from .registry import backend
 
 Size = int | tuple[int, ...]
@@ -56,16 +55,16 @@ def launch(
     reachable: Sequence[Any] = (),
     **macros: str | int,
 ) -> None:
-    """Run a kernel. On a GPU it is only put in the queue; reading a result waits for it.
+    """Run a kernel. On a GPU this only puts it in the queue; reading a result waits for it.
 
-    grid: blocks in x, y, z. block: threads in x, y, z, at most 1024. Nothing is run for an empty grid.
+    grid: blocks in x, y, z. block: threads in x, y, z, at most 1024. An empty grid runs nothing.
     arguments: in the order of the C signature; contiguous arrays for pointers (None for those marked OPTIONAL),
-    numbers for scalars. The macro `real` is taken from the first array for a `real*`.
+    numbers for scalars. The first array for a `real*` determines the macro `real`.
     shared_bytes: dynamic shared memory. reachable: arrays that the kernel reaches through a table of addresses.
-    macros: those of the file's variant, but `real`.
+    macros: of the file's variant, except `real`.
 
     Raises TypeError for a wrong number of arguments or a wrong dtype, ValueError for an array that is not
-    contiguous or on another device, a number out of range, or a grid or block that no GPU takes.
+    contiguous or on another device, a number out of range, or a grid or block that no GPU runs.
     """
     parameters = source.signature(kernel)
     if len(arguments) != len(parameters):
@@ -128,7 +127,9 @@ def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype 
     if argument.dtype != dtype:
         raise TypeError(f"{what} is {argument.dtype}; the kernel reads {dtype}")
     if not argument.flags.c_contiguous:
-        raise ValueError(f"{what} {argument.shape} is not contiguous; the kernel counts on neighbours in C order")
+        raise ValueError(
+            f"{what} {argument.shape} is not contiguous; the kernel reads elements in C order"
+        )
     return argument
 
 
@@ -146,13 +147,13 @@ def _scalar(kernel: str, name: str, value: Any, dtype: Any) -> np.generic:
     return dtype.type(value)
 
 
-# Sizes are the same in every step of training, and converting the two dozen of a convolution would take longer than all
-# the rest of its launch.
+# Sizes are the same in every step of training. Converting the two dozen sizes of a convolution anew would take longer
+# than the rest of its launch.
 _whole_number = functools.lru_cache(maxsize=4096, typed=True)(_scalar)
 
 
 def _engine(kernel: str, arrays: Sequence[tuple[str, Any]]) -> ModuleType:
-    """What runs the kernel: the GPU, or the emulator. Raises ValueError where the arrays do not agree."""
+    """The module that runs the kernel: gpu or cusim. Raises ValueError if the arrays are on different devices."""
     if common_device(kernel, dict(arrays)) == "cuda":
         from .cuda import gpu
 
@@ -175,12 +176,12 @@ def contiguous(array: Any) -> Any:
 
 
 def is_aligned(*arrays: Any, nbytes: int = 16) -> bool:
-    """Whether each array starts at a multiple of `nbytes`, as a kernel that reads float4 needs it."""
+    """Whether each array starts at a multiple of `nbytes`, as a kernel that reads float4 needs."""
     return all(address(array) % nbytes == 0 for array in arrays)
 
 
 def address(array: Any) -> int:
-    """Where the array begins, in the memory of its device."""
+    """The address where the array begins, in the memory of its device."""
     return array.data.ptr if device_of(array) == "cuda" else array.__array_interface__["data"][0]
 
 
@@ -191,11 +192,3 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
     from .cuda import gpu
 
     return gpu.empty(shape, dtype)
-
-
-def result_array(shape: tuple[int, ...], dtype: Any, out: Any, like: Any) -> Any:
-    """The contiguous array for a kernel to write to: `out` itself if it is contiguous, else a new one."""
-    return out if out is not None and out.flags.c_contiguous else empty(shape, dtype, like)
-
-
-__all__ = ["address", "blocks", "contiguous", "delivered", "empty", "is_aligned", "launch", "result_array"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.out import contiguous_result, delivered
 
 U = np.uint64
 RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's cache, large enough to be worth a task
@@ -34,20 +34,17 @@ def rows_per_run(width):
 
 
 def run(
-    kernel: Callable,
-    arrays: tuple[np.ndarray, ...],
-    scalars: tuple[float | np.integer, ...] = (),
-    out: np.ndarray | None = None,
+    kernel: Callable, arrays: tuple[np.ndarray, ...], scalars: tuple[float | np.integer | tuple, ...] = ()
 ) -> np.ndarray:
     """kernel(*flat arrays, *scalars, flat result); the result has the shape and dtype of the first array.
 
-    Scalars take that dtype too, a Python float would turn float32 arithmetic into float64; only NumPy integers and
-    NamedTuples stay what they are. An `out` that is not contiguous is filled through a temporary.
+    Scalars take that dtype too, because a Python float would turn float32 arithmetic into float64; only NumPy integers
+    and NamedTuples stay what they are.
     """
     first = arrays[0]
-    target = contiguous_result(first.shape, first.dtype, out)
+    target = memory.empty(first.shape, first.dtype)
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
     kernel(
         *flat, *(s if isinstance(s, (np.integer, tuple)) else first.dtype.type(s) for s in scalars), target.reshape(-1)
     )
-    return delivered(target, out)
+    return target

@@ -1,26 +1,26 @@
-"""The host side of kernels on flat arrays and on rows: how many numbers a thread takes, and which threads there are."""
+"""The host side of kernels on flat arrays and on rows: how many elements a thread takes, which grid and block."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ...backends.cuda.source import Source
-from ...backends.launch import blocks, contiguous, delivered, is_aligned, launch, result_array
+from ...backends.launch import blocks, contiguous, empty, is_aligned, launch
 
 THREADS = 256  # in a block: eight warps, enough for one to work while the others wait for memory
-# WIDTH: how many neighbours a thread reads at once, pack.cuh.
+# WIDTH: how many neighbors a thread reads at once, pack.cuh.
 VARIANTS = [{"real": "float", "WIDTH": 4}, {"real": "float", "WIDTH": 1}, {"real": "double", "WIDTH": 1}]
-MOST_BLOCKS_ACROSS = 65535  # along y, the limit of all GPUs; kernels take further elements in turns
+MOST_BLOCKS_ACROSS = 65535  # along y, the limit of all GPUs; a thread loops over further elements
 
 
-def run(source: Source, kernel: str, arrays: tuple[Any, ...], scalars: tuple[float, ...] = (), out: Any = None) -> Any:
+def run(source: Source, kernel: str, arrays: tuple[Any, ...], scalars: tuple[float, ...] = ()) -> Any:
     """kernel(*arrays, result, size, *scalars), a thread for each pack; the result is shaped like the first array."""
     shape, dtype = arrays[0].shape, arrays[0].dtype
     flat = [contiguous(a) for a in arrays]
-    y = result_array(shape, dtype, out, like=arrays[0])
+    y = empty(shape, dtype, like=arrays[0])
     width = pack_width(*flat, y)
     launch(source, kernel, blocks(y.size, width * THREADS), THREADS, *flat, y, y.size, *scalars, WIDTH=width)
-    return delivered(y, out)
+    return y
 
 
 def pack_width(*arrays: Any, multiples: tuple[int, ...] = ()) -> int:

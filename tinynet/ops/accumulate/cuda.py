@@ -16,7 +16,7 @@ SOURCE = Source(Path(__file__).with_name("accumulate.cu"), VARIANTS)
 def add(x: Any, y: Any) -> Any:
     """z[i] = x[i] + y[i]; x and y of one shape and dtype, each contiguous or a channel slice, or they are copied."""
     if x.flags.c_contiguous and y.flags.c_contiguous:
-        return run(SOURCE, "add", (x, y), ())
+        return run(SOURCE, "add", (x, y))
     channels = x.shape[-1]
     z = empty(x.shape, x.dtype, like=x)
     (x, x_pitch), (y, y_pitch) = rows_of(x, channels), rows_of(y, channels)

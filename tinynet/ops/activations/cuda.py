@@ -20,11 +20,11 @@ def _kernels(activation: type[Activation]) -> SimpleNamespace:
 
     @functools.wraps(activation.value)
     def forward(x: Any, *parameter: float, **named: float) -> Any:
-        return run(SOURCE, f"{activation.op}_forward", (x,), (*parameter, *named.values()), None)
+        return run(SOURCE, f"{activation.op}_forward", (x,), (*parameter, *named.values()))
 
     @functools.wraps(activation.gradient)
     def backward(gy: Any, y: Any, *parameter: float, **named: float) -> Any:
-        return run(SOURCE, f"{activation.op}_backward", (gy, y), (*parameter, *named.values()), None)
+        return run(SOURCE, f"{activation.op}_backward", (gy, y), (*parameter, *named.values()))
 
     return SimpleNamespace(forward=forward, backward=backward)
 

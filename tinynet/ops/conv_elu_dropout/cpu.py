@@ -21,7 +21,7 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     alpha, p, seed, stream, step = epilogue
     if p == 0:
         return PARTS["elu"].backward(gy, y, alpha=alpha)
-    return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)), None)
+    return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)))
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)

@@ -16,4 +16,4 @@ def backward(gy: Any, y: Any, epilogue: Epilogue) -> Any:
     """gz, the gradient of the convolution's result, of gy and of y, the result of conv2d with this epilogue."""
     alpha, p, seed, stream, step = epilogue
     mask = (round(p * 2**32), seed, stream, step)
-    return run(SOURCE, "conv_elu_dropout_backward", (gy, y), (alpha, 1 - p, 1 / (1 - p), *mask), None)
+    return run(SOURCE, "conv_elu_dropout_backward", (gy, y), (alpha, 1 - p, 1 / (1 - p), *mask))
