@@ -24,7 +24,7 @@ def nothing() -> None:
 
 
 class Workers:
-    """Up to `count` processes for one op, started when they are needed. Leaving `with` kills them.
+    """Up to `count` processes for one op, started when they are needed. Leaving `with` ends them.
 
     quiet: do not show what is being compiled.
     """
@@ -33,6 +33,7 @@ class Workers:
         self._op, self._count, self._quiet = op, count, quiet
         self._folder = tempfile.TemporaryDirectory(prefix="tinynet-op-")
         self._pool: ProcessPoolExecutor | None = None
+        self._running: dict[Future, Any] = {}
 
     def each(self, do: Callable, items: Iterable[Any], look: Look = nothing) -> Iterator[tuple[Any, Any]]:
         """(item, do(op, item)) for each item, in the order in which they are done.
@@ -54,7 +55,7 @@ class Workers:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, context, begin, (self._folder.name, self._quiet))
-        running: dict[Future, Any] = {}
+        running = self._running = {}
         try:
             for item in items:
                 running[self._pool.submit(answer_to, do, self._op, item)] = item
@@ -87,8 +88,9 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in multiprocessing.active_children():
-            process.kill()
+        if self._running:  # a kernel may never return
+            for process in multiprocessing.active_children():
+                process.kill()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._folder.cleanup()
