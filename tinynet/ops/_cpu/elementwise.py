@@ -28,7 +28,7 @@ def rows_per_run(width):
     """How many rows of `width` elements a thread takes at a time; uint64, as is width.
 
     Kernels on rows have unsigned indices: a signed one might be negative and count from the end, and the compiler,
-    which has to allow for that, would not vectorise.
+    which has to allow for that, would not vectorize.
     """
     return max(U(RANGE) // width, U(1))
 

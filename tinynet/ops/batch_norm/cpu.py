@@ -35,7 +35,7 @@ def normalize(
     y = memory.empty(x.shape, x.dtype)
     rows = _rows(x)
     scale = gamma * _inverse(var, eps)
-    _normalize(rows, *map(np.ascontiguousarray, (mean, scale, beta)), _rows(y))
+    _normalize(rows, *map(np.ascontiguousarray, (mean, scale, beta)), _run_length(rows), _rows(y))
     return y
 
 
@@ -126,9 +126,8 @@ def _parameter_sums(gy, x, mean, length, with_u, alone):
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _normalize(x, mean, scale, beta, y):
+def _normalize(x, mean, scale, beta, length, y):
     rows, channels = x.shape
-    length = max(1, RANGE // max(channels, 1))
     for run in prange((rows + length - 1) // length):
         for i in range(run * length, min((run + 1) * length, rows)):
             row, result = x[i], y[i]

@@ -23,12 +23,7 @@ def forward(x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_we
 
 
 def backward(
-    gy: np.ndarray,
-    x: np.ndarray,
-    t: np.ndarray,
-    w: np.ndarray | None = None,
-    *,
-    pos_weight: float = 1.0,
+    gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None = None, *, pos_weight: float = 1.0
 ) -> np.ndarray:
     """gx = gy (w / M) [(1 - t) sigma(x) - q t sigma(-x)], of the shape and dtype of x."""
     gx = run(_backward, (x, t), (gy / x.size, pos_weight))

@@ -1,4 +1,4 @@
-"""Local response normalisation in Numba: parallel over pixels, vectorised over channels."""
+"""Local response normalization in Numba: parallel over pixels, vectorized over channels."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ import math
 import numpy as np
 from numba import prange
 
+from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.elementwise import U, rows_per_run, run
+from .._cpu.elementwise import RANGE
 from .._cpu.fastmath import ELEMENTWISE
 
 
 def forward(x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) -> np.ndarray:
     """y_c = x_c s_c^-beta with s_c = k + alpha sum of x_j^2 over the `size` channels around c. x (..., C)."""
-    return run(_forward, (x,), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta))
+    y = memory.empty(x.shape, x.dtype)
+    _forward(_pixels(x), size // 2, tuple(map(x.dtype.type, (k, alpha, beta))), _pixels(y))
+    return y
 
 
-def backward(
-    gy: np.ndarray,
-    x: np.ndarray,
-    *,
-    size: int,
-    k: float,
-    alpha: float,
-    beta: float,
-) -> np.ndarray:
+def backward(gy: np.ndarray, x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) -> np.ndarray:
     """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
-    return run(_backward, (gy, x), (np.int64(x.shape[-1]), np.int64(size // 2), k, alpha, beta))
+    gx = memory.empty(x.shape, x.dtype)
+    _backward(_pixels(gy), _pixels(x), size // 2, tuple(map(x.dtype.type, (k, alpha, beta))), _pixels(gx))
+    return gx
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    """x as (pixels, channels), contiguous."""
+    return np.ascontiguousarray(x).reshape(x.size // max(x.shape[-1], 1), x.shape[-1])
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _forward(x, channels, half, k, alpha, beta, y):
-    pixels = x.size // max(channels, 1)
-    chunk = np.int64(rows_per_run(U(max(channels, 1))))
+def _forward(x, half, constants, y):
+    pixels, channels = x.shape
+    k, alpha, beta = constants
+    chunk = max(1, RANGE // max(channels, 1))
     for first in prange((pixels + chunk - 1) // chunk):
         s, power = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         for p in range(first * chunk, min((first + 1) * chunk, pixels)):
-            row, result = x[p * channels : (p + 1) * channels], y[p * channels : (p + 1) * channels]
+            row, result = x[p], y[p]
             _scales(row, half, k, alpha, s)
             _powers(s, beta, power)
             for c in range(channels):
@@ -45,15 +48,15 @@ def _forward(x, channels, half, k, alpha, beta, y):
 
 
 @jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(gy, x, channels, half, k, alpha, beta, gx):
-    pixels = x.size // max(channels, 1)
-    chunk = np.int64(rows_per_run(U(max(channels, 1))))
+def _backward(gy, x, half, constants, gx):
+    pixels, channels = x.shape
+    k, alpha, beta = constants
+    chunk = max(1, RANGE // max(channels, 1))
     factor = x.dtype.type(2) * alpha * beta
     for first in prange((pixels + chunk - 1) // chunk):
         s, power, t = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         for p in range(first * chunk, min((first + 1) * chunk, pixels)):
-            row, result = x[p * channels : (p + 1) * channels], gx[p * channels : (p + 1) * channels]
-            g = gy[p * channels : (p + 1) * channels]
+            row, g, result = x[p], gy[p], gx[p]
             _scales(row, half, k, alpha, s)
             _powers(s, beta, power)
             for c in range(channels):

@@ -15,15 +15,7 @@ def forward(x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) ->
 
 
 @kernel
-def backward(
-    gy: np.ndarray,
-    x: np.ndarray,
-    *,
-    size: int,
-    k: float,
-    alpha: float,
-    beta: float,
-) -> np.ndarray:
+def backward(gy: np.ndarray, x: np.ndarray, *, size: int, k: float, alpha: float, beta: float) -> np.ndarray:
     """gx_i = gy_i s_i^-beta - 2 alpha beta x_i sum of gy_c x_c s_c^(-beta - 1) over the channels around i."""
     s = k + alpha * _window_sum(x * x, size)
     t = gy * x * s ** (-beta - 1)

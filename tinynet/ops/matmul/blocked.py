@@ -71,7 +71,7 @@ def _pack_transposed(y, panel):
     panel[:terms, columns:] = 0
 
 
-@jit
+@jit(separate=True)
 def _tasks(span, x, y, z, matrices, transposed, sizes):
     """Tasks span[0] .. span[1] - 1, counted by matrices, then by rows, then by panels."""
     _, rows, columns = z.shape

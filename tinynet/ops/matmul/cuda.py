@@ -131,14 +131,7 @@ VERSIONS = {
 
 
 # ---------------------------------------------------------------------------------------- the kernel
-def _forward(
-    version: str,
-    x: Any,
-    y: Any,
-    *,
-    transpose_x: bool = False,
-    transpose_y: bool = False,
-) -> Any:
+def _forward(version: str, x: Any, y: Any, *, transpose_x: bool = False, transpose_y: bool = False) -> Any:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)

@@ -11,13 +11,7 @@ from ...backends.registry import kernel
 
 
 @kernel
-def forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    transpose_x: bool = False,
-    transpose_y: bool = False,
-) -> np.ndarray:
+def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
     """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first.
 
     x (..., n, m), y (..., m, k) -> z (..., n, k), in the dtype that x and y share.

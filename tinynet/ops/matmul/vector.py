@@ -52,7 +52,7 @@ def _share(threads, m, v, z, matrices, is_transposed):
             _elements(span, m, v, z, matrices, is_transposed)
 
 
-@jit
+@jit(separate=True)
 def _elements(span, m, v, z, matrices, is_transposed):
     """The elements span[0] .. span[1] - 1 of each result."""
     first, end = span
