@@ -1,7 +1,7 @@
-"""What all element-wise Numba kernels share: they see flat, contiguous arrays, whatever the caller has.
+"""What the elementwise Numba kernels share: they get flat, contiguous arrays.
 
-Some do their work range by range: a thread's task is RANGE neighbouring elements. Those that see rows (`layout.py`)
-take a run of whole rows instead, about as many elements.
+Some work range by range: the task of a thread is RANGE neighboring elements. Kernels on rows (`_shared/layout.py`)
+take a run of whole rows instead, with about as many elements.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Source: Salmon, Moraes, Dror, Shaw, *Parallel Random Numbers: As Easy as 1, 2, 3*, SC 2011, sections 3.2 and 4.
 What key and counter mean here: ops/dropout/derivation.md.
 
-A 32-bit number is kept in a 64-bit variable whose upper half is zero: Numba turns every sum or product of
-32-bit numbers into a 64-bit one anyway, and the full product of two 32-bit numbers is what Philox asks for.
+A 32-bit word is kept in a 64-bit variable whose upper half is zero: Numba makes every sum or product of 32-bit integers
+64 bits wide, and Philox needs the full product of two 32-bit words.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @njit
 def draw_words(first_block, step, seed, stream, words):
-    """Fill `words` (uint32, a multiple of four long) with those of the elements from 4 first_block on.
+    """Fill `words` (uint32, its length a multiple of four) with the words of the elements from 4 first_block on.
 
-    Step is below 2^64, seed and stream below 2^32, all uint64. Nothing in the loop jumps and no turn depends on
-    another, so that LLVM computes eight blocks at once, one in each 64-bit lane of an AVX-512 register.
+    step is below 2^64, seed and stream below 2^32; all are uint64. The loop has no branches and its iterations are
+    independent, so LLVM computes eight blocks at once, one in each 64-bit lane of an AVX-512 register.
     """
     for b in range(words.size // 4):
         block = U(first_block + b)

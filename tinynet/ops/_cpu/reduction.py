@@ -1,4 +1,4 @@
-"""What Numba kernels that add up many numbers share: fixed chunks, float64 sums, a fixed order.
+"""Sums of many elements in Numba kernels: fixed chunks, float64 sums, a fixed order.
 
 A sum over all elements is cut into chunks of a fixed length. Each chunk is added up by one thread, in float64;
 the partial sums are then added in order. Neither the number of threads nor their timing can change the result.
@@ -13,8 +13,8 @@ from .fastmath import ELEMENTWISE
 
 CHUNK = 4096  # elements: small enough for a buffer in the first-level cache
 
-# A vectorised sum adds in another order than the source says: `reassoc` allows it. Only for plain sums: the
-# exp of `fastmath` depends on the order of its operations.
+# `reassoc` allows a vectorized sum, which adds in another order than the source. For plain sums only: the exp of
+# `fastmath.py` depends on the order of its operations.
 REDUCTION = {*ELEMENTWISE, "reassoc"}
 
 

@@ -19,10 +19,10 @@ class Case:
     label: says what is special about it.
     calls: for each kernel, (arrays, keyword parameters) as its functions take them; in the place of an array
         there may be a list of them. Float arrays are float64; whoever runs the case casts them to the dtype it checks.
-    function, inputs: the op as a function of Tensors and the float64 arrays to differentiate it at; None in a room
+    function, inputs: the op as a function of Tensors and the float64 arrays to differentiate it at; None in a folder
         without `op.py`, whose kernels have no gradient.
     changed: for a kernel that works in place, how many of its arrays, the first ones, it changes.
-    terms: how many numbers are summed into one output number; rounding errors grow with it.
+    terms: how many products or elements are summed into one output element; rounding errors grow with it.
     """
 
     label: str

@@ -1,7 +1,7 @@
-"""What the losses share: targets and weights are constants, and the common mistakes with them get a sentence.
+"""What the losses share: targets and weights are constants, and the common mistakes with them get an error message.
 
-A NumPy array is looked at, and then moved to where the prediction is. An array that lies on a GPU already is taken as
-it is: reading one number of it back would make the CPU wait until the GPU has done all it was asked for so far.
+The values of a NumPy array are checked; then the array is moved to the device of the prediction. The values of an array
+on a GPU are not checked: reading one element would make the CPU wait until the GPU has finished all its work.
 """
 
 from __future__ import annotations

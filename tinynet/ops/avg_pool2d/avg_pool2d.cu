@@ -7,12 +7,12 @@
 //
 // Versions of both, from this text:
 //   1 (WIDTH 1)  a thread for one channel of a pixel of the result.
-//   2 (WIDTH 4)  a thread for four neighbouring channels, read and written in one instruction each (pack.cuh).
+//   2 (WIDTH 4)  a thread for four neighboring channels, read and written in one instruction each (pack.cuh).
 //                float32 at addresses that are multiples of 16 bytes, with C a multiple of 4.
 // In backward, a thread collects what its pixel gets; a thread for each window would have to add atomically, in an order
 // that changes from run to run, where windows overlap.
 //
-// Layout: channels last, so neighbouring threads have neighbouring channels, then neighbouring pixels of a row. A block
+// Layout: channels last, so neighboring threads have neighboring channels, then neighboring pixels of a row. A block
 // has packs of one row of the result, "line" blockIdx.x; gridDim.y blocks share a long one, `items` is how many packs
 // it has. So a thread divides 32-bit numbers only, which is cheap, to find its pixel.
 

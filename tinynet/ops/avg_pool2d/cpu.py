@@ -1,4 +1,4 @@
-"""avg_pool2d in Numba: parallel over rows; the innermost loop goes over neighbouring channels, which vectorizes."""
+"""avg_pool2d in Numba: parallel over rows; the innermost loop goes over neighboring channels, which vectorizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _forward(x, size, stride, padding, count, y):
 
 @jit(parallel=True)
 def _backward(gy, size, stride, padding, count, gx):
-    """Every pixel asks the windows that it lies in: derivation.md."""
+    """Every pixel reads the windows that it lies in: derivation.md."""
     _, out_height, out_width, channels = gy.shape
     n_images, height, width, _ = gx.shape
     for line in prange(n_images * height):

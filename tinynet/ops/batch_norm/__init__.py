@@ -1,1 +1,1 @@
-"""Batch normalisation; start with derivation.md."""
+"""Batch normalization; start with derivation.md."""

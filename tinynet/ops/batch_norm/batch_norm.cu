@@ -1,17 +1,17 @@
-// Batch normalisation, derivation.md. For every channel of x (rows, channels), m rows:
+// Batch normalization, derivation.md. For every channel of x (rows, channels), m rows:
 //
 //     mean = 1/m sum x          var = 1/m sum (x - mean)^2         r = 1/sqrt(var + eps)      u = r (x - mean)
 //     y = gamma u + beta        gbeta = sum gy      ggamma = sum gy u
 //     gx = gamma r (gy - gbeta/m - u ggamma/m)
 //
-// Versions: one. What takes time is reading x and gy, which neighbouring threads do side by side.
+// Versions: one. What takes time is reading x and gy, which neighboring threads do side by side.
 //
 // The sums: `parts` blocks each add up some of the rows, in double; then a warp for each channel adds their results. In
 // two kernels because blocks cannot wait for each other, and in a fixed order, so that the bits are always the same.
 // The variance takes a second round, about the mean: a difference of two large sums would have no digits left.
 //
 // Layout: channels last. In the sums, with C channels, thread t of a block takes elements t, t + R C, t + 2 R C ... where
-// R C is the most that fits into a block: neighbouring threads read neighbouring numbers, and a thread always meets the
+// R C is the most that fits into a block: neighboring threads read neighboring numbers, and a thread always meets the
 // same channel. blockIdx.y: 256 channels, if there are more. Elsewhere a thread has one element.
 
 #define THREADS 256

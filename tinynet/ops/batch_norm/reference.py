@@ -1,4 +1,4 @@
-"""Batch normalisation by its definition. The other tiers must agree. Letters as in derivation.md.
+"""Batch normalization by its definition. The other tiers must agree. Letters as in derivation.md.
 
 x, y, gx, gy are (..., C); mean, var, gamma, beta and their gradients (C,).
 """

@@ -2,7 +2,7 @@
 // gx = gy (w / n) [(1 - t) sigma(x) - q t sigma(-x)]. Letters as in derivation.md, n for its M; q is pos_weight.
 //
 // Layout: x, t, w, gx (n), any shape. In forward, block b has elements b * chunk to (b + 1) * chunk; in backward, each
-// thread has one, because there is nothing that elements could share. Neighbouring threads have neighbouring elements.
+// thread has one, because there is nothing that elements could share. Neighboring threads have neighboring elements.
 //
 // Versions: one. Each element is read once; what it takes is memory, not arithmetic. A loss is computed in `real`, the
 // sum is double.

@@ -37,7 +37,7 @@ def _sums(x, t, w, q, partial):
     for c in prange(partial.size):
         first, end = U(c * CHUNK), U(min((c + 1) * CHUNK, x.size))  # unsigned: no test for negative indices
         losses = np.empty(end - first, x.dtype)
-        # Two loops, because both are vectorised: the losses in the dtype of x, then their sum in float64.
+        # Two loops, because both are vectorized: the losses in the dtype of x, then their sum in float64.
         for i in range(first, end):
             x_i, t_i = x[i], t[i]
             log_part = log1p_of_unit(exp_of_nonpositive(-abs(x_i)))

@@ -3,12 +3,12 @@
 //
 // Versions, both from this text:
 //   1 (WIDTH 1)  a thread moves one element at a time. Any dtype, any address.
-//   2 (WIDTH 4)  four neighbours at a time, in one instruction each (pack.cuh). float32, where the starts of all rows
+//   2 (WIDTH 4)  four neighbors at a time, in one instruction each (pack.cuh). float32, where the starts of all rows
 //                are multiples of 16 bytes: width, offset and pitches multiples of 4.
 //
 // Layout: rows of `width` elements whose starts lie x_pitch (more than width in a channel slice) and y_pitch elements
 // apart; y points to o_k. A block is as wide as a row, as far as threads go, and has as many rows as fit: threads along
-// x move neighbouring elements, those along y different rows. So no thread has to divide its number to find its row.
+// x move neighboring elements, those along y different rows. So no thread has to divide its number to find its row.
 
 // with _cuda/pack.cuh
 

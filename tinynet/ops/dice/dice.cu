@@ -3,7 +3,7 @@
 //
 // Layout: p, t, gp (groups, length), any shape with the group first. A group is an image, or the whole batch. Each is
 // cut into `chunks` chunks of `chunk` elements, and block g * chunks + c has chunk c of group g, so that no block holds
-// elements of two images. Neighbouring threads have neighbouring elements.
+// elements of two images. Neighboring threads have neighboring elements.
 //
 // Versions: one. Each element is read once and takes four operations: nothing can be gained but by reading less.
 // The gradient depends on p through I and S only, so backward reads t alone.

@@ -1,4 +1,4 @@
-"""From the two sums of each group to the loss and its slopes: the same few numbers on every tier."""
+"""From the two sums of each group to the loss and its slopes: the same few lines for every tier."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Local response normalisation; start with derivation.md."""
+"""Local response normalization; start with derivation.md."""

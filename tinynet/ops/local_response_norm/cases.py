@@ -1,4 +1,4 @@
-"""Configurations of local response normalisation worth checking."""
+"""Configurations of local response normalization worth checking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._shared.case import Case
 from .op import local_response_norm
 
 ALEXNET = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75}
-# An alpha so large that the neighbours count as much as the channel itself: or a wrong derivative would not show.
+# alpha is so large that the neighbors count as much as the channel itself; otherwise a wrong derivative would not show.
 STRONG = {"size": 5, "k": 2.0, "alpha": 0.5, "beta": 0.75}
 
 #         label                             x               parameters

@@ -1,4 +1,4 @@
-"""Local response normalisation on a GPU: a thread for each channel of each pixel; see local_response_norm.cu."""
+"""Local response normalization on a GPU: a thread for each channel of each pixel; see local_response_norm.cu."""
 
 from __future__ import annotations
 

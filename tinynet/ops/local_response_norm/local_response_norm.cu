@@ -1,10 +1,10 @@
-// Local response normalisation across channels, derivation.md:
+// Local response normalization across channels, derivation.md:
 //
 //     s_c = k + alpha sum over |j - c| <= half of x_j^2          y_c = x_c s_c^(-beta)
 //     t_c = gy_c x_c s_c^(-beta - 1)
 //     gx_i = gy_i s_i^(-beta) - 2 alpha beta x_i sum over |c - i| <= half of t_c
 //
-// Versions: one. A thread has one channel of one pixel and reads its 2 half + 1 neighbours, which the threads beside it
+// Versions: one. A thread has one channel of one pixel and reads its 2 half + 1 neighbors, which the threads beside it
 // read as well: they come from the cache. Shared memory would save reads that cost next to nothing beside the power.
 //
 // Layout: flat arrays of n elements, channels last, on a one-dimensional grid: element i is channel i mod C.
@@ -31,7 +31,7 @@ KERNEL lrn_forward(const real* __restrict__ x, real* __restrict__ y, size_t n, i
   if (i < n) y[i] = x[i] * pow(scale_at(x, i, channels, half, k, alpha), -beta);
 }
 
-// t, which every channel's neighbours will read.
+// t, which every channel's neighbors will read.
 KERNEL lrn_terms(const real* __restrict__ gy, const real* __restrict__ x, real* __restrict__ t, size_t n, int channels,
                  int half, real k, real alpha, real beta) {
   const size_t i = thread_number();

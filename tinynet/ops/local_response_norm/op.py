@@ -1,4 +1,4 @@
-"""Local response normalisation on Tensors."""
+"""Local response normalization on Tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .reference import backward, forward
 
 
 def local_response_norm(x: Tensor, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Tensor:
-    """Divide each channel by what its neighbours do: y_c = x_c / (k + alpha sum of x_j^2)^beta.
+    """Divide each channel by the activity of its neighbors: y_c = x_c / (k + alpha sum of x_j^2)^beta.
 
     x: (..., C), float, e.g. (N, H, W, C). The sum is over `size` channels around c, an odd number, as many of them as
     there are. k and alpha: positive. The default values are AlexNet's. Returns the shape and dtype of x.

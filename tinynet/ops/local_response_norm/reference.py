@@ -1,4 +1,4 @@
-"""Local response normalisation by its definition. The other tiers must agree. Letters as in derivation.md."""
+"""Local response normalization by its definition. The other tiers must agree. Letters as in derivation.md."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 //     z = a + product, product = h_before U          gates: i, f, o = sigmoid(z_i, z_f, z_o), g = tanh(z_g)
 //     c = f c_before + i g                           h = o tanh(c)
 //
-// Versions: one. A thread has unit j of sample n, with its four gates: they lie H numbers apart, so that neighbouring
-// threads read neighbouring numbers of each gate. A step is small; what counts is that it is one launch.
+// Versions: one. A thread has unit j of sample n, with its four gates: they lie H numbers apart, so that neighboring
+// threads read neighboring numbers of each gate. A step is small; what counts is that it is one launch.
 //
 // Layout: a, product, gates, ga (samples, 4 hidden); all others (samples, hidden). A sample whose length is not beyond `step` keeps
 // its state.

@@ -7,7 +7,7 @@
 // Few results of long sums would leave most of the GPU idle: there the sum is cut into chunks, each a block of its own,
 // and matmul_add_chunks adds their results up in the order of the chunks, the same in each run.
 
-// A contiguous matrix; lines are rows of x or columns of y, `terms` long. Whether the terms of a line are neighbours in
+// A contiguous matrix; lines are rows of x or columns of y, `terms` long. Whether the terms of a line are neighbors in
 // memory is known at launch only: compiled for each way x and y may lie, there would be eight of these kernels.
 struct MatrixLoader {
   const float* p;  // of the matrix; from `start` on, of the next four

@@ -50,7 +50,7 @@ class Operand(NamedTuple):
 
     @property
     def is_vector(self) -> bool:
-        """Whether every group of four neighbours starts at a multiple of 16 bytes."""
+        """Whether every group of four neighbors starts at a multiple of 16 bytes."""
         return self.array.shape[-1] % 4 == 0 and is_aligned(self.array)
 
 
@@ -151,7 +151,7 @@ def _forward(version: str, x: Any, y: Any, *, transpose_x: bool = False, transpo
 
 
 def _runs(batch: tuple[int, ...], *shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The axes of the batch, neighbours taken together where the same operands move from matrix to matrix along them.
+    """The axes of the batch, neighbors taken together where the same operands move from matrix to matrix along them.
 
     (length, x moves, y moves) for each run of axes; axes of length 1 count for nothing.
     """

@@ -23,7 +23,7 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
 
 
 def one_from_the_other_row() -> np.ndarray:
-    """Two images of two long rows, the larger numbers all in one row, but for the first."""
+    """Two images of two long rows; the larger values are all in one row, except the first."""
     x = np.zeros((2, 2, 62, 5))
     x[0, 1] = x[1, 0] = 1.0
     x[0, 0, 0, 0] = x[1, 1, 0, 0] = 2.0

@@ -107,7 +107,7 @@ def _scatter(g, indices, total):
     n_images, out_height, out_width, channels = g.shape
     width = total.shape[2]
     # Whole images, not rows, go to the threads: windows of two rows may meet in one pixel, and the indices given
-    # to max_unpool2d may point anywhere. So no two threads add to one number, and the order is always the same.
+    # to max_unpool2d may point anywhere. So no two threads add to the same element, and the order is always the same.
     for n in prange(n_images):
         plane = total[n]
         plane[...] = 0

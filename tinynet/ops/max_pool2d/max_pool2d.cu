@@ -7,7 +7,7 @@
 //
 // Versions of max_pool, gather and scatter_cells, both from this text:
 //   1 (WIDTH 1)  a thread for one channel of a pixel.
-//   2 (WIDTH 4)  a thread for four neighbouring channels, read and written in one instruction each (pack.cuh).
+//   2 (WIDTH 4)  a thread for four neighboring channels, read and written in one instruction each (pack.cuh).
 //                float32 at addresses that are multiples of 16 bytes, with C a multiple of 4.
 // Versions of scatter, all without atomic additions, whose order and so whose last bits would change from run to run:
 //   1 scatter_planes  a thread for each plane, (n, c), adds all of it in order. Obvious, but N C threads are few.
@@ -15,7 +15,7 @@
 //                     small: only the few rows oy whose window lies over iy matter; scatter_reach finds them first.
 //   3 scatter_cells   a thread for each pixel, where windows do not overlap: one window only could have sent anything.
 //
-// Layout: channels last, so neighbouring threads have neighbouring channels, then neighbouring pixels of a row. Kernels
+// Layout: channels last, so neighboring threads have neighboring channels, then neighboring pixels of a row. Kernels
 // with a block for each row ("line") of an array have line = blockIdx.x; gridDim.y blocks share a long one, and
 // `items` is how many packs it has. So a thread divides 32-bit numbers only, which is cheap, to find its pixel.
 

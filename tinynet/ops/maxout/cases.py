@@ -23,7 +23,7 @@ def cases(rng: np.random.Generator, large: bool = True) -> list[Case]:
 
 
 def _distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Random order, neighbours in size 0.1 apart: a numeric derivative does not change the winner."""
+    """Random order, neighbors in size 0.1 apart: a numeric derivative does not change the winner."""
     return 0.1 * (rng.permutation(int(np.prod(shape))).reshape(shape) - np.prod(shape) / 2)
 
 

@@ -31,8 +31,8 @@ def _forward(x, pieces, y, winner):
         best, champion = 0, x[m * pieces]
         for j in range(1, pieces):
             value = x[m * pieces + j]
-            # The second condition lets the first NaN win: it is the only number that differs from itself. No
-            # `if`: the winner is random, and a processor that guesses wrong at a jump loses twenty cycles.
+            # The second condition lets the first NaN win: NaN is the only value that differs from itself. There is no
+            # `if`: the winner is random, and a wrong prediction of a branch costs the processor twenty cycles.
             wins = (value > champion) | ((value != value) & (champion == champion))
             best, champion = (j if wins else best), (value if wins else champion)
         y[m], winner[m] = champion, best

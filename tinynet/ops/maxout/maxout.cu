@@ -27,7 +27,7 @@ KERNEL maxout_forward(const real* __restrict__ x, real* __restrict__ y, int* __r
   winner[m] = best;
 }
 
-// A thread for each element of gx: so neighbouring threads write neighbours.
+// A thread for each element of gx: so neighboring threads write neighbors.
 KERNEL maxout_backward(const real* __restrict__ gy, const int* __restrict__ winner, real* __restrict__ gx, size_t n,
                        int pieces) {
   const size_t i = thread_number();

@@ -12,7 +12,7 @@ from .reference import backward, forward
 
 
 def maxout(x: Tensor, pieces: int) -> Tensor:
-    """The largest of each `pieces` neighbouring channels: y[..., m] = max over j of x[..., m pieces + j].
+    """The largest of each `pieces` neighboring channels: y[..., m] = max over j of x[..., m pieces + j].
 
     x: (..., C), float, C a multiple of pieces; pieces >= 1. Returns (..., C / pieces) in the dtype of x. The
     gradient goes to the largest piece, of equal ones to the first.

@@ -54,7 +54,7 @@ def _lanes(classes: int) -> int:
 
 
 def _indices(t: Any) -> Any:
-    """The targets as the kernels read them. A number too large for int64 becomes negative: it stays no class."""
+    """The targets as the kernels read them. A value too large for int64 becomes negative: it is still not a class."""
     return contiguous(t.astype("int64", copy=False))
 
 

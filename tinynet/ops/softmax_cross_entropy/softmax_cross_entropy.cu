@@ -1,9 +1,9 @@
 // Softmax cross-entropy. L = (1/W) sum over rows of w_t [log(sum_k exp(x_k - m)) - (x_t - m)], W = sum over rows of w_t;
 // gx = gy (w_t / W) (p_c - [c = t]) with p_c = exp(x_c - m) / sum_k exp(x_k - m). Letters as in derivation.md.
 //
-// Layout: x, gx (rows, classes), t (rows), w (classes). A row is shared by `lanes` neighbouring threads of a warp, the
+// Layout: x, gx (rows, classes), t (rows), w (classes). A row is shared by `lanes` neighboring threads of a warp, the
 // power of two that is not below `classes`, 32 at most: for pixels of two classes two threads, for a thousand classes a
-// whole warp, each thread of it with every 32nd class. Neighbouring threads have neighbouring classes in either case,
+// whole warp, each thread of it with every 32nd class. Neighboring threads have neighboring classes in either case,
 // and the maximum and the sum of a row are found by shuffles, without shared memory.
 //
 // Versions: one. A thread to a row is shorter to write and as good for two classes; for many, the threads of a warp would
