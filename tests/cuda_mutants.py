@@ -1,14 +1,14 @@
-"""Takes each barrier, bounds test and mask out of the CUDA kernels, one at a time, and looks whether anybody notices.
+"""Takes each barrier, bounds test and mask out of the CUDA kernels, one at a time, and looks whether a check notices.
 
-    python tests/cuda_mutants.py                     # all of them; ends with those that nobody noticed
+    python tests/cuda_mutants.py                     # all of them; ends with those that no check noticed
     python tests/cuda_mutants.py conv2d/blocked.cu   # those of the files with this in their name
 
-A *mutant* is a kernel with one such change. Mutants are not compiled one by one: into the text of a file go all its
-changes, each behind a switch, `MUTANT(number)`, and a run turns one of them on. So a file is compiled once, and
-switches note which of them are come by: a mutant meets only those calls of a kernel that come by its place.
+A *mutant* is a kernel with one such change. Mutants are not compiled one by one: the text of a file gets all its
+changes, each behind a switch, `MUTANT(number)`, and a run turns one of them on. So a file is compiled once. The
+switches record which of them a call passes, and a mutant runs only the calls that pass its switch.
 
-A call is a kernel of a room with arrays of its `cases.py`: as they are, misaligned, and with a NaN in each. A mutant is
-noticed when the emulator's checks report something, when the result is not that of the reference, or when it never
+A call is a kernel of an op folder with arrays of its `cases.py`: as they are, misaligned, and with a NaN in each. A
+mutant is noticed if the emulator's checks report something, if the result differs from the reference, or if it never
 ends. Each runs in a process of its own: a child that inherits the loaded libraries and turns its switch on.
 """
 
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from op_folders import misaligned
 
 from tinynet import cusim
 from tinynet.backends.cuda.source import HEADERS, PACKAGE, Source
@@ -263,7 +264,7 @@ class Call:
     arrays: tuple
     parameters: dict
     changed: int
-    wants: list[np.ndarray]
+    expected: list[np.ndarray]
     dtype: str
     terms: int
     implementation: str
@@ -275,17 +276,17 @@ class Call:
         from op_folders import assert_close
         from test_ops import outcome
 
-        given = copy.deepcopy(self.arrays) if self.changed else self.arrays
+        arguments = copy.deepcopy(self.arrays) if self.changed else self.arrays
         with cusim.checked(order, seed=1):
-            gots = outcome(self.function, given, self.parameters, self.changed)
-        for got, want in zip(gots, self.wants, strict=True):
+            actual_arrays = outcome(self.function, arguments, self.parameters, self.changed)
+        for actual, expected_array in zip(actual_arrays, self.expected, strict=True):
             is_nan, should_be_nan = (
-                np.isnan(a) if a.dtype.kind == "f" else np.zeros(a.shape, bool) for a in (got, want)
+                np.isnan(a) if a.dtype.kind == "f" else np.zeros(a.shape, bool) for a in (actual, expected_array)
             )
             may_be_nan = is_nan if self.kind[0] in NAN_TIMES_PADDING else should_be_nan
             assert (should_be_nan <= is_nan).all() and (is_nan <= may_be_nan).all(), self.label
-            got, want = (np.where(is_nan, 0, a).astype(a.dtype) for a in (got, want))
-            assert_close(got, want, self.dtype, self.terms, self.label, self.implementation)
+            actual, expected_array = (np.where(is_nan, 0, a).astype(a.dtype) for a in (actual, expected_array))
+            assert_close(actual, expected_array, self.dtype, self.terms, self.label, self.implementation)
 
 
 def calls() -> Iterator[Call]:
@@ -314,14 +315,16 @@ def calls_of(op: str, case: Case, name: str, layout: str) -> Iterator[Call]:
     changed = case.changed.get(name, 0)
     with np.errstate(all="ignore"):
         reference = implementation_kernel(op, name, "reference")
-        wants = outcome(reference, copy.deepcopy(arrays), parameters, changed)
+        expected = outcome(reference, copy.deepcopy(arrays), parameters, changed)
     for implementation in implementations(op, "cuda-sim"):
         function = implementation_kernel(op, name, "cuda-sim", implementation)
         for dtype in ["float32"] if implementation == "tf32" else ["float32", "float64"]:
-            given = _each(IN_MEMORY.get(layout, lambda a: a), tuple(cast(a, dtype) for a in arrays))
+            arguments = _each(IN_MEMORY.get(layout, lambda a: a), tuple(cast(a, dtype) for a in arrays))
             kind = (op, name, implementation, dtype, layout)
             label = f"{', '.join(kind)}: {case.label}"
-            yield Call(label, kind, function, given, parameters, changed, wants, dtype, case.terms, implementation)
+            yield Call(
+                label, kind, function, arguments, parameters, changed, expected, dtype, case.terms, implementation
+            )
 
 
 def calls_with_targets_that_are_no_class() -> Iterator[Call]:
@@ -335,19 +338,13 @@ def calls_with_targets_that_are_no_class() -> Iterator[Call]:
         for w in (None, weights):
             gx = implementation_kernel("softmax_cross_entropy", "backward", "reference")(gy, x, right, w)
             gx = np.full_like(gx, np.nan) if w is not None else np.where((t == right)[:, None], gx, np.nan)
-            for name, arrays, want in (("forward", (x, t, w), np.array(np.nan)), ("backward", (gy, x, t, w), gx)):
+            for name, arrays, expected_array in (
+                ("forward", (x, t, w), np.array(np.nan)),
+                ("backward", (gy, x, t, w), gx),
+            ):
                 kind = ("softmax_cross_entropy", name, "targets that are no class")
                 function = implementation_kernel("softmax_cross_entropy", name, "cuda-sim")
-                yield Call(f"{kind}, {wrong}", kind, function, arrays, {}, 0, [want], "float64", 4, "default")
-
-
-def misaligned(a: np.ndarray) -> np.ndarray:
-    """The same numbers, contiguous, one element behind a multiple of 16 bytes."""
-    room = np.zeros(a.size + 16, a.dtype)
-    start = -room.ctypes.data % 16 // a.itemsize + 1
-    view = room[start : start + a.size].reshape(a.shape)
-    view[...] = a
-    return view
+                yield Call(f"{kind}, {wrong}", kind, function, arrays, {}, 0, [result], "float64", 4, "default")
 
 
 def sliced(a: np.ndarray) -> np.ndarray:
@@ -465,7 +462,7 @@ def main(part: str = "", listed: frozenset[tuple[str, str, str]] = frozenset()) 
 
 
 def tell(mutants: list[Mutant]) -> None:
-    """Print how many there were of each outcome, and those that nobody noticed."""
+    """Print how many mutants had each outcome, and the mutants that no check noticed."""
     for outcome, number in Counter(mutant.outcome for mutant in mutants).items():
         print(f"{number:4} {WORDS[outcome]}")
     for mutant in mutants:

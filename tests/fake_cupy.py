@@ -46,7 +46,7 @@ class Data:
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array "on the GPU". `_values` holds the numbers, and nobody but this file looks at it."""
+    """An array "on the GPU". `_values` holds the elements; only this file reads it."""
 
     def __init__(self, values: Any) -> None:
         self._values = values

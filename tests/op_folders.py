@@ -12,6 +12,7 @@ from tinynet import cusim
 from tinynet.backends.arrays import array_module
 from tinynet.backends.cuda.detect import GpuMissing, require_gpu
 from tinynet.backends.devices import to_device
+from tinynet.backends.launch import address
 from tinynet.backends.registry import TIERS, implementations, is_differentiable, ops
 from tinynet.learn.gradcheck.tiers import rounding
 
@@ -67,6 +68,15 @@ def _moved(value, device: str):
     if type(value) in (list, tuple):
         return type(value)(_moved(v, device) for v in value)
     return to_device(value, device) if hasattr(value, "dtype") else value
+
+
+def misaligned(x: np.ndarray, tier: str = "cuda-sim"):
+    """The same elements in the tier's memory, contiguous, one element behind a multiple of 16 bytes."""
+    memory = place(np.zeros(x.size + 16, x.dtype), tier)
+    start = -address(memory) % 16 // x.itemsize + 1
+    view = memory[start : start + x.size].reshape(x.shape)
+    view[...] = place(x, tier)
+    return view
 
 
 def cast(value, dtype):

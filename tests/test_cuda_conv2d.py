@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_folders import assert_close, checks, fetch, on, place
+from op_folders import assert_close, checks, fetch, misaligned, on, place
 
-from tinynet.backends.launch import is_aligned
 from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.ops._shared.epilogue import Epilogue
 from tinynet.ops._shared.geometry import Geometry
@@ -40,15 +39,6 @@ def calls_of(x, w, b, gy, geometry):
         ("backward_input", (gy, w), {"input_size": x.shape[1:3], "geometry": geometry}),
         ("backward_weight", (x, gy), {"kernel_size": w.shape[:2], "geometry": geometry}),
     ]
-
-
-def misaligned(x):
-    """The same numbers, contiguous, 4 bytes behind a multiple of 16."""
-    room = np.zeros(x.size + 4, x.dtype)
-    start = next(i for i in range(4) if not is_aligned(room[i:]))
-    view = room[start : start + x.size].reshape(x.shape)
-    view[...] = x
-    return view
 
 
 # ------------------------------------------------------------------------------------- sizes

@@ -175,7 +175,7 @@ def test_the_gpu_is_asked_once_and_a_refusal_is_not_remembered(machine, monkeypa
     assert require_gpu() is gpu
 
 
-def test_nobody_is_asked_as_long_as_no_gpu_is_wanted():
+def test_the_driver_is_not_asked_before_a_gpu_is_wanted():
     """The driver would be started, and CuPy takes its time."""
     code = """
 import sys

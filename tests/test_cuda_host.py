@@ -61,12 +61,12 @@ def test_kernels_stay_on_the_gpu(op, fake_gpu):
             for name, (arrays, parameters) in case.calls.items():
                 function = implementation_kernel(op, name, "cuda", implementation)
                 given, on_the_gpu = cast(arrays, np.float32), place(cast(arrays, np.float32), "cuda")
-                want = function(*given, **parameters)
+                expected = function(*given, **parameters)
                 fake_gpu.forget()
-                got = function(*on_the_gpu, **parameters)
+                actual = function(*on_the_gpu, **parameters)
                 assert fake_gpu.to_cpu == [], f"{op}.{name} reads back"
                 assert sum(fake_gpu.to_gpu) < 10_000, f"{op}.{name} uploads more than addresses"
-                pairs = zip(flat((got, on_the_gpu)), flat((want, given)), strict=True)
+                pairs = zip(flat((actual, on_the_gpu)), flat((expected, given)), strict=True)
                 for a, b in pairs:
                     assert device_of(a) == "cuda", f"{op}.{name} returned an array on the CPU"
                     np.testing.assert_array_equal(fetch(a), b, err_msg=f"{op}.{name}, {case.label}")
@@ -105,8 +105,8 @@ def test_basic_operations_and_their_gradients(name, fake_gpu):
         return [z.numpy(), *(leaf.grad.numpy() for leaf in leaves)]
 
     with tn.use_backend("cuda-sim"):
-        want = run("cpu")
-    for a, b in zip(run("cuda"), want):
+        expected = run("cpu")
+    for a, b in zip(run("cuda"), expected):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
@@ -223,7 +223,7 @@ def test_a_model_moves_and_a_checkpoint_knows_no_device(tmp_path, fake_gpu):
 
 @pytest.mark.parametrize("first, second", [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_goes_on_in_another_place(first, second, tmp_path, fake_gpu):
-    """The optimiser's state moves too; with the kernels of the emulator on both sides the bits are the same."""
+    """The optimizer's state moves too; with the kernels of the emulator on both sides the bits are the same."""
     from tinynet.data.loader import DataLoader
     from tinynet.training.train import Trainer
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_folders import checks, fetch, on, place
+from op_folders import checks, fetch, misaligned, on, place
 
-from tinynet.backends.launch import blocks, is_aligned, launch
+from tinynet.backends.launch import blocks, launch
 from tinynet.backends.registry import implementation_kernel, implementations, use_backend
 from tinynet.ops._cuda import elementwise as elementwise_cuda
 from tinynet.ops._cuda.elementwise import THREADS, pack_width, row_grid
@@ -28,15 +28,6 @@ def run(op, name, tier, *arrays, implementation=None, **parameters):
     function = implementation_kernel(op, name, tier, implementation)
     with checks(tier, "shuffled"):
         return fetch(function(*arrays, **parameters))
-
-
-def misaligned(x, tier):
-    """The same numbers, contiguous, 4 bytes behind a multiple of 16, where the tier wants them."""
-    room = place(np.zeros(x.size + 4, x.dtype), tier)
-    start = next(i for i in range(4) if not is_aligned(room[i:]))
-    view = room[start : start + x.size].reshape(x.shape)
-    view[...] = place(x, tier)
-    return view
 
 
 def random(*shape):
@@ -65,10 +56,10 @@ def test_few_units_in_the_last_place_over_the_whole_range(op, tier):
     parameters = ACTIVATIONS[op].parameters[0]
     tiny = np.geomspace(1e-30, 1, 1001)
     x = np.concatenate([np.linspace(-87, 87, 4001), tiny, -tiny]).astype(np.float32)
-    want = run(op, "forward", "reference", x.astype(np.float64), **parameters)
-    got = run(op, "forward", tier, place(x, tier), **parameters)
-    assert got.dtype == np.float32
-    assert np.max(np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))) < 4
+    expected = run(op, "forward", "reference", x.astype(np.float64), **parameters)
+    actual = run(op, "forward", tier, place(x, tier), **parameters)
+    assert actual.dtype == np.float32
+    assert np.max(np.abs(actual - expected) / np.spacing(np.abs(expected).astype(np.float32))) < 4
 
 
 @TIERS
@@ -83,9 +74,9 @@ def test_special_values_come_out_as_in_the_reference(op, tier, dtype):
             run(op, "forward", tier, place(x, tier), **parameters), y, rtol=4 * np.finfo(dtype).eps
         )
         gy = np.full_like(x, 2)
-        want = run(op, "backward", "reference", gy, y, **parameters)
+        expected = run(op, "backward", "reference", gy, y, **parameters)
         np.testing.assert_allclose(
-            run(op, "backward", tier, place(gy, tier), place(y, tier), **parameters), want, rtol=1e-6
+            run(op, "backward", tier, place(gy, tier), place(y, tier), **parameters), expected, rtol=1e-6
         )
 
 
@@ -93,13 +84,13 @@ def test_special_values_come_out_as_in_the_reference(op, tier, dtype):
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1023, 1024, 1025])
 def test_the_end_of_an_array_and_nothing_behind_it(size, tier):
     """The result is the middle of an array whose other elements must stay."""
-    room = place(np.full(size + 8, 7, np.float32), tier)
+    memory = place(np.full(size + 8, 7, np.float32), tier)
     x = random(size)
-    here, y = place(x, tier), room[4 : size + 4]
+    here, y = place(x, tier), memory[4 : size + 4]
     width = pack_width(here, y)
     with use_backend(tier), checks(tier, "reversed"):
         launch(ACTIVATIONS_CU, "relu_forward", blocks(size, width * THREADS), THREADS, here, y, size, WIDTH=width)
-    np.testing.assert_array_equal(fetch(room), np.concatenate([[7] * 4, np.maximum(x, 0), [7] * 4]))
+    np.testing.assert_array_equal(fetch(memory), np.concatenate([[7] * 4, np.maximum(x, 0), [7] * 4]))
 
 
 # ------------------------------------------------------------------------------------ dropout
@@ -109,11 +100,11 @@ def test_the_mask_is_that_of_the_reference_to_the_last_bit(p, tier):
     """For the last one p 2^32 is rounded to 2^32, which no 32-bit number reaches: every element is dropped."""
     mask = {"p": p, "seed": 2**32 - 5, "stream": 3, "step": 2**40 + 1}
     x = random(4 * 300 + 3)
-    want = run("dropout", "forward", "reference", x, **mask)
-    np.testing.assert_array_equal(run("dropout", "forward", tier, place(x, tier), **mask), want)
-    np.testing.assert_array_equal(run("dropout", "forward", tier, misaligned(x, tier), **mask), want)
+    expected = run("dropout", "forward", "reference", x, **mask)
+    np.testing.assert_array_equal(run("dropout", "forward", tier, place(x, tier), **mask), expected)
+    np.testing.assert_array_equal(run("dropout", "forward", tier, misaligned(x, tier), **mask), expected)
     in_double = run("dropout", "forward", tier, place(x.astype(np.float64), tier), **mask)
-    np.testing.assert_array_equal(in_double == 0, want == 0)
+    np.testing.assert_array_equal(in_double == 0, expected == 0)
 
 
 @TIERS
@@ -182,12 +173,12 @@ def test_ties_and_nan_in_every_version(channels, tier):
     x[x == 2] = np.nan
     x[0, :3, :3] = -np.inf
     geometry = {"size": (3, 2), "stride": (2, 2), "padding": (1, 1)}
-    for got, want in zip(
+    for actual, expected in zip(
         run("max_pool2d", "forward", tier, place(x, tier), **geometry),
         run("max_pool2d", "forward", "reference", x, **geometry),
         strict=True,
     ):
-        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(actual, expected)
 
 
 @TIERS
@@ -202,7 +193,7 @@ def test_sums_are_added_in_the_order_of_the_reference(kind, implementation, tier
     else:
         indices = rng.integers(0, 9 * 11, (2, 6, 8, 3), np.int32)
     g = (rng.standard_normal(indices.shape) * 10.0 ** rng.integers(-4, 5, indices.shape)).astype(np.float32)
-    want = run("max_pool2d", "scatter", "reference", g, indices, size=(9, 11))
+    expected = run("max_pool2d", "scatter", "reference", g, indices, size=(9, 11))
     placed = place(g, tier), place(indices, tier)
-    got = run("max_pool2d", "scatter", tier, *placed, size=(9, 11), implementation=implementation)
-    np.testing.assert_array_equal(got, want)
+    actual = run("max_pool2d", "scatter", tier, *placed, size=(9, 11), implementation=implementation)
+    np.testing.assert_array_equal(actual, expected)

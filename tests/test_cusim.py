@@ -243,7 +243,7 @@ __device__ inline T rotated(T value) {
   return s[(threadIdx.x + 1) % N];
 }
 KERNEL templates(float* y, u32* t) { y[thread_number()] = rotated<double, 64>(rotated<float, 64>(threadIdx.x)); }
-KERNEL bytes(float* y, u32* t) {  // neighbours in one word of four bytes
+KERNEL bytes(float* y, u32* t) {  // neighbors in one word of four bytes
   __shared__ u8 s[64];
   s[threadIdx.x] = threadIdx.x;
   __syncthreads();
@@ -509,7 +509,7 @@ def test_mathematics_is_that_of_cuda(tmp_path):
         a, b = dtype(-0.3), dtype(7)
         y = np.zeros(17, dtype)
         launch(source, "f", 1, 1, y, np.array([a, b, np.nan], dtype))
-        want = [
+        expected = [
             np.exp(a),
             np.expm1(a),
             np.log1p(a),
@@ -526,7 +526,7 @@ def test_mathematics_is_that_of_cuda(tmp_path):
             3,
             31,
         ]
-        np.testing.assert_allclose(y, np.array([*want, 0.5, b]), rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(y, np.array([*expected, 0.5, b]), rtol=4 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("is_checked", [False, True])
@@ -544,11 +544,11 @@ def test_tensor_cores_multiply_in_their_documented_layout(tmp_path, is_checked):
 """
     rng = np.random.default_rng(0)
     a, b, d = (rng.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
-    want = d + a.astype(np.float64) @ b
+    expected = d + a.astype(np.float64) @ b
     source = source_of(tmp_path / "mma.cu", text)
     with cusim.checked("shuffled") if is_checked else cusim.ordered("forward"):
         launch(source, "multiply", 1, 32, a, b, d)
-    error = np.abs(d - want).max() / np.abs(want).max()
+    error = np.abs(d - expected).max() / np.abs(expected).max()
     assert 1e-6 < error < 2e-3, f"{error}: TF32 keeps 10 bits"
 
 

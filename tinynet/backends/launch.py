@@ -127,9 +127,7 @@ def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype 
     if argument.dtype != dtype:
         raise TypeError(f"{what} is {argument.dtype}; the kernel reads {dtype}")
     if not argument.flags.c_contiguous:
-        raise ValueError(
-            f"{what} {argument.shape} is not contiguous; the kernel reads elements in C order"
-        )
+        raise ValueError(f"{what} {argument.shape} is not contiguous; the kernel reads elements in C order")
     return argument
 
 

@@ -1,7 +1,7 @@
 """Copies of arrays with wide gaps between them.
 
-An index that is too large leads into the array that happens to lie behind, and nothing shows that it was not meant. So
-in the checks a kernel works on copies: what is around each belongs to nobody.
+An index that is too large leads into the array that happens to lie behind, and nothing shows that this is a mistake. So
+in the checks a kernel works on copies, and no array lies in the memory around a copy.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ PLAIN = ["-O2", "-march=native"]  # twice as fast as without, where products are
 CHECKED = ["-O1", "-fsanitize=thread", "-fsanitize=signed-integer-overflow,integer-divide-by-zero"]
 CHECKED_GCC = ["-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0"]
 CHECKED_CLANG = ["-fsanitize=array-bounds", "-fno-vectorize", "-fno-slp-vectorize"]
-DAYS_KEPT = 7  # a build that nobody has used for so long is deleted when the same kernel is built anew
+DAYS_KEPT = 7  # an older unused build is deleted when the same kernel is built anew
 
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
@@ -210,7 +210,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
 
 
 def _delete_old(folder: Path, name: str) -> None:
-    """Delete builds of the same kernels that nobody has used for long; another process may use a younger one."""
+    """Delete builds of the same kernels that no process has used for long; another process may use a younger one."""
     for path in folder.glob(f"{name}-{'?' * 16}.*"):
         try:
             if time.time() - path.stat().st_mtime > DAYS_KEPT * 24 * 3600:

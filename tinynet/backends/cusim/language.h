@@ -120,7 +120,7 @@ inline int __syncthreads_count(int vote, cusim::Place at = cusim::here()) { retu
 inline int __syncthreads_or(int vote, cusim::Place at = cusim::here()) { return cusim::meet_block(vote, at) > 0; }
 inline int __syncthreads_and(int vote, cusim::Place at = cusim::here()) { return cusim::meet_block(!vote, at) == 0; }
 
-// ---- lanes of a warp. width: how many neighbouring lanes form a group that keeps to itself.
+// ---- lanes of a warp. width: how many neighboring lanes form a group that keeps to itself.
 namespace cusim {
 template <class T>
 CUSIM_INTERNAL T shuffle(unsigned mask, T value, int source, Place at) {

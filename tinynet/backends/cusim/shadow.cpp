@@ -20,7 +20,7 @@
 #include "signals.h"
 #include "statistics.h"
 
-// Where the library lies in memory. Its own variables, such as threadIdx, and constants are nobody's error.
+// Where the library lies in memory. Accesses to its own variables, such as threadIdx, and to constants are right.
 extern "C" char __ehdr_start __attribute__((visibility("hidden")));
 extern "C" char _end __attribute__((visibility("hidden")));
 

@@ -2,7 +2,7 @@
 // depends on which addresses they have.
 //
 // Global memory comes in sectors of 32 bytes. Cost: how many the warp touches; ideal: how many the bytes that it needs
-// would fill. Neighbouring lanes at neighbouring addresses reach it.
+// would fill. Neighboring lanes at neighboring addresses reach it.
 //
 // Shared memory has 32 banks; a word of 4 bytes at address a is in bank a / 4 mod 32. A bank serves one word at a time
 // (to all lanes that want it). Cost: how many times the busiest bank is asked; ideal: once for every 128 bytes that

@@ -3,8 +3,8 @@
 //
 //     each(x, y, n, [=](real x) { return max(x, 0); });     // for all i: y[i] = max(x[i], 0)
 //
-// A thread has the pack of elements WIDTH t .. WIDTH t + WIDTH - 1 (pack.cuh), t its number; neighbouring threads have
-// neighbouring packs. The thread at the end may have fewer elements: it takes them one by one.
+// A thread has the pack of elements WIDTH t .. WIDTH t + WIDTH - 1 (pack.cuh), t its number; neighboring threads have
+// neighboring packs. The thread at the end may have fewer elements: it takes them one by one.
 //
 // The result may be one of the arrays read, as in x += y: each element is read before it is written, by the thread that
 // writes it. So the pointers are not __restrict__, which would promise that they are different arrays.

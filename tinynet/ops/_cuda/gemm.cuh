@@ -84,7 +84,7 @@ struct Staged {
   Loader loaders[COUNT];
   float4 values[COUNT];
 
-  // Neighbouring threads load what is neighboring in memory: along k if four of those lie side by side, else along
+  // Neighboring threads load what is neighboring in memory: along k if four of those lie side by side, else along
   // the lines. Tiles of few lines leave some threads without work.
   static __device__ int group(int i) { return threadIdx.x + i * GEMM_THREADS; }
   static __device__ bool exists(int i) { return GROUPS % GEMM_THREADS == 0 || group(i) < GROUPS; }

@@ -1,5 +1,5 @@
-// A pack: WIDTH neighbouring numbers, which one thread reads and writes at once. With WIDTH 4, for float and int, that
-// is a single instruction for 16 bytes, and a warp of 32 threads asks for 512 neighbouring bytes. The address must be a
+// A pack: WIDTH neighboring numbers, which one thread reads and writes at once. With WIDTH 4, for float and int, that
+// is a single instruction for 16 bytes, and a warp of 32 threads asks for 512 neighboring bytes. The address must be a
 // multiple of 16. With WIDTH 1 it is the plain number, for any type and address.
 #ifndef WIDTH
 #define WIDTH 1

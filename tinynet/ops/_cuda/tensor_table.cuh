@@ -1,4 +1,4 @@
-// One launch over all tensors of an optimiser: how a block finds its elements. The host side is tensor_table.py.
+// One launch over all tensors of an optimizer: how a block finds its elements. The host side is tensor_table.py.
 //
 // addresses (tensors, roles): where the arrays of each tensor begin, e.g. parameter, mean, square and gradient.
 // chunks (blocks, 3): for each block the number of its tensor, its first element in there, and how many it has.

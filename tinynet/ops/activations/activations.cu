@@ -4,7 +4,7 @@
 //
 // Versions, both from this text:
 //   1 (WIDTH 1)  a thread for each element. Any dtype, any address.
-//   2 (WIDTH 4)  a thread for four neighbours, read and written in one instruction each. The work per element is small,
+//   2 (WIDTH 4)  a thread for four neighbors, read and written in one instruction each. The work per element is small,
 //                so what counts is how many bytes are under way: four times as many for each instruction, and the
 //                addresses are computed once for four. float32 at addresses that are multiples of 16 bytes.
 //
