@@ -338,7 +338,7 @@ def calls_with_targets_that_are_no_class() -> Iterator[Call]:
         for w in (None, weights):
             gx = implementation_kernel("softmax_cross_entropy", "backward", "reference")(gy, x, right, w)
             gx = np.full_like(gx, np.nan) if w is not None else np.where((t == right)[:, None], gx, np.nan)
-            for name, arrays, expected_array in (
+            for name, arrays, result in (
                 ("forward", (x, t, w), np.array(np.nan)),
                 ("backward", (gy, x, t, w), gx),
             ):

@@ -172,10 +172,10 @@ def test_ties_and_nan_in_every_version(channels, tier):
     x = np.random.default_rng(1).integers(0, 3, (2, 7, 9, channels)).astype(np.float32)
     x[x == 2] = np.nan
     x[0, :3, :3] = -np.inf
-    geometry = {"size": (3, 2), "stride": (2, 2), "padding": (1, 1)}
+    windows = {"kernel_size": (3, 2), "geometry": Geometry(stride=(2, 2), padding=(1, 1))}
     for actual, expected in zip(
-        run("max_pool2d", "forward", tier, place(x, tier), **geometry),
-        run("max_pool2d", "forward", "reference", x, **geometry),
+        run("max_pool2d", "forward", tier, place(x, tier), **windows),
+        run("max_pool2d", "forward", "reference", x, **windows),
         strict=True,
     ):
         np.testing.assert_array_equal(actual, expected)
