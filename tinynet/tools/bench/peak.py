@@ -6,20 +6,18 @@ how near each kernel comes to that bound (the roofline: Williams, Waterman, Patt
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from .processes import Child, ChildError, quiet_answer
+from .processes import Child, ChildError, quiet_answer, timed
 
 # On a new processor OpenBLAS may choose kernels for an older one, at half the speed, so the fastest of these counts.
 # A processor that lacks the instructions ends the child process, which does no harm.
 BLAS_KERNELS = ("", "Haswell", "SkylakeX")
 SIZE = 2048  # of the matrices
 ELEMENTS = 2**24  # in each array of the triad, far more than a cache holds
-REPEATS = 7
 
 
 def measured_peak(threads: int) -> tuple[float, float]:
@@ -35,18 +33,15 @@ def measured_peak(threads: int) -> tuple[float, float]:
 
 
 def _in_child(what: str, threads: int, environment: dict[str, str]) -> float:
-    child = Child("tinynet.tools.bench.peak", what, threads=threads, environment=environment)
-    try:
+    with contextlib.closing(Child(__name__, what, threads=threads, environment=environment)) as child:
         return quiet_answer(child, None)["rate"]
-    finally:
-        child.close()
 
 
 def sgemm() -> float:
     """GFLOP/s of the product of two matrices of float32."""
     a = np.random.default_rng(0).random((SIZE, SIZE), dtype=np.float32)
     b, c = a.T.copy(), np.empty_like(a)
-    return 2 * SIZE**3 / _least_seconds(lambda: np.matmul(a, b, out=c)) / 1e9
+    return 2 * SIZE**3 / min(timed(lambda: np.matmul(a, b, out=c))) / 1e6
 
 
 def triad() -> float:
@@ -59,17 +54,8 @@ def triad() -> float:
             a[i] = b[i] + np.float32(3) * c[i]
 
     a, b, c = (np.ones(ELEMENTS, np.float32) for _ in range(3))
-    loop(a, b, c)
-    return 3 * a.nbytes / _least_seconds(lambda: loop(a, b, c)) / 1e9
-
-
-def _least_seconds(function: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    loop(a, b, c)  # compiles
+    return 3 * a.nbytes / min(timed(lambda: loop(a, b, c))) / 1e6
 
 
 def start(what: str) -> tuple[dict, Callable]:
