@@ -60,7 +60,7 @@ def rows_of(band, steps, kernel_height):
     return (band.shape[0] - (kernel_height - 1) * steps.dilation_y - 1) // steps.stride_y + 1
 
 
-@jit
+@jit(separate=True)
 def load_band(image, first, steps, band):
     """band = the pixels that the output rows from `first` on need, with zeros where they leave the image."""
     height, width, channels = image.shape
@@ -83,7 +83,7 @@ def windows(band, shape, row_step, pixel_step):
     return as_strided(band, shape, (row_step * band.strides[0], pixel_step * band.strides[1], band.itemsize))
 
 
-@jit
+@jit(separate=True)
 def correlate_band(band, steps, w, bias, y):
     """y (rows, OW, channels) = bias + the correlation of a band with one group and block of the weights.
 

@@ -88,7 +88,7 @@ def copy_back(window, image, y, x):
 def tile_loader(transform: Callable, size: int, step: int) -> Callable:
     """load(x, first, count, grid, stack, window): tiles of size x size pixels, `step` apart, into a stack."""
 
-    @jit
+    @jit(separate=True)
     def load(x, first, count, grid, stack, window):
         _, height, width, channels = x.shape
         for t, number, row, column, length in runs(first, count, grid):
@@ -110,7 +110,7 @@ def tile_loader(transform: Callable, size: int, step: int) -> Callable:
 def tile_storer(transform: Callable, m: int) -> Callable:
     """store(stack, first, count, grid, y, bias, window): the way back, to tiles of m x m pixels of y, plus the bias."""
 
-    @jit
+    @jit(separate=True)
     def store(stack, first, count, grid, y, bias, window):
         _, height, width, channels = y.shape
         for t, number, row, column, length in runs(first, count, grid):
@@ -128,7 +128,7 @@ def tile_storer(transform: Callable, m: int) -> Callable:
     return store
 
 
-@jit
+@jit(separate=True)
 def activate_tiles(m, first, count, grid, y, activation):
     """Apply the activation to the outputs of those tiles: whole rows of neighboring pixels."""
     _, height, width, channels = y.shape
