@@ -365,7 +365,7 @@ def with_nan(a: np.ndarray, count: int) -> np.ndarray:
 
 
 def _each(function, values):
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, (list, tuple)) and not hasattr(values, "_fields"):  # a NamedTuple holds no arrays
         return type(values)(_each(function, v) for v in values)
     return function(values) if isinstance(values, np.ndarray) else values
 

@@ -4,6 +4,13 @@
 constexpr int GEMM_THREADS = 128;
 constexpr int GEMM_TILE_K = 8;
 
+// Two sets of tiles of A and B in shared memory (double buffering, see gemm.cuh).
+template <class Element, int PITCH_A, int PITCH_B>
+struct alignas(16) TilePairs {
+  Element a[2][GEMM_TILE_K][PITCH_A];
+  Element b[2][GEMM_TILE_K][PITCH_B];
+};
+
 #ifndef TF32
 // Ordinary multiply-adds in float. Thread (tm, tn) makes the rows 4 tm .. 4 tm + 3 of each group of rows, and likewise
 // columns: neighboring threads read neighboring float4, which takes the fewest accesses to shared memory.
@@ -18,10 +25,7 @@ struct Product {
   // Threads that put four values of k into a tile write four lines; a line longer by 4 puts them in different banks.
   static constexpr int PADDING = 4;
   typedef float Element;
-  struct alignas(16) Tiles {
-    Element a[2][TILE_K][TILE_M + PADDING];
-    Element b[2][TILE_K][TILE_N + PADDING];
-  };
+  typedef TilePairs<Element, TILE_M + PADDING, TILE_N + PADDING> Tiles;
 
   float sums[THREAD_M][THREAD_N];
 
@@ -110,10 +114,7 @@ struct Product {
   // The 32 lanes read at t * (TILE + 8) + g: in 32 different banks.
   static constexpr int PADDING = 8;
   typedef u32 Element;
-  struct alignas(16) Tiles {
-    Element a[2][TILE_K][TILE_M + PADDING];
-    Element b[2][TILE_K][TILE_N + PADDING];
-  };
+  typedef TilePairs<Element, TILE_M + PADDING, TILE_N + PADDING> Tiles;
 
   float sums[COUNT_M][COUNT_N][4];
 
