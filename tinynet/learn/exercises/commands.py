@@ -239,11 +239,8 @@ def use(config: UseConfig) -> int:
 COMMANDS = {
     "next": (AllConfig, show_next),
     "list": (AllConfig, show_list),
-    "start": (OneConfig, start),
+    **{command.__name__: (OneConfig, command) for command in (start, hint, solution, reset)},
     "check": (CheckConfig, check),
-    "hint": (OneConfig, hint),
-    "solution": (OneConfig, solution),
-    "reset": (OneConfig, reset),
     "watch": (AllConfig, watch),
     "handout": (HandoutConfig, handout),
     "use": (UseConfig, use),

@@ -14,6 +14,12 @@ CONVOLUTIONS = (
     ("higher than wide, stride (2, 1)", (2, 8, 5, 3), (2, 3, 3, 4), Geometry(stride=(2, 1))),
     ("stride (2, 3), padding (2, 1), rows left over", (2, 6, 9, 3), (3, 2, 3, 4), Geometry((2, 3), (2, 1))),
 )
+# (label, shape of x, shape of w, padding), with stride 1
+WITH_STRIDE_1 = (
+    ("1 x 1 kernel", (2, 2, 3, 2), (1, 1, 2, 3), (0, 0)),
+    ("2 x 3 kernel, padding (1, 0)", (2, 2, 4, 2), (2, 3, 2, 3), (1, 0)),
+    ("3 x 2 kernel, padding (1, 2)", (2, 4, 5, 2), (3, 2, 2, 3), (1, 2)),
+)
 # (label, shape of x, shape of w as (KH, KW, C_out, C_in), output size, geometry)
 TRANSPOSED = (
     ("2 x 2 patches, as in a U-Net", (2, 5, 3, 3), (2, 2, 2, 3), (10, 6), Geometry(stride=(2, 2))),

@@ -12,6 +12,7 @@ shrink.py       the smallest case that still fails
 call.py         how the checks call a function
 adjoint.py      adjoint_check: is backward the transpose of a linear forward
 tiers.py        compare_tiers: fast kernels against the reference
+outcome.py      the base class of all results
 command.py      `python -m tinynet gradcheck`
 """
 

@@ -23,6 +23,7 @@ from ...engine import random
 from ...engine.tensor import Tensor, grad
 from .call import argument_names, usual_axes
 from .directions import wrong_slices
+from .outcome import Outcome
 from .where import default_axes
 
 # Rounding errors of the terms are independent and mostly cancel in the products; a lost border row does not.
@@ -30,7 +31,7 @@ ALLOWED = 32  # in units of the dtype's epsilon
 
 
 @dataclass(frozen=True)
-class AdjointCheck:
+class AdjointCheck(Outcome):
     """The outcome for one input.
 
     gap: |<J x, g> - <x, J' g>| / (|J x| |g|). allowed: its limit. where: the slices of the input that are wrong, in
@@ -48,9 +49,6 @@ class AdjointCheck:
     def passed(self) -> bool:
         """True if the two products agree."""
         return self.gap <= self.allowed
-
-    def __bool__(self) -> bool:
-        return self.passed
 
     def __str__(self) -> str:
         text = f"{self.name}, shape {self.shape}, {self.dtype}: <Jx, g> and <x, J'g> differ by {self.gap:.1g}"

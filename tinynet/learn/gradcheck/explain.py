@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...backends.devices import to_device
+from .outcome import Outcome
 from .pair import Pair
 from .plane import Plane
 from .search import search
@@ -48,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Outcome):
     """What `explain` found; str() is the whole report.
 
     wrong, size: how many entries of how many. where: the wrong entries in words. accuracy: the largest difference over
@@ -72,9 +73,6 @@ class Explanation:
     def passed(self) -> bool:
         """True if nothing is wrong."""
         return self.wrong == 0
-
-    def __bool__(self) -> bool:
-        return self.passed
 
     def heat_map(self, path: str | os.PathLike) -> None:
         """Write the plane through the worst entry as a PNG. Raises ValueError if nothing is wrong."""

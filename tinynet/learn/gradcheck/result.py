@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .explain import Explanation, explain
+from .outcome import Outcome
 from .where import at, default_axes
 
 
@@ -142,7 +143,7 @@ class InputCheck:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class CheckResult(Outcome):
     """The outcome of a check.
 
     inputs: one InputCheck for each input that was differentiated. gy: the upstream gradient that was used.
@@ -160,9 +161,6 @@ class CheckResult:
     def passed(self) -> bool:
         """True if no element is wrong, no input is undecided and there are no other problems."""
         return not self.problems and all(i.wrong == 0 and not i.undecided for i in self.inputs)
-
-    def __bool__(self) -> bool:
-        return self.passed
 
     @property
     def accuracy(self) -> float:

@@ -18,13 +18,14 @@ from ...backends.devices import to_device
 from ...backends.registry import implementation_kernel, implementations, kernel_names, op_part, use_backend
 from ...ops._shared.case import Case
 from .explain import Explanation, explain, jacobian_of
+from .outcome import Outcome
 
 # A Jacobian of up to so many elements is computed for the search, with one call of the reference for each gy element.
 LARGEST_GY, LARGEST_JACOBIAN = 600, 2**20
 
 
 @dataclass(frozen=True)
-class KernelCheck:
+class KernelCheck(Outcome):
     """One kernel by one implementation, over all cases.
 
     error: the largest difference over the largest value (at least 1), in the case that comes nearest to its limit.
@@ -47,9 +48,6 @@ class KernelCheck:
     def passed(self) -> bool:
         """True if the kernel agrees with the reference in every case."""
         return not self.wrong
-
-    def __bool__(self) -> bool:
-        return self.passed
 
     def __str__(self) -> str:
         what = f"{self.op}.{self.kernel} ({self.tier}, {self.implementation}, {self.dtype})"

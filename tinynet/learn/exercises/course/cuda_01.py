@@ -23,6 +23,7 @@ import numpy as np
 
 from tinynet.learn.exercises import emulated
 from tinynet.learn.exercises.exercise import Right, Wrong
+from tinynet.learn.exercises.geometries import WITH_STRIDE_1, Geometry
 from tinynet.learn.exercises.probe import Failure, Probe, integers
 
 TEACHES = "one thread for one result; splitting a number into indices; the test with which every kernel begins"
@@ -158,15 +159,11 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, (py, px) in (
-        ("1 x 1 kernel", (2, 2, 3, 2), (1, 1, 2, 3), (0, 0)),
-        ("2 x 3 kernel, padding (1, 0)", (2, 2, 4, 2), (2, 3, 2, 3), (1, 0)),
-        ("3 x 2 kernel, padding (1, 2)", (2, 4, 5, 2), (3, 2, 2, 3), (1, 2)),
-    ):
-        (N, H, W, C_in), (KH, KW, _, C_out) = x_shape, w_shape
-        gy_shape = (N, H + 2 * py - KH + 1, W + 2 * px - KW + 1, C_out)
+    for label, x_shape, w_shape, padding in WITH_STRIDE_1:
+        KH, KW, _, C_out = w_shape
+        gy_shape = (x_shape[0], *Geometry(padding=padding).output_size(x_shape[1:3], (KH, KW)), C_out)
         x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, *gy_shape)
-        sizes = (N, H, W, C_in, KH, KW, C_out, py, px)
+        sizes = (*x_shape, KH, KW, C_out, *padding)
         yield _emulated(label, "forward", (x, w), "y", gy_shape, sizes, "n oy ox co")
         yield _emulated(label, "backward_weight", (x, gy), "gw", w_shape, sizes, "ky kx ci co")
 

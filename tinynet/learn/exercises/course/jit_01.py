@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit, prange
 
 from tinynet.learn.exercises.exercise import SOLUTION_FILE, Right, Wrong
+from tinynet.learn.exercises.geometries import WITH_STRIDE_1, Geometry
 from tinynet.learn.exercises.parallel import run_compiled, run_watched
 from tinynet.learn.exercises.probe import Failure, Probe, Unusable, integers
 
@@ -159,13 +160,9 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, (py, px) in (
-        ("1 x 1 kernel", (2, 2, 3, 2), (1, 1, 2, 3), (0, 0)),
-        ("3 x 2 kernel, padding (1, 0)", (2, 4, 5, 2), (3, 2, 2, 3), (1, 0)),
-        ("2 x 3 kernel, padding (0, 2)", (3, 3, 4, 2), (2, 3, 2, 3), (0, 2)),
-    ):
-        (N, H, W, _), (KH, KW, _, C_out) = x_shape, w_shape
-        gy_shape = (N, H + 2 * py - KH + 1, W + 2 * px - KW + 1, C_out)
+    for label, x_shape, w_shape, (py, px) in WITH_STRIDE_1:
+        size = Geometry(padding=(py, px)).output_size(x_shape[1:3], w_shape[:2])
+        gy_shape = (x_shape[0], *size, w_shape[3])
         x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, *gy_shape)
         yield _watched(label, "forward", {"x": x, "w": w, "py": py, "px": px}, "y", gy_shape, "n oy ox co")
         yield _watched(label, "backward_weight", {"x": x, "gy": gy, "py": py, "px": px}, "gw", w_shape, "ky kx ci co")
