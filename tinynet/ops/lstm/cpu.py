@@ -106,7 +106,7 @@ def _forward(threads, a, panels, start, ends, states, gates):
             _forward_of(span, a, panels, start, ends, states, gates)
 
 
-@jit
+@jit(separate=True)
 def _forward_of(span, a, panels, start, ends, states, gates):
     """All steps of the samples span[0] .. span[1] - 1."""
     first, end = span
@@ -152,7 +152,7 @@ def _backward(threads, ends, gstates, kept, panels, g, ga):
             _backward_of(span, ends, gstates, kept, panels, g, ga)
 
 
-@jit
+@jit(separate=True)
 def _backward_of(span, ends, gstates, kept, panels, g, ga):
     """All steps of the samples span[0] .. span[1] - 1, the last step first.
 

@@ -1,8 +1,8 @@
 """matmul, `blocked`: z is cut into panels of one or two vectors of columns, and each panel into register blocks.
 
-* x and y are read where they lie. Only if the columns of a panel are not neighbors in y (y is transposed, or its rows
-  end within the panel) a part of y is *packed*: up to TERMS of its rows are copied into a small matrix that fits into
-  the first cache, and padded with zeros. All register blocks of a task use it.
+* x and y are read where they lie. A part of y is *packed* only if the columns of a panel are not neighbors in y (y is
+  transposed, or its rows end within the panel), or if its rows are pages apart: up to TERMS of its rows are copied into
+  a small matrix that fits into the first cache, and padded with zeros. All register blocks of a task use it.
 * A task is one panel of some rows of z. Tasks are independent; each thread computes its share of them. The order in
   which an element is summed does not depend on the threads: the result is the same in each run.
 
@@ -24,6 +24,7 @@ from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.transpose import transpose_tile
 from .operands import as_it_lies, sizes_of, stack_of
 
+PAGE = 4096  # bytes: rows this far apart share the places of a cache, and push each other out of it
 TERMS = 256  # of a packed part: 32 KB, with AVX-512
 FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing to be worth it, and few enough for the caches
 ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
@@ -91,7 +92,7 @@ def _tasks(span, x, y, z, matrices, transposed, sizes):
             b = panel[: j.stop - term]
             if transposed[1]:
                 _pack_transposed(y_matrix[k, j], panel)
-            elif is_whole:
+            elif is_whole and y_matrix.strides[0] % PAGE:
                 b = y_matrix[j, k]
             else:
                 _pack(y_matrix[j, k], panel)

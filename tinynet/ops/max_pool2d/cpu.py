@@ -93,13 +93,13 @@ def _scatter_cells(g, indices, cell, total):
         if covered:
             values, places = g[n, oy], indices[n, oy]
             for ix in range(covered):
-                ox, here = ix // cell[1], iy * width + ix
+                at, here = (ix // cell[1], ix), iy * width + ix
                 for c in range(0, channels, step):
                     c = min(c, channels - step)
                     if step > 1:
-                        placed_vector(values, places, ox, row, ix, c, here)
+                        placed_vector(values, places, row, at, c, here)
                     else:
-                        placed_one(values, places, ox, row, ix, c, here)
+                        placed_one(values, places, row, at, c, here)
 
 
 @jit(parallel=True)

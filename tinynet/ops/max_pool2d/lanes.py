@@ -87,16 +87,16 @@ def _largest(whole_vector: bool) -> Callable:
 
 
 def _placed(whole_vector: bool) -> Callable:
-    """placed(g, indices, ox, total, ix, c, here): total[ix, c:] = g[ox, c:] where indices[ox, c:] is `here`, else 0.
+    """placed(g, indices, total, at, c, here): total[ix, c:] = g[ox, c:] where indices[ox, c:] is `here`, else 0.
 
-    g, indices: (OW, C), a row of each. total: (W, C), a row of the result. here: iy * W + ix.
+    g, indices: (OW, C), a row of each. total: (W, C), a row of the result. at: (ox, ix). here: iy * W + ix.
     """
 
     @intrinsic
-    def placed(typing_context, g, indices, ox, total, ix, c, here):
+    def placed(typing_context, g, indices, total, at, c, here):
         def generate(context, builder, signature, arguments):
-            values, places, totals = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 3))
-            _, _, ox, _, ix, c, here = arguments
+            values, places, totals = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 2))
+            (ox, ix), (c, here) = cgutils.unpack_tuple(builder, arguments[3], 2), arguments[4:]
             simd = Lanes(builder, g.dtype, whole_vector)
             value, place = simd.load(values.at(ox, c), simd.values), simd.load(places.at(ox, c), simd.places)
             is_here = builder.icmp_signed("==", place, simd.broadcast(here))
@@ -104,7 +104,7 @@ def _placed(whole_vector: bool) -> Callable:
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(g, indices, index, total, index, index, index), generate
+        return types.void(g, indices, total, types.UniTuple(index, 2), index, index), generate
 
     return placed
 
