@@ -32,7 +32,7 @@ from op_folders import misaligned
 from tinynet import cusim
 from tinynet.backends.cuda.source import HEADERS, PACKAGE, Source
 from tinynet.backends.registry import implementation_kernel, implementations, ops
-from tinynet.ops._shared.case import Case
+from tinynet.ops._shared.case import Case, map_arrays
 
 SECONDS_FOR_MORE = 2  # for the calls of a mutant that are neither the first of their kind nor of their path
 SECONDS = 6  # of the processor, after which a mutant is taken to be endless
@@ -311,7 +311,7 @@ def calls_of(op: str, case: Case, name: str, layout: str) -> Iterator[Call]:
     from test_ops import outcome
 
     arrays, parameters = case.calls[name]
-    arrays = _each(NAN.get(layout, lambda a: a), arrays)
+    arrays = map_arrays(NAN.get(layout, lambda a: a), arrays)
     changed = case.changed.get(name, 0)
     with np.errstate(all="ignore"):
         reference = implementation_kernel(op, name, "reference")
@@ -319,7 +319,7 @@ def calls_of(op: str, case: Case, name: str, layout: str) -> Iterator[Call]:
     for implementation in implementations(op, "cuda-sim"):
         function = implementation_kernel(op, name, "cuda-sim", implementation)
         for dtype in ["float32"] if implementation == "tf32" else ["float32", "float64"]:
-            arguments = _each(IN_MEMORY.get(layout, lambda a: a), tuple(cast(a, dtype) for a in arrays))
+            arguments = map_arrays(IN_MEMORY.get(layout, lambda a: a), tuple(cast(a, dtype) for a in arrays))
             kind = (op, name, implementation, dtype, layout)
             label = f"{', '.join(kind)}: {case.label}"
             yield Call(
@@ -362,12 +362,6 @@ def with_nan(a: np.ndarray, count: int) -> np.ndarray:
     a = a.copy()
     a.flat[np.random.default_rng(a.size).integers(a.size, size=count)] = np.nan
     return a
-
-
-def _each(function, values):
-    if isinstance(values, (list, tuple)) and not hasattr(values, "_fields"):  # a NamedTuple holds no arrays
-        return type(values)(_each(function, v) for v in values)
-    return function(values) if isinstance(values, np.ndarray) else values
 
 
 IN_MEMORY = {"misaligned": misaligned, "channel slices": sliced}

@@ -15,6 +15,7 @@ from tinynet.backends.devices import to_device
 from tinynet.backends.launch import address
 from tinynet.backends.registry import TIERS, implementations, is_differentiable, ops
 from tinynet.learn.gradcheck.tiers import rounding
+from tinynet.ops._shared.case import map_arrays
 
 # Operations on Tensors; the other folders hold kernels that are never differentiated, such as the optimizer's.
 DIFFERENTIABLE = [op for op in ops() if is_differentiable(op)]
@@ -56,18 +57,12 @@ def checks(tier: str, order: str) -> contextlib.AbstractContextManager:
 
 def place(value, tier: str):
     """The value where the tier wants its arrays: on the GPU for `cuda`, else where they are; in lists too."""
-    return _moved(value, "cuda") if tier == "cuda" else value
+    return map_arrays(lambda a: to_device(a, "cuda"), value) if tier == "cuda" else value
 
 
 def fetch(value):
     """The value with its arrays back in NumPy."""
-    return _moved(value, "cpu")
-
-
-def _moved(value, device: str):
-    if type(value) in (list, tuple):
-        return type(value)(_moved(v, device) for v in value)
-    return to_device(value, device) if hasattr(value, "dtype") else value
+    return map_arrays(lambda a: to_device(a, "cpu"), value)
 
 
 def misaligned(x: np.ndarray, tier: str = "cuda-sim"):
@@ -81,21 +76,20 @@ def misaligned(x: np.ndarray, tier: str = "cuda-sim"):
 
 def cast(value, dtype):
     """Float arrays in `dtype`, those in a list or tuple too; everything else as it is."""
-    if type(value) in (list, tuple):
-        return type(value)(cast(v, dtype) for v in value)
-    is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    return value.astype(dtype) if is_float else value
+    return map_arrays(lambda a: a.astype(dtype) if a.dtype.kind == "f" else a, value)
 
 
 def spread(value):
     """The same values in memory that is not contiguous along any axis."""
-    if type(value) in (list, tuple):
-        return type(value)(spread(v) for v in value)
-    if not hasattr(value, "dtype") or value.ndim == 0:
-        return value
-    wide = array_module(value).zeros([2 * n for n in value.shape], value.dtype)
-    view = wide[tuple(slice(None, None, 2) for _ in value.shape)]
-    view[...] = value
+    return map_arrays(_spread, value)
+
+
+def _spread(array):
+    if array.ndim == 0:
+        return array
+    wide = array_module(array).zeros([2 * n for n in array.shape], array.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
     return view
 
 

@@ -21,7 +21,7 @@ from ..backends.registry import (
     use_backend,
     use_kernels,
 )
-from ..ops._shared.case import Case
+from ..ops._shared.case import Case, map_arrays
 from .cli import option, run_commands
 
 LEGEND = """\
@@ -114,16 +114,13 @@ def _run(config: ReportConfig, name: str, case: Case) -> list[tuple[Launched, li
     arrays, parameters = case.calls[name]
     function = implementation_kernel(config.op, name, "cuda-sim", config.implementation)
     with use_backend("cuda-sim"), use_kernels(config.op, config.implementation), checked(), counted() as launches:
-        function(*_float32(arrays), **parameters)
+        function(*map_arrays(_float32, arrays), **parameters)
     return launches
 
 
-def _float32(value: Any) -> Any:
-    """Float arrays in float32, also in lists and tuples; everything else unchanged."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_float32, value))
-    is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    return value.astype(np.float32) if is_float else value
+def _float32(array: np.ndarray) -> np.ndarray:
+    """A float array in float32; any other array unchanged."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def _lines(launches: Sequence[tuple[Launched, list[Row]]]) -> list[Line]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...backends.devices import to_device
 from ...backends.registry import implementation_kernel, implementations, kernel_names, op_part, use_backend
-from ...ops._shared.case import Case
+from ...ops._shared.case import Case, map_arrays
 from .explain import Explanation, explain, jacobian_of
 from .outcome import Outcome
 
@@ -121,7 +121,7 @@ def _results(
     """(actual, expected) for each array that a kernel returns or changes in one case."""
     arrays, parameters = case.calls[name]
     device = "cuda" if tier == "cuda" else "cpu"
-    moved = _mapped(arrays, lambda a: to_device(a.astype(dtype) if a.dtype.kind == "f" else a.copy(), device))
+    moved = map_arrays(lambda a: to_device(a.astype(dtype) if a.dtype.kind == "f" else a.copy(), device), arrays)
     both = ((function, moved), (right, copy.deepcopy(arrays)))
     outcomes = [_outcome(f, own, parameters, case.changed.get(name, 0)) for f, own in both]
     for actual, expected in zip(*outcomes, strict=True):
@@ -143,15 +143,8 @@ def _outcome(function: Any, arrays: tuple, parameters: dict[str, Any], changed: 
     """What a kernel returns, followed by the arrays that it changes in place: the first `changed`."""
     returned = function(*arrays, **parameters)
     found = list(returned) if isinstance(returned, tuple) else [] if returned is None else [returned]
-    _mapped(arrays[:changed], found.append)
+    map_arrays(found.append, arrays[:changed])
     return found
-
-
-def _mapped(values: Any, function: Any) -> Any:
-    """The values with function applied to every array among them, and in the lists and tuples among them."""
-    if isinstance(values, (list, tuple)):
-        return type(values)(_mapped(v, function) for v in values)
-    return function(values) if hasattr(values, "dtype") and hasattr(values, "copy") else values
 
 
 def _explained(

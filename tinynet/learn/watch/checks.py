@@ -19,6 +19,7 @@ import numpy as np
 from ...backends.cuda.source import KernelCall, Source
 from ...backends.devices import to_device
 from ...backends.registry import implementation_kernel, use_backend
+from ...ops._shared.case import map_arrays
 from ..gradcheck import gradcheck
 from ..gradcheck.command import AXES
 from ..gradcheck.tiers import cases_of, check_kernel, every_access_checked
@@ -164,12 +165,7 @@ def timed(op: str, target: Target) -> float | None:
 def _milliseconds_on_gpu(function: Callable, arrays: Sequence[Any], parameters: dict[str, Any]) -> float:
     from ...backends.cuda import gpu
 
-    def there(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(there, value))
-        return to_device(value, "cuda") if hasattr(value, "dtype") else value
-
-    arrays = there(arrays)
+    arrays = map_arrays(lambda array: to_device(array, "cuda"), arrays)
     times = [gpu.timed(lambda: function(*arrays, **parameters))[1] for _ in range(10)]
     return min(times[1:])  # the first compiles
 

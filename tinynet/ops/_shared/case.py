@@ -33,6 +33,16 @@ class Case:
     changed: dict[str, int] = field(default_factory=dict)
 
 
+def map_arrays(function: Callable[[Any], Any], value: Any) -> Any:
+    """The value with `function` applied to each array in it, also in lists and plain tuples; the rest unchanged.
+
+    A NamedTuple, such as a Geometry, holds numbers, and stays what it is.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(map_arrays(function, v) for v in value)
+    return function(value) if hasattr(value, "dtype") else value
+
+
 def away_from(values: np.ndarray, kink: float, distance: float = 0.05) -> np.ndarray:
     """Push values out of (kink - distance, kink + distance), where a numeric derivative would cross the kink."""
     offset = values - kink
