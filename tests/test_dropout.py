@@ -161,11 +161,11 @@ def in_ranges(x, cuts, mask, y):
 def test_ranges_that_start_anywhere_make_the_same_mask(dtype, in_place):
     """What other kernels call: any cut, blocks of four cut through, ranges longer than a chunk of words, none left."""
     x = np.random.default_rng(0).standard_normal(5000).astype(dtype)
-    want = forward["cpu"](x, p=0.4, seed=1, stream=2, step=3)
+    expected = forward["cpu"](x, p=0.4, seed=1, stream=2, step=3)
     y = x if in_place else np.full_like(x, np.nan)
     cuts = np.array([0, 1, 6, 6, 8, 11, 1035, 3999, 4001, 5000])
     in_ranges(x, cuts, cpu.Mask.of(0.4, 1, 2, 3, np.dtype(dtype)), y)
-    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_mask_follows_the_c_order_of_the_elements_not_of_the_memory():

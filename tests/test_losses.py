@@ -50,9 +50,9 @@ def test_dice_extremes():
 
 def test_dice_accepts_masks_of_booleans_and_integers():
     p, mask = rng().random((2, 5)), rng().random((2, 5)) < 0.5
-    want = tn.dice_loss(tn.tensor(p), mask.astype(float)).item()
-    assert tn.dice_loss(tn.tensor(p), mask).item() == want
-    assert tn.dice_loss(tn.tensor(p), tn.tensor(mask.astype(np.uint8))).item() == want
+    expected = tn.dice_loss(tn.tensor(p), mask.astype(float)).item()
+    assert tn.dice_loss(tn.tensor(p), mask).item() == expected
+    assert tn.dice_loss(tn.tensor(p), tn.tensor(mask.astype(np.uint8))).item() == expected
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -104,8 +104,8 @@ def test_bce_keeps_the_digits_of_confident_predictions(tier):
             logit, target = np.full(3, x, np.float32), np.full(3, t, np.float32)
             assert tn.bce_with_logits(tn.tensor(logit), target).item() == pytest.approx(bce_by_scipy(x, t), rel=1e-6)
             slope = gradient(lambda x, t=target: tn.bce_with_logits(x, t), logit)
-            want = special.expit(x) if t == 0 else -special.expit(-x)
-            np.testing.assert_allclose(slope * 3, want, rtol=1e-6, atol=0)
+            expected = special.expit(x) if t == 0 else -special.expit(-x)
+            np.testing.assert_allclose(slope * 3, expected, rtol=1e-6, atol=0)
 
 
 def test_bce_weights_divide_by_the_number_of_elements():
@@ -141,8 +141,8 @@ def test_two_classes_are_binary_cross_entropy():
 def test_a_constant_added_to_the_logits_changes_nothing(rows, classes, constant, seed):
     r = np.random.default_rng(seed)
     x, t = r.normal(size=(rows, classes)), r.integers(0, classes, rows)
-    want = tn.softmax_cross_entropy(tn.tensor(x), t).item()
-    assert tn.softmax_cross_entropy(tn.tensor(x + constant), t).item() == pytest.approx(want, abs=1e-12)
+    expected = tn.softmax_cross_entropy(tn.tensor(x), t).item()
+    assert tn.softmax_cross_entropy(tn.tensor(x + constant), t).item() == pytest.approx(expected, abs=1e-12)
     slope = gradient(lambda x: tn.softmax_cross_entropy(x, t), x)
     np.testing.assert_allclose(slope.sum(axis=-1), 0, atol=1e-15)
 
@@ -412,7 +412,7 @@ def test_agree_with_torch():
 def test_agree_with_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     x, t, w = 3 * rng().normal(size=(50, 3)), rng().integers(0, 3, 50), np.array([0.5, 1.0, 3.0])
-    want = metrics.log_loss(t, special.softmax(x, axis=1), sample_weight=w[t])
-    assert tn.softmax_cross_entropy(tn.tensor(x), t, w).item() == pytest.approx(want, rel=1e-12)
+    expected = metrics.log_loss(t, special.softmax(x, axis=1), sample_weight=w[t])
+    assert tn.softmax_cross_entropy(tn.tensor(x), t, w).item() == pytest.approx(expected, rel=1e-12)
     binary = metrics.log_loss(t == 1, special.expit(x[:, 0]))
     assert tn.bce_with_logits(tn.tensor(x[:, 0]), t == 1).item() == pytest.approx(binary, rel=1e-12)

@@ -62,9 +62,9 @@ def test_the_gradient_has_nothing_along_a_shift_and_a_scaling_of_x():
     x = tn.tensor(RNG.standard_normal((20, 2)), requires_grad=True)
     y = tn.batch_norm(x, np.array([1.0, 2.0]), np.zeros(2), eps=1e-12)
     gx = tn.grad(y, x, RNG.standard_normal((20, 2))).numpy()
-    centred = x.numpy() - x.numpy().mean(0)
+    centered = x.numpy() - x.numpy().mean(0)
     np.testing.assert_allclose(gx.sum(0), 0, atol=1e-12)
-    np.testing.assert_allclose((gx * centred).sum(0), 0, atol=1e-10)
+    np.testing.assert_allclose((gx * centered).sum(0), 0, atol=1e-10)
 
 
 @pytest.mark.parametrize("left_out", ["mean", "variance"])

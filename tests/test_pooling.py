@@ -109,8 +109,8 @@ def test_cells_are_filled_wholly_and_read_channel_slices(cell, windows, left_ove
     g = rng.standard_normal((n, rows, columns, around[0] + channels + around[1])).astype(dtype)
     g = g[..., around[0] : around[0] + channels]
     with mock.patch.object(cpu.memory, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype)):
-        got = cpu.scatter(g, indices, size=size, cell=cell)
-    np.testing.assert_array_equal(got, reference.scatter(g, indices, size=size))
+        actual = cpu.scatter(g, indices, size=size, cell=cell)
+    np.testing.assert_array_equal(actual, reference.scatter(g, indices, size=size))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -145,36 +145,32 @@ def test_scikit_images_block_reduce():
 def test_scipys_maximum_filter(size):
     x = RNG.standard_normal((2, 7, 8, 3))
     padding = (size[0] // 2, size[1] // 2)
-    want = maximum_filter(x, (1, *size, 1), mode="constant", cval=-np.inf)
-    np.testing.assert_array_equal(tn.max_pool2d(x, size, 1, padding), want)
+    expected = maximum_filter(x, (1, *size, 1), mode="constant", cval=-np.inf)
+    np.testing.assert_array_equal(tn.max_pool2d(x, size, 1, padding), expected)
 
 
 @pytest.mark.bench
 @pytest.mark.parametrize("case", cases_of("max_pool2d", large=False), ids=lambda case: case.label)
 def test_torch_agrees_where_it_can(case):
     torch = pytest.importorskip("torch")
-    parameters = case.calls["forward"][1]
-    if any(2 * p > k for p, k in zip(parameters["padding"], parameters["size"])):
+    _, kernel_size, (stride, padding, *_) = case.calls["forward"][0]
+    if any(2 * p > k for p, k in zip(padding, kernel_size)):
         pytest.skip("PyTorch pads by half a window at most")
     x = case.inputs[0]
     gy = RNG.standard_normal(case.calls["scatter"][0][0].shape)
     mine, theirs = tn.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    y, indices = tn.max_pool2d(mine, **parameters, return_indices=True)
+    y, indices = tn.max_pool2d(mine, kernel_size, stride, padding, return_indices=True)
     y.backward(gy)
     their_y, their_indices = torch.nn.functional.max_pool2d(
-        theirs.permute(0, 3, 1, 2),
-        parameters["size"],
-        parameters["stride"],
-        parameters["padding"],
-        return_indices=True,
+        theirs.permute(0, 3, 1, 2), kernel_size, stride, padding, return_indices=True
     )
     their_y.backward(torch.tensor(gy).permute(0, 3, 1, 2))
     np.testing.assert_array_equal(y.numpy(), their_y.detach().permute(0, 2, 3, 1))
     np.testing.assert_array_equal(indices.numpy(), their_indices.permute(0, 2, 3, 1))
     np.testing.assert_allclose(mine.grad.numpy(), theirs.grad, rtol=1e-14)
-    if parameters["stride"] == parameters["size"] and len(x):
+    if stride == kernel_size and len(x):
         unpooled = torch.nn.functional.max_unpool2d(
-            their_y, their_indices, parameters["size"], parameters["stride"], output_size=x.shape[1:3]
+            their_y, their_indices, kernel_size, stride, output_size=x.shape[1:3]
         )
         np.testing.assert_array_equal(
             tn.max_unpool2d(y, indices, x.shape[1:3]).numpy(), unpooled.detach().permute(0, 2, 3, 1)
@@ -203,10 +199,10 @@ def test_values_that_meet_are_added():
     x = tn.tensor(plane([1, 2, 3], [4, 9, 5], [6, 7, 8]), requires_grad=True)
     y, indices = tn.max_pool2d(x, 2, 1, return_indices=True)  # the 9 in the middle wins in all four windows
     np.testing.assert_array_equal(indices.numpy().ravel(), [4, 4, 4, 4])
-    want = plane([0, 0, 0], [0, 36, 0], [0, 0, 0])
-    np.testing.assert_array_equal(tn.max_unpool2d(y, indices, 3).numpy(), want)
+    expected = plane([0, 0, 0], [0, 36, 0], [0, 0, 0])
+    np.testing.assert_array_equal(tn.max_unpool2d(y, indices, 3).numpy(), expected)
     y.backward(np.full((1, 2, 2, 1), 9, np.float32))
-    np.testing.assert_array_equal(x.grad.numpy(), want)
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
 
 
 def test_pooling_what_was_unpooled_gives_the_same_back():
