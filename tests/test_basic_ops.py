@@ -545,7 +545,11 @@ ERRORS = {
     "reshape": (lambda: x23.reshape(4, -1), ValueError, r"reshape: x \(2, 3\) has 6 elements.*shape \(4, -1\)"),
     "reshape two": (lambda: x23.reshape(-1, -1), ValueError, "reshape: .* at most one may be -1"),
     "reshape -2": (lambda: x23.reshape(-2, -3), ValueError, "reshape"),
-    "transpose": (lambda: x23.transpose(0, 0), ValueError, r"transpose: axes \(0, 0\) is no order of the 2 axes"),
+    "transpose": (
+        lambda: x23.transpose(0, 0),
+        ValueError,
+        r"transpose: axes \(0, 0\) is not a permutation of the 2 axes",
+    ),
     "transpose few": (lambda: x23.transpose(()), ValueError, "transpose"),
     "swapaxes": (lambda: x23.swapaxes(0, 2), ValueError, "swapaxes: axis 2 does not exist"),
     "squeeze": (lambda: x23.squeeze(0), ValueError, "squeeze: axis 0 of x .* has 2 elements"),

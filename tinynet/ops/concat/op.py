@@ -9,7 +9,8 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.registry import is_large
-from ...engine.basic_ops import _axes, _kept, _one, expand_dims
+from ...engine.arguments import kept_shape, one, sorted_axes
+from ...engine.basic_ops import expand_dims
 from ...engine.tensor import Function
 from .reference import forward
 
@@ -21,9 +22,9 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
     """
     arrays = _same_kind("concat", arrays)
     first = arrays[0]
-    (axis,) = _axes("concat", first, axis)
+    (axis,) = sorted_axes("concat", first, axis)
     for i, a in enumerate(arrays):
-        if a.ndim != first.ndim or _kept(a.shape, (axis,)) != _kept(first.shape, (axis,)):
+        if a.ndim != first.ndim or kept_shape(a.shape, (axis,)) != kept_shape(first.shape, (axis,)):
             raise ValueError(
                 f"concat: arrays[0] {first.shape} and arrays[{i}] {a.shape} must agree but for axis {axis}"
             )
@@ -45,7 +46,7 @@ def _same_kind(op: str, arrays: Sequence[Any]) -> list[Any]:
         raise TypeError(f"{op}: arrays is a {type(arrays).__name__}; a list or tuple of Tensors or arrays is needed")
     if not arrays:
         raise ValueError(f"{op}: no arrays given; at least one is needed")
-    arrays = [_one(op, a, f"arrays[{i}]") for i, a in enumerate(arrays)]
+    arrays = [one(op, a, f"arrays[{i}]") for i, a in enumerate(arrays)]
     for i, a in enumerate(arrays):
         if a.dtype != arrays[0].dtype:
             raise TypeError(f"{op}: arrays[0] is {arrays[0].dtype}, arrays[{i}] is {a.dtype}; convert one with .astype")

@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.basic_ops import (
-    _check_broadcast,
-    _check_real,
-    _data,
-    _is_array,
-    _two,
-    expand_dims,
-    reshape,
-    squeeze,
-    sum_to,
-)
+from ...engine.arguments import check_broadcast, check_real, data_of, is_array, two
+from ...engine.basic_ops import expand_dims, reshape, squeeze, sum_to
 from ...engine.tensor import Function
 from .reference import forward
 
@@ -28,20 +19,20 @@ def matmul(x: Any, y: Any) -> Any:
     An operand with one axis is a row (x) or a column (y) whose axis of length 1 is dropped again from the result;
     two of them give the dot product. Raises ValueError for shapes that do not fit.
     """
-    if not (_is_array(x) and _is_array(y)) or x.ndim == 0 or y.ndim == 0:
-        shapes = ", ".join(f"{name} {np.shape(_data(a))}" for name, a in (("x", x), ("y", y)))
+    if not (is_array(x) and is_array(y)) or x.ndim == 0 or y.ndim == 0:
+        shapes = ", ".join(f"{name} {np.shape(data_of(a))}" for name, a in (("x", x), ("y", y)))
         raise ValueError(f"matmul: {shapes}; both operands need at least one axis, use * for numbers")
-    _check_real("matmul", x, "x")
-    _check_real("matmul", y, "y")
+    check_real("matmul", x, "x")
+    check_real("matmul", y, "y")
     inner = y.shape[0] if y.ndim == 1 else y.shape[-2]
     if x.shape[-1] != inner:
         raise ValueError(
             f"matmul: x {x.shape} has {x.shape[-1]} columns, y {y.shape} has {inner} rows; they must be the same number"
         )
     # Only the leading axes broadcast, and their rows and columns are checked above: hide those from the check.
-    _check_broadcast("matmul", (*x.shape[:-2], 1, 1), (*y.shape[:-2], 1, 1), ("x", "y"))
+    check_broadcast("matmul", (*x.shape[:-2], 1, 1), (*y.shape[:-2], 1, 1), ("x", "y"))
     if x.dtype != y.dtype:
-        one, other = _two("matmul", reshape(x, (x.size, 1)), reshape(y, (1, y.size)))
+        one, other = two("matmul", reshape(x, (x.size, 1)), reshape(y, (1, y.size)))
         x, y = reshape(one, x.shape), reshape(other, y.shape)
     if x.ndim == 1:
         return squeeze(matmul(expand_dims(x, 0), y), -1 if y.ndim == 1 else -2)
