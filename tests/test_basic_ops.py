@@ -34,130 +34,117 @@ def distinct(*shape):
     return 0.1 * (rng.permutation(n) - n // 2 + 0.5).reshape(shape)
 
 
-# name: (operation, the same in NumPy or SciPy, inputs)
+def case(op, *inputs, numpy=None):
+    """(operation, the same in NumPy or SciPy, inputs). Without `numpy`, NumPy's arrays know the same expression."""
+    return op, numpy or op, inputs
+
+
 CASES = {
-    "add": (lambda x, y: x + y, np.add, (normal(2, 3), normal(2, 3))),
-    "add, row and column": (lambda x, y: x + y, np.add, (normal(1, 3), normal(2, 1))),
-    "add, number first": (lambda x: 2 + x, lambda x: 2 + x, (normal(3),)),
-    "sub": (lambda x, y: x - y, np.subtract, (normal(2, 3), normal(3))),
-    "sub from a number": (lambda x: 1 - x, lambda x: 1 - x, (normal(2, 3),)),
-    "mul": (lambda x, y: x * y, np.multiply, (normal(2, 3, 2), normal(3, 1))),
-    "mul with itself": (lambda x: x * x, np.square, (normal(2, 3),)),
-    "mul by no axes": (lambda x, y: x * y, np.multiply, (normal(2, 3), normal())),
-    "div": (lambda x, y: x / y, np.divide, (normal(2, 3), positive(2, 1))),
-    "div a number": (lambda x: 3 / x, lambda x: 3 / x, (positive(2, 3),)),
-    "neg": (lambda x: -x, np.negative, (normal(2, 3),)),
-    "pow 3": (lambda x: x**3, lambda x: x**3, (normal(2, 3),)),
-    "pow 2.5": (lambda x: x**2.5, lambda x: x**2.5, (positive(2, 3),)),
-    "pow 0": (lambda x: x**0, np.ones_like, (np.array([-1.0, 0.0, 2.0]),)),
-    "pow 1 at 0": (lambda x: x**1, np.positive, (np.array([-1.0, 0.0, 2.0]),)),
-    "pow -1": (lambda x: x**-1, np.reciprocal, (positive(4),)),
-    "pow array": (lambda x, y: x**y, np.power, (positive(2, 3), normal(3))),
-    "number pow array": (lambda y: 2**y, np.exp2, (normal(3),)),
-    "exp": (tn.exp, np.exp, (normal(2, 3),)),
-    "log": (tn.log, np.log, (positive(2, 3),)),
-    "sqrt": (tn.sqrt, np.sqrt, (positive(2, 3),)),
-    "abs": (tn.abs, np.abs, (distinct(2, 3),)),
-    "clip": (lambda x: x.clip(-0.2, 0.2), lambda x: np.clip(x, -0.2, 0.2), (distinct(3, 3),)),
-    "clip below": (lambda x: x.clip(low=0.0), lambda x: np.clip(x, 0.0, None), (distinct(3, 3),)),
-    "clip above": (lambda x: x.clip(high=0.0), lambda x: np.clip(x, None, 0.0), (distinct(3, 3),)),
-    "maximum": (tn.maximum, np.maximum, (distinct(2, 3), 0.93 * distinct(3))),
-    "minimum": (tn.minimum, np.minimum, (distinct(2, 3), 0.93 * distinct(2, 1))),
-    "maximum with a number": (lambda x: tn.maximum(0.0, x), lambda x: np.maximum(0.0, x), (distinct(2, 3),)),
-    "where": (
-        lambda c, x, y: tn.where(c, x, y),
-        np.where,
-        (np.array([[True], [False]]), normal(2, 3), normal(3)),
-    ),
-    "where with a number": (
+    "add": case(lambda x, y: x + y, normal(2, 3), normal(2, 3)),
+    "add, row and column": case(lambda x, y: x + y, normal(1, 3), normal(2, 1)),
+    "add, number first": case(lambda x: 2 + x, normal(3)),
+    "sub": case(lambda x, y: x - y, normal(2, 3), normal(3)),
+    "sub from a number": case(lambda x: 1 - x, normal(2, 3)),
+    "mul": case(lambda x, y: x * y, normal(2, 3, 2), normal(3, 1)),
+    "mul with itself": case(lambda x: x * x, normal(2, 3)),
+    "mul by no axes": case(lambda x, y: x * y, normal(2, 3), normal()),
+    "div": case(lambda x, y: x / y, normal(2, 3), positive(2, 1)),
+    "div a number": case(lambda x: 3 / x, positive(2, 3)),
+    "neg": case(lambda x: -x, normal(2, 3)),
+    "pow 3": case(lambda x: x**3, normal(2, 3)),
+    "pow 2.5": case(lambda x: x**2.5, positive(2, 3)),
+    "pow 0": case(lambda x: x**0, np.array([-1.0, 0.0, 2.0])),
+    "pow 1 at 0": case(lambda x: x**1, np.array([-1.0, 0.0, 2.0])),
+    "pow -1": case(lambda x: x**-1, positive(4)),
+    "pow array": case(lambda x, y: x**y, positive(2, 3), normal(3)),
+    "number pow array": case(lambda y: 2**y, normal(3)),
+    "exp": case(tn.exp, normal(2, 3), numpy=np.exp),
+    "log": case(tn.log, positive(2, 3), numpy=np.log),
+    "sqrt": case(tn.sqrt, positive(2, 3), numpy=np.sqrt),
+    "abs": case(tn.abs, distinct(2, 3), numpy=np.abs),
+    "clip": case(lambda x: x.clip(-0.2, 0.2), distinct(3, 3)),
+    "clip below": case(lambda x: x.clip(low=0.0), distinct(3, 3), numpy=lambda x: np.clip(x, 0.0, None)),
+    "clip above": case(lambda x: x.clip(high=0.0), distinct(3, 3), numpy=lambda x: np.clip(x, None, 0.0)),
+    "maximum": case(tn.maximum, distinct(2, 3), 0.93 * distinct(3), numpy=np.maximum),
+    "minimum": case(tn.minimum, distinct(2, 3), 0.93 * distinct(2, 1), numpy=np.minimum),
+    "maximum with a number": case(lambda x: tn.maximum(0.0, x), distinct(2, 3), numpy=lambda x: np.maximum(0.0, x)),
+    "where": case(tn.where, np.array([[True], [False]]), normal(2, 3), normal(3), numpy=np.where),
+    "where with a number": case(
         lambda c, x: tn.where(c, x, 1.5),
-        lambda c, x: np.where(c, x, 1.5),
-        (np.array([True, False, True]), normal(2, 3)),
+        np.array([True, False, True]),
+        normal(2, 3),
+        numpy=lambda c, x: np.where(c, x, 1.5),
     ),
-    "matmul": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(3, 4))),
-    "matmul, batch": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 3), normal(2, 3, 2))),
-    "matmul, batch broadcast": (lambda x, y: x @ y, np.matmul, (normal(2, 1, 2, 3), normal(3, 3, 2))),
-    "matmul, batch times matrix": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 2, 3), normal(3, 2))),
-    "matmul, matrix times batch": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(2, 3, 2))),
-    "matmul, matrix times vector": (lambda x, y: x @ y, np.matmul, (normal(2, 3), normal(3))),
-    "matmul, batch times vector": (lambda x, y: x @ y, np.matmul, (normal(2, 2, 3), normal(3))),
-    "matmul, vector times matrix": (lambda x, y: x @ y, np.matmul, (normal(3), normal(3, 2))),
-    "matmul, vector times batch": (lambda x, y: x @ y, np.matmul, (normal(3), normal(2, 3, 2))),
-    "dot product": (lambda x, y: x @ y, np.dot, (normal(3), normal(3))),
-    "sum": (lambda x: x.sum(), np.sum, (normal(2, 3),)),
-    "sum, axis 1": (lambda x: x.sum(axis=1), lambda x: x.sum(1), (normal(2, 3, 2),)),
-    "sum, two axes": (lambda x: x.sum(axis=(0, -1)), lambda x: x.sum((0, -1)), (normal(2, 3, 2),)),
-    "sum, kept": (lambda x: x.sum(-2, keepdims=True), lambda x: x.sum(-2, keepdims=True), (normal(2, 3),)),
-    "sum, no axes at all": (lambda x: x.sum(()), np.positive, (normal(2),)),
-    "mean": (lambda x: x.mean(), np.mean, (normal(2, 3),)),
-    "mean, axes, kept": (
-        lambda x: x.mean((1, 2), keepdims=True),
-        lambda x: x.mean((1, 2), keepdims=True),
-        (normal(2, 3, 2),),
+    "matmul": case(lambda x, y: x @ y, normal(2, 3), normal(3, 4)),
+    "matmul, batch": case(lambda x, y: x @ y, normal(2, 2, 3), normal(2, 3, 2)),
+    "matmul, batch broadcast": case(lambda x, y: x @ y, normal(2, 1, 2, 3), normal(3, 3, 2)),
+    "matmul, batch times matrix": case(lambda x, y: x @ y, normal(2, 2, 2, 3), normal(3, 2)),
+    "matmul, matrix times batch": case(lambda x, y: x @ y, normal(2, 3), normal(2, 3, 2)),
+    "matmul, matrix times vector": case(lambda x, y: x @ y, normal(2, 3), normal(3)),
+    "matmul, batch times vector": case(lambda x, y: x @ y, normal(2, 2, 3), normal(3)),
+    "matmul, vector times matrix": case(lambda x, y: x @ y, normal(3), normal(3, 2)),
+    "matmul, vector times batch": case(lambda x, y: x @ y, normal(3), normal(2, 3, 2)),
+    "dot product": case(lambda x, y: x @ y, normal(3), normal(3)),
+    "sum": case(lambda x: x.sum(), normal(2, 3)),
+    "sum, axis 1": case(lambda x: x.sum(axis=1), normal(2, 3, 2)),
+    "sum, two axes": case(lambda x: x.sum(axis=(0, -1)), normal(2, 3, 2)),
+    "sum, kept": case(lambda x: x.sum(-2, keepdims=True), normal(2, 3)),
+    "sum, no axes at all": case(lambda x: x.sum(()), normal(2)),
+    "mean": case(lambda x: x.mean(), normal(2, 3)),
+    "mean, axes, kept": case(lambda x: x.mean((1, 2), keepdims=True), normal(2, 3, 2)),
+    "var": case(lambda x: x.var(), normal(2, 3)),
+    "var, axis, ddof": case(lambda x: x.var(0, ddof=1), normal(4, 2)),
+    "max": case(lambda x: x.max(), distinct(2, 3)),
+    "max, axis 0": case(lambda x: x.max(0), distinct(2, 3, 2)),
+    "max, two axes": case(lambda x: x.max((2, 0)), distinct(2, 3, 2)),
+    "max, kept": case(lambda x: x.max(1, keepdims=True), distinct(2, 3)),
+    "min, axis -1": case(lambda x: x.min(-1), distinct(2, 3)),
+    "reshape": case(lambda x: x.reshape(3, -1), normal(2, 6)),
+    "flatten": case(tn.flatten, normal(2, 3), numpy=np.ravel),
+    "transpose": case(lambda x: x.transpose(2, 0, 1), normal(2, 3, 4)),
+    "T": case(lambda x: x.T, normal(2, 3)),
+    "swapaxes": case(lambda x: x.swapaxes(0, -1), normal(2, 3, 4)),
+    "squeeze": case(lambda x: x.squeeze(), normal(1, 3, 1)),
+    "squeeze, axis": case(lambda x: x.squeeze(-1), normal(1, 3, 1)),
+    "expand_dims": case(lambda x: x.expand_dims(-1), normal(2, 3), numpy=lambda x: np.expand_dims(x, -1)),
+    "broadcast_to": case(
+        lambda x: x.broadcast_to((2, 3, 2)), normal(3, 1), numpy=lambda x: np.broadcast_to(x, (2, 3, 2))
     ),
-    "var": (lambda x: x.var(), np.var, (normal(2, 3),)),
-    "var, axis, ddof": (lambda x: x.var(0, ddof=1), lambda x: x.var(0, ddof=1), (normal(4, 2),)),
-    "max": (lambda x: x.max(), np.max, (distinct(2, 3),)),
-    "max, axis 0": (lambda x: x.max(0), lambda x: x.max(0), (distinct(2, 3, 2),)),
-    "max, two axes": (lambda x: x.max((2, 0)), lambda x: x.max((2, 0)), (distinct(2, 3, 2),)),
-    "max, kept": (lambda x: x.max(1, keepdims=True), lambda x: x.max(1, keepdims=True), (distinct(2, 3),)),
-    "min, axis -1": (lambda x: x.min(-1), lambda x: x.min(-1), (distinct(2, 3),)),
-    "reshape": (lambda x: x.reshape(3, -1), lambda x: x.reshape(3, -1), (normal(2, 6),)),
-    "flatten": (tn.flatten, np.ravel, (normal(2, 3),)),
-    "transpose": (lambda x: x.transpose(2, 0, 1), lambda x: x.transpose(2, 0, 1), (normal(2, 3, 4),)),
-    "T": (lambda x: x.T, np.transpose, (normal(2, 3),)),
-    "swapaxes": (lambda x: x.swapaxes(0, -1), lambda x: x.swapaxes(0, -1), (normal(2, 3, 4),)),
-    "squeeze": (lambda x: x.squeeze(), np.squeeze, (normal(1, 3, 1),)),
-    "squeeze, axis": (lambda x: x.squeeze(-1), lambda x: x.squeeze(-1), (normal(1, 3, 1),)),
-    "expand_dims": (lambda x: x.expand_dims(-1), lambda x: np.expand_dims(x, -1), (normal(2, 3),)),
-    "broadcast_to": (
-        lambda x: x.broadcast_to((2, 3, 2)),
-        lambda x: np.broadcast_to(x, (2, 3, 2)),
-        (normal(3, 1),),
-    ),
-    "sum_to": (lambda x: tn.sum_to(x, (3, 1)), lambda x: x.sum((0, 2))[:, None], (normal(2, 3, 2),)),
-    "concat": (
+    "sum_to": case(lambda x: tn.sum_to(x, (3, 1)), normal(2, 3, 2), numpy=lambda x: x.sum((0, 2))[:, None]),
+    "concat": case(
         lambda *a: tn.concat(a, axis=-1),
-        lambda *a: np.concatenate(a, -1),
-        (normal(2, 1), normal(2, 3), normal(2, 2)),
+        normal(2, 1),
+        normal(2, 3),
+        normal(2, 2),
+        numpy=lambda *a: np.concatenate(a, -1),
     ),
-    "concat with itself": (lambda x: tn.concat([x, x]), lambda x: np.concatenate([x, x]), (normal(2, 2),)),
-    "stack": (lambda *a: tn.stack(a, axis=1), lambda *a: np.stack(a, 1), (normal(2, 3), normal(2, 3))),
-    "pad": (
+    "concat with itself": case(lambda x: tn.concat([x, x]), normal(2, 2), numpy=lambda x: np.concatenate([x, x])),
+    "stack": case(lambda *a: tn.stack(a, axis=1), normal(2, 3), normal(2, 3), numpy=lambda *a: np.stack(a, 1)),
+    "pad": case(
         lambda x: tn.pad(x, ((1, 0), (0, 2)), 5.0),
-        lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=5.0),
-        (normal(2, 3),),
+        normal(2, 3),
+        numpy=lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=5.0),
     ),
-    "astype": (lambda x: x.astype(np.float64) * 1, np.positive, (normal(2),)),
-    "x[1]": (lambda x: x[1], lambda x: x[1], (normal(2, 3),)),
-    "x[1, 2]": (lambda x: x[1, 2], lambda x: x[1, 2], (normal(2, 3),)),
-    "x[:, ::-2]": (lambda x: x[:, ::-2], lambda x: x[:, ::-2], (normal(2, 5),)),
-    "x[..., None, 0]": (lambda x: x[..., None, 0], lambda x: x[..., None, 0], (normal(2, 3),)),
-    "x[list] with repetition": (lambda x: x[[1, 1, 0, 1]], lambda x: x[[1, 1, 0, 1]], (normal(2, 3),)),
-    "x[array, :, array]": (
-        lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])],
-        lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])],
-        (normal(2, 2, 3),),
+    "astype": case(lambda x: x.astype(np.float64) * 1, normal(2)),
+    "x[1]": case(lambda x: x[1], normal(2, 3)),
+    "x[1, 2]": case(lambda x: x[1, 2], normal(2, 3)),
+    "x[:, ::-2]": case(lambda x: x[:, ::-2], normal(2, 5)),
+    "x[..., None, 0]": case(lambda x: x[..., None, 0], normal(2, 3)),
+    "x[list] with repetition": case(lambda x: x[[1, 1, 0, 1]], normal(2, 3)),
+    "x[array, :, array]": case(lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])], normal(2, 2, 3)),
+    "x[indices from an input]": case(lambda x, i: x[i, 0], normal(3, 2), np.array([2, 0, 2])),
+    "x[mask]": case(lambda x: x[x > 0], distinct(2, 3)),
+    "x[mask of rows]": case(lambda x: x[np.array([True, False, True]), 1:], normal(3, 3)),
+    "softmax": case(tn.softmax, normal(2, 3), numpy=lambda x: scipy.special.softmax(x, -1)),
+    "softmax, axis 0": case(lambda x: tn.softmax(x, 0), normal(2, 3), numpy=lambda x: scipy.special.softmax(x, 0)),
+    "log_softmax": case(
+        lambda x: tn.log_softmax(x, 1), normal(2, 3, 2), numpy=lambda x: scipy.special.log_softmax(x, 1)
     ),
-    "x[indices from an input]": (lambda x, i: x[i, 0], lambda x, i: x[i, 0], (normal(3, 2), np.array([2, 0, 2]))),
-    "x[mask]": (lambda x: x[x > 0], lambda x: x[x > 0], (distinct(2, 3),)),
-    "x[mask of rows]": (
-        lambda x: x[np.array([True, False, True]), 1:],
-        lambda x: x[np.array([True, False, True]), 1:],
-        (normal(3, 3),),
-    ),
-    "softmax": (tn.softmax, lambda x: scipy.special.softmax(x, -1), (normal(2, 3),)),
-    "softmax, axis 0": (lambda x: tn.softmax(x, 0), lambda x: scipy.special.softmax(x, 0), (normal(2, 3),)),
-    "log_softmax": (
-        lambda x: tn.log_softmax(x, 1),
-        lambda x: scipy.special.log_softmax(x, 1),
-        (normal(2, 3, 2),),
-    ),
-    "logsumexp": (tn.logsumexp, scipy.special.logsumexp, (normal(2, 3),)),
-    "logsumexp, axes, kept": (
+    "logsumexp": case(tn.logsumexp, normal(2, 3), numpy=scipy.special.logsumexp),
+    "logsumexp, axes, kept": case(
         lambda x: tn.logsumexp(x, (0, 2), keepdims=True),
-        lambda x: scipy.special.logsumexp(x, (0, 2), keepdims=True),
-        (normal(2, 3, 2),),
+        normal(2, 3, 2),
+        numpy=lambda x: scipy.special.logsumexp(x, (0, 2), keepdims=True),
     ),
 }
 
@@ -187,25 +174,17 @@ def test_float32_stays_float32(name):
     assert all(leaf.grad.dtype == np.float32 for leaf in leaves if leaf.requires_grad)
 
 
-FUNCTIONS_OF_ARRAYS = {
-    "exp": lambda x: tn.exp(x),
-    "sum": lambda x: tn.sum(x, 0),
-    "var": lambda x: tn.var(x),
-    "max": lambda x: tn.max(x, 1),
-    "concat": lambda x: tn.concat([x, x]),
-    "softmax": lambda x: tn.softmax(x),
-    "where": lambda x: tn.where(x > 0, x, 0.0),
-    "matmul": lambda x: tn.matmul(x, x.T),
-    "pad": lambda x: tn.pad(x, ((1, 1), (1, 1))),
-    "sum_to": lambda x: tn.sum_to(x, (3,)),
-    "getitem": lambda x: tn.getitem(x, [0, 0]),
-}
-
-
-@pytest.mark.parametrize("name", FUNCTIONS_OF_ARRAYS)
-def test_plain_arrays_in_plain_array_out(name):
+@pytest.mark.parametrize(
+    "op",
+    [
+        *(tn.exp, tn.softmax, tn.var),
+        *(lambda x: tn.sum(x, 0), lambda x: tn.max(x, 1), lambda x: tn.sum_to(x, (3,))),
+        *(lambda x: tn.concat([x, x]), lambda x: tn.where(x > 0, x, 0.0), lambda x: tn.matmul(x, x.T)),
+        *(lambda x: tn.pad(x, ((1, 1), (1, 1))), lambda x: tn.getitem(x, [0, 0])),
+    ],
+)
+def test_plain_arrays_in_plain_array_out(op):
     x = normal(2, 3)
-    op = FUNCTIONS_OF_ARRAYS[name]
     y = op(x)
     assert isinstance(y, (np.ndarray, np.generic))
     np.testing.assert_array_equal(y, op(Tensor(x)).numpy())
@@ -273,7 +252,7 @@ def test_long_float32_sums_keep_their_digits():
 def test_comparisons_and_logic():
     a, b = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])
     x, y = Tensor(a, requires_grad=True), Tensor(b)
-    for got, expected in [
+    for actual, expected in [
         (x < y, a < b),
         (x <= y, a <= b),
         (x > y, a > b),
@@ -286,8 +265,8 @@ def test_comparisons_and_logic():
         ((x > 1) & (x < 3), (a > 1) & (a < 3)),
         ((x < 2) | (x > 2), a != 2),
     ]:
-        assert got.dtype == bool and not got.requires_grad
-        np.testing.assert_array_equal(got.numpy(), expected)
+        assert actual.dtype == bool and not actual.requires_grad
+        np.testing.assert_array_equal(actual.numpy(), expected)
     grid = Tensor(np.array([[True, False], [True, True]]))
     np.testing.assert_array_equal(grid.all(0).numpy(), [True, False])
     np.testing.assert_array_equal(grid.any(-1, keepdims=True).numpy(), [[True], [True]])
@@ -298,7 +277,7 @@ def test_comparisons_and_logic():
         x.any()
 
 
-def test_equality_with_what_is_no_number_and_hash():
+def test_equality_with_other_objects_and_hash():
     x = Tensor(np.ones(2))
     assert (x == None) is False and (x != "a") is True  # noqa: E711
     assert {x: 1}[x] == 1 and hash(x) != hash(Tensor(np.ones(2)))
@@ -328,7 +307,7 @@ def test_a_tie_goes_to_the_first_in_row_major_order(name):
     x = np.zeros((2, 2, 3))
     (g,) = gradient(lambda t: getattr(t, name)(axis=(2, 0)), x)
     expected = np.zeros_like(x)
-    expected[0, :, 0] = 1  # the axes are named last first, "first" is counted in the array all the same
+    expected[0, :, 0] = 1  # the axes are given in reverse; "first" is still counted in the array
     np.testing.assert_array_equal(g, expected)
     (g,) = gradient(lambda t: getattr(t, name)(), x)
     assert g[0, 0, 0] == 1 and g.sum() == 1
@@ -378,17 +357,12 @@ def test_logsumexp_of_one_number_and_of_no_axes():
     gradcheck(tn.logsumexp, (np.array(3.0),))
 
 
-def test_repeated_indices_add_up():
-    (g,) = gradient(lambda x: x[[0, 0, 2]], [1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(g, [2, 0, 1])
-
-
 def test_a_slice_of_everything_passes_the_gradient_on_without_a_copy():
     x = Tensor(np.ones((2, 3, 4)), requires_grad=True)
     g = np.arange(24.0).reshape(2, 3, 4)
     for index in (np.s_[:, :3, :4], np.s_[...], np.s_[:], np.s_[0:2, ..., -4:9], np.s_[::1]):
         assert x[index].creator.backward(g) is g
-    # The same shape, and of equal values even the same strides, but not the same places.
+    # The same shape (for equal values even the same strides), but other places.
     equal = np.broadcast_to(np.float64(3), (2, 3, 4))
     for index in (np.s_[::-1], np.s_[:, ::-1], np.s_[..., [3, 2, 1, 0]], np.s_[[1, 0]], np.s_[..., np.arange(4) < 4]):
         for array in (x.data, equal):
@@ -448,7 +422,7 @@ def test_augmented_assignment_makes_a_new_tensor():
     assert x.grad.numpy().tolist() == [3, 3]
 
 
-def test_what_is_a_view_and_what_is_returned_as_it_is():
+def test_views_and_operations_that_return_x_itself():
     x = Tensor(np.zeros((2, 3)), requires_grad=True)
     for view in (x.reshape(3, 2), x.T, x[0], x.flatten(), x.expand_dims(0), x.broadcast_to((4, 2, 3))):
         assert np.shares_memory(view.numpy(), x.numpy())
@@ -463,7 +437,7 @@ def test_mul_by_a_constant_keeps_nothing_of_the_variable():
     x = Tensor(np.ones(3), requires_grad=True)
     y = x * 2
     with tn.no_grad():
-        x[0] = 5  # the gradient of 2x does not need x, so this is no mistake
+        x[0] = 5  # allowed: the gradient of 2x does not need x
     y.sum().backward()
     assert x.grad.numpy().tolist() == [2, 2, 2]
 
@@ -579,53 +553,14 @@ def test_errors_name_the_argument(name):
         wrong()
 
 
-# ------------------------------------------------------------------------------------ planted mistakes
-def test_forgotten_unbroadcast_is_caught():
-    class Add(Function):
-        def forward(self, x, y):
-            return x + y
-
-        def backward(self, gz):
-            return gz, gz
-
-    with pytest.raises(GradientError, match=r"Add.backward returned a gradient float64\[2, 3\] where input 1 is"):
-        gradcheck(Add.apply, (normal(2, 3), normal(3)))
-
-
-class _Pick(Function):
-    """x[[0, 0, 1]], with the way its gradient is scattered as a parameter."""
-
-    def forward(self, x, *, scatter):
-        self.shape, self.scatter = x.shape, scatter
-        return x[[0, 0, 1]]
-
-    def backward(self, gy):
-        out = np.zeros(self.shape, gy.dtype)
-        self.scatter(out, gy)
-        return out
-
-
-def test_assignment_for_addition_is_caught():
-    def assign(out, gy):
-        out[[0, 0, 1]] = gy
-
-    def add(out, gy):
-        np.add.at(out, [0, 0, 1], gy)
-
-    gradcheck(lambda x: _Pick.apply(x, scatter=add), (normal(2),))
-    with pytest.raises(GradientError):
-        gradcheck(lambda x: _Pick.apply(x, scatter=assign), (normal(2),))
-
-
-def test_saving_something_computed_loses_its_second_derivative():
+def test_saving_a_computed_array_loses_its_second_derivative():
     class Square(Function):
         def forward(self, x):
             self.save(2 * x)  # a constant for the second derivative: save x itself
             return x * x
 
         def backward(self, gy):
-            (twice_x,) = self.saved
-            return gy * twice_x
+            return gy * self.saved[0]
 
     gradcheck(Square.apply, (normal(2),))
     with pytest.raises(GradientError):
@@ -648,7 +583,7 @@ def test_tensors_have_operators_however_they_are_imported(program):
 
 
 def test_the_stub_of_tensor_lists_every_operator_and_method():
-    """Editors and type checkers read operators.pyi; all that it lists is there, and all methods are listed."""
+    """Editors and type checkers read operators.pyi. It lists every method, and each name in it exists."""
     tree = ast.parse(Path(basic_ops.__file__).with_name("operators.pyi").read_text())
     (stub,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
     listed = {function.name for function in stub.body}
