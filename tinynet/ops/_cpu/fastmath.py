@@ -3,7 +3,7 @@
 `_shared/formulas.py` has the functions as NumPy sees them; what stands here replaces them in compiled code.
 
 LLVM vectorizes loops of additions and multiplications, but calls the C library element by element for exp;
-that is forty times slower. A branch-free polynomial keeps the loop vectorised. float64 is for checking and
+that is forty times slower. A branch-free polynomial keeps the loop vectorized. float64 is for checking and
 takes the C library's function.
 """
 
