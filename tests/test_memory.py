@@ -1,4 +1,4 @@
-"""The pool of large arrays: what it hands out, when a block is free again, how much it keeps, and who uses it."""
+"""The pool of large arrays: what it hands out, when a block is free again, how much it keeps, and its use in a net."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def address(array):
 # ------------------------------------------------------------------------------------ what is handed out
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "uint8", "bool", "complex64"])
 @pytest.mark.parametrize("shape", [(3, 100, 1000), 400_000, (400_000, 1), (1, 1, 400_000)])
-def test_an_array_like_those_of_numpy(shape, dtype):
+def test_an_array_is_like_one_of_numpy(shape, dtype):
     array = Pool().empty(shape, dtype)
     like = np.empty(shape, dtype)
     assert type(array) is np.ndarray and array.dtype == like.dtype
@@ -49,7 +49,7 @@ def test_an_array_like_those_of_numpy(shape, dtype):
     ("shape", "dtype"),
     [((), "float32"), (0, "float32"), ((3, 0, 10**9), "float64"), (10, "float32"), (10**5, object), (10**5, "U10")],
 )
-def test_small_arrays_and_what_is_no_number_are_left_to_numpy(shape, dtype):
+def test_small_arrays_and_other_dtypes_come_from_numpy(shape, dtype):
     pool = Pool()
     array = pool.empty(shape, dtype)
     assert array.flags.owndata and array.dtype == np.dtype(dtype) and array.shape == np.empty(shape, "u1").shape
@@ -57,13 +57,13 @@ def test_small_arrays_and_what_is_no_number_are_left_to_numpy(shape, dtype):
 
 
 # ------------------------------------------------------------------------------------ when a block is free again
-def test_a_block_is_used_again_once_nothing_looks_at_it():
+def test_a_block_is_used_again_when_no_array_views_it():
     pool = Pool()
     first = pool.empty((512, KB), np.uint8)
     where = address(first)
     view = first[100:].reshape(-1)[::2]
     del first
-    assert address(pool.empty((512, KB), np.uint8)) != where, "a view still looks at it"
+    assert address(pool.empty((512, KB), np.uint8)) != where, "a view still uses it"
     del view
     assert address(pool.empty((512, KB), np.uint8)) == where
 
@@ -95,7 +95,7 @@ def test_everything_that_numpy_makes_of_an_array_keeps_its_block():
 
 
 def test_a_block_returns_while_the_pool_is_locked_by_the_same_thread():
-    """As when Python collects garbage while the pool looks for a block."""
+    """This happens if Python collects garbage while the pool looks for a block."""
     pool = Pool()
     array = pool.empty(SMALLEST, np.uint8)
     with pool._lock:
@@ -124,7 +124,7 @@ OPERATIONS = st.lists(
 @settings(deadline=None, max_examples=30)
 @given(OPERATIONS)
 def test_what_can_be_reached_is_never_handed_out_again(operations):
-    """Each array is filled with a number of its own; whoever overwrites memory in use is found out."""
+    """Each array is filled with its own number, so a block that is handed out while in use is noticed."""
     pool = Pool()
     alive: list[tuple[np.ndarray, int]] = []
     most = 0
@@ -177,7 +177,7 @@ def test_threads_share_a_pool():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_process_can_use_the_pool_whatever_the_parent_was_doing():
-    """The fork happens while another thread holds the lock, which nobody will ever open in the child."""
+    """The fork happens while another thread holds the lock. In the child, no thread will ever open that lock."""
     program = """
 import os, threading
 from tinynet.backends import memory
@@ -295,13 +295,9 @@ def test_the_error_names_the_operation(monkeypatch):
     x, w = Tensor(np.ones((1, 4, 4, 2), np.float32), requires_grad=True), tn.tensor(np.ones((3, 3, 2, 1)), "float32")
     loss = tn.conv2d(x, w).sum()
     monkeypatch.setattr(memory, "empty", refuse)
-    with pytest.raises(
-        MemoryError, match=r"^conv2d: no memory for a result of shape \(1, 2, 2, 1\) float32: 99 bytes$"
-    ):
+    with pytest.raises(MemoryError, match=r"^conv2d: .* of shape \(1, 2, 2, 1\) float32: 99 bytes$"):
         tn.conv2d(x, w)
-    with pytest.raises(
-        MemoryError, match=r"^conv2d: no memory for a result of shape \(1, 4, 4, 2\) float32: 99 bytes$"
-    ):
+    with pytest.raises(MemoryError, match=r"^conv2d: .* of shape \(1, 4, 4, 2\) float32: 99 bytes$"):
         loss.backward()
     with pytest.raises(MemoryError, match=r"^max_pool2d: no memory for a result of shape \(1, 2, 2, 2\)"):
         tn.max_pool2d(x)
@@ -312,7 +308,7 @@ def test_the_error_names_the_operation(monkeypatch):
         tn.concat([huge(1 << 20, 1 << 12, 1 << 10)] * 2, axis=2)
 
 
-def test_the_error_names_one_operation_though_several_are_under_way(monkeypatch, fused_calls):
+def test_the_error_names_the_innermost_operation(monkeypatch, fused_calls):
     """The gradients of a fused operation are operations of their own."""
     model = nn.Sequential(nn.Conv2d(2, 16, 3), nn.ELU())
     x = tn.tensor(np.ones((1, 4, 4, 2), np.float32), requires_grad=True)
@@ -346,7 +342,7 @@ def test_names_of_operations():
 
 # ------------------------------------------------------------------------------------ in use by a net
 class Small(nn.Module):
-    """What a U-Net is made of, once each."""
+    """Each kind of layer of a U-Net, once."""
 
     def __init__(self):
         self.down = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Dropout(0.2))
@@ -383,26 +379,17 @@ def training(steps):
     return losses, [p.grad.numpy() for p in model.parameters()]
 
 
-class Kept(nn.Module):
-    """A part of a net of which a view of the output is kept, as a student would do it who wants to look at it later."""
-
-    def __init__(self, part, views):
-        self.part, self.views = part, views
-
-    def forward(self, x):
-        y = self.part(x)
-        self.views.append(y.numpy()[..., :1])
-        return y
-
-
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_view_of_an_activation_keeps_its_bytes_over_further_steps(pooled_from_the_first_byte, fused_calls, fused):
-    """Whatever a user holds, the engine must not write to it."""
+    """The engine must not write to an array that the user still holds."""
     tn.seed(0)
-    model = Small()
-    x = tn.tensor(np.random.default_rng(0).random((2, 32, 32, 3), np.float32))
+    model, kept = Small(), []
     parameters = model.parameters()
-    kept = []
+    x = tn.tensor(np.random.default_rng(0).random((2, 32, 32, 3), np.float32))
+
+    def keep(y):
+        kept.append(y.numpy()[..., :1])
+        return y
 
     def step(x):
         for p in parameters:
@@ -412,7 +399,7 @@ def test_a_view_of_an_activation_keeps_its_bytes_over_further_steps(pooled_from_
 
     if fused:
         for name in ("down", "pool", "bottom", "up", "head"):
-            setattr(model, name, Kept(getattr(model, name), kept))
+            setattr(model, name, lambda x, part=getattr(model, name): keep(part(x)))
         step(x)
         assert len(kept) == 5 and len(fused_calls) == 2
     else:  # an observer is shown every layer, so nothing is fused
@@ -428,7 +415,7 @@ def test_a_view_of_an_activation_keeps_its_bytes_over_further_steps(pooled_from_
 
 
 def test_no_result_depends_on_what_was_in_the_memory(monkeypatch, pooled_from_the_first_byte):
-    right = training(3)
+    expected_losses, expected_gradients = training(3)
     original, handed_out = memory.empty, []
 
     def poisoned(shape, dtype):
@@ -439,17 +426,16 @@ def test_no_result_depends_on_what_was_in_the_memory(monkeypatch, pooled_from_th
 
     monkeypatch.setattr(memory, "empty", poisoned)
     losses, gradients = training(3)
-    assert handed_out
-    assert losses == right[0]
-    for g, expected in zip(gradients, right[1], strict=True):
-        np.testing.assert_array_equal(g, expected)
+    assert handed_out and losses == expected_losses
+    for actual, expected in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_training_leaves_nothing_in_use(pooled_from_the_first_byte):
     memory.release()
     gc.collect()
     before = memory.usage().in_use
-    gc.disable()  # counting references must do
+    gc.disable()  # reference counting must free everything
     try:
         result = training(2)
         del result
@@ -459,35 +445,26 @@ def test_training_leaves_nothing_in_use(pooled_from_the_first_byte):
 
 
 # ------------------------------------------------------------------------------------ rows, sums of gradients
-def test_channel_slices_are_read_in_place():
-    x = np.arange(2 * 3 * 4 * 10, dtype=np.float32).reshape(2, 3, 4, 10)
-    for part in (x, x[..., 2:7], x[..., :1], x[1:, ..., 9:], x[:, :, :1, 3:5], x[:1, :1, :1, 4:]):
-        flat, pitch = rows_of(part, part.shape[-1])
-        assert np.shares_memory(flat, x) and flat.flags.c_contiguous
-        for i, pixel in enumerate(part.reshape(-1, part.shape[-1])):
-            np.testing.assert_array_equal(flat[i * pitch :][: len(pixel)], pixel)
+IN_PLACE = [  # channel slices
+    *(lambda x: x, lambda x: x[..., 2:7], lambda x: x[..., :1], lambda x: x[1:, ..., 9:]),
+    *(lambda x: x[:, :, :1, 3:5], lambda x: x[:1, :1, :1, 4:]),
+]
+COPIED = [
+    *(lambda x: x[..., ::2], lambda x: x[::-1, ::-1, ::-1], lambda x: x[:, :, ::-1], lambda x: x[:, 1:, :, 1:]),
+    *(lambda x: x.transpose(3, 1, 2, 0), lambda x: np.broadcast_to(x[:1, :1, :1], x.shape)),
+    *(lambda x: np.broadcast_to(x[..., :1], x.shape), lambda x: np.broadcast_to(np.float32(3), (2, 3))),
+    *(lambda x: x[:0], lambda x: x[..., :0]),
+]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda x: x[..., ::2],
-        lambda x: x[::-1, ::-1, ::-1],
-        lambda x: x[:, :, ::-1],
-        lambda x: x[:, 1:, :, 1:],
-        lambda x: x.transpose(3, 1, 2, 0),
-        lambda x: np.broadcast_to(x[:1, :1, :1], x.shape),
-        lambda x: np.broadcast_to(x[..., :1], x.shape),
-        lambda x: np.broadcast_to(np.float32(3), (2, 3)),
-        lambda x: x[:0],
-        lambda x: x[..., :0],
-    ],
-)
+@pytest.mark.parametrize("change", IN_PLACE + COPIED)
 def test_rows_of_any_memory_layout(change):
-    x = change(np.arange(2 * 3 * 4 * 10, dtype=np.float32).reshape(2, 3, 4, 10))
+    whole = np.arange(2 * 3 * 4 * 10, dtype=np.float32).reshape(2, 3, 4, 10)
+    x = change(whole)
     width = x.shape[-1]
     flat, pitch = rows_of(x, width)
     assert flat.ndim == 1 and flat.flags.c_contiguous
+    assert change in COPIED or np.shares_memory(flat, whole)
     for i, row in enumerate(x.reshape(-1, width) if x.size else ()):
         np.testing.assert_array_equal(flat[i * pitch :][:width], row)
 
@@ -514,15 +491,15 @@ def test_the_engine_adds_large_gradients_by_the_kernel_and_shares_no_memory(pool
     h = x * 2
     y = (h * 3 + h * 5 + h).sum()
     y.backward(retain_graph=True)
-    right = x.grad.numpy().copy()
-    np.testing.assert_allclose(right, 18)
+    expected = x.grad.numpy().copy()
+    np.testing.assert_allclose(expected, 18)
     x.grad = None
     with tn.use_kernels("accumulate", add=add):
         y.backward(retain_graph=True)
         assert calls == [((2, 3, 4), np.ndarray)] * 2
         tn.grad(y, x, create_graph=True)
     assert len(calls) == 2, "with a graph of the gradient, Tensors are added"
-    np.testing.assert_array_equal(x.grad.numpy(), right)
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
 
 
 def test_the_gradients_of_concat_are_views_in_the_order_of_the_arrays():

@@ -1,4 +1,4 @@
-"""The engine: what it computes, what it keeps, what it frees and what it refuses."""
+"""The engine: gradients, the arrays that the graph keeps and frees, hooks, and errors."""
 
 import gc
 import weakref
@@ -20,26 +20,16 @@ def gradient(t):
 
 
 # ------------------------------------------------------------------------------------ graphs
-@pytest.mark.parametrize("length", [10_000, 100_000])
-def test_a_deep_graph_needs_no_recursion(length):
+def test_a_deep_graph_needs_no_recursion():
+    def deep(x):
+        for _ in range(50_000):
+            x = -x
+        return x
+
     x = leaf(1.0)
-    y = x
-    for _ in range(length):
-        y = -y
-    y.backward()
+    deep(x).backward()
     assert gradient(x) == [1.0]
-    y = x
-    for _ in range(length):
-        y = -y
-    del y  # nor does throwing a graph away that was never used
-
-
-def test_diamonds():
-    a = leaf(3.0)
-    b = a + a
-    c = b + b
-    c.backward()
-    assert gradient(a) == [4.0]
+    deep(x)  # nor does deleting a graph without a backward pass
 
 
 def test_a_stack_of_diamonds_costs_one_visit_each():
@@ -71,30 +61,16 @@ def test_a_gradient_is_complete_before_it_is_passed_on():
     assert calls == [106.0] and gradient(x) == [212.0]
 
 
-def test_one_tensor_in_both_arguments():
-    x = leaf(3.0)
-    (x * x).backward()
-    assert gradient(x) == [6.0]
-
-
 def test_two_backward_passes_add_up_and_none_starts_afresh():
     x = leaf(2.0)
     (x * x).backward()
     first = x.grad
     (x * 3).backward()
     assert gradient(x) == [7.0]
-    assert first.numpy().tolist() == [4.0]  # what was handed out before is not changed under anybody's hands
+    assert first.numpy().tolist() == [4.0]  # a gradient that the user holds is not changed
     x.grad = None
     (x * 3).backward()
     assert gradient(x) == [3.0]
-
-
-def test_two_leaves_do_not_share_the_memory_of_their_gradients():
-    x, y = leaf(1.0), leaf(2.0)
-    upstream = np.array([1.0])
-    (x + y).backward(upstream)
-    assert not np.shares_memory(x.grad.numpy(), y.grad.numpy())
-    assert not np.shares_memory(x.grad.numpy(), upstream)
 
 
 def test_no_axes():
@@ -135,13 +111,11 @@ def test_retain_graph():
 
 
 def test_activations_and_gradients_are_freed_while_backward_goes_on():
-    """When the gradient arrives at the first of three layers, what belonged to the others is gone.
+    """When the gradient arrives at the first of three layers, the arrays of the other layers are freed.
 
-    The output of the last layer, which nobody saved, was gone before.
+    No function saved the output of the last layer, so it was freed before.
     """
-    alive = []
-    activations = []
-    gradients = []
+    alive, activations, gradients = [], [], []
 
     def count(references):
         return sum(reference() is not None for reference in references)
@@ -164,7 +138,7 @@ def test_activations_and_gradients_are_freed_while_backward_goes_on():
         activations.append(weakref.ref(y))
     loss = y.sum()
     del y
-    gc.disable()  # counting references must do; nothing may wait for the garbage collector
+    gc.disable()  # reference counting must free everything, without the garbage collector
     try:
         loss.backward()
     finally:
@@ -174,7 +148,7 @@ def test_activations_and_gradients_are_freed_while_backward_goes_on():
 
 
 def test_a_result_that_is_kept_keeps_nothing_of_the_graph():
-    """A script that remembers its losses must not remember every activation with them."""
+    """A script that keeps its losses must not keep every activation with them."""
     x = leaf(1.0, 2.0)
     h = x * 2
     array = weakref.ref(h.data)
@@ -197,10 +171,10 @@ def test_the_graph_keeps_no_array_that_no_function_saved():
     np.testing.assert_allclose(gradient(x), np.exp([2.0, 3.0]))
 
 
-def test_an_output_that_nobody_kept_is_still_differentiated_through():
-    """exp saves its output; the Tensor of it is gone when its second derivative is asked for."""
+def test_an_output_tensor_that_was_deleted_is_still_differentiated_through():
+    """exp saves its output array. The output Tensor is deleted before the second derivative is computed."""
     x = leaf(0.5)
-    y = (tn.exp(2 * x) * 3).sum()  # the output of exp is held by nobody but the two functions that saved it
+    y = (tn.exp(2 * x) * 3).sum()  # only the two functions that saved it hold the output of exp
     first = tn.grad(y, x, create_graph=True)
     second = tn.grad(first, x, create_graph=True)
     np.testing.assert_allclose([first.item(), second.item()], [6 * np.exp(1.0), 12 * np.exp(1.0)])
@@ -213,7 +187,7 @@ def test_an_output_that_nobody_kept_is_still_differentiated_through():
         tn.grad(z, x, create_graph=True)
 
 
-def test_hooks_and_retained_gradients_of_tensors_that_nobody_holds():
+def test_hooks_and_retain_grad_of_a_deleted_tensor():
     seen = []
     x = leaf(3.0)
     h = x * 2
@@ -227,7 +201,7 @@ def test_hooks_and_retained_gradients_of_tensors_that_nobody_holds():
 
 def test_a_graph_that_is_dropped_is_freed_at_once():
     x = leaf(1.0)
-    h = tn.exp(x)  # saves its own output: that must not be a cycle
+    h = tn.exp(x)  # saves its own output, which must not make a reference cycle
     gone = weakref.ref(h)
     y = h * 2
     gc.disable()
@@ -280,7 +254,7 @@ def test_a_hook_is_called_once_with_the_complete_gradient():
     seen = []
     x = leaf(1.0)
     h = x * 2
-    h.register_hook(lambda g: seen.append((g * x).requires_grad))  # nothing is recorded in an ordinary backward
+    h.register_hook(lambda g: seen.append((g * x).requires_grad))  # an ordinary backward pass builds no graph
     h.register_hook(lambda g: seen.append(g.item()))
     (h + h * 3).backward()
     assert seen == [False, 4.0] and gradient(x) == [8.0]
@@ -316,7 +290,7 @@ def test_a_hook_may_be_differentiated_through():
     assert gradient(x) == [54.0]
 
 
-def test_hooks_that_make_no_sense():
+def test_wrong_hooks_are_refused():
     x = leaf(1.0, 2.0)
     with pytest.raises(RuntimeError, match="does not require a gradient"):
         x.detach().register_hook(print)
@@ -359,16 +333,6 @@ def test_higher_derivatives():
     np.testing.assert_allclose(second.numpy(), [48, 108])
     np.testing.assert_allclose(third.numpy(), [48, 72])
     assert not third.requires_grad
-
-
-def test_higher_derivatives_of_a_function_that_saves_its_output():
-    x = leaf(0.5)
-    y = tn.exp(2 * x)
-    for _ in range(3):
-        y = tn.grad(y, x, create_graph=True)
-    np.testing.assert_allclose(y.numpy(), 8 * np.exp(1.0))
-    y.backward()
-    np.testing.assert_allclose(gradient(x), 16 * np.exp(1.0))
 
 
 def test_backward_with_create_graph_adds_up_too():
@@ -427,7 +391,7 @@ def changes():
     def through_tensor_of_tensor(x):
         tn.tensor(x)[0] = 7
 
-    def as_an_optimiser_does(x):
+    def as_an_optimizer_does(x):
         with tn.no_grad():
             x.data -= 0.1
             x.changed_in_place()
@@ -462,7 +426,7 @@ def test_a_changed_output_is_refused():
         y.backward()
 
 
-def test_changes_that_do_no_harm_pass():
+def test_harmless_changes_in_place_are_allowed():
     x = leaf(1.0, 2.0)
     y = (x + 1).sum()  # a sum saves nothing
     with tn.no_grad():
@@ -500,7 +464,7 @@ def test_raw_arrays_are_watched_in_debug_mode():
             (x.T * x.T).sum().backward()
 
 
-# ------------------------------------------------------------------------------------ Functions of one's own
+# ------------------------------------------------------------------------------------ Functions written by users
 class Square(Function):
     def forward(self, x):
         self.save(x)
@@ -543,7 +507,7 @@ def test_gradients_that_cannot_be_right_are_named(returned, message):
 
 
 def test_a_forgotten_return_is_no_missing_gradient():
-    """None for an array would pass as "no gradient here", and training would quietly leave that weight alone."""
+    """A missing `return` gives None, which means "no gradient": training would silently never change that weight."""
 
     class Forgetful(Function):
         def forward(self, x):
@@ -623,7 +587,7 @@ def test_freezing():
         (x * 2).requires_grad_(False)
 
 
-def test_what_a_tensor_says_of_itself():
+def test_attributes_and_repr():
     x = Tensor(np.zeros((2, 3), np.float32), requires_grad=True)
     assert (x.shape, x.ndim, x.size, x.dtype, x.device, len(x)) == ((2, 3), 2, 6, np.float32, "cpu", 2)
     assert repr(x).startswith("tensor([[0., 0., 0.]") and "float32" in repr(x) and "requires_grad=True" in repr(x)
@@ -682,7 +646,7 @@ def test_backward_graph_runs_where_the_gradient_is_differentiated_again():
             return 3 * self.saved[0] ** 2 * gy
 
     x = Tensor(np.array([2.0]), requires_grad=True)
-    (first,) = [grad(Cube.apply(x), x, create_graph=True)]
+    first = grad(Cube.apply(x), x, create_graph=True)
     assert first.item() == 12 and ran == ["graph"]
     assert grad(first, x).item() == 12
     assert grad(Cube.apply(x), x).item() == 12 and ran == ["graph", "backward"]
