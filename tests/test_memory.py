@@ -399,7 +399,8 @@ def test_a_view_of_an_activation_keeps_its_bytes_over_further_steps(pooled_from_
 
     if fused:
         for name in ("down", "pool", "bottom", "up", "head"):
-            setattr(model, name, lambda x, part=getattr(model, name): keep(part(x)))
+            part = getattr(model, name)
+            setattr(model, name, lambda x, part=part: keep(part(x)))
         step(x)
         assert len(kept) == 5 and len(fused_calls) == 2
     else:  # an observer is shown every layer, so nothing is fused

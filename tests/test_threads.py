@@ -1,4 +1,4 @@
-"""How many threads compute, and that their number and the seed fix every bit of a training step."""
+"""The number of threads. This number and the seed fix every bit of a training step."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ print(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     ],
 )
 def test_the_environment_holds_where_the_program_has_imported_numba_first(variables, threads, threads_run):
-    """Without a change to the environment: Numba would set back what the program has chosen, or refuse to compile."""
+    """The environment is not changed: Numba would undo the program's choice, or refuse to compile."""
     code = f"""
 import os, numba
 if "NUMBA_NUM_THREADS" not in os.environ:
     numba.config.NUMBA_NUM_THREADS = 2  # as on a machine of two cores
-numba.config.DISABLE_PERFORMANCE_WARNINGS = 7  # of no consequence
+numba.config.DISABLE_PERFORMANCE_WARNINGS = 7  # any value, to see that it is kept
 {threads_run} and numba.get_num_threads()
 before = dict(os.environ)
 import numpy as np, tinynet as tn
@@ -55,7 +55,7 @@ print(numba.get_num_threads())
     assert python(code, **variables) == f"{threads}"
 
 
-def test_fewer_threads_than_the_environment_says_are_the_choice_of_the_program():
+def test_a_program_may_choose_fewer_threads_than_the_environment():
     code = """
 import numba
 numba.set_num_threads(1)
@@ -97,4 +97,4 @@ def test_same_seed_and_threads_same_bits():
 
     first = train(0)
     assert train(0) == first
-    assert train(1) != first, "or the digest would see nothing"
+    assert train(1) != first, "otherwise the digest would depend on nothing"
