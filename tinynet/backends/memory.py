@@ -2,8 +2,8 @@
 
 Why. A training step makes the same few hundred arrays as the step before, some of them 100 MB large. `np.empty` asks
 the operating system for each, and gives the memory back when the array dies. The system sets each page of fresh memory
-to zero when the page is first touched, which costs more than many a kernel that fills it. So the pool keeps blocks of
-memory that no array uses any more, for the next array of their size.
+to zero when the page is first touched, which often costs more than the kernel that fills it. So the pool keeps blocks
+of memory that no array uses any more, for the next array of the same size.
 
 When is a block free? When no array can reach it any more: neither the array made here, nor a slice of it, nor a
 reshaped Tensor. NumPy counts for us. Every view of an array holds, as its `.base`, the object that the memory came
@@ -14,7 +14,7 @@ How much is kept. The sizes of free blocks seldom fit exactly, so two rules bala
 block may serve an array of half its size; the smallest that fits is taken. Before the pool takes memory from the
 system, it gives back the blocks that are idle longest, until it holds at most 1.25 times the largest number of bytes
 that were in use at once. A training step of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and
-from the second step on asks for nothing.
+asks the system for no memory from the second step on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 SMALLEST = 1 << 17  # bytes
 HUGE_PAGE = 1 << 21  # bytes
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-LARGER = 2.0  # a block may be at most this many times as large as what is asked for
+LARGER = 2.0  # a block may be at most this many times as large as the array
 HEADROOM = 1.25  # bytes held at most, for each byte that was ever in use at once
 
 
@@ -96,9 +96,9 @@ class Pool:
         self._in_use = self._idle = self._peak = 0  # bytes
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-        """A C-contiguous, 64-byte aligned array of arbitrary content, as np.empty gives it.
+        """A C-contiguous, 64-byte aligned array of arbitrary content, like np.empty.
 
-        Raises MemoryError with the shape, the dtype and the bytes where there is not that much memory.
+        Raises MemoryError, with the shape, the dtype and the bytes, if there is not enough memory.
         """
         shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
@@ -130,7 +130,7 @@ class Pool:
             self._in_use -= block.nbytes
 
     def _best_free(self, nbytes: int) -> np.ndarray | None:
-        """Take out the smallest free block that fits; of equal ones that used last, which may still be in the cache."""
+        """Take out the smallest free block that fits. Of equal blocks, the one used last may still be in the cache."""
         best, best_size = None, int(nbytes * LARGER) + 1
         for i in reversed(range(len(self._free))):
             size = self._free[i].nbytes
@@ -156,14 +156,14 @@ class Pool:
             return _from_system(nbytes)
 
     def release(self) -> None:
-        """Give all free blocks back to the system, and count the peak afresh."""
+        """Give all free blocks back to the system, and reset the peak to the bytes in use."""
         with self._lock:
             self._collect()
             self._shrink(0)
             self._peak = self._in_use
 
     def usage(self) -> Usage:
-        """What the pool holds now."""
+        """The bytes that the pool holds now."""
         with self._lock:
             self._collect()
             return Usage(self._in_use, self._idle, self._peak)

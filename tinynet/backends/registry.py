@@ -1,9 +1,9 @@
-"""Which implementation of which kernel runs: the one place where that is decided.
+"""The dispatch: decides which implementation of a kernel runs.
 
 An *op* (conv2d) has *kernels* (forward, backward_input, backward_weight): named functions on plain arrays.
 Each *tier* is a module of the op's folder that defines them under the same names:
 
-    tinynet/ops/conv2d/reference.py    obvious loops, the definition of truth, decorated with `@kernel`
+    tinynet/ops/conv2d/reference.py    plain loops: the definition of the result, decorated with `@kernel`
     tinynet/ops/conv2d/cpu.py          Numba
     tinynet/ops/conv2d/cuda.py         launches the CUDA kernels of conv2d.cu: on a GPU, or on the emulator `cusim`
 
@@ -14,7 +14,7 @@ A folder may contain several ops, as `activations` does: its package lists them 
 dict `PARTS`, from op to an object that takes the place of the module.
 
 A tier may hold several *implementations*: its module lists them in a dict `IMPLEMENTATIONS`, from name to
-the kernels it defines, the default first. A kernel an implementation lacks is taken from the module.
+the kernels it defines, the default first. If an implementation lacks a kernel, the module's kernel runs.
 
 The *backend* is the tier chosen for a run. A kernel is looked up when it is called, so the choice holds for everything
 inside the `with` block, the backward pass included:
@@ -24,7 +24,7 @@ inside the `with` block, the backward pass included:
     with use_kernels("conv2d", "naive"): ...              # another implementation by name
     with use_backend("reference"): ...                    # every op by its definition
 
-Arrays in the memory of a GPU always run there, whatever the backend: `model.to("cuda")` is enough. The backend
+Kernels always run on the GPU for arrays in its memory, whatever the backend: `model.to("cuda")` is enough. The backend
 `cuda` also refuses arrays that were left on the CPU.
 """
 
@@ -78,7 +78,7 @@ class Kernel(Generic[Parameters, Result]):
         overrides = _overrides.get()
         if (self.op, self.name) not in overrides:
             return function(*arguments, **parameters)
-        # An override may call the kernel that it replaces: while it runs, it is not in force.
+        # An override may call the kernel that it replaces, so it is not active while it runs.
         token = _overrides.set({key: f for key, f in overrides.items() if key != (self.op, self.name)})
         try:
             return function(*arguments, **parameters)
@@ -115,7 +115,7 @@ def tier_of(array: Any) -> str:
     return "cuda" if device_of(array) == "cuda" else backend()
 
 
-# ---------------------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------------------- ops and their modules
 def register_ops(package: str, path: Iterable[str]) -> None:
     """Make the op folders of a package known. A folder that holds several ops lists them in `OPS` of its package."""
     for folder in pkgutil.iter_modules(path):
@@ -180,7 +180,7 @@ def kernel_names(op: str) -> list[str]:
 
 
 def has_overrides(op: str) -> bool:
-    """Whether a kernel of `op` is replaced by a function now."""
+    """True if a function replaces a kernel of `op` now."""
     return any(name == op and kernel_name is not None for name, kernel_name in _overrides.get())
 
 
@@ -199,7 +199,7 @@ def _implementation(op: str, tier: str) -> str | None:
 
 @functools.cache
 def implementation_kernel(op: str, name: str, tier: str, implementation: str | None = None) -> Callable:
-    """Kernel `name` of `op` in a tier, by the implementation named, or else by the tier's default."""
+    """Kernel `name` of `op` in a tier, from the named implementation, or else from the tier's default."""
     module = tier_module(op, tier)
     available = getattr(module, "IMPLEMENTATIONS", {"default": {}})
     if implementation is None:
@@ -216,18 +216,18 @@ def implementation_kernel(op: str, name: str, tier: str, implementation: str | N
 def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callable) -> Iterator[None]:
     """Inside `with`, run `op` by another implementation, or by kernels of your own.
 
-    op: its name. implementation: the name of one in the current backend. kernels: functions by kernel name,
-    e.g. backward_weight=mine; they take what the function of that name in the op's `reference.py` takes: plain arrays
-    first, and return an array.
+    op: its name. implementation: the name of an implementation in the current backend. kernels: functions by kernel
+    name, e.g. backward_weight=mine. Each takes the arguments of the function of that name in the op's `reference.py`
+    (plain arrays first) and returns an array.
 
     Kernels are looked up when they are called, so the block must surround `backward()` too.
-    Raises ValueError for an op, implementation or kernel that does not exist, with the list of those that do.
+    Raises ValueError, with the names that exist, for an unknown op, implementation or kernel.
     """
     if implementation is not None:
-        # Arrays may lie on a GPU whatever the backend, and then its implementations count too.
+        # Arrays may be on a GPU whatever the backend, so the implementations for GPUs are allowed, too.
         tiers = [backend(), *(["cuda"] if "cupy" in sys.modules else [])]
         if not any(implementation in implementations(op, tier) for tier in tiers):
-            implementation_kernel(op, kernel_names(op)[0], backend(), implementation)  # raises with the names there are
+            implementation_kernel(op, kernel_names(op)[0], backend(), implementation)  # raises, with the names
     unknown = set(kernels) - set(kernel_names(op))
     if unknown:
         raise ValueError(f"{op} has no kernel {', '.join(sorted(unknown))}; it has: {', '.join(kernel_names(op))}")
@@ -253,10 +253,10 @@ def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
     name: 'cpu' (Numba, the default), 'reference' (plain loops), 'cuda' (a GPU, through CuPy: models and data are moved
         there by `.to(device())`) or 'cuda-sim' (the CUDA kernels on the CPU: slow, for learning and checking).
     precision: 'tf32' lets the CUDA kernels multiply on tensor cores (compute capability 8.0 and later): several
-        times as fast, with three decimal digits in each factor. Sums are float32 all the same.
+        times as fast, with three decimal digits in each factor. Sums are still float32.
 
-    Raises ValueError for a name that does not exist, BackendError with what to install where a GPU is asked for and
-    something is missing, or no C++ compiler is there for 'cuda-sim'.
+    Raises ValueError for an unknown name, and BackendError (with what to install) if a GPU is asked for and something
+    is missing, or if 'cuda-sim' finds no C++ compiler.
     """
     if name not in TIERS:
         raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(TIERS)}")
@@ -291,5 +291,5 @@ def is_large(x: Any) -> bool:
 
 
 def device() -> str:
-    """Where arrays belong that the current backend works on: 'cuda' for the backend of that name, otherwise 'cpu'."""
+    """The device of the arrays that the current backend works on: 'cuda' for the backend 'cuda', otherwise 'cpu'."""
     return "cuda" if backend() == "cuda" else "cpu"

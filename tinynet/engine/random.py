@@ -1,11 +1,11 @@
 """Seeded, counter-based randomness.
 
-One number, the seed, fixes a whole run. Every consumer of randomness (the initial value of a parameter, a
-dropout layer) takes a *stream* of its own when it is made; seed and stream together are the key of a
-generator, so that streams are independent and adding a layer does not disturb the draws of the others.
+One number, the seed, fixes a whole run. Every consumer of randomness (the initial value of a parameter, a dropout
+layer) takes its own *stream* when it is made. Seed and stream together are the key of a generator, so streams are
+independent, and a new layer does not change the random numbers of the other layers.
 
-Dropout's masks are *counter-based* (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): each
-number is a function of (seed, stream, step, element), so a mask is never stored: it is drawn again.
+Dropout's masks are *counter-based* (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): each random
+number is a function of (seed, stream, step, element). So a mask is never stored; backward computes it again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 
 
 def seed(value: int) -> None:
-    """Start afresh: models built after the same `seed(value)` are equal, and so are their dropout masks.
+    """Restart all streams: models built after the same `seed(value)` are equal, and so are their dropout masks.
 
     value: 0 <= value < 2**32. Raises ValueError outside that range.
     """
@@ -37,7 +37,7 @@ def new_stream() -> tuple[int, int]:
 
 
 def generator() -> np.random.Generator:
-    """A NumPy generator with a stream of its own, for initial values and the like."""
+    """A NumPy generator with its own stream, for example for initial values."""
     return np.random.default_rng(new_stream())
 
 
@@ -52,5 +52,5 @@ def frozen() -> Iterator[None]:
 
 
 def is_frozen() -> bool:
-    """Whether random layers should stay at their step instead of going on to the next."""
+    """True if random layers should repeat their step instead of going on to the next one."""
     return _frozen.get()

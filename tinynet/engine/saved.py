@@ -1,8 +1,8 @@
-"""What a Function keeps for its backward pass, and the check that nobody has changed it since.
+"""The arrays that a Function saves for its backward pass, and the check that they have not changed since.
 
-A gradient computed from overwritten values is a wrong number without a warning, so changes are looked for twice.
-Changes through the Tensor API count up the tensor's `Version`; that is always checked. Changes to the memory itself
-(`tensor.data[...] = 0`) leave no trace; inside `with check_saved_arrays():` they are found by comparing checksums.
+A gradient computed from overwritten values would be wrong without a warning, so there are two checks. A change through
+the Tensor API increments the tensor's `Version`, which is always checked. A change of the memory itself
+(`tensor.data[...] = 0`) leaves no trace; inside `with check_saved_arrays():` checksums find it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _with_checksums: ContextVar[bool] = ContextVar("with_checksums", default=False)
 
 @contextlib.contextmanager
 def check_saved_arrays() -> Iterator[None]:
-    """Debug mode: checksum every array a Function saves and complain if it has changed when it is used.
+    """Debug mode: compute a checksum of every array a Function saves; RuntimeError if it has changed when it is used.
 
-    Changes made through the Tensor API are always noticed; this also notices `tensor.data[...] = ...` and
-    changes to a NumPy array that a tensor shares. It must surround the forward and the backward pass.
+    Changes through the Tensor API are always found. This mode also finds `tensor.data[...] = ...` and changes of a
+    NumPy array whose memory a tensor shares. It must surround the forward and the backward pass.
     """
     token = _with_checksums.set(True)
     try:
@@ -56,8 +56,8 @@ class _Owner(NamedTuple):
 class Saved:
     """The arrays that one call of a Function saved.
 
-    name: of the Function, for messages. arrays: what it saved; anything that is no array is kept as it is.
-    inputs: its input tensors. out_data, out_version: the array its forward returned, and the version of that tensor.
+    name: of the Function, for messages. arrays: its saved arrays; other objects are kept unchanged.
+    inputs: its input tensors. out_data, out_version: the array that forward returned, and the version of its tensor.
     """
 
     def __init__(self, name: str, arrays: tuple, inputs: Sequence[Any], out_data: Any, out_version: Version) -> None:
@@ -66,7 +66,7 @@ class Saved:
         self._checksums = _checksums(arrays) if _with_checksums.get() else None
 
     def check(self) -> None:
-        """Raise RuntimeError if what was saved is no longer what it was."""
+        """Raise RuntimeError if a saved array was changed."""
         for owner in self._owners:
             if owner is not None and owner.version.count != owner.count_when_saved:
                 raise RuntimeError(
@@ -80,9 +80,9 @@ class Saved:
             )
 
     def tensors(self, output: Callable[[Any, Version], Any]) -> tuple:
-        """The tensors the arrays belong to, which have a history; arrays of no tensor, and anything else, as saved.
+        """The tensors that the arrays belong to. An array that belongs to no tensor is returned itself.
 
-        output: makes the function's output tensor of its array and its version.
+        output: makes the function's output tensor from its array and its version.
         """
         return tuple(
             array if owner is None else output(array, owner.version) if owner.tensor is None else owner.tensor
@@ -91,14 +91,14 @@ class Saved:
 
 
 def is_view(data: Any, other: Any) -> bool:
-    """Whether two arrays are one, or `data` is a view (reshape, slice) of the memory of `other`."""
+    """True if both are the same array, or if `data` is a view (reshape, slice) of the memory of `other`."""
     return data is other or (
         getattr(data, "base", None) is not None and array_module(data).may_share_memory(data, other)
     )
 
 
 def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out_version: Version) -> _Owner | None:
-    """The input or the output whose array was saved; None for anything else."""
+    """The input or the output whose array was saved; None for any other object."""
     for tensor in inputs:
         if tensor.data is saved:
             return _Owner(tensor, tensor._version, tensor._version.count, tensor.shape)
@@ -108,7 +108,7 @@ def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out_version: Ver
 
 
 def _checksums(arrays: Sequence[Any]) -> list[int | None]:
-    """A checksum for each array, None for what is no array."""
+    """A checksum for each array, None for any other object."""
     return [
         zlib.crc32(np.ascontiguousarray(to_device(a, "cpu")).view(np.uint8).reshape(-1).data)
         if hasattr(a, "dtype")

@@ -2,7 +2,7 @@
 
 A `Tensor` is an array that remembers where it came from. A `Function` is one differentiable operation: `forward` turns
 arrays into an array, `backward` turns the gradient of the output into the gradients of the inputs. `Function.apply`
-runs `forward`. If a gradient may be asked for later, `apply` links the output tensor to the function, and the function
+runs `forward`. If a gradient may be needed later, `apply` links the output tensor to the function, and the function
 to the functions that made its inputs: that is the graph. `Tensor.backward` walks the graph from the loss to the leaves
 in reverse topological order, so that the gradient of a tensor is complete (summed over all its uses) before it is
 passed on.
@@ -17,9 +17,9 @@ passed on.
 
     y = Square.apply(x)
 
-The nodes of the graph are functions, not tensors, so that the graph keeps only the arrays alive that a function saved:
-in `conv -> ELU`, the output of the convolution is freed early, because ELU saves its own output. Only a leaf, where a
-gradient is delivered, is a node itself.
+The nodes of the graph are functions, not tensors, so that the graph keeps only the arrays that a function saved. In
+`conv -> ELU`, the output of the convolution is freed early, because ELU saves its own output. Only a leaf, which
+receives a gradient, is a node itself.
 
 With `create_graph=True` the `backward` methods get Tensors instead of arrays, so that what they compute can be
 differentiated again. This works because *a Function applied to arrays runs its forward and returns an array.*
@@ -72,12 +72,12 @@ class Tensor(Operators):
     """An array that remembers how it was computed.
 
     data: the array (NumPy, or CuPy on a GPU), of any shape.
-    requires_grad: whether `backward()` should compute the gradient with respect to this tensor.
+    requires_grad: True if `backward()` should compute the gradient with respect to this tensor.
     grad: after `backward()`, a Tensor of the same shape and dtype, or None. Gradients of several backward
-        passes add up; `tensor.grad = None` starts afresh.
+        passes add up; `tensor.grad = None` resets it.
     creator: the Function that made this tensor, None for a leaf.
 
-    Raises TypeError where data is a Tensor already, or needs a gradient and is not of a floating-point dtype.
+    Raises TypeError if data is a Tensor already, or if requires_grad is True and the dtype is not floating-point.
     """
 
     __slots__ = ("__weakref__", "_hooks", "_retain_grad", "_version", "creator", "data", "grad", "requires_grad")
@@ -182,14 +182,14 @@ class Tensor(Operators):
         return self
 
     def retain_grad(self) -> Tensor:
-        """Ask that `backward()` stores `.grad` here too, although this tensor is not a leaf."""
+        """Make `backward()` store `.grad` here, too, although this tensor is not a leaf."""
         self._retain_grad = True
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook(gradient)` in each backward pass, once the gradient of this tensor is complete.
 
-        What the hook returns, if not None, takes the gradient's place. Returns a function that removes it.
+        If the hook returns a gradient, it replaces the complete gradient. Returns a function that removes the hook.
         """
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient, the hook would never run")
@@ -216,7 +216,7 @@ class Tensor(Operators):
         create_graph: build a graph of the backward pass too, so that gradients can be differentiated again.
         retain_graph: keep what was saved for another backward pass (default: only with create_graph).
 
-        Raises RuntimeError if the tensor has no history, if its graph was freed by an earlier backward(), or if what
+        Raises RuntimeError if the tensor has no history, if an earlier backward() freed its graph, or if an array that
         the graph saved was changed in place; ValueError or TypeError for a gradient of another shape or dtype.
         """
 
@@ -238,7 +238,8 @@ class Tensor(Operators):
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Make a leaf tensor. Arrays keep their dtype and share their memory; Python floats become float32.
 
-    data: an array, a Tensor (whose memory is shared, not its history) or nested lists of numbers. dtype: to convert to.
+    data: an array, a Tensor (whose memory is shared, not its history) or nested lists of numbers.
+    dtype: the dtype to convert to.
     Raises TypeError for ragged lists and objects, and for requires_grad with a dtype that is not floating-point.
     """
     is_array = hasattr(data, "dtype")
@@ -254,7 +255,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         array = array.astype(dtype, copy=False)
     out = Tensor(array, requires_grad=requires_grad)
     if isinstance(data, Tensor) and array is data.data:
-        out._version = data._version  # the same memory: a change through one is a change of both
+        out._version = data._version  # the same memory: a change of one tensor changes both
     return out
 
 
@@ -268,19 +269,19 @@ class Function:
     backward(self, gy) -> gradient or tuple of gradients
         one for each positional argument of forward; in a tuple, None where there is none. `gy` and `self.saved`
         are arrays, or Tensors when a graph of the gradient is asked for: code written with operators and the
-        functions of tinynet serves both. `self.needs_grad[i]` says whether argument i's is wanted at all.
+        functions of tinynet serves both. `self.needs_grad[i]` is True if the gradient of argument i is wanted.
     backward_graph(self, gy)
         optional: runs instead of backward when a graph of the gradient is asked for. Needed where backward calls a
         kernel that has no gradient itself.
     """
 
-    inputs: tuple[Node | None, ...] | None = None  # the nodes of those that need a gradient; None: the graph is freed
+    inputs: tuple[Node | None, ...] | None = None  # of the arguments that need a gradient; None: the graph is freed
     needs_grad: tuple[bool, ...] = ()
-    _input_kinds: tuple = ()  # (shape, dtype) of those that need a gradient
+    _input_kinds: tuple = ()  # (shape, dtype) of each argument that is a Tensor
     _out: Callable[[], Tensor | None]  # a weak reference to the output: output -> function -> output would be a cycle
     _hooks: list[Callable] | None = None
     _recording = False
-    _saved: tuple = ()  # what `save` was given, until `apply` makes a record of it
+    _saved: tuple = ()  # the arguments of `save`, until `apply` makes a record of them
     _record: Saved | None = None
     _create_graph = False
 
@@ -294,17 +295,17 @@ class Function:
         return self.backward(gy)
 
     def save(self, *arrays: Any) -> None:
-        """Keep arrays for backward. Nothing is kept when no gradient can be asked for.
+        """Keep arrays for backward. If no gradient can be needed later, nothing is kept.
 
-        Save inputs and the output themselves: with create_graph they come back as the Tensors they belong
-        to. Anything computed from them comes back as a constant, and second derivatives would miss it.
+        Save the inputs and the output themselves: with create_graph, `saved` returns the Tensors they belong to. An
+        array computed from them comes back as a constant, and second derivatives would be wrong.
         """
         if self._recording:
             self._saved = arrays
 
     @property
     def saved(self) -> tuple:
-        """What `save` was given: arrays, or in a backward pass with create_graph the Tensors they belong to."""
+        """The saved arrays; in a backward pass with create_graph, the Tensors they belong to."""
         self._inputs_or_error()
         assert self._record is not None  # it is freed together with the inputs
         self._record.check()
@@ -321,7 +322,7 @@ class Function:
 
     @classmethod
     def op_name(cls) -> str:
-        """The name users know the operation by: that of its op folder, or else of its class."""
+        """The name of the operation for messages: the name of its op folder, or else of its class."""
         module = cls.__module__.split(".")
         return module[2] if module[:2] == ["tinynet", "ops"] else cls.__name__.strip("_").lower()
 
@@ -343,7 +344,7 @@ class Function:
             return result
         data, *extra = result if isinstance(result, tuple) else (result,)
         out = Tensor(data)
-        for tensor in inputs:  # a view (reshape, slice) shares its version with the tensor it looks at
+        for tensor in inputs:  # a view (reshape, slice) shares the version of its tensor
             if is_view(data, tensor.data):
                 out._version = tensor._version
         if function._recording and out.dtype.kind == "f":
@@ -370,7 +371,7 @@ class Function:
         return [(node, g) for node, g in zip(inputs, gradients) if node is not None and g is not None]
 
     def _checked(self, gradients: Any, inputs: tuple[Node | None, ...]) -> tuple:
-        """What backward returned, as a tuple. Raises RuntimeError for a wrong number, shape or dtype of gradients."""
+        """The gradients that backward returned. Raises RuntimeError if their number, a shape or a dtype is wrong."""
         name = type(self).__name__
         if gradients is None:
             raise RuntimeError(f"{name}.backward returned None: does it, or a kernel it calls, lack its `return`?")
@@ -396,7 +397,7 @@ class Function:
         return self.inputs
 
     def _release(self) -> None:
-        """Forget inputs and saved arrays, so that activations are freed while backward goes on."""
+        """Drop inputs and saved arrays, so that activations are freed during the backward pass."""
         self.inputs = self._record = None
 
 
@@ -411,19 +412,19 @@ def _propagate(
     retain_graph: bool | None,
     deliver: Callable[[Node, Any], None],
 ) -> None:
-    """The backward pass: send gradients from `root` down the graph, calling `deliver` for each node."""
+    """Run the backward pass: compute gradients from `root` down the graph and call `deliver` for each node."""
     if not root.requires_grad:
         raise RuntimeError("backward: the tensor has no history (nothing it was computed from requires a gradient)")
     gradient = _first_gradient(root, gradient, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
 
     order = _topological_order(root.node)
-    gradients = {id(root.node): gradient}  # of the nodes that are still to be visited
+    gradients = {id(root.node): gradient}  # of the nodes that are not visited yet
     with grad_mode(create_graph):
         while order:
             node = order.pop()
             g = gradients.pop(id(node), None)
-            if g is None:  # no path with a gradient leads here
+            if g is None:  # no gradient arrives here
                 continue
             g = _run_hooks(node, g, create_graph)
             deliver(node, g)
@@ -440,8 +441,8 @@ def _propagate(
 def _topological_order(root: Node) -> list[Node]:
     """All nodes below `root` that require a gradient, each after the nodes it was computed from.
 
-    Depth-first with an explicit stack: recursion would overflow on deep graphs. A node is appended once
-    all its inputs have been, that is when it comes off the stack for the second time.
+    Depth-first with an explicit stack: recursion would overflow on deep graphs. A node comes off the stack twice. The
+    second time all its inputs are in the order, and the node is appended.
     """
     order: list[Node] = []
     seen: set[int] = set()
@@ -459,7 +460,7 @@ def _topological_order(root: Node) -> list[Node]:
 
 
 def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) -> None:
-    """`=` for the first use of a tensor and `+` for the others: a tensor used twice gets both gradients."""
+    """Add gradients to those of the same node: a tensor that is used twice gets the sum of both gradients."""
     for node, contribution in contributions:
         known = gradients.get(id(node))
         if known is None:
@@ -470,7 +471,7 @@ def _add_to(gradients: dict[int, Any], contributions: list[tuple[Node, Any]]) ->
 
 # ------------------------------------------------------------------------------------ beside the pass: checks, hooks
 def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
-    """dL/d(root) to start from: given, or 1 for a single element."""
+    """dL/d(root), where the backward pass starts: the argument `gradient`, or 1 for a single element."""
     if gradient is None:
         if root.size != 1:
             raise RuntimeError(
@@ -513,8 +514,8 @@ def grad(
     """dy/dx as a Tensor (a list of them for a list of x), without touching any `.grad`.
 
     y: a tensor with history; x: tensors y was computed from, leaves or not. gradient, create_graph and
-    retain_graph as in `Tensor.backward`, and its errors. An x that y does not depend on gets zeros; ValueError for
-    one that is no Tensor or requires no gradient.
+    retain_graph, and the errors, as in `Tensor.backward`. If y does not depend on an x, its gradient is zeros.
+    Raises ValueError if an x is not a Tensor or requires no gradient.
     """
     wanted = [x] if isinstance(x, Tensor) else list(x)
     for i, t in enumerate(wanted):

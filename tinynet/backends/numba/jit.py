@@ -10,7 +10,7 @@ The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). If the fol
 full, kernels are compiled in memory, in every process.
 
 Numba's files are pickles, and reading a pickle can run any code. So can the machine code inside. The folder belongs to
-the user, and only this user's processes write to it: it deserves the same trust as the program itself.
+the user, and only this user's processes write to it, so it is as trustworthy as the program itself.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _cached_in(folder: Path, function: Callable, description: str, options: dict
         kernel = numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
-    # Numba would identify a closure by the pickle of what it holds, and other compiled functions in that pickle have an
-    # identity of their own in each process: it would never find the closure again.
+    # Numba would identify a closure by the pickle of what it holds, and other compiled functions in that pickle have
+    # another identity in each process. Numba would never find the closure again.
     kernel._cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple(), description)
     files = kernel._cache._cache_file
     files.load, files.save = functools.partial(_load, files), functools.partial(_save, files, kernel)
@@ -207,7 +207,7 @@ def _imported_files(path: Path) -> list[Path]:
 
 
 def _module_path(name: str) -> Path:
-    """tinynet.backends.numba.jit -> .../tinynet/ops/jit, the path of a module without its suffix."""
+    """tinynet.backends.numba.jit -> .../tinynet/backends/numba/jit, the path of a module without its suffix."""
     return PACKAGE.parent.joinpath(*name.split("."))
 
 
