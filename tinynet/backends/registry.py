@@ -46,6 +46,7 @@ import numpy as np
 from ..errors import BackendError
 from . import memory
 from .arrays import device_of
+from .context import set_inside
 
 # Backend -> the module of an op's folder that holds its kernels. `cuda-sim` runs the CUDA kernels on the CPU.
 TIERS = {"reference": "reference", "cpu": "cpu", "cuda": "cuda", "cuda-sim": "cuda"}
@@ -79,11 +80,8 @@ class Kernel(Generic[Parameters, Result]):
         if (self.op, self.name) not in overrides:
             return function(*arguments, **parameters)
         # An override may call the kernel that it replaces, so it is not active while it runs.
-        token = _overrides.set({key: f for key, f in overrides.items() if key != (self.op, self.name)})
-        try:
+        with set_inside(_overrides, {key: f for key, f in overrides.items() if key != (self.op, self.name)}):
             return function(*arguments, **parameters)
-        finally:
-            _overrides.reset(token)
 
 
 def kernel(definition: Callable[Parameters, Result]) -> Kernel[Parameters, Result]:
@@ -234,11 +232,8 @@ def use_kernels(op: str, implementation: str | None = None, /, **kernels: Callab
     changes: dict = {(op, name): function for name, function in kernels.items()}
     if implementation is not None:
         changes[(op, None)] = implementation
-    token = _overrides.set({**_overrides.get(), **changes})
-    try:
+    with set_inside(_overrides, {**_overrides.get(), **changes}):
         yield
-    finally:
-        _overrides.reset(token)
 
 
 def backend() -> str:
@@ -272,12 +267,8 @@ def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
         from .cusim import compiler
 
         compiler()
-    tokens = _backend.set(name), _precision.set(precision)
-    try:
+    with set_inside(_backend, name), set_inside(_precision, precision):
         yield
-    finally:
-        _backend.reset(tokens[0])
-        _precision.reset(tokens[1])
 
 
 def is_large(x: Any) -> bool:

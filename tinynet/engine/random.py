@@ -11,10 +11,11 @@ number is a function of (seed, stream, step, element). So a mask is never stored
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 import numpy as np
+
+from ..backends.context import set_inside
 
 _state = {"seed": 0, "streams": 0}
 _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
@@ -41,14 +42,9 @@ def generator() -> np.random.Generator:
     return np.random.default_rng(new_stream())
 
 
-@contextlib.contextmanager
-def frozen() -> Iterator[None]:
+def frozen() -> contextlib.AbstractContextManager[None]:
     """Inside `with frozen():` a dropout layer draws the same mask at every call, as a gradient check needs."""
-    token = _frozen.set(True)
-    try:
-        yield
-    finally:
-        _frozen.reset(token)
+    return set_inside(_frozen, True)
 
 
 def is_frozen() -> bool:

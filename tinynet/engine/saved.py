@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends.arrays import array_module
+from ..backends.context import set_inside
 from ..backends.devices import to_device
 
 _with_checksums: ContextVar[bool] = ContextVar("with_checksums", default=False)
 
 
-@contextlib.contextmanager
-def check_saved_arrays() -> Iterator[None]:
+def check_saved_arrays() -> contextlib.AbstractContextManager[None]:
     """Debug mode: compute a checksum of every array a Function saves; RuntimeError if it has changed when it is used.
 
     Changes through the Tensor API are always found. This mode also finds `tensor.data[...] = ...` and changes of a
     NumPy array whose memory a tensor shares. It must surround the forward and the backward pass.
     """
-    token = _with_checksums.set(True)
-    try:
-        yield
-    finally:
-        _with_checksums.reset(token)
+    return set_inside(_with_checksums, True)
 
 
 class Version:

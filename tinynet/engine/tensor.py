@@ -30,13 +30,14 @@ from __future__ import annotations
 import contextlib
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ..backends.arrays import array_module, device_of
+from ..backends.context import set_inside
 from ..backends.devices import to_device
 from ..backends.memory import named_error
 from .operators import Operators
@@ -48,14 +49,9 @@ add_gradients: Callable[[Any, Any], Any] = operator.add
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
 
-@contextlib.contextmanager
-def grad_mode(enabled: bool) -> Iterator[None]:
+def grad_mode(enabled: bool) -> contextlib.AbstractContextManager[None]:
     """Inside `with`, operations build the graph (True) or they do not (False)."""
-    token = _grad_enabled.set(enabled)
-    try:
-        yield
-    finally:
-        _grad_enabled.reset(token)
+    return set_inside(_grad_enabled, enabled)
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
