@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet import instances, metrics, nn, optim, segment, viz
+from tinynet import nn, optim
 from tinynet.data import DataError
 from tinynet.tools.cli import BACKENDS, TrainingOptions, option, print_settings, run, run_commands
 
@@ -135,7 +135,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         raise DataError(f"{source}: no nucleus is marked in any of the {len(samples)} training images")
     tn.seed(config.seed)
     model = UNet(config.heads)
-    diameter = None if config.native else segment.DIAMETER
+    diameter = None if config.native else tn.segment.DIAMETER
     crops = tn.data.NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
     loader = tn.data.DataLoader(crops, config.batch_size, seed=config.seed)
     with tn.use_backend(config.backend):
@@ -211,10 +211,10 @@ class ValidationCrops:
         for (image, labels), target in zip(self.views, self.targets):
             x, t = (tn.tensor(array[None]).to(tn.device()) for array in (image, target))
             maps = model(x).numpy()[0]
-            found = segment.labels_from_maps(maps)
+            found = tn.segment.labels_from_maps(maps)
             self.found.append(found)
-            dice = metrics.dice(labels > 0, maps[:, :, 0] > 0.5)
-            rows.append((loss(x, t).item(), dice, metrics.mean_ap(labels, found)))
+            dice = tn.metrics.dice(labels > 0, maps[:, :, 0] > 0.5)
+            rows.append((loss(x, t).item(), dice, tn.metrics.mean_ap(labels, found)))
         return dict(zip(("val_loss", "val_dice", "val_mean_ap"), np.mean(rows, axis=0).tolist()))
 
     def draw(self, path: Path, epoch: int) -> None:
@@ -225,19 +225,19 @@ class ValidationCrops:
         for i in shown:
             image, labels = self.views[i]
             gray_levels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
-            images.append([gray_levels, viz.comparison_overlay(gray_levels, labels, self.found[i])])
+            images.append([gray_levels, tn.viz.comparison_overlay(gray_levels, labels, self.found[i])])
         titles = ["image", f"epoch {epoch}: hits, misses, false alarms"]
-        viz.save_png(path, viz.panel(images, titles))
+        tn.viz.save_png(path, tn.viz.panel(images, titles))
 
 
 def middle_view(sample: tn.data.Sample, size: int, diameter: float | None) -> tuple[np.ndarray, np.ndarray]:
     """(middle of an image, its labels): normalized and, with a `diameter`, resized to that nucleus diameter."""
-    own = instances.median_diameter(sample.labels)
+    own = tn.instances.median_diameter(sample.labels)
     scale = 1.0 if diameter is None or np.isnan(own) else diameter / own
-    height, width = segment.size_at_scale(sample.labels.shape, scale)
-    image = segment.resize(tn.data.normalize(sample.image), (height, width))
-    labels = segment.resize_labels(sample.labels, (height, width))
-    middle = segment.middle_of((height, width), size)
+    height, width = tn.segment.size_at_scale(sample.labels.shape, scale)
+    image = tn.segment.resize(tn.data.normalize(sample.image), (height, width))
+    labels = tn.segment.resize_labels(sample.labels, (height, width))
+    middle = tn.segment.middle_of((height, width), size)
     return np.ascontiguousarray(image[middle]), np.ascontiguousarray(labels[middle])
 
 
@@ -256,7 +256,7 @@ class PredictConfig:
     backend: str = option("cpu", "where kernels run", choices=BACKENDS)
 
 
-def load_net(weights: str | None) -> tuple[segment.Net, UNet, float | None]:
+def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
     """(the net as a function on arrays, the model, the scale of its input images; None: one nucleus size).
 
     The weights determine the number of heads; a net trained with --native needs unchanged images: scale 1.
@@ -294,19 +294,19 @@ def predict(config: PredictConfig) -> dict[str, float]:
         with tn.use_backend(config.backend):
             model.to(tn.device())
             for name, image in tqdm(tn.data.read_images(config.images), "images", disable=not sys.stderr.isatty()):
-                labels = segment.segment(net, image, config.flips, scale)
+                labels = tn.segment.segment(net, image, config.flips, scale)
                 if labels.max() > np.iinfo(np.uint16).max:
                     raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
                 with atomic_path(out / "labels" / f"{name}.tif") as temporary:
                     imwrite(temporary, labels.astype(np.uint16), compression="zlib")
-                viz.save_png(out / "overlays" / f"{name}.png", viz.overlay(image, labels))
+                tn.viz.save_png(out / "overlays" / f"{name}.png", tn.viz.overlay(image, labels))
                 names.append(name)
                 all_labels.append(labels.astype(np.uint16))
-                measurements.append((name, instances.measure(labels, image)))
+                measurements.append((name, tn.instances.measure(labels, image)))
     finally:  # after a broken image or Ctrl-C, write the tables of the images before it
         if names:
-            instances.write_measurements(out / "measurements.csv", measurements)
-            instances.write_submission(out / "submission.csv", zip(names, all_labels))
+            tn.instances.write_measurements(out / "measurements.csv", measurements)
+            tn.instances.write_submission(out / "submission.csv", zip(names, all_labels))
     nuclei = sum(len(rows) for _, rows in measurements)
     print(f"{len(names)} images, {nuclei} nuclei: {out}/labels, {out}/overlays, {out}/measurements.csv, submission.csv")
     return {"images": len(names), "nuclei": nuclei}
@@ -336,26 +336,28 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     with tn.use_backend(config.backend):
         model.to(tn.device())
         found = [
-            segment.segment(net, sample.image, config.flips, scale)
+            tn.segment.segment(net, sample.image, config.flips, scale)
             for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())
         ]
     otsu = [
-        instances.otsu_watershed(sample.image)
+        tn.instances.otsu_watershed(sample.image)
         for sample in tqdm(samples, "Otsu + watershed", leave=False, disable=None)
     ]
-    rows = metrics.evaluate_instances(samples, otsu, "Otsu + watershed")
-    rows += metrics.evaluate_instances(samples, found, "U-Net")
-    table = metrics.score_table(rows)
-    print(metrics.format_table(table))
+    rows = tn.metrics.evaluate_instances(samples, otsu, "Otsu + watershed")
+    rows += tn.metrics.evaluate_instances(samples, found, "U-Net")
+    table = tn.metrics.score_table(rows)
+    print(tn.metrics.format_table(table))
 
     out = Path(config.out)
-    metrics.write_rows(out / "images.csv", rows)
-    metrics.write_rows(out / "scores.csv", table)
+    tn.metrics.write_rows(out / "images.csv", rows)
+    tn.metrics.write_rows(out / "scores.csv", table)
     shown = np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int)  # evenly spaced, not selected
-    rows_of_images = [[viz.stretch(samples[i].image)] for i in shown]
+    rows_of_images = [[tn.viz.stretch(samples[i].image)] for i in shown]
     for row, i in zip(rows_of_images, shown):
-        row += [viz.comparison_overlay(samples[i].image, samples[i].labels, labels[i]) for labels in (otsu, found)]
-    viz.save_png(out / "comparison.png", viz.panel(rows_of_images, ["image", "Otsu + watershed", "U-Net"], width=300))
+        row += [tn.viz.comparison_overlay(samples[i].image, samples[i].labels, labels[i]) for labels in (otsu, found)]
+    tn.viz.save_png(
+        out / "comparison.png", tn.viz.panel(rows_of_images, ["image", "Otsu + watershed", "U-Net"], width=300)
+    )
     print(f"tables: {out}/scores.csv, {out}/images.csv; figure: {out}/comparison.png")
     print(f"next: {NEXT}")
     overall = {row["method"]: row for row in table if row["kind"] == "all"}

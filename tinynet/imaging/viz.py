@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from skimage.segmentation import find_boundaries
 
 from ..files import atomic_path
 from ..training.figures import (  # noqa: F401
@@ -56,11 +55,15 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 def outline(labels: np.ndarray) -> np.ndarray:
     """The outermost pixels of every nucleus: bool (H, W). It is open at the image border."""
+    from skimage.segmentation import find_boundaries  # here, because scripts that draw figures only do not need it
+
     return find_boundaries(labels, mode="inner")
 
 
 def casing(labels: np.ndarray) -> np.ndarray:
     """The first pixels outside every nucleus: bool (H, W). Black, they set off light outlines."""
+    from skimage.segmentation import find_boundaries
+
     return find_boundaries(labels, mode="outer")
 
 

@@ -25,9 +25,9 @@ def blocks_of(columns: int, dtype: np.dtype) -> tuple[int, int]:
     return width, -(-columns // width)
 
 
-def _all_rows(most: int, vectors: int, transposed: bool) -> Callable:
-    """The product by register blocks of `most` rows, then of 4 rows, then of one, for `vectors` vectors of columns."""
-    tall, four, one = (register_block(rows, vectors, transposed) for rows in (most, 4, 1))
+def _all_rows(most: int, half: int, vectors: int, transposed: bool) -> Callable:
+    """The product by register blocks of `most` rows, then of `half`, 4 and one, for `vectors` vectors of columns."""
+    tall, middle, four, one = (register_block(rows, vectors, transposed) for rows in (most, half, 4, 1))
 
     @jit(inline="always")
     def all_rows(a, b, start, c):
@@ -35,6 +35,9 @@ def _all_rows(most: int, vectors: int, transposed: bool) -> Callable:
         while row + most <= rows:
             tall(a, b, start, c, row)
             row += most
+        if half > 4 and row + half <= rows:
+            middle(a, b, start, c, row)
+            row += half
         while row + 4 <= rows:
             four(a, b, start, c, row)
             row += 4
@@ -48,7 +51,7 @@ def _all_rows(most: int, vectors: int, transposed: bool) -> Callable:
 def _product(transposed: bool) -> Callable:
     # Inlined, because a call takes as long as a product of a few rows: arrays are handed over by reference counts and
     # copies of their shapes and strides. Inlined into its caller, a view costs nothing.
-    two_vectors, one_vector = _all_rows(ROWS_OF_2, 2, transposed), _all_rows(ROWS_OF_1, 1, transposed)
+    two_vectors, one_vector = _all_rows(ROWS_OF_2, 4, 2, transposed), _all_rows(ROWS_OF_1, 8, 1, transposed)
 
     @jit(inline="always")
     def product(a, b, start, c):
