@@ -216,7 +216,7 @@ def test_the_smallest_block_that_fits_is_taken_and_none_that_is_much_too_large()
     del too_large
     small = pool.empty(SMALLEST, np.uint8)
     assert len(small) <= pool.usage().in_use <= len(small) + ALIGNMENT
-    assert pool.usage().free == 0, "the other block was given back: both are more than was ever in use"
+    assert pool.usage().free == 0, "the other block was given back: both together are more than the largest use"
 
 
 def test_blocks_idle_longest_go_first():

@@ -5,8 +5,8 @@
     broadcast_to  <->  sum, sum_to
     pad, put      <->  getitem
 
-`sum` hides Python's builtin here; `builtins.any` and `builtins.all` are Python's, so that nobody takes them for the
-operations of `reductions.py`.
+`sum` hides Python's builtin here. `builtins.any` and `builtins.all` are written out, because tinynet has operations of
+these names in `reductions.py`.
 """
 
 from __future__ import annotations

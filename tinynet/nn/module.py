@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.arrays import device_of
+from ..backends.context import set_inside
 from ..backends.devices import to_device
 from ..backends.registry import device
 from ..engine.tensor import Tensor, no_grad
@@ -32,18 +33,13 @@ from ..engine.tensor import Tensor, no_grad
 _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
 
 
-@contextlib.contextmanager
-def observe(callback: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
+def observe(callback: Callable[[Module, tuple, Any], None]) -> contextlib.AbstractContextManager[None]:
     """Inside `with observe(callback):`, `callback(module, inputs, output)` runs after every call of a module.
 
     This is a forward hook for all modules. `summary` reads the shapes with it, and training finds the first layer whose
     output is not finite.
     """
-    token = _observer.set(callback)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
+    return set_inside(_observer, callback)
 
 
 def is_observed() -> bool:

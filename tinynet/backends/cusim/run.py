@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..context import set_inside
 from ..cuda.source import KernelCall, Source
 from . import build
 from .apart import apart
@@ -44,7 +45,7 @@ def checked(order: str = "forward", seed: int = 0) -> contextlib.AbstractContext
 
     order, seed: see `ordered`.
     """
-    return _mode_set(Mode(True, *_order(order, seed)))
+    return set_inside(_mode, Mode(True, *_order(order, seed)))
 
 
 def ordered(order: str, seed: int = 0) -> contextlib.AbstractContextManager[None]:
@@ -52,7 +53,7 @@ def ordered(order: str, seed: int = 0) -> contextlib.AbstractContextManager[None
 
     On a GPU there is none to count on: a kernel that is right gives the same in all. seed: of the shuffling, from 0.
     """
-    return _mode_set(Mode(_mode.get().is_checked, *_order(order, seed)))
+    return set_inside(_mode, Mode(_mode.get().is_checked, *_order(order, seed)))
 
 
 def _order(order: str, seed: int) -> tuple[str, int]:
@@ -65,20 +66,8 @@ def _order(order: str, seed: int) -> tuple[str, int]:
 def counted() -> Iterator[list[tuple[Launched, list[Row]]]]:
     """Inside `with`, count the accesses of checked kernels. The list given gets an entry for each launch."""
     rows: list[tuple[Launched, list[Row]]] = []
-    token = _rows.set(rows)
-    try:
+    with set_inside(_rows, rows):
         yield rows
-    finally:
-        _rows.reset(token)
-
-
-@contextlib.contextmanager
-def _mode_set(mode: Mode) -> Iterator[None]:
-    token = _mode.set(mode)
-    try:
-        yield
-    finally:
-        _mode.reset(token)
 
 
 def launch(call: KernelCall) -> None:
