@@ -52,7 +52,7 @@ class Elementwise(Function):
     def forward(self, *arrays: Any) -> Any:
         z = self.value(*arrays)
         if any(self.needs_grad):
-            self.shapes = [np.shape(a) for a in arrays]
+            self.shapes = [getattr(a, "shape", ()) for a in arrays]  # (): a number
             # Save only what a wanted gradient reads: `x * 0.5` keeps nothing of x in memory.
             self.kept = {i for reads, needed in zip(self.reads, self.needs_grad) if needed for i in reads}
             self.save(*((*arrays, z)[i] for i in self.kept))
