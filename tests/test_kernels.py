@@ -263,3 +263,17 @@ except ModuleNotFoundError as error:
     print(error.name)
 """
     assert python(code) == "tinynet.ops.conv2d.a_tier_without_a_file"
+
+
+def test_an_op_that_is_asked_for_before_the_operations_are_imported_gets_a_sentence():
+    code = """
+from tinynet.kernels import implementations
+try:
+    implementations("conv2d", "cpu")
+except ValueError as error:
+    print(error)
+import tinynet.ops
+print("naive" in implementations("conv2d", "cpu"))
+"""
+    sentence = "the op 'conv2d' cannot be found before `import tinynet.ops`, which registers the operations"
+    assert python(code).splitlines() == [sentence, "True"]

@@ -129,6 +129,8 @@ def ops() -> tuple[str, ...]:
 
 def package_of(op: str) -> str:
     """The package of an op's folder. Raises ValueError for an op that does not exist."""
+    if not _packages:
+        raise ValueError(f"the op {op!r} cannot be found before `import tinynet.ops`, which registers the operations")
     if op not in _packages:
         raise ValueError(f"there is no op {op!r}; the ops are {', '.join(ops())}")
     return _packages[op]
