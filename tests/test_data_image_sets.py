@@ -136,11 +136,12 @@ def test_breastmnist_says_1_for_malignant(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": None}, "no array train_images; there are test_images.npy"),
+        ({"train_images": None}, "no array train_images; a MedMNIST file has train_images and train_labels"),
         ({"train_images": np.zeros((5, 28, 28))}, r"train_images is float64 \(5, 28, 28\); uint8"),
         ({"train_labels": np.zeros((4, 1), np.uint8)}, r"train_labels is uint8 \(4, 1\); whole numbers \(5, tasks\)"),
         ({"train_labels": np.array([[print]] * 5, dtype=object)}, "not a readable npz file of plain arrays"),
-        ({"train_labels": np.full((5, 1), 3, np.uint8)}, "up to 3; BreastMNIST has"),
+        ({"train_labels": np.full((5, 1), 3, np.uint8)}, "labels from 0 to 3"),
+        ({"train_labels": np.array([[0], [1], [-1], [0], [1]])}, "labels from -1 to 1"),
         ({"train_images": np.zeros((5, 64, 64), np.uint8)}, r"images \(5, 64, 64\)"),
     ],
 )
@@ -158,7 +159,10 @@ def test_medmnist_files_that_are_no_archives(tmp_path):
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[200] ^= 0xFF
-    for content in (b"", b"no archive", whole[:500], bytes(damaged)):
+    np.savez(path, **write_npz(path))
+    longer_header = bytearray(path.read_bytes())
+    longer_header[longer_header.index(b"\x93NUMPY") + 8] ^= 0x10  # shifts the values
+    for content in (b"", b"no archive", whole[:500], bytes(damaged), bytes(longer_header)):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a readable npz file"):
             read_medmnist(path, "train")

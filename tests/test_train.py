@@ -21,7 +21,7 @@ from tinynet import nn
 from tinynet.data.loader import DataLoader
 from tinynet.errors import CheckpointError, TrainingError
 from tinynet.nn.optim import SGD, Adam, CosineDecay, ReduceOnPlateau, WeightAverage, clip_grad_norm
-from tinynet.training.io import load_checkpoint, load_weights
+from tinynet.training.io import load_checkpoint, load_weights, save_checkpoint
 from tinynet.training.train import Trainer
 
 EPOCHS, BATCHES = 4, 4
@@ -129,7 +129,7 @@ def test_a_run_learns_and_writes_its_files(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()  # draw the curve
     out = tmp_path / "a" / "new" / "folder"
     metrics = Run(out, settings={"seed": 3, "lr": 1e-2, "sizes": (4, 8), "folder": tmp_path}).fit()
-    assert {p.name for p in out.iterdir()} == {"config.json", "metrics.csv", "curve.png", "last.npz", "best.npz"}
+    assert {p.name for p in out.glob("[!.]*")} == {"config.json", "metrics.csv", "curve.png", "last.npz", "best.npz"}
     rows = table(out)
     assert list(rows[0]) == ["epoch", "train_loss", "lr", "val_loss", "val_score"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
@@ -233,8 +233,26 @@ def test_an_earlier_run_is_moved_not_overwritten(tmp_path, capsys):
     assert len(table(tmp_path / "earlier-1")) == 1 and len(table(tmp_path)) == 2
     assert (tmp_path / "mine.txt").exists()
     assert "earlier-1" in capsys.readouterr().out
+    (tmp_path / "last.npz").unlink()  # without it, the results of the run are no less worth
     Run(tmp_path).fit(1)
-    assert len(table(tmp_path / "earlier-2")) == 2
+    assert len(table(tmp_path / "earlier-2")) == 2 and (tmp_path / "earlier-2" / "best.npz").exists()
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path):
+    """A lock ends with its process: test_a_killed_process_leaves_a_good_checkpoint resumes after each kill."""
+    first, refused = Run(tmp_path), []
+
+    def second():
+        for resume in (False, True):
+            with pytest.raises(CheckpointError) as error:
+                Run(tmp_path).fit(resume=resume)
+            refused.append(str(error.value))
+
+    first.on_call[6] = second
+    first.fit(2)
+    assert len(refused) == 2 and len(table(tmp_path)) == 2 and not (tmp_path / "earlier-1").exists()
+    assert all(f"{tmp_path} is in use by another run, process {os.getpid()}: " in message for message in refused)
+    Run(tmp_path).fit(3, resume=True)
 
 
 # ---------------------------------------------------------------------------------------- resuming
@@ -331,6 +349,45 @@ def test_resume_refuses_another_run(tmp_path, capsys):
     assert "lr was 0.1, is 0.5 now; the checkpoint's learning rate is kept" in capsys.readouterr().out
 
 
+def without_state(name, *path):
+    def change(sections, meta):
+        place = {"meta": meta, **sections}[name]
+        for part in path[:-1]:
+            place = place[part]
+        del place[path[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_state("progress", "epoch"), "lacks epoch"),
+        (without_state("progress", "best"), "lacks best"),
+        (without_state("meta", "history"), "lacks history"),
+        (without_state("schedule", "steps"), "steps"),
+        (without_state("average", "averages", "3.bias"), "3.bias"),
+        (without_state("model", "2.random_state"), "2.random_state"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, change, message):
+    Run(tmp_path).fit(1)
+    sections, meta = load_checkpoint(tmp_path / "last.npz")
+    change(sections, meta)
+    save_checkpoint(tmp_path / "last.npz", sections, meta)
+    run = Run(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"last\.npz.*(?s:.*){message}"):
+        run.fit(resume=True)
+    assert run.calls == 0
+
+
+def test_resume_needs_the_best_weights(tmp_path):
+    Run(tmp_path).fit(2)
+    (tmp_path / "best.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"best\.npz is missing, the weights of epoch [12], the best of this run"):
+        Run(tmp_path).fit(3, resume=True)
+
+
 def test_of_several_runs_one_may_not_have_begun(tmp_path, whole, capsys):
     Run(tmp_path / "first").fit(2)
     for name in ("first", "second"):
@@ -417,7 +474,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load_checkpoint(tmp_path / "last.npz")[0]["progress"]["epoch"] == 1
     assert load_checkpoint(tmp_path / "best.npz")[1]["metrics"]["epoch"] == 1
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.part*"))
 
 
 # ---------------------------------------------------------------------------------------- values that are not finite

@@ -1,13 +1,19 @@
-"""Files that are either whole or not there, and the folder for what tinynet can make or fetch again."""
+"""Files that are either whole or not there, locks, archives of arrays, and the folder for what can be fetched again."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 
 def cache_folder() -> Path:
@@ -44,3 +50,71 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO]:
+    """Hold the lock of the file `path`, which is made if it is missing.
+
+    wait: wait until the lock is free (on Windows 10 seconds); otherwise raise BlockingIOError if it is not. The
+    operating system ends the lock together with the process, so a killed process leaves none. Gives the open file.
+    """
+    with open(path, "a+b") as file:
+        try:
+            _lock(file, wait)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # this file system has no locks
+                raise
+        yield file
+
+
+def _lock(file: BinaryIO, wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(2**30)  # a locked byte cannot be read: lock one that is beyond the contents
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def read_npz(
+    path: str | os.PathLike, names: Collection[str] | None = None, limit: int | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of an npz archive by name: all, or those in `names` that the archive holds. Pickles are refused.
+
+    limit: the number of bytes that an array may unpack to. Raises OSError if the file cannot be read, and ValueError
+    with the reason if it is damaged, an array is larger, or one is no plain array.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if names is None or name in names:
+                    arrays[name] = _parse_npy(archive, member, limit)
+    except Exception as error:  # zipfile, the decompressors and NumPy raise errors of many kinds for damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(str(error) or type(error).__name__) from error
+    return arrays
+
+
+def _parse_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None) -> np.ndarray:
+    """One array, parsed from memory after its checksum was compared.
+
+    `np.load` parses while it reads. If one bit of the header's length is wrong, it reads shifted values, stops before
+    the end of the member, and never compares the checksum.
+    """
+    if limit is not None and member.file_size > limit:
+        raise ValueError(f"{member.filename} unpacks to {member.file_size:,} bytes; at most {limit:,} are accepted")
+    stream = io.BytesIO(archive.read(member))
+    array = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1) or stream.tell() != member.file_size:
+        raise ValueError(f"{member.filename} does not end where its array ends")
+    return array

@@ -7,13 +7,12 @@ in Brief 28, 2020), each with a malignant tumor or without.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
+from ..files import read_npz
 from .download import find_data
 from .files import MAX_MEMBER_BYTES
 from .mnist import ImageSet
@@ -31,9 +30,10 @@ def read_breastmnist(part: str, given: str | Path | None = None) -> ImageSet:
     """
     path = find_data(BREAST, given)
     images, labels = read_medmnist(path, part)
-    if images.shape[1:] != (28, 28) or labels.shape[1] != 1 or labels.max(initial=0) > 1:
+    found = labels.min(initial=0), labels.max(initial=0)
+    if images.shape[1:] != (28, 28) or labels.shape[1] != 1 or found[0] < 0 or found[1] > 1:
         raise DataError(
-            f"{path}: images {images.shape}, labels {labels.shape} up to {labels.max(initial=0)}; BreastMNIST has "
+            f"{path}: images {images.shape} and {labels.shape} labels from {found[0]} to {found[1]}; BreastMNIST has "
             "(N, 28, 28) and (N, 1), 0 or 1"
         )
     return ImageSet(images[..., None], 1 - labels[:, 0].astype(np.int64), ("benign or normal", "malignant"))
@@ -49,21 +49,13 @@ def read_medmnist(path: str | Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"read_medmnist: part is {part!r}; it must be one of {', '.join(PARTS)}")
     names = (f"{part}_images", f"{part}_labels")
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {member.filename: member.file_size for member in archive.infolist()}
-        missing = [name for name in names if f"{name}.npy" not in sizes]
-        if missing:
-            raise DataError(f"{path}: no array {missing[0]}; there are {', '.join(sorted(sizes)) or 'none'}")
-        large = [name for name in names if sizes[f"{name}.npy"] > MAX_MEMBER_BYTES]
-        if large:
-            raise DataError(f"{path}: {large[0]} is larger than the {MAX_MEMBER_BYTES:,} bytes that are accepted")
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = (arrays[name] for name in names)
-    except DataError:
-        raise
-    # After a flipped bit, an archive may look encrypted (RuntimeError), or an array enormous (MemoryError).
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, MemoryError) as error:
+        arrays = read_npz(path, names, MAX_MEMBER_BYTES)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable npz file of plain arrays ({error})") from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(f"{path}: no array {missing[0]}; a MedMNIST file has {names[0]} and {names[1]}")
+    images, labels = (arrays[name] for name in names)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
         raise DataError(f"{path}: {names[0]} is {images.dtype} {images.shape}; uint8 (N, H, W[, 3]) is needed")
     if labels.dtype.kind not in "iu" or labels.shape[:1] != images.shape[:1] or labels.ndim > 2:

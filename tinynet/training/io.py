@@ -2,16 +2,15 @@
 
 A checkpoint is an npz archive without pickles, so reading one cannot run code. It holds sections (the model, the
 optimizer, the schedule, ...), each the flattened state dict of one object: the entry `optimizer/mean/0` is
-`sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the version of the format and the
-caller's `meta`.
+`sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the version of the format, the caller's
+`meta` and a digest of everything in the file.
 """
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CheckpointError
-from ..files import atomic_path
+from ..files import atomic_path, read_npz
 
 if TYPE_CHECKING:
     from ..nn.module import Module
 
 _FORMAT = "tinynet checkpoint"
 _VERSION = 1
+_KINDS = "biufU"  # of the arrays in a checkpoint: numbers and texts
 
 
 # ---------------------------------------------------------------------------------------- checkpoints
@@ -43,9 +43,10 @@ def save_checkpoint(
     arrays = _flatten(sections)
     header = {"format": _FORMAT, "version": _VERSION, "sections": list(sections), "meta": dict(meta or {})}
     try:
-        text = json.dumps(header)
+        header = json.loads(json.dumps(header))  # as `load_checkpoint` will see it
     except TypeError as error:
         raise TypeError(f"save_checkpoint: meta cannot be stored: {error}") from None
+    text = json.dumps({**header, "digest": _digest(header, arrays)})
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, metadata=np.array(text), **arrays)
@@ -79,13 +80,12 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
         )
     if not isinstance(names, list) or not isinstance(meta, dict):
         raise CheckpointError(f"{path} is damaged: its metadata do not list its sections")
-    sections: dict[str, dict[str, Any]] = {name: {} for name in names}  # empty ones have no entry
-    for key, array in arrays.items():
-        *folders, name = key.split("/")
-        place: dict[str, Any] = sections
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[name] = array.item() if array.ndim == 0 else array
+    if "digest" in header and header.pop("digest") != _digest(header, arrays):  # older files have no digest
+        raise CheckpointError(f"{path} is damaged: its contents do not have the digest that was stored with them")
+    try:
+        sections = _unflatten(names, arrays)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its arrays are not of its sections ({error})") from None
     return sections, meta
 
 
@@ -156,31 +156,56 @@ def _flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray
 
 def _storable(key: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
-    if array.dtype.kind not in "biufU":
+    if array.dtype.kind not in _KINDS:
         raise TypeError(
             f"save_checkpoint: {key} is a {type(value).__name__}; an array of numbers, a number or a text is needed"
         )
     return array
 
 
+def _unflatten(names: list[str], arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """The sections `names` with the arrays of `_flatten`. Raises KeyError or TypeError if they do not fit."""
+    sections: dict[str, dict[str, Any]] = {name: {} for name in names}  # empty ones have no entry
+    for key, array in arrays.items():
+        section, *folders, name = key.split("/")
+        place: dict[str, Any] = sections[section]
+        for folder in folders:
+            place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                raise TypeError(f"{folder} in {key} is an array")
+        place[name] = array.item() if array.ndim == 0 else array
+    return sections
+
+
+def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the header and all arrays: also detects a missing array, which no checksum of an array can."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for key in sorted(arrays):
+        array = arrays[key]
+        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz archive. Reading an array checks its checksum."""
+    """All arrays of an npz archive."""
     try:
         with open(path, "rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise CheckpointError(f"{path} is not a tinynet checkpoint (it is no npz archive)")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+        arrays = read_npz(path)
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}") from error
-    # RuntimeError: after a flipped bit, the archive may look encrypted, or of a kind that Python does not know
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is cut short or damaged ({error})") from error
+    odd = [name for name, array in arrays.items() if array.dtype.kind not in _KINDS]
+    if odd:
+        raise CheckpointError(f"{path} is damaged: {odd[0]} holds neither numbers nor a text")
+    return arrays
 
 
 def _remove_leftovers(path: Path) -> None:

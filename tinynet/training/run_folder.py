@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,13 @@ from typing import Any
 from .. import __version__
 from ..backends.registry import backend
 from ..errors import CheckpointError
-from ..files import atomic_path
+from ..files import atomic_path, locked
 from .io import load_checkpoint, save_checkpoint
 
 # Drawing the curve takes a fraction of a second, which would slow down runs with short epochs.
 SECONDS_BETWEEN_CURVES = 3.0
-FILES = ("config.json", "metrics.csv", "curve.png", "best.npz", "last.npz")
+RESULTS = ("metrics.csv", "curve.png", "best.npz", "last.npz")
+FILES = ("config.json", *RESULTS)
 
 
 @dataclass
@@ -52,14 +54,28 @@ class RunFolder:
         self.path, self.last, self.best = path, path / "last.npz", path / "best.npz"
         self._curve_drawn = -math.inf
 
-    def make(self) -> None:
-        """Make the folder. Raises CheckpointError if that fails."""
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder; inside, no other run can use it. Raises CheckpointError if that fails."""
+        with contextlib.ExitStack() as stack:
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                try:
+                    lock = stack.enter_context(locked(self.path / ".lock", wait=False))
+                except BlockingIOError:
+                    owner = (self.path / ".lock").read_text()
+                    raise CheckpointError(
+                        f"{self.path} is in use by another run, process {owner}: wait for its end or stop it, or give "
+                        "this run another --out"
+                    ) from None
+                lock.truncate(0)
+                lock.write(str(os.getpid()).encode())
+                lock.flush()
+            yield
 
     def move_earlier_run(self) -> None:
-        """If the folder holds a run that has a checkpoint, move its files to `earlier-1` (or -2, ...)."""
-        if not self.last.exists():
+        """If the folder holds results of a run, move its files to `earlier-1` (or -2, ...)."""
+        if not any((self.path / name).exists() for name in RESULTS):
             return
         number = 1
         while (self.path / f"earlier-{number}").exists():
@@ -120,7 +136,16 @@ class RunFolder:
                 f"{self.last} holds {', '.join(sorted(sections))}; to go on with this run, "
                 f"{', '.join(sorted([*parts, 'progress']))} are needed"
             )
+        absent = {field.name for field in dataclasses.fields(Progress)} - set(sections["progress"])
+        absent |= {"history", "settings"} - set(meta)
+        if absent:
+            raise CheckpointError(f"{self.last} lacks {', '.join(sorted(absent))}: a run cannot go on from it")
         progress = Progress(**sections["progress"])
+        if progress.best_epoch and not self.best.exists():
+            raise CheckpointError(
+                f"{self.best} is missing, the weights of epoch {progress.best_epoch}, the best of this run: put "
+                "the file back, or start again without --resume"
+            )
         if progress.batch and progress.batches != batches:
             raise CheckpointError(
                 f"{self.last} stopped at batch {progress.batch} of {progress.batches}, an epoch has {batches} batches "

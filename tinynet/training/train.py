@@ -110,7 +110,7 @@ class Trainer:
         Ctrl-C finishes the batch, saves, prints the resume command and raises SystemExit(130); a second one stops at
         once. Raises TrainingError if the loss is not finite or has diverged, or if memory (of CPU or GPU) is full, then
         with a batch size to try; the last good checkpoint is kept. Raises CheckpointError if a file cannot be written,
-        or if `last.npz` is damaged, of another model, or missing (for a single run).
+        if another run uses the folder, or if `last.npz` is damaged, of another model, or missing (for a single run).
         """
         if best[1] not in ("min", "max"):
             raise ValueError(f"fit: best is {best!r}; its second part must be 'min' or 'max'")
@@ -119,17 +119,18 @@ class Trainer:
         if resume and runs > 1 and not self._folder.last.exists():
             print(f"{self.out} holds no run yet: it starts from the beginning")
             resume = False
-        self._open(loader, resume)
-        if self._progress.epoch >= epochs:
-            print(f"{self._progress.epoch} epochs are done already, {epochs} were asked for")
-            return self.history[-1]
-        with ctrl_c() as interrupted:
-            while self._progress.epoch < epochs:
-                self._train_epoch(loader, epochs, interrupted)
-                if not interrupted.is_set():  # an interrupted epoch validates after the resume
-                    self._finish_epoch(epochs, validate, best, on_epoch)
-                if interrupted.is_set():
-                    self._stop()
+        with self._folder.claimed():
+            self._open(loader, resume)
+            if self._progress.epoch >= epochs:
+                print(f"{self._progress.epoch} epochs are done already, {epochs} were asked for")
+                return self.history[-1]
+            with ctrl_c() as interrupted:
+                while self._progress.epoch < epochs:
+                    self._train_epoch(loader, epochs, interrupted)
+                    if not interrupted.is_set():  # an interrupted epoch validates after the resume
+                        self._finish_epoch(epochs, validate, best, on_epoch)
+                    if interrupted.is_set():
+                        self._stop()
         return self.history[-1]
 
     def _check(self, epochs: int, best: tuple[str, str]) -> None:
@@ -267,7 +268,6 @@ class Trainer:
     def _open(self, loader: Any, resume: bool) -> None:
         """Make the folder ready; with `resume`, load the run in it. Writing config.json shows that writing works."""
         self._progress, self.history = Progress(batches=len(loader)), []
-        self._folder.make()
         if resume:
             self._progress, meta = self._folder.load(self._parts(), len(loader))
             self.history = meta["history"]
