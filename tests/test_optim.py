@@ -89,6 +89,51 @@ def test_adam_follows_its_recurrence(kind, options, by_hand):
         np.testing.assert_allclose(p, e, rtol=1e-12, atol=1e-14)
 
 
+def test_rmsprop_follows_its_recurrence():
+    parameters, gradients = problem()
+    expected, squares = [p.data.copy() for p in parameters], [np.zeros(s) for s in SHAPES]
+    for step in gradients:
+        for i, g in enumerate(step):
+            g = g + 0.3 * expected[i]
+            squares[i] = 0.9 * squares[i] + 0.1 * g**2
+            expected[i] = expected[i] - 0.05 * g / (np.sqrt(squares[i]) + 0.1)
+    optimizer = optim.RMSprop(parameters, 0.05, smoothing=0.9, eps=0.1, weight_decay=0.3)
+    for p, e in zip(run(optimizer, gradients), expected):
+        np.testing.assert_allclose(p, e, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_a_parameter_that_is_unfrozen_late_begins_with_its_own_first_step(kind, tmp_path):
+    """With a constant gradient, every step of Adam is lr, if t counts the updates of this parameter."""
+    early, late = (tn.tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer = kind([early, late], lr=0.01, weight_decay=0.0)
+    late.requires_grad_(False)
+    for step in range(60):
+        if step == 50:
+            late.requires_grad_(True)
+            io.save_checkpoint(tmp_path / "last.npz", {"optimizer": optimizer.state_dict()})
+            optimizer = kind([early, late], lr=0.01, weight_decay=0.0)
+            optimizer.load_state_dict(io.load_checkpoint(tmp_path / "last.npz")[0]["optimizer"])
+        early.grad, late.grad = (tn.tensor([1.0]) for _ in range(2))
+        before = late.item()
+        optimizer.step()
+        assert (before - late.item()) / 0.01 == pytest.approx(float(step >= 50), abs=1e-3)
+
+
+def test_groups_have_rates_and_decays_of_their_own():
+    parameters, gradients = problem()
+    together = optim.AdamW(
+        [{"params": parameters[0], "lr": 0.02}, {"params": parameters[1:], "weight_decay": 0}], **SETTINGS
+    )
+    optim.StepDecay(together, every=1, decay=0.5).step()
+    actual = run(together, gradients)
+    rates = {0: (0.01, 0.01), 1: (0.025, 0), 2: (0.025, 0)}
+    for i, (lr, weight_decay) in rates.items():
+        p = problem()[0][i]
+        alone = optim.AdamW([p], lr, SETTINGS["betas"], SETTINGS["eps"], weight_decay)
+        np.testing.assert_allclose(actual[i], run(alone, [[step[i]] for step in gradients])[0], rtol=1e-12)
+
+
 def test_the_first_step_of_adam_is_lr_whatever_the_gradient():
     for scale in (1e-4, 1.0, 1e4):
         p = nn.Parameter(np.zeros(3))
@@ -219,6 +264,7 @@ def test_a_model_half_on_the_gpu_is_refused(monkeypatch):
         ("SGD", "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
         ("Adam", "Adam", {"lr": 0.05, "weight_decay": 0.3}),
         ("AdamW", "AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+        ("RMSprop", "RMSprop", {"lr": 0.05, "weight_decay": 0.3}),
     ],
 )
 def test_the_same_steps_as_pytorch(ours, theirs, options):
@@ -239,6 +285,7 @@ ALL = [
     lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     lambda p: optim.Adam(p, 0.1, weight_decay=0.01),
     lambda p: optim.AdamW(p, 0.1),
+    lambda p: optim.RMSprop(p, 0.1),
 ]
 
 
@@ -306,6 +353,27 @@ def test_a_state_of_something_else_is_refused():
         optim.Adam([parameters[1]]).load_state_dict(adam.state_dict())
     with pytest.raises(ValueError, match="nothing in the optimizer"):
         optim.Adam(parameters[:1]).load_state_dict(adam.state_dict())
+    with pytest.raises(ValueError, match="the state is of 3 parameters, the optimizer has 4"):
+        optim.Adam([*parameters, nn.Parameter(np.ones(2))]).load_state_dict(adam.state_dict())
+    for lost in ("mean", "square"):
+        state = adam.state_dict()
+        del state[lost]["1"]
+        with pytest.raises(ValueError, match=rf"it lacks {lost} of the parameters \[1\]"):
+            optim.Adam(parameters).load_state_dict(state)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_state_without_the_updates_of_each_parameter_still_loads(make):
+    """Older checkpoints count the steps of the optimizer alone."""
+    parameters, gradients = problem()
+    optimizer = make(parameters)
+    run(optimizer, gradients[:3])
+    state = optimizer.state_dict()
+    assert state.pop("updates").tolist() == [3, 3, 3]
+    other = make([nn.Parameter(p.data.copy()) for p in parameters])
+    other.load_state_dict(state)
+    for p, q in zip(run(optimizer, gradients[3:]), run(other, gradients[3:])):
+        np.testing.assert_array_equal(p, q)
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -336,7 +404,74 @@ def test_a_learning_rate_set_to_nonsense_is_noticed_before_the_weights_are_lost(
     assert (p.data == 1).all()
 
 
-WRONG_RATES = (0, -1, math.nan, math.inf, "fast", None)
+LAYER = nn.Linear(2, 1)
+
+
+@pytest.mark.parametrize("given", [lambda w: w, lambda w: [w], lambda w: (p for p in [w]), lambda w: [{"params": w}]])
+def test_what_an_optimizer_trains(given):
+    w = tn.tensor([3.0, 4.0], requires_grad=True)
+    optimizer = optim.SGD(given(w), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+    np.testing.assert_allclose(w.numpy(), [3 * 0.64, 4 * 0.64], rtol=1e-6)
+    assert optim.SGD(LAYER, 0.1).parameters == LAYER.parameters()
+
+
+def consumed():
+    generator = (p for p in LAYER.parameters())
+    list(generator)
+    return generator
+
+
+def frozen():
+    return nn.Linear(2, 1).freeze().parameters()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        (lambda: [], ValueError, "parameters is empty"),
+        (consumed, ValueError, "a generator is empty once it was used"),
+        (lambda: nn.ReLU(), ValueError, "parameters is empty"),
+        (lambda: [LAYER.weight, LAYER.weight], ValueError, "listed twice"),
+        (lambda: [{"params": LAYER}, {"params": LAYER.bias}], ValueError, "listed twice"),
+        (lambda: [LAYER.weight * 1], ValueError, r"parameters\[0\], of shape \(2, 1\), was computed from other"),
+        (lambda: [LAYER.weight, tn.tensor([1.0])], ValueError, r"parameters\[1\], .* requires no gradient"),
+        (frozen, ValueError, "all parameters are frozen"),
+        (lambda: np.ones((2, 3)), TypeError, "parameters is a ndarray"),
+        (lambda: [np.ones(2)], TypeError, r"parameters\[0\] is a ndarray"),
+        (lambda: 3, TypeError, "parameters is a int"),
+        (lambda: None, TypeError, "parameters is a NoneType"),
+        (lambda: "weights", TypeError, r"parameters\[0\] is a str"),
+        (lambda: dict(LAYER.named_parameters()), TypeError, "parameters is a dict"),
+        (lambda: set(LAYER.parameters()), TypeError, "parameters is a set"),
+        (lambda: LAYER.named_parameters(), TypeError, r"parameters\[0\] is a tuple"),
+        (lambda: [LAYER.parameters()], TypeError, r"parameters\[0\] is a list"),
+        (lambda: [{"params": LAYER, "momentum": 1}], ValueError, "a group is a dict"),
+        (lambda: [{"params": LAYER}, nn.Parameter(np.ones(1))], ValueError, "either all parameters are in groups"),
+        (lambda: [{"params": LAYER, "lr": -1}], ValueError, "lr is -1"),
+        (lambda: [{"params": LAYER, "weight_decay": -1}], ValueError, "weight_decay is -1"),
+    ],
+)
+def test_parameters_that_would_not_be_trained_are_refused(parameters, error, message):
+    with pytest.raises(error, match=f"SGD: .*{message}"):
+        optim.SGD(parameters(), 0.1)
+
+
+def test_a_step_without_any_gradient_says_so():
+    optimizer = optim.SGD(nn.Linear(2, 1), 0.1)
+    with pytest.raises(RuntimeError, match=r"SGD.step: no parameter has a gradient.*call loss.backward\(\) first"):
+        optimizer.step()
+    assert optimizer.steps == 0
+
+
+@pytest.mark.parametrize("tier", ["reference", "cpu", on("cuda-sim", "cuda-sim")])
+def test_a_kernel_may_get_no_parameters(tier):
+    implementation_kernel("sgd", "step", tier)([], None, [], sgd.Settings(1))
+    implementation_kernel("sgd", "step", tier)([], [], [], sgd.Settings(1, momentum=0.9))
+    implementation_kernel("adam", "step", tier)([], [], [], [], 1, adam.Settings(**SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -347,14 +482,12 @@ WRONG_RATES = (0, -1, math.nan, math.inf, "fast", None)
             for lr in (0, -1, math.nan, math.inf, "fast")
         ),
         (lambda p: optim.Adam([p], None), ValueError, "Adam: lr is None"),
-        (lambda p: optim.SGD([], 0.1), ValueError, "parameters is empty"),
-        (lambda p: optim.SGD([p, p], 0.1), ValueError, "listed twice"),
-        (lambda p: optim.SGD([p.data], 0.1), TypeError, r"parameters\[0\] is a ndarray"),
         (lambda p: optim.SGD([p], 0.1, momentum=1), ValueError, "momentum is 1"),
         (lambda p: optim.SGD([p], 0.1, nesterov=True), ValueError, "nesterov needs momentum"),
         (lambda p: optim.SGD([p], 0.1, weight_decay=-1), ValueError, "weight_decay is -1"),
         (lambda p: optim.Adam([p], betas=(0.9, 1.0)), ValueError, "beta2 is 1.0"),
         (lambda p: optim.AdamW([p], eps=0), ValueError, "AdamW: eps is 0"),
+        (lambda p: optim.RMSprop([p], smoothing=1), ValueError, "smoothing is 1"),
     ],
 )
 def test_impossible_settings_are_refused(make, error, message):
@@ -397,6 +530,29 @@ def test_clip_grad_norm_leaves_what_is_not_finite_to_the_caller():
     assert parameters[1].grad.data[0] == 2.0
 
 
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_the_norm_is_summed_in_float64(scale, backend):
+    """In float32 the squares are infinite, or 0."""
+    (w,) = with_gradients(np.array([3, 4], np.float32) * np.float32(scale))
+    with tn.use_backend(backend):
+        assert optim.clip_grad_norm(w, scale) == pytest.approx(5 * scale, rel=1e-6)
+    np.testing.assert_allclose(w.grad.numpy() / np.float32(scale), [0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm, optim.clip_grad_value])
+def test_clipping_takes_a_model_and_a_tensor_and_refuses_the_rest(clip):
+    layer = nn.Linear(2, 1)
+    for given, tensors in ((layer, layer.parameters()), (layer.weight, [layer.weight])):
+        for p in layer.parameters():
+            p.grad = tn.Tensor(np.full_like(p.data, 100))
+        clip(given, 1.0)
+        assert all(np.abs(p.grad.numpy()).max() <= 1 for p in tensors)
+    for given in ([layer.weight.data], dict(layer.named_parameters()), layer.weight.data, None):
+        with pytest.raises(TypeError, match=f"{clip.__name__}: parameters"):
+            clip(given, 1.0)
+
+
 def test_clip_grad_value():
     parameters = with_gradients(np.array([-3.0, 0.5, 2.0]))
     optim.clip_grad_value([*parameters, nn.Parameter(np.zeros(1))], 1.0)
@@ -432,6 +588,8 @@ def half_cosine(start, end, steps):
     ("make", "expected"),
     [
         (lambda o: optim.StepDecay(o, every=2, decay=0.5), [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]),
+        (lambda o: optim.ExponentialDecay(o, 0.5), [0.2, 0.1, 0.05, 0.025]),
+        (lambda o: optim.MultiStepDecay(o, (4, 1), decay=0.5), [0.2, 0.1, 0.1, 0.1, 0.05, 0.05]),
         (
             lambda o: optim.CosineDecay(o, total=10, warmup=3, floor=0.1),
             [0.05, 0.1, 0.15, *half_cosine(0.2, 0.02, 7), 0.02, 0.02, 0.02],
@@ -446,6 +604,7 @@ def half_cosine(start, end, steps):
 def test_schedules_follow_their_formulas(make, expected):
     o = optimizer()
     np.testing.assert_allclose(rates(make(o), len(expected)), expected, atol=1e-15)
+    o.parameters[0].grad = tn.Tensor(np.ones(1))
     o.step()  # a learning rate of 0 is allowed
 
 
@@ -462,16 +621,30 @@ def test_reduce_on_plateau(mode):
     np.testing.assert_allclose(actual, [0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.04, 0.04, 0.04])
 
 
+def test_an_improvement_of_exactly_the_threshold_is_none_and_patience_is_exact():
+    o = optimizer()
+    schedule = optim.ReduceOnPlateau(o, decay=0.5, patience=2, threshold=0.25)
+    actual = []
+    for loss in (5, 4.75, 4.75, 4.75):
+        schedule.step(loss)
+        actual.append(o.lr)
+    assert actual == [0.2, 0.2, 0.2, 0.1]
+
+
 SCHEDULES = [
     lambda o: optim.StepDecay(o, every=2),
     lambda o: optim.CosineDecay(o, total=8, warmup=3),
     lambda o: optim.OneCycle(o, total=8),
     lambda o: optim.ReduceOnPlateau(o, patience=1),
+    lambda o: optim.ReduceOnPlateau(o, patience=2),
+    lambda o: optim.ExponentialDecay(o, 0.9),
+    lambda o: optim.MultiStepDecay(o, [2, 5]),
 ]
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 6])
 @pytest.mark.parametrize("make", SCHEDULES)
-def test_a_resumed_schedule_goes_on(make):
+def test_a_resumed_schedule_goes_on(make, cut):
     metrics = [3.0, 2.0, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5]
 
     def go(schedule, metrics):
@@ -484,12 +657,12 @@ def test_a_resumed_schedule_goes_on(make):
     expected = go(make(optimizer()), metrics)
     assert len(set(expected)) > 1
     first = make(optimizer())
-    go(first, metrics[:4])
+    go(first, metrics[:cut])
     # The optimizer is restored first, so the new schedule sees an lr that is no longer the base.
     resumed = make(optimizer(first.optimizer.lr))
     resumed.load_state_dict(first.state_dict())
     assert resumed.optimizer.lr == first.optimizer.lr
-    assert go(resumed, metrics[4:]) == expected[4:]
+    assert go(resumed, metrics[cut:]) == expected[cut:]
 
 
 @pytest.mark.parametrize(
@@ -497,6 +670,10 @@ def test_a_resumed_schedule_goes_on(make):
     [
         (lambda o: optim.StepDecay(o, every=0), "every is 0"),
         (lambda o: optim.StepDecay(o, every=1, decay=2), "decay is 2"),
+        (lambda o: optim.ExponentialDecay(o, 0), "ExponentialDecay: decay is 0"),
+        (lambda o: optim.MultiStepDecay(o, [3, 0]), "milestones is 0"),
+        (lambda o: optim.MultiStepDecay(o, 3), "milestones is 3; a list of steps is needed"),
+        (lambda o: optim.MultiStepDecay(o, [3], decay=2), "decay is 2"),
         (lambda o: optim.CosineDecay(o, total=0), "total is 0"),
         (lambda o: optim.CosineDecay(o, total=5, warmup=5), "warmup is 5"),
         (lambda o: optim.CosineDecay(o, total=5, floor=2), "floor is 2"),

@@ -1,5 +1,6 @@
 """Training: the files of a run, resuming bit for bit, and errors that must not destroy a good checkpoint."""
 
+import copy
 import csv
 import json
 import math
@@ -610,6 +611,30 @@ def test_wrong_arguments_are_named(tmp_path):
         Run(tmp_path).fit(best=("val_dice", "max"))
     with pytest.raises(ValueError, match="max_norm is 0"):
         Run(tmp_path, max_norm=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"optimizer": lambda m: Adam(copy.deepcopy(m))}, ValueError, "4 of the optimizer's 4 parameters.* number 0"),
+        (
+            {"optimizer": lambda m: Adam([*m.parameters(), tn.tensor([1.0], requires_grad=True)])},
+            ValueError,
+            "1 of the optimizer's 5 parameters, the first is number 4, are not in the model",
+        ),
+        ({"schedule": CosineDecay(Adam(nn.Linear(1, 1)), 9)}, ValueError, "schedule changes another optimizer"),
+        ({"average": WeightAverage(nn.Linear(1, 1))}, ValueError, "average is of another model"),
+        ({"optimizer": lambda m: m.parameters(), "schedule": None}, TypeError, "optimizer is a list; a Optimizer"),
+    ],
+)
+def test_parts_of_another_model_are_refused(tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        Run(tmp_path, **settings)
+
+
+def test_a_loss_that_calls_another_model_trains_nothing_and_says_so(tmp_path):
+    with pytest.raises(RuntimeError, match="no parameter has a gradient"):
+        Run(tmp_path, loss=mean_square(nn.Linear(3, 1))).fit(1)
 
 
 def test_training_works_in_another_thread(tmp_path):

@@ -59,6 +59,9 @@ class Trainer:
 
     resume_command: the command that resumes the run; by default this process's command line with `--resume`.
     history: the metrics of each epoch so far, as dicts.
+
+    Raises ValueError if optimizer, schedule or average belong to another model, such as a copy: training would have no
+    effect on this one.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Trainer:
     ) -> None:
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"Trainer: max_norm is {max_norm}; it must be positive")
+        _check_belong_together(model, optimizer, schedule, average)
         self.model, self.optimizer, self.loss, self.out = model, optimizer, loss, Path(out)
         self._folder = RunFolder(self.out)
         self.schedule, self.average, self.max_norm = schedule, average, max_norm
@@ -338,6 +342,26 @@ class Trainer:
     def _check_weights(self) -> None:
         if bad_weight := not_finite.in_weights(self.model):
             raise self._failure(f"after the last step, {bad_weight}")
+
+
+def _check_belong_together(
+    model: Module, optimizer: Optimizer, schedule: Schedule | None, average: WeightAverage | None
+) -> None:
+    for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(given, kind):
+            raise TypeError(f"Trainer: {name} is a {type(given).__name__}; a {kind.__name__} is needed")
+    own = {id(p) for p in model.parameters()}
+    strange = [i for i, p in enumerate(optimizer.parameters) if id(p) not in own]
+    if strange:
+        raise ValueError(
+            f"Trainer: {len(strange)} of the optimizer's {len(optimizer.parameters)} parameters, the first is number "
+            f"{strange[0]}, are not in the model (of a copy, or of a layer that was replaced?); create the optimizer "
+            "from this model's parameters()"
+        )
+    if schedule is not None and schedule.optimizer is not optimizer:
+        raise ValueError("Trainer: schedule changes another optimizer; create it from this optimizer")
+    if average is not None and average.model is not model:
+        raise ValueError("Trainer: average is of another model; create it from this model")
 
 
 def _line(row: Mapping[str, float], epochs: int) -> str:

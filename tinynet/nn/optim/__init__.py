@@ -18,5 +18,5 @@ settings gives the same bits as a run that was not interrupted.
 
 from .average import WeightAverage
 from .clipping import clip_grad_norm, clip_grad_value
-from .optimizers import SGD, Adam, AdamW, Optimizer
-from .schedules import CosineDecay, OneCycle, ReduceOnPlateau, Schedule, StepDecay
+from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from .schedules import CosineDecay, ExponentialDecay, MultiStepDecay, OneCycle, ReduceOnPlateau, Schedule, StepDecay

@@ -9,18 +9,22 @@ from ...backends.arrays import array_module
 from ...backends.devices import to_device
 from ...engine.tensor import Tensor
 from ...ops.gradient_norm.reference import scale, sum_of_squares
-from ._checks import check_positive
+from ..module import Module
+from ._checks import check_positive, tensors_of
+
+Parameters = Tensor | Module | Iterable[Tensor]
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     """Scale all gradients by one factor so that their common norm is at most max_norm; return the norm before.
 
-    The norm is the length of all gradients as one vector, whose direction does not change. If the norm is not finite,
-    the gradients stay as they are and the caller decides. Raises ValueError unless max_norm > 0. Pascanu et al., On the
-    difficulty of training recurrent neural networks, 2013, algorithm 1.
+    parameters: a model, a tensor, or tensors; those without a gradient do not count. The norm is the length of all
+    gradients as one vector, whose direction does not change. If the norm is not finite, the gradients stay as they are
+    and the caller decides. Raises ValueError unless max_norm > 0, and TypeError for parameters that are no tensors.
+    Pascanu et al., On the difficulty of training recurrent neural networks, 2013, algorithm 1.
     """
     check_positive("clip_grad_norm", max_norm=max_norm)
-    gradients = [p.grad.data for p in parameters if p.grad is not None]
+    gradients = [p.grad.data for p in tensors_of("clip_grad_norm", parameters) if p.grad is not None]
     if not gradients:
         return 0.0
     total = to_device(sum_of_squares(gradients), "cpu")  # waits for the GPU
@@ -30,10 +34,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
+def clip_grad_value(parameters: Parameters, max_value: float) -> None:
     """Clip every element of the gradients to -max_value .. max_value. Raises ValueError unless max_value > 0."""
     check_positive("clip_grad_value", max_value=max_value)
-    for p in parameters:
+    for p in tensors_of("clip_grad_value", parameters):
         if p.grad is not None:
             g = p.grad.data
             array_module(g).clip(g, -max_value, max_value, out=g)

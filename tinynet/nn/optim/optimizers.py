@@ -1,9 +1,9 @@
-"""Optimizers: SGD, Adam and AdamW."""
+"""Optimizers: SGD, Adam, AdamW and RMSprop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,42 @@ from ...ops.adam import reference as adam
 from ...ops.adam.settings import Settings as AdamSettings
 from ...ops.sgd import reference as sgd
 from ...ops.sgd.settings import Settings as SGDSettings
-from ._checks import check_not_negative, check_positive, check_unit
+from ..module import Module
+from ._checks import check_not_negative, check_positive, check_trainable, check_unit, tensors_of
+
+Parameters = Module | Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]]
 
 
 class Optimizer:
     """Base class of optimizers. A new optimizer names its `slots` and writes `_update`.
 
-    parameters: the tensors to train; `step()` skips those that are frozen or have no gradient.
-    lr: the learning rate, > 0; schedules set it between steps, down to 0.
+    parameters: a model, or the tensors to train; `step()` skips those that are frozen or have no gradient. Groups with
+    settings of their own are dicts: [{"params": backbone, "lr": 1e-4}, {"params": head, "weight_decay": 0}]. Schedules
+    multiply the learning rates of all groups by the same factor.
+    lr: the learning rate, > 0; schedules set it between steps, down to 0. weight_decay: >= 0.
     slots: names of the arrays kept for each parameter, of its shape, zeros at the start.
     steps: how many steps were made.
+
+    Raises TypeError or ValueError for parameters that could not be trained: no tensors, arrays, a tensor that was
+    computed from others, a tensor listed twice, or only frozen ones.
     """
 
     slots: tuple[str, ...] = ()
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        self.parameters = list(parameters)
-        if not self.parameters:
-            raise ValueError(f"{self._name}: parameters is empty; usually you pass model.parameters()")
-        for i, p in enumerate(self.parameters):
-            if not isinstance(p, Tensor):
-                raise TypeError(f"{self._name}: parameters[{i}] is a {type(p).__name__}; a Tensor is needed")
-        if len({id(p) for p in self.parameters}) < len(self.parameters):
-            raise ValueError(f"{self._name}: a parameter is listed twice, and each step would update it twice")
-        if not (isinstance(lr, (int, float, np.number)) and 0 < lr < math.inf):
-            raise ValueError(f"{self._name}: lr is {lr!r}; a positive, finite number is needed")
-        self.lr = float(lr)
+    def __init__(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> None:
+        _check_rate(self._name, lr)
+        check_not_negative(self._name, weight_decay=weight_decay)
+        self.lr, self.weight_decay = float(lr), weight_decay
+        self.parameters: list[Tensor] = []
+        self._settings: list[Mapping[str, Any]] = []  # of the group of each parameter
+        for group in _groups(self._name, parameters):
+            tensors = tensors_of(self._name, group["params"])
+            self.parameters += tensors
+            self._settings += [group] * len(tensors)
+        check_trainable(self._name, self.parameters)
+        self._base_lr = self.lr
         self.steps = 0
+        self._updates = [0] * len(self.parameters)  # of each parameter: it may be frozen at first
         self._slots: dict[str, dict[int, Any]] = {name: {} for name in self.slots}
 
     @property
@@ -54,18 +63,40 @@ class Optimizer:
             p.grad = None
 
     def step(self) -> None:
-        """Change each parameter that has a gradient. Raises ValueError if `lr` is negative or not finite."""
-        check_not_negative(self._name, lr=self.lr)
-        self.steps += 1
-        trained = [(i, p, p.grad) for i, p in enumerate(self.parameters) if p.grad is not None and p.requires_grad]
-        slots = ([self._slot(name, i) for i, _, _ in trained] for name in self.slots)
-        self._update([p.data for _, p, _ in trained], [grad.data for _, _, grad in trained], *slots)
-        with no_grad():
-            for _, p, _ in trained:
-                p.changed_in_place()
+        """Change each parameter that has a gradient.
 
-    def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
-        """Change `parameters` and the arrays of each slot in place. The gradients must not change."""
+        Raises ValueError if `lr` is negative or not finite, and RuntimeError if no parameter has a gradient.
+        """
+        check_not_negative(self._name, lr=self.lr)
+        gradients = {i: p.grad.data for i, p in enumerate(self.parameters) if p.grad is not None and p.requires_grad}
+        if not gradients:
+            raise RuntimeError(
+                f"{self._name}.step: no parameter has a gradient, so nothing would change; call loss.backward() first, "
+                "with a loss that was computed from these very parameters"
+            )
+        self.steps += 1
+        alike: dict[tuple[int, float, float], list[int]] = {}  # parameters that one call of the kernel updates
+        for i in gradients:
+            self._updates[i] += 1
+            lr = self.lr * (self._settings[i].get("lr", self._base_lr) / self._base_lr)
+            alike.setdefault((self._updates[i], lr, self._weight_decay(i)), []).append(i)
+        for (t, lr, weight_decay), indices in alike.items():
+            arrays = [[self.parameters[i].data for i in indices], [gradients[i] for i in indices]]
+            slots = [[self._slot(name, i) for i in indices] for name in self.slots]
+            self._update(*arrays, *slots, t=t, lr=lr, weight_decay=weight_decay)
+        with no_grad():
+            for i in gradients:
+                self.parameters[i].changed_in_place()
+
+    def _weight_decay(self, i: int) -> float:
+        """The weight decay of parameter i."""
+        return self._settings[i].get("weight_decay", self.weight_decay)
+
+    def _update(self, parameters: Any, gradients: Any, *slots: Any, t: int, lr: float, weight_decay: float) -> None:
+        """Change the arrays `parameters` and those of each slot in place. The gradients must not change.
+
+        t: the number of this update of these parameters, from 1.
+        """
         raise NotImplementedError
 
     def _slot(self, name: str, i: int) -> Any:
@@ -77,8 +108,8 @@ class Optimizer:
         return arrays[i]
 
     def state_dict(self) -> dict[str, Any]:
-        """{"lr", "steps", slot name: {index of the parameter: array}}; the arrays are NumPy copies."""
-        state: dict[str, Any] = {"lr": self.lr, "steps": self.steps}
+        """{"lr", "steps", "updates" of each parameter, slot name: {index of the parameter: array}}, as NumPy copies."""
+        state: dict[str, Any] = {"lr": self.lr, "steps": self.steps, "updates": np.array(self._updates)}
         for name, arrays in self._slots.items():
             state[name] = {str(i): np.array(to_device(array, "cpu")) for i, array in arrays.items()}
         return state
@@ -86,9 +117,9 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state dict. It sets lr; all other settings stay as given to the constructor.
 
-        Raises ValueError if the state is from another kind of optimizer or from other parameters.
+        Raises ValueError if the state is from another kind of optimizer or from other parameters, or lacks an array.
         """
-        known = {"lr", "steps", *self.slots}
+        known = {"lr", "steps", "updates", *self.slots}
         if set(state) - known or not {"lr", "steps"} <= set(state):
             raise ValueError(
                 f"{self._name}: the state holds {sorted(state)}, it is not of this kind of optimizer ({sorted(known)})"
@@ -98,7 +129,24 @@ class Optimizer:
             name: {int(i): self._loaded(name, int(i), array) for i, array in state.get(name, {}).items()}
             for name in self.slots
         }
-        self.lr, self.steps, self._slots = float(state["lr"]), int(state["steps"]), loaded
+        updates = self._loaded_updates(state, loaded)
+        for name, arrays in loaded.items():
+            missing = [i for i, count in enumerate(updates) if count and i not in arrays]
+            if missing:
+                raise ValueError(f"{self._name}: the state is incomplete: it lacks {name} of the parameters {missing}")
+        self.lr, self.steps, self._slots, self._updates = float(state["lr"]), int(state["steps"]), loaded, updates
+
+    def _loaded_updates(self, state: Mapping[str, Any], slots: Mapping[str, Mapping[int, Any]]) -> list[int]:
+        """How often each parameter was updated. An old state does not say so: then every step, if it has an array."""
+        if "updates" not in state:
+            have_arrays = {i for arrays in slots.values() for i in arrays}
+            return [int(state["steps"]) if i in have_arrays else 0 for i in range(len(self.parameters))]
+        if np.shape(state["updates"]) != (len(self.parameters),):
+            raise ValueError(
+                f"{self._name}: the state is of {np.size(state['updates'])} parameters, the optimizer has "
+                f"{len(self.parameters)}: the state is of another model"
+            )
+        return [int(count) for count in state["updates"]]
 
     def _loaded(self, name: str, i: int, array: Any) -> Any:
         """An array of a state dict on the device of parameter i."""
@@ -121,23 +169,22 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
         check_unit("SGD", momentum=momentum)
-        check_not_negative("SGD", weight_decay=weight_decay)
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov needs momentum > 0")
-        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+        self.momentum, self.nesterov = momentum, nesterov
         self.slots = ("velocity",) if momentum else ()
-        super().__init__(parameters, lr)
+        super().__init__(parameters, lr, weight_decay)
 
-    def _update(self, parameters: list[Any], gradients: list[Any], *slots: list[Any]) -> None:
+    def _update(self, parameters: Any, gradients: Any, *slots: Any, t: int, lr: float, weight_decay: float) -> None:
         velocities = slots[0] if slots else None
-        settings = SGDSettings(self.lr, self.momentum, self.nesterov, self.weight_decay)
+        settings = SGDSettings(lr, self.momentum, self.nesterov, weight_decay)
         sgd.step(parameters, velocities, gradients, settings=settings)
 
 
@@ -149,28 +196,25 @@ class Adam(Optimizer):
     """
 
     slots = ("mean", "square")
+    _decay = "weight_decay"
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, lr)
+        super().__init__(parameters, lr, weight_decay)
         check_unit(self._name, beta1=betas[0], beta2=betas[1])
-        check_not_negative(self._name, weight_decay=weight_decay)
         check_positive(self._name, eps=eps)
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.betas, self.eps = betas, eps
 
-    def _update(self, *arrays: list[Any]) -> None:
-        self._adam(arrays, weight_decay=self.weight_decay)
-
-    def _adam(self, arrays: Sequence[Sequence[Any]], **weight_decay: float) -> None:
-        parameters, gradients, means, squares = arrays
-        settings = AdamSettings(self.lr, self.betas, self.eps, **weight_decay)
-        adam.step(parameters, means, squares, gradients, t=self.steps, settings=settings)
+    def _update(self, parameters: Any, gradients: Any, *slots: Any, t: int, lr: float, weight_decay: float) -> None:
+        means, squares = slots
+        settings = AdamSettings(lr, self.betas, self.eps, **{self._decay: weight_decay})
+        adam.step(parameters, means, squares, gradients, t=t, settings=settings)
 
 
 class AdamW(Adam):
@@ -182,9 +226,11 @@ class AdamW(Adam):
     decay_biases: if False, parameters with one axis (biases) do not decay; their decay seldom helps.
     """
 
+    _decay = "decoupled_weight_decay"
+
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -194,10 +240,58 @@ class AdamW(Adam):
         super().__init__(parameters, lr, betas, eps, weight_decay)
         self.decay_biases = decay_biases
 
-    def _update(self, *arrays: list[Any]) -> None:
-        of_parameters = list(zip(*arrays))  # parameter, gradient and slots together
-        decaying = [a for a in of_parameters if a[0].ndim > 1 or self.decay_biases]
-        others = [a for a in of_parameters if not (a[0].ndim > 1 or self.decay_biases)]
-        for group, weight_decay in ((decaying, self.weight_decay), (others, 0.0)):
-            if group:
-                self._adam(list(zip(*group)), decoupled_weight_decay=weight_decay)
+    def _weight_decay(self, i: int) -> float:
+        decays = self.decay_biases or self.parameters[i].ndim > 1
+        return super()._weight_decay(i) if decays else 0.0
+
+
+class RMSprop(Optimizer):
+    """Divide each gradient by the root of a running mean of its squares: v = smoothing v + (1 - smoothing) g^2.
+
+    Then p = p - lr g / (sqrt(v) + eps). smoothing: 0 <= smoothing < 1, alpha in PyTorch, rho in Keras. eps: > 0.
+    weight_decay: >= 0, a part of the gradient. Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+    """
+
+    slots = ("square",)
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-2,
+        smoothing: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        check_unit("RMSprop", smoothing=smoothing)
+        check_positive("RMSprop", eps=eps)
+        self.smoothing, self.eps = smoothing, eps
+
+    def _update(self, parameters: Any, gradients: Any, *slots: Any, t: int, lr: float, weight_decay: float) -> None:
+        for p, g, v in zip(parameters, gradients, *slots):
+            g = g + weight_decay * p
+            v[...] = self.smoothing * v + (1 - self.smoothing) * g * g
+            p -= lr * g / (np.sqrt(v) + self.eps)
+
+
+def _check_rate(name: str, lr: Any) -> None:
+    if not (isinstance(lr, (int, float, np.number)) and 0 < lr < math.inf):
+        raise ValueError(f"{name}: lr is {lr!r}; a positive, finite number is needed")
+
+
+def _groups(name: str, parameters: Any) -> Sequence[Mapping[str, Any]]:
+    """The groups of parameters, each {"params": tensors, and its own "lr" and "weight_decay", if any}."""
+    entries = list(parameters) if isinstance(parameters, Iterator) else parameters
+    if not (isinstance(entries, (list, tuple)) and any(isinstance(entry, Mapping) for entry in entries)):
+        return [{"params": entries}]
+    for i, group in enumerate(entries):
+        if not isinstance(group, Mapping) or "params" not in group or set(group) - {"params", "lr", "weight_decay"}:
+            given = list(group) if isinstance(group, Mapping) else type(group).__name__
+            raise ValueError(
+                f'{name}: parameters[{i}] is {given}; a group is a dict with "params" and optionally "lr" and '
+                '"weight_decay", and either all parameters are in groups or none'
+            )
+        if "lr" in group:
+            _check_rate(name, group["lr"])
+        check_not_negative(name, weight_decay=group.get("weight_decay", 0.0))
+    return entries

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ._checks import check_not_negative, check_steps
+from ._checks import check_decay, check_not_negative, check_steps
 from .optimizers import Optimizer
 
 
@@ -49,13 +49,40 @@ class StepDecay(Schedule):
 
     def __init__(self, optimizer: Optimizer, every: int, decay: float = 0.1) -> None:
         check_steps("StepDecay", every=every)
-        if not 0 < decay <= 1:
-            raise ValueError(f"StepDecay: decay is {decay}; it must lie in 0 < decay <= 1")
+        check_decay("StepDecay", decay)
         self.every, self.decay = every, decay
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
         return self.decay ** (step // self.every)
+
+
+class MultiStepDecay(Schedule):
+    """lr is multiplied by `decay` when the number of steps reaches each of the `milestones`."""
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], decay: float = 0.1) -> None:
+        check_decay("MultiStepDecay", decay)
+        if not isinstance(milestones, (list, tuple)):
+            raise ValueError(f"MultiStepDecay: milestones is {milestones!r}; a list of steps is needed")
+        for step in milestones:
+            check_steps("MultiStepDecay", milestones=step)
+        self.milestones, self.decay = tuple(milestones), decay
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        return self.decay ** sum(step >= milestone for milestone in self.milestones)
+
+
+class ExponentialDecay(Schedule):
+    """lr = base * decay^step: multiplied by `decay` after every step."""
+
+    def __init__(self, optimizer: Optimizer, decay: float) -> None:
+        check_decay("ExponentialDecay", decay)
+        self.decay = decay
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        return self.decay**step
 
 
 class CosineDecay(Schedule):
