@@ -49,7 +49,7 @@ class StepDecay(Schedule):
 
     def __init__(self, optimizer: Optimizer, every: int, decay: float = 0.1) -> None:
         check_steps("StepDecay", every=every)
-        check_decay("StepDecay", decay)
+        check_decay(type(self).__name__, decay)
         self.every, self.decay = every, decay
         super().__init__(optimizer)
 
@@ -73,16 +73,11 @@ class MultiStepDecay(Schedule):
         return self.decay ** sum(step >= milestone for milestone in self.milestones)
 
 
-class ExponentialDecay(Schedule):
+class ExponentialDecay(StepDecay):
     """lr = base * decay^step: multiplied by `decay` after every step."""
 
     def __init__(self, optimizer: Optimizer, decay: float) -> None:
-        check_decay("ExponentialDecay", decay)
-        self.decay = decay
-        super().__init__(optimizer)
-
-    def factor(self, step: int) -> float:
-        return self.decay**step
+        super().__init__(optimizer, 1, decay)
 
 
 class CosineDecay(Schedule):
