@@ -351,12 +351,16 @@ def test_a_file_is_compiled_once_until_it_is_edited(source, compiler, capsys):
     again = gpu._compiled(Source(source.path), {"real": "float"}, 80)
     assert again == first and capsys.readouterr().err == "" and len(compiler.compiled) == 1
 
+    first.write_text(source.code.replace("7", "8"))  # a damaged file
+    assert gpu._compiled(source, {"real": "float"}, 80).read_text() == source.code and len(compiler.compiled) == 2
+    assert gpu._compiled(source, {"real": "float"}, 80) == first and len(compiler.compiled) == 2
+
     source.path.write_text(KERNEL.replace("7", "8"))
     others = {gpu._compiled(Source(source.path), {"real": "float"}, 80)}
     others |= {gpu._compiled(source, {"real": "double"}, 80), gpu._compiled(source, {"real": "float"}, 90)}
     compiler.version = (13, 0)
     others.add(gpu._compiled(source, {"real": "float"}, 80))
-    assert len(others - {first}) == 4 and len(compiler.compiled) == 5
+    assert len(others - {first}) == 4 and len(compiler.compiled) == 6
     assert not list(first.parent.glob("*.part*"))
 
 

@@ -74,7 +74,7 @@ def test_a_signature_that_cannot_be_read_is_named(tmp_path):
     path = tmp_path / "odd.cu"
     path.write_text("KERNEL k(Shape<3> shape, int n) {}\n")
     with pytest.raises(ValueError, match=r"odd\.cu: k: the parameter `Shape<3> shape` cannot be read; scalars and"):
-        _ = Source(path).kernels
+        Source(path).signature("k")
 
 
 def test_an_unknown_kernel_or_variant_is_refused_with_those_there_are(source, launched):
@@ -136,14 +136,36 @@ def test_grids_and_blocks_that_no_gpu_takes(source, launched):
     launch(source, "scale", 0, 32, *arguments)
     launch(source, "scale", (4, 0), 32, *arguments)
     assert not launched, "nothing runs for an empty grid"
-    for grid, block, message in [
-        ((1, 65536), 32, r"a grid of \(1, 65536, 1\) blocks"),
-        (1, 2048, r"a block of \(2048, 1, 1\) threads; from 1 to 1024"),
-        (1, (32, 33), "threads; from 1 to 1024"),
-        (1, 0, "threads; from 1 to 1024"),
+    for grid, block, error, message in [
+        ((1, 65536), 32, ValueError, r"a grid of \(1, 65536, 1\) blocks"),
+        ((1, 1, 65536), 32, ValueError, "a GPU takes at most"),
+        (2**31, 32, ValueError, "a GPU takes at most"),
+        (-1, 32, ValueError, r"a grid of \(-1, 1, 1\) blocks"),
+        ((1, 1, 1, 1), 32, TypeError, r"scale: grid is \(1, 1, 1, 1\); a whole number or up to three \(x, y, z\)"),
+        (2.5, 32, TypeError, "scale: grid is 2.5"),
+        (1, 2048, ValueError, r"a block of \(2048, 1, 1\) threads; from 1 to 1024"),
+        (1, (32, 33), ValueError, "threads; from 1 to 1024"),
+        (1, (1, 1, 65), ValueError, r"at most \(1024, 1024, 64\) in x, y and z"),
+        (1, 0, ValueError, "threads; from 1 to 1024"),
+        (1, (-2, -2), ValueError, "threads; from 1 to 1024"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(error, match=message):
             launch(source, "scale", grid, block, *arguments)
+    launch(source, "scale", np.int64(2), [8, 2, 64], *arguments)
+    assert (launched[0].grid, launched[0].block) == ((2, 1, 1), (8, 2, 64))
+
+
+def test_a_scalar_real_without_an_array_has_the_type_of_the_variant(tmp_path, launched):
+    path = tmp_path / "fill.cu"
+    path.write_text("KERNEL fill(u8* y, real value) {}\n")
+    for macro, dtype in (("float", np.float32), ("double", np.float64)):
+        launch(Source(path), "fill", 1, 1, np.zeros(1, np.uint8), 0.1, real=macro)
+        assert launched.pop().arguments[1] == dtype(0.1)
+
+
+def test_contiguous_keeps_the_shape():
+    for array in (np.ones(()), np.ones((2, 3))[:, ::2], np.ones((0, 2))):
+        assert launcher.contiguous(array).shape == array.shape and launcher.contiguous(array).flags.c_contiguous
 
 
 def test_blocks_cover_every_element():

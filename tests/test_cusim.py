@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from op_folders import missing
 from tinynet import cusim
 from tinynet.backends.cuda import source as source_module
 from tinynet.backends.cuda.source import Source
-from tinynet.backends.cusim import apart, build, places, run
+from tinynet.backends.cusim import apart, build, places
 from tinynet.backends.launch import launch
 from tinynet.tools.cusim_report import main as report_main
 
@@ -81,6 +82,49 @@ KERNEL ticket_before_the_others(float* y, u32* t) {
   __syncthreads();
   if (is_last && threadIdx.x == 1) t[1] = y[33];  // HERE
 }
+// race | the shared array `n` | reads byte | atomically changes
+KERNEL own_atomic_before_a_read(float* y, u32* t) {
+  __shared__ int n;
+  if (threadIdx.x == 0) n = 0;
+  __syncthreads();
+  atomicAdd(&n, 1);  // THERE
+  if (threadIdx.x == 63) y[blockIdx.x] = n;  // HERE
+}
+// race | the shared array `n` | atomically changes byte | writes it
+KERNEL own_atomic_after_a_write(float* y, u32* t) {
+  __shared__ int n;
+  if (threadIdx.x == 0) n = 0;  // THERE
+  atomicAdd(&n, 1);  // HERE
+}
+// race | the shared array `n` | writes byte | reads it
+KERNEL reader_before_syncwarp(float* y, u32* t) {
+  __shared__ int n;
+  if (threadIdx.x == 0) n = 0;
+  __syncthreads();
+  if (threadIdx.x < 2) y[threadIdx.x] = n;
+  __syncwarp();
+  if (threadIdx.x == 2) y[threadIdx.x] = n;  // THERE
+  if (threadIdx.x == 3) n = 1;  // HERE
+}
+// race | the variable `total` | blockIdx=(1,0,0) | blockIdx=(0,0,0)
+__device__ volatile float total;
+KERNEL device_variable(float* y, u32* t) {
+  if (threadIdx.x == 0) total += y[0];  // HERE THERE
+}
+// race | the variable `flags` | threadIdx=(32,0,0)
+__device__ u8 flags[64];
+KERNEL device_array(float* y, u32* t) {
+  if (blockIdx.x == 0) flags[threadIdx.x] = 1;  // THERE
+  if (blockIdx.x == 0 && threadIdx.x == 32) y[0] = flags[31];  // HERE
+}
+// race | the shared array `s` | writes byte 128
+template <class T, int N>
+__device__ T neighbor(T x) {
+  __shared__ T s[N];
+  s[threadIdx.x] = x;  // HERE
+  return s[threadIdx.x ^ 32];
+}
+KERNEL shared_array_of_a_template(float* y, u32* t) { y[thread_number()] = neighbor<float, 64>(1); }
 // uninitialized | byte 128 of the shared array `s` | threadIdx=(32,0,0)
 KERNEL half_filled(float* y, u32* t) {
   __shared__ float s[64];
@@ -249,6 +293,21 @@ KERNEL bytes(float* y, u32* t) {  // neighbors in one word of four bytes
   __syncthreads();
   y[thread_number()] = s[63 - threadIdx.x];
 }
+__device__ u32 tickets;
+__device__ float table[4] = {1, 2, 3, 4};
+__device__ const float factor = 2;
+__device__ __align__(16) float sums[2];
+__device__ inline float scaled(float x) { return factor * x; }
+KERNEL device_variables(float* y, u32* t) {
+  __shared__ bool is_last;
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = scaled(table[blockIdx.x]);
+    __threadfence();
+    is_last = atomicAdd(&tickets, 1) % 2 == 1;
+  }
+  __syncthreads();
+  if (is_last && threadIdx.x == 1) y[127] = sums[0] + sums[1];
+}
 KERNEL vectors(float* y, u32* t) {
   const float4 v = make_float4(1, 2, 3, 4);
   if (thread_number() < 32) ((float4*)y)[thread_number()] = v;
@@ -266,6 +325,7 @@ RIGHT_RESULTS = {
     "in_turns": lambda y: np.array_equal(y, np.tile((INDEX + 6) % 64, 2)),
     "templates": lambda y: np.array_equal(y, np.tile((INDEX + 2) % 64, 2)),
     "bytes": lambda y: np.array_equal(y, np.tile(63 - INDEX, 2)),
+    "device_variables": lambda y: y[127] == 6,
     "vectors": lambda y: np.array_equal(y, np.tile([1, 2, 3, 4], 32)),
 }
 ORDERS = [("forward", 0), ("reversed", 0), ("shuffled", 1), ("shuffled", 2)]
@@ -529,6 +589,67 @@ def test_mathematics_is_that_of_cuda(tmp_path):
         np.testing.assert_allclose(y, np.array([*expected, 0.5, b]), rtol=4 * np.finfo(dtype).eps)
 
 
+# An expression of CUDA and its value.
+INTRINSICS = [
+    ("__sinf(1)", np.sin(1)), ("__cosf(1)", np.cos(1)), ("__tanf(1)", np.tan(1)), ("__tanhf(1)", np.tanh(1)),
+    ("__expf(1)", np.e), ("__exp10f(2)", 100), ("__logf(2)", np.log(2)), ("__log2f(8)", 3), ("__log10f(100)", 2),
+    ("__powf(2, 3)", 8), ("__fdividef(1, 4)", 0.25), ("__saturatef(2)", 1), ("__saturatef(nan)", 0),
+    ("__saturatef(-1)", 0), ("__frcp_rn(4)", 0.25), ("__fsqrt_rn(4)", 2), ("__frsqrt_rn(4)", 0.5),
+    ("__fadd_rn(1, 2)", 3), ("__fsub_rn(1, 2)", -1), ("__fmul_rn(3, 2)", 6), ("__fdiv_rn(3, 2)", 1.5),
+    ("__dadd_rn(1, 2)", 3), ("__fmaf_rn(2, 3, 4)", 10), ("__fma_rn(2, 3, 4)", 10),
+    ("__float2int_rn(2.5f)", 2), ("__float2int_rz(-2.7f)", -2), ("__float2int_rd(-2.1f)", -3),
+    ("__float2int_ru(2.1f)", 3), ("__float2int_rn(nan)", 0), ("__float2int_rn(3e9f)", 2**31 - 1),
+    ("__float2uint_rn(-3)", 0), ("__double2int_rz(-2.7)", -2), ("__int2float_rn(7)", 7),
+    ("__double2float_rn(0.5)", 0.5),
+    ("__mulhi(-(1 << 30), 8)", -2), ("__umul24(3, 5)", 15), ("__mul24(-3, 5)", -15), ("__brev(1u)", 2**31),
+    ("__popcll(~0ull)", 64), ("__clzll(1)", 63), ("__clzll(0)", 64), ("__ffsll(4)", 3),
+    ("sincos_sum(1)", np.sin(1) + np.cos(1)),
+    ("make_float3(1, 2, 3).z", 3), ("make_int3(4, 5, 6).x", 4), ("atomicXor(&word, 3u) + word", 11),
+    ("atomicDec(&word, 9u) + word", 11),
+]  # fmt: skip
+
+
+def test_intrinsics(tmp_path):
+    lines = "".join(f"  y[{i}] = {expression};\n" for i, (expression, _) in enumerate(INTRINSICS))
+    text = f"""__device__ inline float sincos_sum(float x) {{ float s, c; __sincosf(x, &s, &c); return s + c; }}
+KERNEL f(float* y, float nan) {{
+  u32 word = 5;
+{lines}}}
+"""
+    y = np.zeros(len(INTRINSICS), np.float32)
+    launch(source_of(tmp_path / "intrinsics.cu", text), "f", 1, 1, y, np.nan)
+    for (expression, expected), actual in zip(INTRINSICS, y):
+        assert actual == pytest.approx(expected, rel=1e-6), expression
+
+
+PARAMETERS = """
+template <int N> struct Shape { int n[N]; };
+KERNEL unreadable(Shape<3> shape, int n) {}
+KERNEL many(float* __restrict__ const y, const unsigned char* __restrict__ a, unsigned char const *b, unsigned n,
+            const long long m, unsigned long long int k, size_t s, bool q, double d, char c, short h, unsigned short v,
+            const float4* f, volatile int* w, long l, int* __restrict r, const bool* flags, signed char t,
+            long unsigned int u, const float2 *const __restrict__ p) {
+  y[0] = a[0] + b[0] + n + m + k + s + q + d + c + h + v + f[0].x + w[0] + l + r[0] + flags[0] + t + u + p[0].y;
+}
+extern "C" __global__ void as_in_books(float* y, void* p) { y[0] = 3; }
+extern "C" __global__ void standard(float* y) { y[0] = 3; }
+"""
+
+
+def test_parameters_of_all_types_and_an_unreadable_signature_beside_them(tmp_path):
+    source, y = source_of(tmp_path / "parameters.cu", PARAMETERS), np.zeros(1, np.float32)
+    bytes_, fours, ints = np.ones(1, np.uint8), np.ones(4, np.float32), np.ones(1, np.int32)
+    launch(source, "many", 1, 1, y, bytes_, bytes_, 1, 2, 3, 4, True, 0.5, -5, 6, 7, fours, ints, 8, ints,
+           np.ones(1, bool), -9, 10, fours)  # fmt: skip
+    assert y[0] == 1 + 1 + 1 + 2 + 3 + 4 + 1 + 0.5 - 5 + 6 + 7 + 1 + 1 + 8 + 1 + 1 - 9 + 10 + 1
+    launch(source, "standard", 1, 1, y)
+    assert y[0] == 3
+    with pytest.raises(ValueError, match="unreadable: the parameter `Shape<3> shape` cannot be read"):
+        launch(source, "unreadable", 1, 1, 1, 2)
+    with pytest.raises(TypeError, match="as_in_books: p has the type `void`, and launch cannot convert"):
+        launch(source, "as_in_books", 1, 1, y, y)
+
+
 @pytest.mark.parametrize("is_checked", [False, True])
 def test_tensor_cores_multiply_in_their_documented_layout(tmp_path, is_checked):
     text = """KERNEL multiply(const float* a, const float* b, float* d) {
@@ -587,6 +708,50 @@ def test_a_build_is_kept_until_anything_it_is_made_of_changes(tmp_path, capfd, m
     assert values() == ([1, 2], 2)
 
 
+def test_a_damaged_build_is_built_again(tmp_path, cache, capfd, monkeypatch):
+    build._runtime()
+    shutil.copytree(cache, tmp_path / "cache")
+    use_cache(monkeypatch, tmp_path / "cache")
+    build._runtime.cache_clear()
+    source = source_of(tmp_path / "tiny.cu", TINY, ({"VALUE": 5},))
+    assert value_of(source, VALUE=5) == 5
+    for path in (tmp_path / "cache/cusim").glob("[rt]*"):  # of the runtime and of this kernel
+        content = path.read_bytes()
+        path.unlink()  # this process still runs the code in the old file
+        path.write_bytes(content[:5000] + bytes([content[5000] ^ 255]) + content[5001:])
+    build._runtime.cache_clear()
+    capfd.readouterr()
+    for compiled in (1, 0):
+        assert value_of(source_of(tmp_path / "tiny.cu", TINY, ({"VALUE": 5},)), VALUE=5) == 5
+        assert capfd.readouterr().err.count("tiny.cu for the emulator") == compiled
+
+
+SHARED = """
+KERNEL fits(float* y) { __shared__ float a[8192], b[4096]; a[threadIdx.x] = b[0] = 1; y[0] = a[0] + b[0]; }
+KERNEL too_large(float* y) { __shared__ float a[128][128]; a[threadIdx.x][0] = 1; y[0] = a[0][0]; }
+KERNEL two_arrays(float* y) { __shared__ float a[8192], b[4097]; a[threadIdx.x] = b[0] = 1; y[0] = a[0] + b[0]; }
+KERNEL dynamic(float* y) { extern __shared__ float a[]; a[0] = 1; y[0] = a[0]; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shared_bytes", "message"),
+    [
+        ("fits", 0, None),
+        ("too_large", 0, "too_large of .* has 65,536 bytes of __shared__ arrays in each block; a GPU has 49,152"),
+        ("two_arrays", 0, "has 49,156 bytes"),
+        ("dynamic", 200_000, None),
+        ("dynamic", 232_449, "has 232,449 bytes of shared memory, .*; a GPU has 232,448"),
+        ("fits", 200_000, "has 249,152 bytes"),
+    ],
+)
+def test_more_shared_memory_than_a_gpu_has_is_refused(kernel, shared_bytes, message, tmp_path):
+    source, y = source_of(tmp_path / "shared.cu", SHARED), np.zeros(1, np.float32)
+    with contextlib.nullcontext() if message is None else pytest.raises(cusim.KernelError, match=message):
+        launch(source, kernel, 1, 1, y, shared_bytes=shared_bytes)
+        assert y[0]
+
+
 def test_a_mistake_in_the_language_names_the_students_line(tmp_path):
     text = "// a kernel\nKERNEL tiny(float* y) {\n  y[0] = undeclared;\n}\n"
     with pytest.raises(
@@ -628,7 +793,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
 
 def test_builds_that_nobody_used_for_long_are_deleted(tmp_path, monkeypatch):
     use_cache(monkeypatch, tmp_path / "cache")
-    old, young, other = (f"tiny-VALUE=4-plain-{'0' * 15}{i}.so" for i in range(3))
+    old, young, other = (f"tiny-VALUE=4-plain-{'0' * 15}{i}-{'f' * 16}.so" for i in range(3))
     (tmp_path / "cache/cusim").mkdir(parents=True)
     for name in (old, young, other.replace("tiny", "other")):
         (tmp_path / "cache/cusim" / name).write_text("")
@@ -640,14 +805,14 @@ def test_builds_that_nobody_used_for_long_are_deleted(tmp_path, monkeypatch):
 
 
 def test_without_the_tools_that_know_lines_a_report_still_comes(files, monkeypatch):
-    places.shared_arrays.cache_clear()
+    places.variables.cache_clear()
     monkeypatch.setattr(places.shutil, "which", lambda name: None)
     with (
         pytest.raises(cusim.KernelError, match=r"race: an unknown line(.|\n)*shared memory"),
         cusim.checked(),
     ):
         run_kernel(files["planted"], "missing_barrier")
-    places.shared_arrays.cache_clear()
+    places.variables.cache_clear()
 
 
 def test_the_emulator_is_loaded_without_numba():
@@ -670,17 +835,15 @@ KERNEL straight(const float* x, float* y) {
 
 
 def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
-    from tinynet.tools.cusim_report import _lines
-
     x, y = np.arange(1024, dtype=np.float32).reshape(32, 32), np.zeros((32, 32), np.float32)
     x, y = (np.require(a, requirements="A") for a in (x, y))
     source = source_of(tmp_path / "transpose.cu", TRANSPOSE, ({"WIDTH": 32}, {"WIDTH": 33}))
 
     def factors(kernel, width):
-        with cusim.checked(), run.counted() as launches:
+        with cusim.counted() as accesses:
             launch(source, kernel, 1, (32, 32), x, y, WIDTH=width)
         assert np.array_equal(y, x.T)
-        return {(line.memory, line.access): (line.warps, round(line.factor)) for line in _lines(launches)}
+        return {(line.memory, line.access): (line.warps, round(line.factor)) for line in accesses.lines[kernel]}
 
     good = {("global", "load"): (32, 1), ("global", "store"): (32, 1), ("shared", "store"): (32, 1)}
     assert factors("transpose", 33) == {**good, ("shared", "load"): (32, 1)}
@@ -689,15 +852,24 @@ def test_accesses_of_a_warp_are_counted_as_a_gpu_serves_them(tmp_path):
 
 
 def test_counts_do_not_depend_on_where_the_arrays_lie(tmp_path):
-    from tinynet.tools.cusim_report import _lines
-
     memory = np.zeros(1040, np.float32)
     for start in range(0, 16, 5):
         x = memory[start : start + 1024].reshape(32, 32)
         source = source_of(tmp_path / "transpose.cu", TRANSPOSE, ({"WIDTH": 33},))
-        with cusim.checked(), run.counted() as launches:
+        with cusim.counted() as accesses:
             launch(source, "transpose", 1, (32, 32), x, np.zeros((32, 32), np.float32), WIDTH=33)
-        assert [line.factor for line in _lines(launches)] == [1, 1, 1, 1]
+        assert [line.factor for line in accesses.lines["transpose"]] == [1, 1, 1, 1]
+
+
+def test_the_accesses_of_a_students_kernel_are_a_table(tmp_path):
+    source = source_of(tmp_path / "transpose.cu", TRANSPOSE, ({"WIDTH": 32},))
+    with cusim.counted() as accesses:
+        assert str(accesses) == "no kernel has run on the emulator"
+        for _ in range(2):
+            launch(source, "transpose", 1, (32, 32), *np.zeros((2, 32, 32), np.float32), WIDTH=32)
+    text = str(accesses)
+    assert f"transpose in {source.name}, launched 2 times" in text and "no conflict" in text
+    assert re.search(r"transpose\.cu:6 shared load +64 +32\.00  y\[threadIdx", text), text
 
 
 def test_the_report_names_kernels_lines_and_factors(capsys):

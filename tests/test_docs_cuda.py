@@ -46,6 +46,8 @@ def test_first_kernel(folder):
     lines[2] = shown_after("The third line of `my_elu.cu` becomes")
     (folder / "my_elu.cu").write_text("".join(lines))
     assert run(folder, "my_elu.py")[0] == shown_after("and `python my_elu.py` prints") == "within 1e-6: True\n"
+    zero_dimensional = "import my_elu, numpy; print(my_elu.forward(numpy.array(-1.0)).shape)"
+    assert run(folder, "-c", zero_dimensional)[0] == "()\n"
     assert run(folder, "train.py", "cuda-sim")[0] == shown_after("`python train.py cuda-sim` runs")
 
 
@@ -61,3 +63,12 @@ def test_race(folder):
     *sums, last = run(folder, "row_sums.py")[0].splitlines(keepends=True)
     assert len({line[len("shuffled") :] for line in sums}) == 1 and len(sums) == 4
     assert last == shown_after("Now all three orders print the sums of NumPy")
+
+
+def test_counted_accesses(folder):
+    printed, error = run(folder, "transpose.py")
+    assert printed.startswith(shown_after("`python transpose.py` prints")), printed + error
+    assert "no conflict" in printed
+    (folder / "transpose.cu").write_text((folder / "transpose.cu").read_text().replace("[32][32]", "[32][33]"))
+    printed, _ = run(folder, "transpose.py")
+    assert printed.count(" 1.00") == 6 and "32.00" not in printed

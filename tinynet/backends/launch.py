@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
+import re
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -28,20 +30,14 @@ from .registry import backend
 
 Size = int | tuple[int, ...]
 
-SCALARS = {
-    "int": np.int32,
-    "unsigned int": np.uint32,
-    "u32": np.uint32,
-    "u64": np.uint64,
-    "size_t": np.uint64,
-    "float": np.float32,
-    "double": np.float64,
-}
-# The dtype of the array that a pointer may point to. Addresses of other arrays travel as u64.
-POINTERS = {"u8": np.uint8, "int": np.int32, "i64": np.int64, "u32": np.uint32, "u64": np.uint64}
-POINTERS |= {"float": np.float32, "float4": np.float32, "double": np.float64}
+# The dtype of a scalar, or of the array that a pointer points to. Addresses of other arrays travel as u64.
+DTYPES = {"u8": np.uint8, "u32": np.uint32, "u64": np.uint64, "i64": np.int64, "size_t": np.uint64}
+DTYPES |= {"float": np.float32, "double": np.float64, "bool": np.bool_}
+INTEGERS = {"char": "b", "short": "h", "": "i", "long": "l", "long long": "q"}  # NumPy's letters for the types of C
+VECTORS = re.compile(r"(float|double|int|uint)[234]")  # only pointers to them
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
+BLOCK_LIMITS = (1024, 1024, 64)
 MOST_THREADS = 1024  # in a block
 
 
@@ -57,7 +53,7 @@ def launch(
 ) -> None:
     """Run a kernel. On a GPU this only puts it in the queue; reading a result waits for it.
 
-    grid: blocks in x, y, z. block: threads in x, y, z, at most 1024. An empty grid runs nothing.
+    grid: blocks in x, y, z. block: threads in x, y, z, at most 1024 together and 64 in z. An empty grid runs nothing.
     arguments: in the order of the C signature; contiguous arrays for pointers (None for those marked OPTIONAL),
     numbers for scalars. The first array for a `real*` determines the macro `real`.
     shared_bytes: dynamic shared memory. reachable: arrays that the kernel reaches through a table of addresses.
@@ -75,10 +71,12 @@ def launch(
     real = _real_type(parameters, arguments)
     if real is not None:
         macros = {"real": REAL[real], **macros}
+    else:
+        real = np.dtype(np.float64 if macros.get("real") == "double" else np.float32)
     source.check_variant(macros)
     converted = [_converted(kernel, p, a, real) for p, a in zip(parameters, arguments)]
     engine = _engine(kernel, [(p.name, a) for p, a in zip(parameters, arguments) if p.is_pointer and a is not None])
-    grid, block = _three(grid), _three(block)
+    grid, block = _three(f"{kernel}: grid", grid), _three(f"{kernel}: block", block)
     if math.prod(grid) == 0:
         return
     _check_sizes(kernel, grid, block)
@@ -90,16 +88,44 @@ def blocks(n: int, threads: int) -> int:
     return -(-n // threads)
 
 
-def _three(size: Size) -> tuple[int, int, int]:
-    size = (size,) if isinstance(size, int) else tuple(size)
-    return (*size, *(1,) * (3 - len(size)))
+def _three(what: str, size: Size) -> tuple[int, int, int]:
+    if type(size) is int:
+        return size, 1, 1
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (size,)
+    try:
+        x, y, z = map(operator.index, (*sizes, *(1,) * (3 - len(sizes))))
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} is {size!r}; a whole number or up to three (x, y, z) are needed") from None
+    return x, y, z
 
 
 def _check_sizes(kernel: str, grid: tuple[int, ...], block: tuple[int, ...]) -> None:
-    if any(n > limit for n, limit in zip(grid, GRID_LIMITS)):
+    if any(not 0 <= n <= limit for n, limit in zip(grid, GRID_LIMITS)):
         raise ValueError(f"{kernel}: a grid of {grid} blocks; a GPU takes at most {GRID_LIMITS}")
-    if not 1 <= math.prod(block) <= MOST_THREADS or min(block) < 1:
-        raise ValueError(f"{kernel}: a block of {block} threads; from 1 to {MOST_THREADS} are possible")
+    if any(not 1 <= n <= limit for n, limit in zip(block, BLOCK_LIMITS)) or math.prod(block) > MOST_THREADS:
+        raise ValueError(
+            f"{kernel}: a block of {block} threads; from 1 to {MOST_THREADS} are possible, and at most "
+            f"{BLOCK_LIMITS} in x, y and z"
+        )
+
+
+@functools.cache
+def _dtype(kernel: str, parameter: Parameter) -> np.dtype:
+    """The dtype of a parameter or of the array that it points to. Raises TypeError for a type that is not known."""
+    words = parameter.type.split()
+    if set(words) <= {"signed", "unsigned", "char", "short", "int", "long"}:
+        letter = INTEGERS.get(" ".join(word for word in words if word in ("char", "short", "long")))
+        if letter:
+            return np.dtype(letter.upper() if "unsigned" in words else letter)
+    vector = VECTORS.fullmatch(parameter.type) if parameter.is_pointer else None
+    if vector:
+        return np.dtype({"uint": np.uint32, "int": np.int32}.get(vector[1]) or DTYPES[vector[1]])
+    if parameter.type not in DTYPES:
+        raise TypeError(
+            f"{kernel}: {parameter.name} has the type `{parameter.type}`, and launch cannot convert an argument to it; "
+            f"it knows real, {', '.join(DTYPES)} and the integer types of C, and pointers to vectors such as float4"
+        )
+    return np.dtype(DTYPES[parameter.type])
 
 
 def _real_type(parameters: Sequence[Parameter], arguments: Sequence[Any]) -> np.dtype | None:
@@ -112,10 +138,10 @@ def _real_type(parameters: Sequence[Parameter], arguments: Sequence[Any]) -> np.
     return None
 
 
-def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype | None) -> Any:
+def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype) -> Any:
     """An array that fits the parameter, or a NumPy scalar of its type; None for a null pointer."""
+    dtype = real if parameter.type == "real" else _dtype(kernel, parameter)
     if not parameter.is_pointer:
-        dtype = real if parameter.type == "real" else SCALARS[parameter.type]
         convert = _whole_number if type(argument) is int else _scalar
         return convert(kernel, parameter.name, argument, dtype)
     if argument is None and parameter.is_optional:
@@ -123,7 +149,6 @@ def _converted(kernel: str, parameter: Parameter, argument: Any, real: np.dtype 
     what = f"{kernel}: {parameter.name}"
     if not hasattr(argument, "dtype") or isinstance(argument, np.generic):
         raise TypeError(f"{what} is a {type(argument).__name__}; an array is needed")
-    dtype = np.dtype(real if parameter.type == "real" else POINTERS[parameter.type])
     if argument.dtype != dtype:
         raise TypeError(f"{what} is {argument.dtype}; the kernel reads {dtype}")
     if not argument.flags.c_contiguous:
@@ -135,12 +160,12 @@ def _scalar(kernel: str, name: str, value: Any, dtype: Any) -> np.generic:
     what, dtype = f"{kernel}: {name}", np.dtype(dtype)
     if not isinstance(value, (bool, int, float, np.generic)):
         raise TypeError(f"{what} is a {type(value).__name__}; a number is needed")
-    if dtype.kind in "iu":
+    if dtype.kind in "iub":
         if not math.isfinite(value) or int(value) != value:
             raise TypeError(f"{what} is {value}; a whole number is needed")
-        limits = np.iinfo(dtype)
-        if not limits.min <= value <= limits.max:
-            raise ValueError(f"{what} is {value}; a number from {limits.min} to {limits.max} ({dtype}) is needed")
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        if not low <= value <= high:
+            raise ValueError(f"{what} is {value}; a number from {low} to {high} ({dtype}) is needed")
         return dtype.type(int(value))
     return dtype.type(value)
 
@@ -170,7 +195,8 @@ def _engine(kernel: str, arrays: Sequence[tuple[str, Any]]) -> ModuleType:
 # ---------------------------------------------------------------------------------------- arrays
 def contiguous(array: Any) -> Any:
     """The array itself if it is contiguous, else a copy that is."""
-    return array_module(array).ascontiguousarray(array)
+    # NumPy would make a 1-d array of a 0-d array, which is contiguous.
+    return array if array.flags.c_contiguous else array_module(array).ascontiguousarray(array)
 
 
 def is_aligned(*arrays: Any, nbytes: int = 16) -> bool:

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import BackendError
-from ...files import atomic_path, cache_folder
+from ...files import cache_folder
+from ..builds import undamaged, with_digest
 from . import detect, nvrtc
 from .source import TENSOR_CORES, KernelCall, Source, compiler_options
 
@@ -94,23 +95,16 @@ def _compiled(source: Source, macros: Mapping[str, str | int], architecture: int
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()[:24]
     name = f"{source.path.stem}-sm_{architecture}-{digest}"
     folder = cache_folder() / "cuda"
-    for path in (folder / f"{name}.cubin", folder / f"{name}.ptx"):
-        if path.exists():
-            return path
+    kept = undamaged(folder, name, ".cubin") or undamaged(folder, name, ".ptx")
+    if kept:
+        return kept
     print(f"tinynet: compiling {source.short_name} for sm_{architecture} ...", file=sys.stderr, flush=True)
     compiled = compiler.compile(source.code, source.name, architecture, macros)
-    name += ".ptx" if compiled.is_ptx else ".cubin"
+    suffix = ".ptx" if compiled.is_ptx else ".cubin"
     try:
-        return _written(folder / name, compiled.binary)
+        return with_digest(folder, name, suffix, compiled.binary)
     except OSError:  # the folder is read-only or the disk full: the next run compiles again
-        return _written(Path(_temporary_folder().name) / name, compiled.binary)
-
-
-def _written(path: Path, content: bytes) -> Path:
-    """Write a file in one step, so that a second process never finds half of it."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-    return path
+        return with_digest(Path(_temporary_folder().name), name, suffix, compiled.binary)
 
 
 @functools.cache

@@ -25,17 +25,22 @@ TENSOR_CORES = "TF32"  # variants with this macro use mma instructions: compute 
 
 _WITH = re.compile(r"^// with (\S+\.cuh)\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_KERNEL = re.compile(r"^KERNEL\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+_KERNEL = re.compile(
+    r"^(?:KERNEL|extern\s+\"C\"\s+__global__\s+void)\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)",
+    re.MULTILINE,
+)
 # A list of parameters that several kernels share: `#define SIZE int height, int width`, also over lines.
 _DEFINE = re.compile(r"^#define\s+(\w+)[ \t]((?:[^\n]*\\\n)*[^\n]*,[^\n]*)", re.MULTILINE)
-_PARAMETER = re.compile(r"(OPTIONAL )?(?:const )?(unsigned int|\w+) ?(\*?) ?(?:const )?(?:__restrict__ )?(\w+)")
+_QUALIFIER = re.compile(r"\b(?:const|volatile|__restrict(?:__)?)\b")
+_PARAMETER = re.compile(r"(OPTIONAL )?(\w+(?: \w+)*?) ?(\*?) ?(\w+)")
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a kernel, as its C signature has it.
 
-    type: without const and `*`, e.g. "real", "int". is_optional: a pointer that may be null, marked OPTIONAL.
+    type: without qualifiers and `*`, e.g. "real", "unsigned int". is_optional: a pointer that may be null,
+    marked OPTIONAL.
     """
 
     name: str
@@ -85,30 +90,36 @@ class Source:
         return "".join(f'#line 1 "{name}"\n{text}\n' for name, text in [*pieces, (self.name, self.text)])
 
     @functools.cached_property
-    def kernels(self) -> dict[str, tuple[Parameter, ...]]:
-        """The parameters of each kernel by its name. Raises ValueError for a signature that cannot be read."""
-        found = {}
+    def kernels(self) -> dict[str, str]:
+        """The text between the parentheses of each kernel's signature, by the kernel's name."""
         shared = {name: lines.replace("\\\n", " ") for name, lines in _DEFINE.findall(_COMMENT.sub(" ", self.code))}
-        for name, parameters in _KERNEL.findall(_COMMENT.sub(" ", self.text)):
-            parameters = re.sub(r"\w+", lambda word: shared.get(word[0], word[0]), parameters)
-            found[name] = tuple(self._parameter(name, " ".join(p.split())) for p in parameters.split(",") if p.strip())
-        return found
+        found = _KERNEL.findall(_COMMENT.sub(" ", self.text))
+        return {name: re.sub(r"\w+", lambda word: shared.get(word[0], word[0]), text) for name, text in found}
+
+    @functools.cache  # noqa: B019 (sources are kept anyway: one for each file)
+    def signature(self, kernel: str) -> tuple[Parameter, ...]:
+        """The parameters of a kernel.
+
+        Raises ValueError if the file has no kernel of that name, or if a parameter cannot be read.
+        """
+        if kernel not in self.kernels:
+            raise ValueError(
+                f"{self.name} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}. "
+                f"The line of a kernel begins with KERNEL: `KERNEL {kernel}(const real* x, int n) {{`"
+            )
+        return tuple(
+            self._parameter(kernel, p) for p in self.kernels[kernel].split(",") if p.strip() not in ("", "void")
+        )
 
     def _parameter(self, kernel: str, declaration: str) -> Parameter:
-        match = _PARAMETER.fullmatch(declaration)
+        match = _PARAMETER.fullmatch(" ".join(_QUALIFIER.sub(" ", declaration).split()))
         if match is None:
             raise ValueError(
-                f"{self.name}: {kernel}: the parameter `{declaration}` cannot be read; "
+                f"{self.name}: {kernel}: the parameter `{' '.join(declaration.split())}` cannot be read; "
                 "scalars and pointers only, as in `const real* __restrict__ x` or `int n`"
             )
         optional, type_name, star, name = match.groups()
         return Parameter(name, type_name, bool(star), bool(optional))
-
-    def signature(self, kernel: str) -> tuple[Parameter, ...]:
-        """The parameters of a kernel. Raises ValueError if the file has no kernel of that name."""
-        if kernel not in self.kernels:
-            raise ValueError(f"{self.name} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}")
-        return self.kernels[kernel]
 
     def check_variant(self, macros: Mapping[str, str | int]) -> None:
         """Raise ValueError if the macros are not one of the file's variants."""

@@ -19,6 +19,7 @@ hooks.cpp, statistics.cpp. docs/cuda.md says what a run on the CPU cannot tell. 
 
 from .build import CompilerMissing, compiler
 from .findings import KernelError
+from .report import counted
 from .run import checked, launch, ordered
 
-__all__ = ["CompilerMissing", "KernelError", "checked", "compiler", "launch", "ordered"]
+__all__ = ["CompilerMissing", "KernelError", "checked", "compiler", "counted", "launch", "ordered"]

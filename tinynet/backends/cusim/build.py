@@ -12,6 +12,7 @@ in these calls, and link functions of our own by those names (shadow.cpp) instea
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from ...errors import BackendError
 from ...files import cache_folder
+from ..builds import DIGEST_LENGTH, undamaged, with_digest
 from ..cuda.source import Source
 from .findings import KernelError
 
@@ -39,9 +41,21 @@ PLAIN = ["-O2", "-march=native"]  # twice as fast as without, where products are
 CHECKED = ["-O1", "-fsanitize=thread", "-fsanitize=signed-integer-overflow,integer-divide-by-zero"]
 CHECKED_GCC = ["-fsanitize=bounds", "--param=tsan-instrument-func-entry-exit=0"]
 CHECKED_CLANG = ["-fsanitize=array-bounds", "-fno-vectorize", "-fno-slp-vectorize"]
+# GCC forgets the section of a shared array in a template and puts the array into .bss, where kernels have nothing else.
+LINKER_SCRIPT = """
+SECTIONS { cusim_shared : {
+  __start_cusim_shared = .; *(cusim_shared) *kernels.o(.bss) __stop_cusim_shared = .;
+} } INSERT AFTER .data;
+"""
 DAYS_KEPT = 7  # an older unused build is deleted when the same kernel is built anew
 
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
+
+
+# A variable, not a function, which would have a parenthesis before any of these signs; a constant cannot be written.
+_DEVICE_VARIABLE = re.compile(
+    r"\b__device__(?=(?:\s*__align__\s*\(\s*\d+\s*\))?(?![^;]*?\bconst(?:expr)?\b)[^(){};=\[]+[;=\[])"
+)
 
 
 class CompilerMissing(BackendError):
@@ -77,19 +91,21 @@ def library(source: Source, macros: Mapping[str, str | int], is_checked: bool) -
     mode = "checked" if is_checked else "plain"
     described = "".join(f"-{name}={value}" for name, value in sorted(macros.items()))
     name = f"{source.path.stem}{described}-{mode}"
-    path = _folder() / f"{name}-{_key(text, options)}.so"
-    if path.exists():
-        os.utime(path)  # still in use
-        return path
+    stem = f"{name}-{_key(text, options)}"
+    kept = undamaged(_folder(), stem, ".so")
+    if kept:
+        os.utime(kept)  # still in use
+        return kept
     print(f"tinynet: compiling {source.short_name} for the emulator ...", file=sys.stderr)
-    _delete_old(path.parent, name)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    _delete_old(name)
+    with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
         compiled = Path(scratch, "kernels.o")
         linked = Path(scratch, "kernels.so")
         _compile_kernels(source, text, options, compiled, scratch)
-        _run([compiler(), "-shared", str(compiled), str(_runtime()), "-o", str(linked)])
-        os.replace(linked, path)
-    return path
+        script = Path(scratch, "sections.ld")
+        script.write_text(LINKER_SCRIPT)
+        _run([compiler(), "-shared", str(compiled), str(_runtime()), f"-Wl,-T,{script}", "-o", str(linked)])
+        return with_digest(_folder(), stem, ".so", linked.read_bytes())
 
 
 def kernel_options(is_checked: bool) -> list[str]:
@@ -105,6 +121,7 @@ def translation_unit(source: Source, macros: Mapping[str, str | int]) -> str:
     # Macros come after the standard headers that language.h includes: they might use a name such as `real` themselves.
     defined = "".join(f"#define {name} {value}\n" for name, value in sorted(macros.items()))
     kernels = _DYNAMIC_SHARED.sub(r"\1* \2 = (\1*)cusim::dynamic_shared_memory();", source.code)
+    kernels = _DEVICE_VARIABLE.sub("CUSIM_DEVICE_VARIABLE", kernels)
     if not _is_clang():
         kernels = re.sub(r"^(\s*)#\s*pragma unroll[ \t]*$", r"\1#pragma GCC unroll 64", kernels, flags=re.MULTILINE)
     calls = "".join(_call(source, kernel) for kernel in source.kernels)
@@ -123,10 +140,14 @@ namespace {{  // all is local: so compilers agree to put shared arrays of inline
 
 def _call(source: Source, kernel: str) -> str:
     """C++ that calls a kernel with arguments from an array of their addresses."""
-    types = [p.type + "*" * p.is_pointer for p in source.signature(kernel)]
+    try:
+        types = [p.type + "*" * p.is_pointer for p in source.signature(kernel)]
+    except ValueError:  # launching this kernel raises the error; the other kernels of the file can be run
+        return ""
     arguments = ", ".join(f"*({type_name}*)arguments[{i}]" for i, type_name in enumerate(types))
+    # The parentheses around the name: an argument of type float4 does not make C++ look for the name elsewhere, too.
     attributes = '__attribute__((visibility("default"), no_sanitize("thread")))'
-    return f'extern "C" {attributes} void cusim_call_{kernel}(void** arguments) {{ {kernel}({arguments}); }}\n'
+    return f'extern "C" {attributes} void cusim_call_{kernel}(void** arguments) {{ ({kernel})({arguments}); }}\n'
 
 
 def _compile_kernels(source: Source, text: str, options: Sequence[str], target: Path, scratch: str) -> None:
@@ -142,16 +163,17 @@ def _compile_kernels(source: Source, text: str, options: Sequence[str], target: 
 def _runtime() -> Path:
     """The runtime, compiled: an object file that is linked to each library of kernels."""
     options = [*COMMON, "-O2"]
-    path = _folder() / f"runtime-{_key('', options)}.o"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            target = Path(scratch, "runtime.o")
-            # All in one: most of the time goes into the headers of the standard library, which are read once this way.
-            text = "".join(f'#include "{file.name}"\n' for file in RUNTIME)
-            _run([compiler(), *options, "-I", str(HERE), "-x", "c++", "-c", "-", "-o", str(target)], text)
-            os.replace(target, path)
-        _delete_old(path.parent, "runtime")
-    return path
+    stem = f"runtime-{_key('', options)}"
+    kept = undamaged(_folder(), stem, ".o")
+    if kept:
+        return kept
+    _delete_old("runtime")
+    with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
+        target = Path(scratch, "runtime.o")
+        # All in one: most of the time goes into the headers of the standard library, which are read once this way.
+        text = "".join(f'#include "{file.name}"\n' for file in RUNTIME)
+        _run([compiler(), *options, "-I", str(HERE), "-x", "c++", "-c", "-", "-o", str(target)], text)
+        return with_digest(_folder(), stem, ".o", target.read_bytes())
 
 
 def _run(
@@ -188,7 +210,12 @@ def _emulator() -> bytes:
 
 def _key(text: str, options: Sequence[str]) -> str:
     """Changes with everything that a build is made from."""
-    parts = [text.encode(), _emulator(), repr([*options, compiler(), _version(compiler()), _processor()]).encode()]
+    parts = [
+        text.encode(),
+        _emulator(),
+        LINKER_SCRIPT.encode(),
+        repr([*options, compiler(), _version(compiler()), _processor()]).encode(),
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -209,9 +236,9 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="tinynet-cusim-")  # deleted when the process ends
 
 
-def _delete_old(folder: Path, name: str) -> None:
+def _delete_old(name: str) -> None:
     """Delete builds of the same kernels that no process has used for long; another process may use a younger one."""
-    for path in folder.glob(f"{name}-{'?' * 16}.*"):
+    for path in _folder().glob(f"{glob.escape(name)}-{'?' * 16}-{'?' * DIGEST_LENGTH}.*"):
         try:
             if time.time() - path.stat().st_mtime > DAYS_KEPT * 24 * 3600:
                 path.unlink()

@@ -56,11 +56,12 @@ bool lies_in(const Range& range, uintptr_t address) {
 }
 
 void locate(Finding& finding, uintptr_t address) {
-  const Range shared[] = {launch.static_shared, launch.dynamic_shared};
-  for (int i = 0; i < 2; ++i)
-    if (lies_in(shared[i], address)) {
-      finding.buffer = i == 0 ? STATIC_SHARED : DYNAMIC_SHARED;
-      finding.offset = address - (uintptr_t)shared[i].start;
+  const Range declared[] = {launch.static_shared, launch.dynamic_shared, launch.device_variables};
+  const int names[] = {STATIC_SHARED, DYNAMIC_SHARED, DEVICE_VARIABLE};
+  for (int i = 0; i < 3; ++i)
+    if (lies_in(declared[i], address)) {
+      finding.buffer = names[i];
+      finding.offset = address - (uintptr_t)declared[i].start;
       return;
     }
   uintptr_t nearest = ~(uintptr_t)0;

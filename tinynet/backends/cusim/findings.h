@@ -25,14 +25,14 @@ struct Finding {
   Spot spot;
   Spot other;           // for races and threads that wait in different places
   int has_other = 0;
-  int buffer = -1;      // number of the array; STATIC_SHARED, DYNAMIC_SHARED, or NOWHERE
+  int buffer = -1;      // number of the array, or one of the constants below
   int64_t offset = 0;   // in bytes from its start
   int bytes = 0;        // size of the access
   int is_write = 0, is_atomic = 0, other_is_write = 0, other_is_atomic = 0;
   int64_t number;       // lane, mask, index or number of threads, by the kind of finding
   const char* text = "";
 };
-const int NOWHERE = -1, STATIC_SHARED = -2, DYNAMIC_SHARED = -3;
+const int NOWHERE = -1, STATIC_SHARED = -2, DYNAMIC_SHARED = -3, DEVICE_VARIABLE = -4;
 
 // A thread at a place, or at an address in the machine code of the kernel.
 Spot spot(const Thread& thread, Place place);

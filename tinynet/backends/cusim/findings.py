@@ -11,9 +11,11 @@ import numpy as np
 
 from ...errors import BackendError
 from ..cuda.source import Source
-from .places import Places, Spot, line_of_text, shared_arrays
+from .places import Places, Spot, line_of_text, variables
 
-NOWHERE, STATIC_SHARED, DYNAMIC_SHARED = -1, -2, -3
+NOWHERE, STATIC_SHARED, DYNAMIC_SHARED, DEVICE_VARIABLE = -1, -2, -3, -4
+# The section of the library in which such variables lie, and what they are called.
+SECTIONS = {STATIC_SHARED: ("cusim_shared", "the shared array"), DEVICE_VARIABLE: ("cusim_device", "the variable")}
 WARP = 32
 
 
@@ -174,11 +176,12 @@ class _Teller:
         if buffer >= 0:
             name, array = self.launched.arrays[buffer]
             return f"`{name}`", array, offset
-        if buffer == STATIC_SHARED:
-            for start, size, name in shared_arrays(self.launched.library):
+        if buffer in SECTIONS:
+            section, what = SECTIONS[buffer]
+            for start, size, name in variables(self.launched.library, section):
                 if start <= offset < start + size:
-                    return f"the shared array `{name}`", None, offset - start
-            return "shared memory", None, offset
+                    return f"{what} `{name.rpartition('::')[2]}`", None, offset - start
+            return "shared memory" if buffer == STATIC_SHARED else "a __device__ variable", None, offset
         return "dynamic shared memory" if buffer == DYNAMIC_SHARED else "memory of no array", None, offset
 
     @property

@@ -20,8 +20,11 @@
 // A promise to the compiler that pointers do not overlap. It is not used: a kernel may be run in place.
 #define __restrict__
 // Threads of a block run in turns, blocks one after the other: a static variable is shared by those it should be. In a
-// section of their own, the runtime finds all of them. (extern __shared__ is rewritten before: see build.py.)
-#define __shared__ static __attribute__((section("cusim_shared")))
+// section of their own, the runtime finds all of them. (extern __shared__ is rewritten before: see build.py, which also
+// puts CUSIM_DEVICE_VARIABLE in front of variables in global memory.)
+#define __shared__ static __attribute__((section("cusim_shared"), used))
+#define CUSIM_DEVICE_VARIABLE __attribute__((section("cusim_device"), used))
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define warpSize 32
 
 // The functions below see the memory of the emulator, not that of the kernel: accesses in them are not checked.
@@ -55,6 +58,14 @@ typedef long long Bytes16 __attribute__((vector_size(16), may_alias));
   };                                                                      \
   inline name make_##name(type x, type y, type z, type w) { return name(x, y, z, w); }
 
+#define CUSIM_VECTOR3(type, name)                                         \
+  struct name {                                                           \
+    type x, y, z;                                                         \
+  };                                                                      \
+  inline name make_##name(type x, type y, type z) { return {x, y, z}; }
+
+CUSIM_VECTOR3(float, float3)
+CUSIM_VECTOR3(int, int3)
 CUSIM_VECTOR2(float, float2, cusim::Bytes8)
 CUSIM_VECTOR2(int, int2, cusim::Bytes8)
 CUSIM_VECTOR2(unsigned, uint2, cusim::Bytes8)
@@ -80,6 +91,17 @@ CUSIM_INTERNAL float __int_as_float(int x) { return cusim::same_bits<float>(x); 
 CUSIM_INTERNAL long long __double_as_longlong(double x) { return cusim::same_bits<long long>(x); }
 CUSIM_INTERNAL double __longlong_as_double(long long x) { return cusim::same_bits<double>(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+inline int __mulhi(int a, int b) { return (int)((int64_t)a * b >> 32); }
+inline unsigned __umul24(unsigned a, unsigned b) { return (a & 0xffffffu) * (b & 0xffffffu); }
+inline int __mul24(int a, int b) { return (int)((unsigned)(a << 8 >> 8) * (unsigned)(b << 8 >> 8)); }
+inline unsigned __brev(unsigned x) {
+  unsigned y = 0;
+  for (int i = 0; i < 32; ++i) y |= (x >> i & 1u) << (31 - i);
+  return y;
+}
+inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+inline int __ffsll(long long x) { return __builtin_ffsll(x); }
+inline int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
@@ -104,11 +126,43 @@ inline double min(double a, float b) { return ::fmin(a, (double)b); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
-inline float __expf(float x) { return expf(x); }
-inline float __logf(float x) { return logf(x); }
+
+// ---- intrinsics. The fast functions give exact results here; a GPU's are less accurate.
+#define CUSIM_FAST(name, result) \
+  inline float name(float x) { return result; }
+CUSIM_FAST(__sinf, sinf(x)) CUSIM_FAST(__cosf, cosf(x)) CUSIM_FAST(__tanf, tanf(x)) CUSIM_FAST(__tanhf, tanhf(x))
+CUSIM_FAST(__expf, expf(x)) CUSIM_FAST(__exp10f, powf(10.0f, x))
+CUSIM_FAST(__logf, logf(x)) CUSIM_FAST(__log2f, log2f(x)) CUSIM_FAST(__log10f, log10f(x))
+CUSIM_FAST(__saturatef, isnan(x) ? 0 : min(max(x, 0.0f), 1.0f))
+CUSIM_FAST(__frcp_rn, 1.0f / x) CUSIM_FAST(__fsqrt_rn, sqrtf(x)) CUSIM_FAST(__frsqrt_rn, 1.0f / sqrtf(x))
+inline float __powf(float a, float b) { return powf(a, b); }
 inline float __fdividef(float a, float b) { return a / b; }
-inline float __frcp_rn(float x) { return 1.0f / x; }
+inline void __sincosf(float x, float* sine, float* cosine) { *sine = sinf(x), *cosine = cosf(x); }
+#define CUSIM_ROUNDED(type, letter)                                             \
+  inline type __##letter##add_rn(type a, type b) { return a + b; }              \
+  inline type __##letter##sub_rn(type a, type b) { return a - b; }              \
+  inline type __##letter##mul_rn(type a, type b) { return a * b; }              \
+  inline type __##letter##div_rn(type a, type b) { return a / b; }
+CUSIM_ROUNDED(float, f)
+CUSIM_ROUNDED(double, d)
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
+// A conversion stops at the limits of the integer, and makes 0 of NaN.
+namespace cusim {
+inline double within(double x, double low, double high) { return isnan(x) ? 0 : fmin(fmax(x, low), high); }
+}  // namespace cusim
+#define CUSIM_TO_INTEGER(from, to, type, low, high)                                                       \
+  inline type __##from##2##to##_rn(from x) { return (type)cusim::within(rint((double)x), low, high); }    \
+  inline type __##from##2##to##_rz(from x) { return (type)cusim::within(trunc((double)x), low, high); }   \
+  inline type __##from##2##to##_rd(from x) { return (type)cusim::within(floor((double)x), low, high); }   \
+  inline type __##from##2##to##_ru(from x) { return (type)cusim::within(ceil((double)x), low, high); }
+CUSIM_TO_INTEGER(float, int, int, -2147483648.0, 2147483647.0)
+CUSIM_TO_INTEGER(double, int, int, -2147483648.0, 2147483647.0)
+CUSIM_TO_INTEGER(float, uint, unsigned, 0.0, 4294967295.0)
+CUSIM_TO_INTEGER(double, uint, unsigned, 0.0, 4294967295.0)
+inline float __int2float_rn(int x) { return (float)x; }
+inline float __uint2float_rn(unsigned x) { return (float)x; }
+inline float __double2float_rn(double x) { return (float)x; }
 template <class T>
 inline T __ldg(const T* address) {
   return *address;
@@ -166,6 +220,7 @@ inline int __all_sync(unsigned mask, int vote, cusim::Place at = cusim::here()) 
 
 // ---- memory shared by threads
 inline void __threadfence() { cusim::fence(); }
+inline void __threadfence_system() { cusim::fence(); }
 inline void __threadfence_block() {}
 
 namespace cusim {
@@ -196,8 +251,10 @@ CUSIM_ATOMIC(atomicMax, old > value ? old : value)
 CUSIM_ATOMIC(atomicMin, old < value ? old : value)
 CUSIM_ATOMIC(atomicAnd, old & value)
 CUSIM_ATOMIC(atomicOr, old | value)
+CUSIM_ATOMIC(atomicXor, old ^ value)
 CUSIM_ATOMIC(atomicExch, (void(old), value))
 CUSIM_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
+CUSIM_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 template <class T>
 __attribute__((no_sanitize("thread"), noinline)) T atomicCAS(T* address, typename cusim::Same<T>::type expected,
                                                              typename cusim::Same<T>::type value) {

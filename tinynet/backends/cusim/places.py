@@ -85,16 +85,19 @@ def line_of_text(source: Source, place: Place) -> str:
 
 
 @functools.cache
-def shared_arrays(library: Path) -> list[tuple[int, int, str]]:
-    """Start, size in bytes and name of the arrays of static shared memory; none without the tool `nm`."""
+def variables(library: Path, section: str) -> list[tuple[int, int, str]]:
+    """Start, size in bytes and qualified name of the variables in a section of the library.
+
+    None are found without the tool `nm`.
+    """
     tool = shutil.which("nm")
     if tool is None:
         return []
     listed = subprocess.run([tool, "-C", "-S", "--defined-only", str(library)], text=True, capture_output=True).stdout
     rows = [line.split(maxsplit=3) for line in listed.splitlines()]
-    starts = [int(row[0], 16) for row in rows if row[-1] == "__start_cusim_shared"]
-    ends = [int(row[0], 16) for row in rows if row[-1] == "__stop_cusim_shared"]
+    starts = [int(row[0], 16) for row in rows if row[-1] == f"__start_{section}"]
+    ends = [int(row[0], 16) for row in rows if row[-1] == f"__stop_{section}"]
     if not starts or not ends:
         return []
-    sized = [(int(row[0], 16), int(row[1], 16), row[3].rpartition("::")[2]) for row in rows if len(row) == 4]
+    sized = [(int(row[0], 16), int(row[1], 16), row[3]) for row in rows if len(row) == 4]
     return [(at - starts[0], size, name) for at, size, name in sized if size and starts[0] <= at < ends[0]]

@@ -20,6 +20,7 @@ from ..cuda.source import KernelCall, Source
 from . import build
 from .apart import apart
 from .findings import Finding, KernelError, Launched, describe
+from .places import variables
 
 ORDERS = ("forward", "reversed", "shuffled")
 
@@ -36,7 +37,9 @@ class Mode:
 _mode: ContextVar[Mode] = ContextVar("cusim_mode", default=Mode())  # noqa: B039 (it is frozen)
 _rows: ContextVar[list | None] = ContextVar("cusim_rows", default=None)
 SHADOW_CELL = 4  # bytes; the smallest piece of memory of which the checks keep a shadow, where no element is smaller
-_SMALL_SHARED = re.compile(r"__shared__\s+(?:u8|bool|char|short|(?:un)?signed\s+(?:char|short))\b")
+_SMALL = re.compile(r"(?:__shared__|__device__)\s+(?:u8|bool|char|short|(?:un)?signed\s+(?:char|short))\b")
+STATIC_SHARED = 48 * 1024  # bytes of __shared__ arrays that a block may have
+MOST_SHARED = 227 * 1024  # with dynamic shared memory, on the GPUs that have most (compute capability 9.0)
 _one_at_a_time = threading.Lock()  # a library has one state
 
 
@@ -63,7 +66,7 @@ def _order(order: str, seed: int) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[list[tuple[Launched, list[Row]]]]:
+def with_rows() -> Iterator[list[tuple[Launched, list[Row]]]]:
     """Inside `with`, count the accesses of checked kernels. The list given gets an entry for each launch."""
     rows: list[tuple[Launched, list[Row]]] = []
     with set_inside(_rows, rows):
@@ -77,6 +80,7 @@ def launch(call: KernelCall) -> None:
     """
     mode, rows = _mode.get(), _rows.get()
     loaded = _load(call.source, tuple(sorted(call.macros.items())), mode.is_checked)
+    _check_shared_memory(call, loaded.path)
     parameters = call.source.signature(call.kernel)
     named = [(p.name, a) for p, a in zip(parameters, call.arguments) if isinstance(a, np.ndarray)]
     named += [(f"reachable[{i}]", array) for i, array in enumerate(call.reachable)]
@@ -94,7 +98,7 @@ def launch(call: KernelCall) -> None:
             seed=mode.seed,
             is_checked=mode.is_checked,
             with_statistics=rows is not None,
-            shared_cell_bytes=1 if _SMALL_SHARED.search(call.source.code) else SHADOW_CELL,
+            declared_cell_bytes=1 if _SMALL.search(call.source.code) else SHADOW_CELL,
             buffer_count=len(buffers),
             buffers=(Buffer * len(buffers))(*buffers),
         )
@@ -105,6 +109,30 @@ def launch(call: KernelCall) -> None:
             rows.append((launched, _copied(Row, loaded.functions.cusim_statistics)))
     if found:
         raise KernelError(describe(found, launched))
+
+
+def _check_shared_memory(call: KernelCall, library: Path) -> None:
+    """Raise KernelError for more shared memory than a GPU gives a block."""
+    own, most = _static_shared(library, call.kernel), STATIC_SHARED
+    if own <= STATIC_SHARED:
+        own, most = own + call.shared_bytes, MOST_SHARED
+    if own > most:
+        kind = "__shared__ arrays" if most == STATIC_SHARED else "shared memory, static and dynamic together"
+        raise KernelError(
+            f"the kernel {call.kernel} of {call.source.name} has {own:,} bytes of {kind} in each block; a GPU has "
+            f"{most:,}. Make the arrays smaller, or declare one as `extern __shared__`, which may have more than 48 kB"
+        )
+
+
+@functools.cache
+def _static_shared(library: Path, kernel: str) -> int:
+    """The bytes of the kernel's own __shared__ arrays, or of the largest array that a function of the file declares.
+
+    Which of these functions the kernel calls is not known, so the sum is what it needs at least.
+    """
+    sized = [(name.rpartition("::")[0], size) for _, size, name in variables(library, "cusim_shared")]
+    own = sum(size for function, size in sized if function == kernel)
+    return max([own, *(size for function, size in sized if "(" in function and size > STATIC_SHARED)])
 
 
 def _addresses(
@@ -185,7 +213,7 @@ class Request(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         ("is_checked", ctypes.c_int),
         ("with_statistics", ctypes.c_int),
-        ("shared_cell_bytes", ctypes.c_int),
+        ("declared_cell_bytes", ctypes.c_int),
         ("buffer_count", ctypes.c_int),
         ("buffers", ctypes.POINTER(Buffer)),
     )

@@ -17,9 +17,10 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-// The linker knows where a section begins and ends. Weak: a kernel may have no shared memory, and so no section.
-extern "C" char __start_cusim_shared __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_cusim_shared __attribute__((weak, visibility("hidden")));
+// The linker knows where a section begins and ends. Weak: a file may have no such variables, and so no section.
+#define LINKED __attribute__((weak, visibility("hidden")))
+extern "C" char LINKED __start_cusim_shared, LINKED __stop_cusim_shared;
+extern "C" char LINKED __start_cusim_device, LINKED __stop_cusim_device;
 
 namespace cusim {
 
@@ -242,6 +243,7 @@ extern "C" __attribute__((visibility("default"))) int cusim_launch(const cusim::
   launch.is_aborted = false;
   forget_findings();
   launch.static_shared = {&__start_cusim_shared, (size_t)(&__stop_cusim_shared - &__start_cusim_shared)};
+  launch.device_variables = {&__start_cusim_device, (size_t)(&__stop_cusim_device - &__start_cusim_device)};
   launch.dynamic_shared = dynamic_memory(request->shared_bytes);
   thread_order.resize(thread_count);
   prepare_fibers(thread_count);

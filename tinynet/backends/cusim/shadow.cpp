@@ -36,10 +36,11 @@ struct Access {
   uint16_t fences;  // how many the thread had made before
 };
 
-// Of several readers two are enough: a writer differs from one of them. `other` is as far from `reader` as there was
-// one: in another block, in another warp, another thread.
+// The last plain write, and readers and atomic operations since then. Readers are not ordered among themselves, and
+// neither are atomic operations. Of each, two are enough: a thread that comes later differs from one of them. The second
+// is the one farthest from the first so far: in another block, in another warp, another thread.
 struct Cell {
-  Access writer, reader, other;
+  Access writer, atomics[2], readers[2];
 };
 
 // A range of memory with its shadow.
@@ -149,21 +150,25 @@ int distance(const Access& a, const Access& b) {
   return a.thread != b.thread;
 }
 
-void remember_reader(Cell& cell, const Access& now, bool is_shared) {
+// Puts `now` in one of two places for accesses that are not ordered among themselves.
+void remember(Access (&kept)[2], const Access& now, bool is_shared) {
   auto is_over = [&](const Access& old) {  // nothing that is still to come can be unordered with it but not with `now`
     if (old.block != now.block) return is_shared || !old.block;
-    return old.thread == now.thread || old.epoch != now.epoch;
+    return old.thread == now.thread || old.epoch != now.epoch ||
+           (old.thread / WARP == now.thread / WARP && old.warp_epoch != now.warp_epoch);
   };
-  if (is_over(cell.reader))
-    cell.reader = now;
-  else if (is_over(cell.other) || distance(cell.reader, now) > distance(cell.reader, cell.other))
-    cell.other = now;
+  if (is_over(kept[0]))
+    kept[0] = now;
+  else if (is_over(kept[1]) || distance(kept[0], now) > distance(kept[0], kept[1]))
+    kept[1] = now;
 }
 
 void visit(Cell& cell, bool is_shared, uintptr_t address, size_t bytes, Kind kind, const Access& now,
            const void* caller) {
   const bool is_write = kind != Kind::read, is_atomic = kind == Kind::atomic;
-  if (is_shared && kind != Kind::write && cell.writer.block != now.block)
+  auto is_of_block = [&](const Access& old) { return old.block == now.block; };
+  if (is_shared && kind != Kind::write && !is_of_block(cell.writer) && !is_of_block(cell.atomics[0]) &&
+      !is_of_block(cell.atomics[1]))
     add_finding(finding_of("uninitialized", address, bytes, kind, caller));
   auto report_race = [&](const Access& old, bool old_is_write) {
     Finding finding = finding_of("race", address, bytes, kind, caller).with_other(spot_of(old));
@@ -173,13 +178,13 @@ void visit(Cell& cell, bool is_shared, uintptr_t address, size_t bytes, Kind kin
     add_finding(finding);
   };
   if (!is_ordered(cell.writer, true, is_atomic, is_shared)) report_race(cell.writer, true);
-  if (is_write) {
-    for (const Access& reader : {cell.reader, cell.other})
-      if (!is_ordered(reader, false, is_atomic, is_shared)) report_race(reader, false);
-    cell.writer = now;
-  } else {
-    remember_reader(cell, now, is_shared);
-  }
+  for (const Access& atomic : cell.atomics)
+    if (!is_ordered(atomic, true, is_atomic, is_shared)) report_race(atomic, true);
+  for (const Access& reader : cell.readers)
+    if (is_write && !is_ordered(reader, false, is_atomic, is_shared)) report_race(reader, false);
+  if (kind == Kind::read) remember(cell.readers, now, is_shared);
+  if (is_atomic) remember(cell.atomics, now, is_shared);
+  if (kind == Kind::write) cell = {now, {}, {}};
 }
 
 }  // namespace
@@ -189,7 +194,9 @@ void begin() {
   memories.clear();
   last_used = nullptr;
   for (const Range& range : {launch.static_shared, launch.dynamic_shared})
-    add_memory((uintptr_t)range.start, range.bytes, request.shared_cell_bytes, true);
+    add_memory((uintptr_t)range.start, range.bytes, request.declared_cell_bytes, true);
+  const Range& variables = launch.device_variables;
+  add_memory((uintptr_t)variables.start, variables.bytes, request.declared_cell_bytes, false);
   for (int i = 0; i < request.buffer_count; ++i) {
     const Buffer& buffer = request.buffers[i];
     add_memory(buffer.start, buffer.bytes, buffer.cell_bytes, false);

@@ -46,7 +46,7 @@ struct Request {
   size_t shared_bytes;
   int order;
   uint64_t seed;
-  int is_checked, with_statistics, shared_cell_bytes;
+  int is_checked, with_statistics, declared_cell_bytes;
   int buffer_count;
   const Buffer* buffers;
 };
@@ -65,7 +65,7 @@ struct Launch {
   unsigned block_number;  // among all of the grid, x fastest
   unsigned epoch;         // how many barriers the block has passed
   bool is_running = false, is_aborted = false;
-  Range static_shared, dynamic_shared;
+  Range static_shared, dynamic_shared, device_variables;
   uint64_t random_state;
 };
 extern Launch launch;
