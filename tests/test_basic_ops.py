@@ -146,6 +146,48 @@ CASES = {
         normal(2, 3, 2),
         numpy=lambda x: scipy.special.logsumexp(x, (0, 2), keepdims=True),
     ),
+    # Composed operations: tinynet/ops/_composed.
+    "clone": case(lambda x: x.clone(), normal(2, 3), numpy=np.copy),
+    "sin": case(tn.sin, normal(2, 3), numpy=np.sin),
+    "cos": case(tn.cos, normal(2, 3), numpy=np.cos),
+    "std": case(lambda x: x.std(), normal(2, 3)),
+    "std, axes, ddof, kept": case(lambda x: x.std((0, 2), ddof=1, keepdims=True), normal(2, 3, 2)),
+    "norm": case(lambda x: x.norm(), normal(2, 3), numpy=np.linalg.norm),
+    "norm 1, axis": case(lambda x: x.norm(1, axis=0), distinct(2, 3), numpy=lambda x: np.linalg.norm(x, 1, 0)),
+    "norm 3, kept": case(
+        lambda x: x.norm(3, 1, keepdims=True), distinct(2, 3), numpy=lambda x: np.linalg.norm(x, 3, 1, keepdims=True)
+    ),
+    "norm inf": case(lambda x: x.norm(np.inf), distinct(2, 3), numpy=lambda x: np.abs(x).max()),
+    "prod": case(lambda x: x.prod(), normal(1, 7)),
+    "prod, axes, kept": case(lambda x: x.prod((0, 2), keepdims=True), normal(2, 2, 3)),
+    "prod of one 0 and of two": case(lambda x: x.prod(1), np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 3.0]])),
+    "cumsum": case(lambda x: x.cumsum(1), normal(2, 3, 2)),
+    "cumsum, axis -1": case(lambda x: x.cumsum(-1), normal(2, 4)),
+    "sort": case(lambda x: tn.sort(x, 0)[0], distinct(4, 3), numpy=lambda x: np.sort(x, 0)),
+    "sort, descending": case(
+        lambda x: tn.sort(x, descending=True)[0], distinct(2, 4), numpy=lambda x: -np.sort(-x, -1)
+    ),
+    "topk": case(lambda x: tn.topk(x, 2)[0], distinct(3, 4), numpy=lambda x: -np.sort(-x, -1)[:, :2]),
+    "topk, smallest": case(
+        lambda x: tn.topk(x, 2, axis=0, largest=False)[0], distinct(3, 4), numpy=lambda x: np.sort(x, 0)[:2]
+    ),
+    "cat": case(lambda *a: tn.cat(a, 1), normal(2, 1), normal(2, 3), numpy=lambda *a: np.concatenate(a, 1)),
+    **{
+        f"einsum {formula}": case(
+            lambda *a, f=formula: tn.einsum(f, *a), *inputs, numpy=lambda *a, f=formula: np.einsum(f, *a)
+        )
+        for formula, *inputs in [
+            ("ij,jk->ik", normal(2, 3), normal(3, 4)),
+            ("bij, bkj -> bki", normal(2, 3, 4), normal(2, 2, 4)),
+            ("ia,ib->", normal(2, 3), normal(2, 2)),
+            ("i,j->ji", normal(2), normal(3)),
+            ("abc->cb", normal(2, 3, 2)),
+            ("bhqd,bhkd->bqhk", normal(1, 2, 2, 3), normal(1, 2, 3, 3)),
+            ("ai,bi,ci->abc", normal(2, 3), normal(2, 3), normal(2, 3)),
+            ("i,i->", normal(3), normal(3)),
+            (",i->i", normal(), normal(2)),
+        ]
+    },
 }
 
 
@@ -280,9 +322,10 @@ def test_equality_with_other_objects_and_hash():
         x + None
 
 
-def test_argmax():
+def test_argmax_and_argmin():
     x = np.array([[1.0, 5.0, 5.0], [7.0, 0.0, 7.0]])
     t = Tensor(x, requires_grad=True)
+    assert int(tn.argmin(t)) == 4 and t.argmin(1).numpy().tolist() == [0, 1] and not t.argmin().requires_grad
     assert int(t.argmax()) == 3 and not t.argmax(1).requires_grad
     np.testing.assert_array_equal(t.argmax(1).numpy(), [1, 0])
     np.testing.assert_array_equal(t.argmax(-2).numpy(), x.argmax(0))

@@ -39,7 +39,7 @@ from .elementwise import abs, clip, exp, log, neg, sign, sqrt
 from .elementwise import add, div, maximum, minimum, mul, pow, sub, where
 from .elementwise import equal, greater, greater_equal, less, less_equal, not_equal
 from .elementwise import logical_and, logical_not, logical_or
-from .reductions import all, any, argmax, log_softmax, logsumexp, max, mean, min, softmax, var
+from .reductions import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, var
 from .shapes import broadcast_to, expand_dims, flatten, getitem, pad, reshape, setitem, squeeze, sum, sum_to
 from .shapes import swapaxes, transpose
 from .tensor import Tensor
@@ -91,7 +91,7 @@ _METHODS: dict[str, Any] = {
     **{
         function.__name__: function
         for function in (
-            *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax),
+            *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax, argmin),
             *(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to),
         )
     },

@@ -1,7 +1,8 @@
-"""Reductions and softmax: mean, var, max, min, argmax, any, all, softmax, log_softmax, logsumexp."""
+"""Reductions and softmax: mean, var, max, min, argmax, argmin, any, all, softmax, log_softmax, logsumexp."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..backends.arrays import array_module
@@ -49,13 +50,19 @@ class _Extreme(Function):
 def _extreme(op: str, x: Any, axis: Axis, keepdims: bool) -> Any:
     """The largest (op = "max") or smallest ("min") element over `axis`."""
     x = one(op, x)
-    axes, n = axes_and_count(op, x, axis)
-    shape = x.shape
+    axes, _ = axes_and_count(op, x, axis)
+    y = _Extreme.apply(as_rows(x, axes), argument="arg" + op)
+    return reshape(y, kept_shape(x.shape, axes)) if keepdims else y
+
+
+def as_rows(x: Any, axes: tuple[int, ...]) -> Any:
+    """x with `axes` moved last, in their order, and joined to one axis: argmax then finds the first in row-major order.
+
+    axes: sorted and counted from the front.
+    """
     others = tuple(a for a in range(x.ndim) if a not in axes)
-    # The reduced axes go last, in their order, and become one axis: argmax then finds the first in row-major order.
-    rows = reshape(transpose(x, others + axes), (*(shape[a] for a in others), n))
-    y = _Extreme.apply(rows, argument="arg" + op)
-    return reshape(y, kept_shape(shape, axes)) if keepdims else y
+    n = math.prod(x.shape[a] for a in axes)
+    return reshape(transpose(x, others + axes), (*(x.shape[a] for a in others), n))
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -73,9 +80,18 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def argmax(x: Any, axis: int | None = None) -> Any:
     """The index of the (first) largest element along `axis`, or in the flattened array. Without history."""
-    x = one("argmax", x)
-    axes, _ = axes_and_count("argmax", x, axis)
-    return no_history(lambda a: a.argmax(axis=None if axis is None else axes[0]), x)
+    return _index_of("argmax", x, axis)
+
+
+def argmin(x: Any, axis: int | None = None) -> Any:
+    """The index of the (first) smallest element along `axis`, or in the flattened array. Without history."""
+    return _index_of("argmin", x, axis)
+
+
+def _index_of(op: str, x: Any, axis: int | None) -> Any:
+    x = one(op, x)
+    axes, _ = axes_and_count(op, x, axis)
+    return no_history(lambda a: getattr(a, op)(axis=None if axis is None else axes[0]), x)
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:

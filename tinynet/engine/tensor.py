@@ -158,6 +158,10 @@ class Tensor(Operators):
             raise ValueError(f"item: the tensor has shape {self.shape}; exactly one element is needed")
         return self.numpy().reshape(()).item()
 
+    def tolist(self) -> Any:
+        """The elements as Python numbers in nested lists."""
+        return self.numpy().tolist()
+
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array: the tensor's own memory on the CPU, a copy from a GPU."""
         return to_device(self.data, "cpu")

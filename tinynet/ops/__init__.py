@@ -8,6 +8,7 @@ from ..backends.registry import backend, device, is_large, register_ops, use_bac
 from ..engine import tensor as _engine
 from ..engine.basic_ops import add_operator
 from ..engine.tensor import Function, Tensor, grad, is_grad_enabled, no_grad, tensor
+from ._composed import functions as _composed  # attached to Tensor below
 from .accumulate.reference import add
 from .matmul.op import matmul
 
@@ -34,3 +35,5 @@ def _add_gradients(x, y):
 register_ops(__name__, __path__)
 _engine.add_gradients = _add_gradients
 add_operator("matmul", matmul)
+for _function in (_composed.clone, _composed.cumsum, _composed.norm, _composed.prod, _composed.std, _composed.topk):
+    setattr(Tensor, _function.__name__, _function)
