@@ -16,6 +16,7 @@ from numba import njit
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
+from .._cpu.prefetch import LINE, prefetch
 from .epilogue import activate
 
 LANES = lanes_of(np.float32)
@@ -83,6 +84,22 @@ def copy_back(window, image, y, x):
         for j in range(min(window.shape[1], width - x)):
             for c in range(channels):
                 image[y + i, x + j, c] = window[i, j, c]
+
+
+@jit(separate=True)
+def prefetch_tiles(x, first, count, grid, size, step):
+    """Ask for the pixels of tiles of size x size pixels, `step` apart, some time before they are loaded (prefetch.py).
+
+    The last `step` rows and columns of a tile are enough: the tiles above and to the left read the others.
+    """
+    _, height, width, channels = x.shape
+    for _, image, row, column, length in runs(first, min(count, len(x) * grid.rows * grid.columns - first), grid):
+        top, left = row * step + grid.top + size - step, column * step + grid.left + size - step
+        start, end = max(0, left), min(width, left + length * step)
+        for y in range(max(0, top), min(height, top + step)):
+            first_pixel = (image * height + y) * width
+            for i in range((first_pixel + start) * channels, (first_pixel + end) * channels, LINE):
+                prefetch(x, i)
 
 
 def tile_loader(transform: Callable, size: int, step: int) -> Callable:

@@ -14,6 +14,11 @@ tiles in groups, and each group through all steps while it is in the cache:
 
 V, Z, M, U and gU are stacks (tiles.py). A row of V, Z and M is a tile; a row of U and gU is an input channel.
 
+While a thread multiplies, its core does not read ahead, and the next group's pixels would come from main memory only when
+they are loaded. So before each of the n^2 products a share of them is prefetched. All of them at once would take as long
+as loading them: a core has only some dozens of requests to memory under way. Measured on 16 images of 256 x 256, 16 -> 16
+channels: forward takes 0.92 of the time, backward_weight 0.80; all at once, 0.97 and 1.0.
+
 A value that is not finite reaches all outputs of the tiles that read it.
 """
 
@@ -33,7 +38,7 @@ from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
 from .epilogue import Activation
-from .tiles import LANES, Grid, activate_tiles, stack, tile_loader, tile_storer
+from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack, tile_loader, tile_storer
 
 GROUP_BYTES = 65_000  # of V in a group of tiles, so that V and M stay in the nearer caches
 SMALLEST_GROUP = 16  # tiles: whole register blocks
@@ -53,6 +58,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
         """What one thread does: the tiles span[0] .. span[1] - 1, group by group."""
         positions, blocks, c_in, width = U.shape
         group = (GROUP_BYTES // (positions * c_in * 4) // SMALLEST_GROUP + 1) * SMALLEST_GROUP
+        share = -(-group // positions)  # of the next group's tiles: prefetched before each product
         V, M = stack(positions, group, c_in), stack(positions, group, width)
         window = np.empty((m + 2, m + 2, max(c_in, width)), np.float32)
         for first in range(span[0], span[1], group):
@@ -63,6 +69,9 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
                     channel += x.shape[3]
             for block in range(blocks):
                 for s in range(positions):
+                    if block == 0:
+                        for x in parts:
+                            prefetch_tiles(x, first + group + s * share, share, grid, m + 2, m)
                     multiply(V[s], U[s, block], None, M[s])
                 part = slice(block * width, (block + 1) * width)
                 store_outputs(M, first, count, grid, y[..., part], bias[part], window[:m, :m])
@@ -88,12 +97,15 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
         positions, c_in, c_out = gU.shape
         V, Z = stack(positions, GRADIENT_GROUP, c_in), stack(positions, GRADIENT_GROUP, c_out)
         window, outputs = np.empty((m + 2, m + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
+        share = -(-GRADIENT_GROUP // positions)
         gU[:] = 0
         for first in range(span[0], span[1], GRADIENT_GROUP):
             count = min(GRADIENT_GROUP, span[1] - first)
             load_inputs(x, first, count, grid, V, window)
             load_gradients(gy, first, count, outputs, Z, window[:m, :m])
             for s in range(positions):
+                prefetch_tiles(x, first + GRADIENT_GROUP + s * share, share, grid, m + 2, m)
+                prefetch_tiles(gy, first + GRADIENT_GROUP + s * share, share, outputs, m, m)
                 for channel in range(0, c_out, WIDTH):
                     part = slice(channel, channel + WIDTH)
                     total = gU[s, :, part]
