@@ -17,7 +17,7 @@ V, Z, M, U and gU are stacks (tiles.py). A row of V, Z and M is a tile; a row of
 While a thread multiplies, its core does not read ahead, and the next group's pixels would come from main memory only when
 they are loaded. So before each of the n^2 products a share of them is prefetched. All of them at once would take as long
 as loading them: a core has only some dozens of requests to memory under way. Measured on 16 images of 256 x 256, 16 -> 16
-channels: forward takes 0.92 of the time, backward_weight 0.80; all at once, 0.97 and 1.0.
+channels: forward takes 0.92 of the time, backward_weight 0.75; all at once, 0.97 and 1.0.
 
 A value that is not finite reaches all outputs of the tiles that read it.
 """
@@ -40,7 +40,8 @@ from .._shared.geometry import Geometry, Pair
 from .epilogue import Activation
 from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack, tile_loader, tile_storer
 
-GROUP_BYTES = 65_000  # of V in a group of tiles, so that V and M stay in the nearer caches
+GROUP_BYTES = 130_000  # of V in a group of tiles, so that V and M stay in the L2 cache of a core
+CACHED = 8 << 20  # bytes: a smaller x is still in a cache, where the layer before left it, and is not prefetched
 SMALLEST_GROUP = 16  # tiles: whole register blocks
 GRADIENT_GROUP = 64  # tiles per group in backward_weight: each update of gU adds the products of so many
 WIDTH = 2 * LANES  # columns of a product
@@ -59,6 +60,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
         positions, blocks, c_in, width = U.shape
         group = (GROUP_BYTES // (positions * c_in * 4) // SMALLEST_GROUP + 1) * SMALLEST_GROUP
         share = -(-group // positions)  # of the next group's tiles: prefetched before each product
+        is_far = parts[0].nbytes > CACHED
         V, M = stack(positions, group, c_in), stack(positions, group, width)
         window = np.empty((m + 2, m + 2, max(c_in, width)), np.float32)
         for first in range(span[0], span[1], group):
@@ -69,7 +71,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
                     channel += x.shape[3]
             for block in range(blocks):
                 for s in range(positions):
-                    if block == 0:
+                    if is_far and block == 0:
                         for x in parts:
                             prefetch_tiles(x, first + group + s * share, share, grid, m + 2, m)
                     multiply(V[s], U[s, block], None, M[s])
@@ -97,15 +99,16 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
         positions, c_in, c_out = gU.shape
         V, Z = stack(positions, GRADIENT_GROUP, c_in), stack(positions, GRADIENT_GROUP, c_out)
         window, outputs = np.empty((m + 2, m + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
-        share = -(-GRADIENT_GROUP // positions)
+        share, is_far = -(-GRADIENT_GROUP // positions), x.nbytes > CACHED
         gU[:] = 0
         for first in range(span[0], span[1], GRADIENT_GROUP):
             count = min(GRADIENT_GROUP, span[1] - first)
             load_inputs(x, first, count, grid, V, window)
             load_gradients(gy, first, count, outputs, Z, window[:m, :m])
             for s in range(positions):
-                prefetch_tiles(x, first + GRADIENT_GROUP + s * share, share, grid, m + 2, m)
-                prefetch_tiles(gy, first + GRADIENT_GROUP + s * share, share, outputs, m, m)
+                if is_far:
+                    prefetch_tiles(x, first + GRADIENT_GROUP + s * share, share, grid, m + 2, m)
+                    prefetch_tiles(gy, first + GRADIENT_GROUP + s * share, share, outputs, m, m)
                 for channel in range(0, c_out, WIDTH):
                     part = slice(channel, channel + WIDTH)
                     total = gU[s, :, part]
