@@ -17,7 +17,7 @@ V, Z, M, U and gU are stacks (tiles.py). A row of V, Z and M is a tile; a row of
 While a thread multiplies, its core does not read ahead: the next group's pixels would come from main memory only when
 they are loaded. So before each of the n^2 products, a share of these pixels is prefetched. Prefetching all of them at
 once would take as long as loading them, because a core can wait for a few dozen cache lines at a time. Measured on 16
-images of 256 x 256, 16 -> 16 channels: forward takes 0.92 of the time and backward_weight 0.75; all at once, 0.97 and 1.
+images of 256 x 256, 16 -> 16 channels: forward takes 0.92 of the time and backward_weight 0.75; at once 0.97 and 1.
 
 A value that is not finite reaches all outputs of the tiles that read it.
 """
