@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from tinynet.data import DataError, mitbih_100, read_ecg, synthetic_ecg
 from tinynet.data.ecg import PARTS
+from tinynet.tools.bench.examples import load_example
 
 wfdb = pytest.importorskip("wfdb")
 
@@ -57,9 +59,61 @@ def test_a_damaged_record_is_a_sentence(record, part, damage):
         read_ecg(record[0])
 
 
+@pytest.mark.parametrize(
+    ("part", "old", "new", "message"),
+    [
+        (".hea", b"/mV", b"/mmHg", r"100.hea: lead MLII is in mmHg; mV, uV, .* are accepted"),
+        (".hea", b"100 2 360", b"100 2 3", "100.hea: the rate is 3; 50 to 20000 samples per second"),
+        (".hea", b"100 2 360", b"100 2 nan", "100.hea: the rate is missing"),
+        (".hea", re.compile(rb"100 2 .*"), b"100 2", "100.hea: the rate is missing"),
+        (".hea", b"100 2 360 ", b"100 2 3600 ", "100.atr: at 3600 .* a beat takes 0.08.* the rate in the header may be"),
+        (".hea", b"100 2 360", b"100 0 360", "100.hea: the record holds no signal"),
+        (".hea", re.compile(rb"212 [\d.]+"), b"212 0", "100.hea: the gain of lead MLII is 0 or missing"),
+        (".hea", re.compile(rb"212 .*"), b"212", "100.hea: the gain of lead .* is 0 or missing"),
+        (".hea", re.compile(rb"\d+ 0 V5"), b"7 0 V5", "100.hea: lead V5 does not have the checksum 7 of the header"),
+        (".dat", re.compile(rb"^.", re.DOTALL), b"x", "100.hea: lead MLII does not have the checksum"),
+        (".atr", re.compile(rb".*", re.DOTALL), b"", "100.atr: no beat is marked"),
+    ],
+)
+def test_what_a_record_may_not_say(record, part, old, new, message):
+    path = record[0].with_suffix(part)
+    content = path.read_bytes()
+    changed = content.replace(old, new) if isinstance(old, bytes) else old.sub(new, content, count=1)
+    assert changed != content
+    path.write_bytes(changed)
+    with pytest.raises(DataError, match=message):
+        read_ecg(record[0])
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mV", 1), ("uV", 1000), ("V", 0.001), ("nV", 1e6)])
+def test_signals_are_in_millivolts_whatever_the_unit_of_the_record(tmp_path, unit, factor):
+    wave = np.sin(np.arange(1440) / 50)[:, None]
+    settings = {"fs": 360, "units": [unit], "sig_name": ["I"], "fmt": ["16"], "write_dir": str(tmp_path)}
+    wfdb.wrsamp("r", p_signal=wave * factor, **settings)
+    wfdb.wrann("r", "atr", np.array([100]), symbol=["N"], write_dir=str(tmp_path))
+    np.testing.assert_allclose(read_ecg(tmp_path / "r.hea").signal, wave, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "message"),
+    [
+        (15, 360, r"a record of 15 s with \d stretches of 10 s .* 7 stretches and a beat of each kind are needed"),
+        (3, 360, "a record of 3 s with 0 stretches"),
+        (300, 250, "the record has 250 samples per second; a multiple of 120 is needed"),
+    ],
+)
+def test_records_that_are_too_short_for_the_example(seconds, rate, message):
+    prepare = load_example("sequences/lstm_ecg.py").prepare
+    with pytest.raises(DataError, match=message):
+        prepare(synthetic_ecg(np.random.default_rng(0), seconds, rate), np.random.default_rng(0))
+
+
 def test_beats_beyond_the_signal_are_refused(record):
     wfdb.wrann("100", "atr", np.array([77, 5000]), ["N", "N"], write_dir=str(record[0].parent))
-    with pytest.raises(DataError, match="the beats go up to sample 5000; the signal has 1440"):
+    with pytest.raises(DataError, match=r"100.atr: the beats go up to sample 5000; the signal has 1440"):
+        read_ecg(record[0])
+    wfdb.wrann("100", "atr", np.array([77, 77]), ["N", "N"], write_dir=str(record[0].parent))
+    with pytest.raises(DataError, match=r"100.atr: the beats are not in the order of time"):
         read_ecg(record[0])
 
 

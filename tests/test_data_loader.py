@@ -1,11 +1,14 @@
 """Crops and the loader: right pixels, a seeded order, and the same bits for any number of workers."""
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from nuclei_files import squares
 
+import tinynet as tn
 from tinynet.data.crops import NucleiCrops
 from tinynet.data.loader import DataLoader
 from tinynet.data.maps import targets
@@ -76,6 +79,89 @@ def test_plain_sequences_and_own_collate():
     batches = list(DataLoader(items, 2, shuffle=False))
     assert batches[0][0].shape == (2, 2) and batches[-1][1].tolist() == [4]
     assert list(DataLoader(items, 2, shuffle=False, collate=len)) == [2, 2, 1]
+
+
+def test_items_of_any_structure():
+    items = [{"image": np.full((2, 3), i), "more": (float(i), [f"name {i}", {"deep": i}])} for i in range(4)]
+    batch = next(iter(DataLoader(items, 4, shuffle=False)))
+    assert batch["image"].shape == (4, 2, 3) and batch["image"][3, 0, 0] == 3
+    numbers, (names, deep) = batch["more"]
+    assert numbers.tolist() == [0, 1, 2, 3] and names.tolist()[2] == "name 2" and deep["deep"].tolist() == [0, 1, 2, 3]
+    rows = np.arange(15).reshape(5, 3)
+    for data in (rows, list(rows), tn.tensor(rows.astype(np.float32))):
+        first, *_, last = DataLoader(data, 2, shuffle=False)
+        assert np.array_equal(first, rows[:2]) and np.array_equal(last, rows[4:])
+    assert next(iter(DataLoader(range(5), 5, shuffle=False))).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([{"a": 1}, {"b": 1}], "different keys: a dict with a and a dict with b"),
+        ([{"a": 1}, (1,)], "different keys: a dict with a and a tuple of 1"),
+        ([(1, 2), (1, 2, 3)], "different numbers of parts: a tuple of 2 and a tuple of 3"),
+        ([(1, 2), 1], r"different numbers of parts: a tuple of 2 and int64 \(\)"),
+        ([(np.zeros((2, 3)),), (np.zeros((2, 4)),)], r"different shapes: float64 \(2, 3\) and float64 \(2, 4\)"),
+        ([1, "one"], "different kinds of values: int64"),
+        ([(1, None), (2, None)], "an item holds a NoneType; arrays, numbers"),
+        ([{1}, {2}], "an item holds a set; arrays, numbers"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_that_do_not_fit_together(items, message, workers):
+    with pytest.raises(DataError, match=message):
+        list(DataLoader(items, 2, shuffle=False, workers=workers))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ((np.zeros((4, 2)), np.zeros((4, 2))), r"a tuple of 2 arrays; .* list\(zip\(images, labels\)\)"),
+        (iter([1, 2]), "the dataset is a list_iterator; a sequence of items"),
+        ({1, 2}, "the dataset is a set; a sequence of items"),
+    ],
+)
+def test_data_sets_without_items(dataset, message):
+    with pytest.raises(TypeError, match=message):
+        DataLoader(dataset, 2)
+
+
+def test_a_loader_made_anew_has_a_new_order_that_the_seed_repeats():
+    def orders():
+        tn.seed(4)
+        return [np.concatenate(list(DataLoader(range(30), 7))).tolist() for _ in range(3)]
+
+    first = orders()
+    assert first == orders() and first[0] != first[1] != first[2]
+
+
+def test_batches_are_prepared_ahead_within_a_bound_and_not_after_the_loop_was_left(monkeypatch):
+    """One worker, one item a batch: item 1 waits until the loop was left, so what was submitted after it waits, too."""
+    left, submitted, made = threading.Event(), [], []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            submitted.append(arguments)
+            return super().submit(*arguments)
+
+        def shutdown(self, **options):
+            super().shutdown(**{**options, "wait": False})
+            left.set()
+            super().shutdown()
+
+    class Items(Numbers):
+        def item(self, index, rng):
+            assert index == 0 or left.wait(60)
+            made.append(index)
+            return super().item(index, rng)
+
+    monkeypatch.setattr("tinynet.data.loader.ThreadPoolExecutor", Pool)
+    batches = DataLoader(Items(), 1, shuffle=False, workers=1).batches(0)
+    with contextlib.closing(batches):
+        next(batches)
+        ahead = len(submitted)
+    assert ahead == 3  # the batch that was asked for, and two for each worker
+    assert len(made) <= 2  # item 0, and item 1 if the thread had begun with it
 
 
 def running() -> list[str]:

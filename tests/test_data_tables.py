@@ -42,6 +42,10 @@ def test_header_and_missing_values(tmp_path, header):
         ("1,2\n\n1,2,3\n", "line 3 has 3 values; 2 are needed"),
         ("x,y\n1,2\n3,four\n", "line 3, column y: 'four' is neither a number nor '?'"),
         (b"\xff\xfe\x00,1\n", "not a readable table"),
+        ("b,a\n1,2\n", "line 1 has b in place of a; the order a, b is needed"),
+        ("other,A\n1,2\n", "line 1 has A in place of b"),
+        ("1,1_0\n", "line 1, column b: '1_0' is neither"),
+        ("1,1e999\n", "line 1, column b: '1e999' is neither"),
     ],
 )
 def test_broken_tables_are_named(tmp_path, text, message):
@@ -51,13 +55,23 @@ def test_broken_tables_are_named(tmp_path, text, message):
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+def test_a_table_with_the_byte_order_mark_of_a_spreadsheet(tmp_path):
+    assert read_table(write(tmp_path, "\ufeffA,b\n1,2\n"), ("a", "b"))[0] == ("A", "b")
+    assert read_table(write(tmp_path, "\ufeff1,2\n"), ("a", "b"))[1].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("label", ["7", "0", "-1", "1.5", "?", "", "nan"])
+def test_labels_that_are_none(tmp_path, label):
+    row = ",".join(["1"] * 33)
+    with pytest.raises(DataError, match=r"row 2 has the class \S+; 1 to 6 are needed"):
+        dermatology(write(tmp_path, f"{row},40,6\n{row},30,{label}\n"))
+
+
 def test_classes_are_numbered_from_zero(tmp_path):
     row = ",".join(["1"] * 33)
     table = dermatology(write(tmp_path, f"{row},40,6\n{row},?,1\n"))
     assert table.target.tolist() == [5, 0] and table.classes == DISEASES
     assert table.features.shape == (2, 34) and table.columns[-1] == "age" and np.isnan(table.features[1, -1])
-    with pytest.raises(DataError, match="row 2 has the class 7; 1 to 6 are needed"):
-        dermatology(write(tmp_path, f"{row},40,6\n{row},30,7\n"))
 
 
 def test_a_missing_file_is_a_sentence_with_its_address(tmp_path, monkeypatch):
@@ -109,6 +123,8 @@ def test_folds_have_their_share_of_every_class():
     assert (fold != stratified_folds(target, 5, np.random.default_rng(1))).any()
     with pytest.raises(ValueError, match="class 1 has 7 examples, too few for 8 folds"):
         stratified_folds(target, 8, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="folds is 1; at least 2"):
+        stratified_folds(target, 1, np.random.default_rng(0))
 
 
 def test_standardize_knows_the_training_rows_only():
@@ -119,3 +135,28 @@ def test_standardize_knows_the_training_rows_only():
     np.testing.assert_allclose(ours.std(axis=0), [1, 0, 1], rtol=1e-6)
     filled = np.array([4, 2, 4, 9])  # the median of 2, 4 and 9
     np.testing.assert_allclose(test, [[0, 1, (100 - filled.mean()) / filled.std()]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 14.62, 1e6 + 0.1, -37.2, 1e-300])
+@pytest.mark.parametrize("rows", [3, 7, 100])
+def test_a_constant_column_becomes_zeros(value, rows):
+    """The mean of equal numbers may differ from them in the last digit, and then their deviation is not 0."""
+    training = np.full((rows, 1), value)
+    training[1] = np.nextafter(value, np.inf)  # equal up to rounding
+    training[2] = np.nan
+    ours, others = standardize(training, np.array([[value], [value + 0.5]]))
+    assert not ours.any() and others[:, 0] == pytest.approx([0, 0.5], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ([np.ones(3)], r"the shapes are \(3,\); \(rows, columns\)"),
+        ([np.ones((3, 2)), np.ones((3, 1))], r"the shapes are \(3, 2\), \(3, 1\)"),
+        ([np.array([[1, np.nan], [2, np.nan]])], r"the columns \[1\] have no value in the training rows"),
+        ([np.ones((2, 1)), np.array([[np.inf]])], "a value is infinite"),
+    ],
+)
+def test_what_cannot_be_standardized(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        standardize(*arrays)

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -199,9 +200,17 @@ def test_validation_and_pictures_see_the_averaged_weights_without_dropout(tmp_pa
     assert set(load_checkpoint(tmp_path / "best.npz")[0]) == {"model"}
 
 
-@pytest.mark.parametrize("mode, best_epoch", [("min", 3), ("max", 2)])
-def test_best_weights_are_those_of_the_best_epoch(tmp_path, mode, best_epoch):
-    scores = iter([math.nan, 0.9, 0.2, math.nan])
+@pytest.mark.parametrize(
+    "mode, scores, best_epoch",
+    [
+        ("min", [math.nan, 0.9, 0.2, math.nan], 3),
+        ("max", [math.nan, 0.9, 0.2, math.nan], 2),
+        ("min", [0.5, 0.5, 0.7, 0.5], 1),  # equal: the earlier epoch stays
+        ("max", [0.1, 0.5, 0.5, 0.3], 2),
+    ],
+)
+def test_best_weights_are_those_of_the_best_epoch(tmp_path, mode, scores, best_epoch):
+    scores = iter(scores)
     Run(tmp_path).fit(validate=lambda: {"score": next(scores)}, best=("score", mode))
     _, meta = load_checkpoint(tmp_path / "best.npz")
     assert meta["metrics"]["epoch"] == best_epoch
@@ -301,6 +310,56 @@ def test_an_interruption_while_validating_loses_nothing(tmp_path, whole):
     assert len(table(tmp_path)) == 2
     Run(tmp_path).fit(resume=True)
     assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.parametrize("batch", [6, 8])
+def test_the_seconds_of_an_epoch_add_up_over_an_interruption(tmp_path, monkeypatch, batch):
+    """A clock that goes on by one second in each batch, by 100 between the runs."""
+    now = [0.0]
+    monkeypatch.setattr("tinynet.training.train.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    def run_with_clock():
+        run = Run(tmp_path, average=None)
+        loss = run.loss
+        run.loss = lambda *data: (now.__setitem__(0, now[0] + 1), loss(*data))[1]
+        return run
+
+    first = run_with_clock()
+    first.on_call[batch] = press_ctrl_c
+    with pytest.raises(SystemExit):
+        first.fit(validate=None)
+    now[0] += 100
+    run_with_clock().fit(validate=None, resume=True)
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        assert [float(row["seconds"]) for row in csv.DictReader(file)] == [4, 4, 4, 4]
+
+
+class Scaled(nn.Module):
+    """A linear layer and one factor: a parameter without axes."""
+
+    def __init__(self):
+        self.layer = nn.Linear(3, 1)
+        self.factor = nn.Parameter(np.float32(0.3))
+
+    def forward(self, x):
+        return self.layer(x) * self.factor
+
+
+def test_a_parameter_without_axes_goes_on_bit_for_bit(tmp_path):
+    def run(folder, epochs, resume=False):
+        tn.seed(3)
+        one = Run(tmp_path / folder, Scaled())
+        one.fit(epochs, resume=resume)
+        return one.model.factor
+
+    whole = run("whole", 4)
+    run("parts", 2)
+    resumed = run("parts", 4, resume=True)
+    assert resumed.dtype == np.float32 and resumed.item() == whole.item() != np.float32(0.3)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    model = Scaled()
+    load_weights(tmp_path / "whole" / "best.npz", model)
+    assert model.factor.shape == () and model.factor.item() != np.float32(0.3)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
@@ -609,6 +668,11 @@ def test_wrong_arguments_are_named(tmp_path):
         Run(tmp_path).fit(best=("val_loss", "lowest"))
     with pytest.raises(ValueError, match=r"'val_dice', but validate\(\) gave val_loss, val_score"):
         Run(tmp_path).fit(best=("val_dice", "max"))
+    for items, kind in (([{"x": 1.0}] * 3, "dict"), (np.zeros((3, 2)), "ndarray")):
+        run = Run(tmp_path)
+        run.loader = DataLoader(items, 2)
+        with pytest.raises(TypeError, match=f"a batch of the loader is a {kind}; a tuple is needed"):
+            run.fit()
     with pytest.raises(ValueError, match="max_norm is 0"):
         Run(tmp_path, max_norm=0)
 

@@ -134,6 +134,10 @@ def test_curve_has_one_plot_a_quantity(tmp_path, monkeypatch):
     assert drawn["train_loss"][2] is not drawn["val_dice"][2]
     assert Image.open(tmp_path / "curve.png").size[0] > 300
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "metrics.csv"]
+    drawn.clear()
+    monkeypatch.setattr("tinynet.training.figures.MOST_PLOTS", 2)  # a table of 300 columns must not take gigabytes
+    viz.plot_curve(table, tmp_path / "curve.png")
+    assert set(drawn) == {"train_loss", "val_loss", "val_dice"}
 
 
 def test_no_window_and_no_pyplot(tmp_path):

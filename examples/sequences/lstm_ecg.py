@@ -94,9 +94,14 @@ class Heart:
 
 
 def prepare(recording: tn.data.Recording, rng: np.random.Generator) -> Heart:
-    """Decimate, split into stretches, and scale by mean and deviation of the training stretches."""
+    """Decimate, split into stretches, and scale by mean and deviation of the training stretches.
+
+    Raises DataError if the rate is no multiple of RATE, or if there are too few stretches or beats to train and evaluate.
+    """
     from scipy.signal import decimate
 
+    if recording.rate % RATE:
+        raise tn.data.DataError(f"the record has {recording.rate:g} samples per second; a multiple of {RATE} is needed")
     x = decimate(recording.signal, round(recording.rate / RATE), ftype="fir", axis=0)
     peaks = (recording.beats * RATE / recording.rate).round().astype(np.int64)
     count = len(x) // (STRETCH * RATE)
@@ -104,13 +109,26 @@ def prepare(recording: tn.data.Recording, rng: np.random.Generator) -> Heart:
     # The pause after a premature beat is abnormal as well, and may reach into the next stretch.
     touched = {int(p + s * RATE) // (STRETCH * RATE) for p in abnormal for s in (-1, 0, 2)}
     role = np.full(count, "evaluate", dtype="U8")
-    normal = rng.permutation([i for i in range(count) if i not in touched])
+    normal = rng.permutation(np.array([i for i in range(count) if i not in touched], dtype=np.int64))
     role[normal[: len(normal) // 2]] = "train"
     role[normal[len(normal) // 2 : len(normal) * 6 // 10]] = "validate"
     heart = Heart(x, peaks, recording.symbols, role)
+    check(heart, len(normal))
     training = np.concatenate([heart.x[start : start + STRETCH * RATE] for start in starts(heart, "train")])
-    heart.x = ((x - training.mean(0)) / training.std(0)).astype(np.float32)
+    deviation = np.where(np.ptp(training, axis=0) > 0, training.std(0), 1)  # an electrode may have been loose
+    heart.x = ((x - training.mean(0)) / deviation).astype(np.float32)
     return heart
+
+
+def check(heart: Heart, normal: int) -> None:
+    """Raise DataError if a part of the record has nothing to train on or to evaluate. normal: stretches."""
+    is_normal = heart.symbols[heart.beat_role == "evaluate"][1:] == "N"
+    if "validate" not in heart.stretch_role or is_normal.all() or not is_normal.any():
+        raise tn.data.DataError(
+            f"a record of {len(heart.x) // RATE} s with {normal} stretches of {STRETCH} s without abnormal beats, "
+            f"and {np.count_nonzero(~is_normal)} abnormal and {np.count_nonzero(is_normal)} normal beats to evaluate, is "
+            "too small: 7 stretches and a beat of each kind are needed"
+        )
 
 
 def starts(heart: Heart, role: str) -> np.ndarray:

@@ -8,8 +8,10 @@ Moody and Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE Engineering 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,9 @@ MITBIH_100 = "mitbih/100.dat"
 PARTS = (".hea", ".dat", ".atr")
 # PhysioNet's codes for beats; other codes mark a change of rhythm, of the signal's quality, and so on.
 BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
+MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "\u00b5V": 1e-3, "\u03bcV": 1e-3, "nV": 1e-6, "V": 1e3}  # micro has two letters
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # in the header
+RATES, INTERVALS = (50, 20_000), (0.15, 4.0)  # of electrocardiograms; the median seconds from beat to beat
 
 
 @dataclass
@@ -51,7 +56,8 @@ def read_ecg(path: str | Path) -> Recording:
     """Read a record in PhysioNet's format (WFDB), with its beats.
 
     path: one of its files, .hea, .dat or .atr; all three must be in one folder. Raises DataError with the name of the
-    file if a file is missing or damaged, or if the signal has gaps.
+    file if a file is missing or damaged (the header holds a checksum of each lead), if the signal has gaps or is not
+    calibrated in volts, or if rate and beats are not those of a heart.
     """
     try:
         import wfdb
@@ -63,17 +69,56 @@ def read_ecg(path: str | Path) -> Recording:
             raise DataError(f"{path.with_suffix(part)}: no such file; a record has {', '.join(PARTS)}")
     name = str(path.with_suffix(""))
     try:
-        record, annotation = wfdb.rdrecord(name), wfdb.rdann(name, "atr")
+        record, annotation = wfdb.rdrecord(name, physical=False), wfdb.rdann(name, "atr")
+        header = path.with_suffix(".hea").read_text(encoding="latin-1")
     except Exception as error:  # wfdb does not document its errors for damaged files
         raise DataError(f"{path}: not a readable record ({error})") from error
-    signal = record.p_signal.astype(np.float32)
-    if not np.isfinite(signal).all():
-        raise DataError(f"{path}: the signal has gaps")
+    signal = _millivolts(record, header, path.with_suffix(".hea"))
     is_beat = np.array([symbol in BEATS for symbol in annotation.symbol], dtype=bool)
     beats, symbols = annotation.sample[is_beat].astype(np.int64), np.array(annotation.symbol)[is_beat]
-    if len(beats) and not 0 <= beats.min() <= beats.max() < len(signal):
-        raise DataError(f"{path}: the beats go up to sample {beats.max()}; the signal has {len(signal)}")
+    _check_beats(beats, len(signal), float(record.fs), path.with_suffix(".atr"))
     return Recording(signal, float(record.fs), tuple(record.sig_name), beats, symbols)
+
+
+def _millivolts(record: Any, header: str, path: Path) -> np.ndarray:
+    """The signal of a wfdb record of whole numbers, float32 (samples, leads). path: its header, for messages."""
+    if not record.n_sig or record.d_signal is None or not len(record.d_signal):
+        raise DataError(f"{path}: the record holds no signal")
+    lines = [line.split() for line in header.splitlines() if line.strip() and not line.startswith("#")]
+    rate = NUMBER.match((lines[0][2:] or [""])[0])  # wfdb would take 250
+    if rate is None or not RATES[0] <= record.fs <= RATES[1]:
+        found = record.fs if rate else "missing"
+        raise DataError(f"{path}: the rate is {found}; {RATES[0]} to {RATES[1]} samples per second are accepted")
+    for words, lead, unit in zip(lines[1:], record.sig_name, record.units):
+        gain = NUMBER.match(words[2]) if len(words) > 2 else None
+        if gain is None or float(gain.group()) == 0:  # wfdb would take 200
+            raise DataError(f"{path}: the gain of lead {lead} is 0 or missing: its unit is unknown")
+        if unit not in MILLIVOLTS:
+            raise DataError(f"{path}: lead {lead} is in {unit}; {', '.join(MILLIVOLTS)} are accepted")
+    for stored, found, lead in zip(record.checksum, record.calc_checksum(), record.sig_name):
+        is_known = stored is not None and set(record.samps_per_frame) == {1}  # otherwise wfdb gives means of samples
+        if is_known and (stored - found) % 2**16:
+            raise DataError(f"{path}: lead {lead} does not have the checksum {stored} of the header: a file is damaged")
+    signal = record.dac() * [MILLIVOLTS[unit] for unit in record.units]
+    if not np.isfinite(signal).all():
+        raise DataError(f"{path}: the signal has gaps")
+    return signal.astype(np.float32)
+
+
+def _check_beats(beats: np.ndarray, samples: int, rate: float, path: Path) -> None:
+    """Raise DataError unless the beats are in order, within the signal, and as fast as those of a heart."""
+    if not len(beats):
+        raise DataError(f"{path}: no beat is marked")
+    intervals = np.diff(beats)
+    if beats[0] < 0 or (intervals <= 0).any():
+        raise DataError(f"{path}: the beats are not in the order of time")
+    if beats[-1] >= samples:
+        raise DataError(f"{path}: the beats go up to sample {beats[-1]}; the signal has {samples}")
+    if len(intervals) and not INTERVALS[0] <= np.median(intervals) / rate <= INTERVALS[1]:
+        raise DataError(
+            f"{path}: at {rate:g} samples per second a beat takes {np.median(intervals) / rate:.3g} s; "
+            f"{INTERVALS[0]} to {INTERVALS[1]} s are accepted: the rate in the header may be wrong"
+        )
 
 
 # ---------------------------------------------------------------------------------------- synthetic

@@ -10,15 +10,56 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.random import new_stream
 from ..errors import DataError
 
 # The two uses of random numbers: order and items never share a stream.
 _ORDER, _ITEM = 0, 1
 
 
-def stack(items: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """The default collation: n items (image, target, ...) become (images, targets, ...), each with n as first axis."""
-    return tuple(np.stack(part) for part in zip(*items, strict=True))
+def stack(items: Sequence[Any]) -> Any:
+    """The default collation: n items become one batch of the items' structure, whose arrays have n as first axis.
+
+    Items are arrays, numbers, texts, or tuples, lists and dicts of these: n items (image, target) become (images,
+    targets), n items {"image": ..., "label": ...} become {"image": images, "label": labels}. Raises DataError if the
+    items have different structures or shapes, or hold something else.
+    """
+    first = items[0]
+    if isinstance(first, dict):
+        _check_alike(items, "keys", lambda item: isinstance(item, dict) and set(item))
+        return {key: stack([item[key] for item in items]) for key in first}
+    if isinstance(first, (tuple, list)):
+        _check_alike(items, "numbers of parts", lambda item: isinstance(item, (tuple, list)) and len(item))
+        return tuple(stack(part) for part in zip(*items))
+    arrays = [np.asarray(item) for item in items]
+    _check_alike(arrays, "shapes", lambda array: array.shape)
+    _check_alike(arrays, "kinds of values", lambda array: array.dtype.kind in "SU")
+    batch = np.stack(arrays)
+    if batch.dtype.kind not in "biufcSU":
+        raise DataError(
+            f"DataLoader: an item holds a {type(first).__name__}; arrays, numbers, texts, or tuples, lists and dicts of "
+            "these are needed. For anything else, pass collate="
+        )
+    return batch
+
+
+def _check_alike(items: Sequence[Any], what: str, of: Callable[[Any], Any]) -> None:
+    """Raise DataError unless all items have the same `of(item)`."""
+    for item in items:
+        if of(item) != of(items[0]):
+            raise DataError(
+                f"DataLoader: the items of a batch have different {what}: {_shown(items[0])} and {_shown(item)}; make "
+                "them alike, or pass collate= to join them in another way"
+            )
+
+
+def _shown(item: Any) -> str:
+    """An item in a message."""
+    if isinstance(item, dict):
+        return f"a dict with {', '.join(map(str, item))}"
+    if isinstance(item, (tuple, list)):
+        return f"a {type(item).__name__} of {len(item)}"
+    return f"{np.asarray(item).dtype} {np.shape(item)}"
 
 
 class AugmentedImages:
@@ -46,7 +87,10 @@ class DataLoader:
         for images, targets in DataLoader(dataset, batch_size=8, seed=0): ...
 
     A data set has `__len__` and `item(index, rng)`, which returns a tuple of arrays and takes all its randomness from
-    `rng`, a NumPy Generator. A plain sequence of tuples works too.
+    `rng`, a NumPy Generator. A plain sequence of tuples works too, and so does an array: its items are its rows.
+    Items may be dicts as well; `stack` says how a batch is made of them.
+
+    seed: by default the next stream of `tn.seed`, so two loaders have different orders.
 
     The order depends only on (seed, epoch), and an item's generator only on (seed, epoch, index). So the number of
     workers has no influence, and a run that is resumed at an epoch sees the same bits as an uninterrupted run. `epoch`
@@ -55,7 +99,8 @@ class DataLoader:
     `workers` threads prepare batches while the caller trains; with 0 the caller's thread prepares them. `item` should
     spend its time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller.
 
-    Raises `ValueError` for a wrong setting, and `DataError` with the number of the item if `item` fails.
+    Raises `ValueError` for a wrong setting, `TypeError` for a data set without items, `DataError` with the number of
+    the item if `item` fails, and `DataError` if the items of a batch do not fit together.
     """
 
     def __init__(
@@ -63,7 +108,7 @@ class DataLoader:
         dataset: Any,
         batch_size: int,
         shuffle: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         workers: int = 1,
         collate: Callable[[list], Any] = stack,
     ) -> None:
@@ -71,10 +116,20 @@ class DataLoader:
             raise ValueError(f"DataLoader: batch_size {batch_size}; need 1 or more")
         if workers < 0:
             raise ValueError(f"DataLoader: workers {workers}; need 0 or more")
+        if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "item")):
+            raise TypeError(
+                f"DataLoader: the dataset is a {type(dataset).__name__}; a sequence of items, or an object with __len__ "
+                "and item(index, rng), is needed"
+            )
+        if isinstance(dataset, tuple) and all(np.ndim(part) for part in dataset):
+            raise TypeError(
+                f"DataLoader: the dataset is a tuple of {len(dataset)} arrays; a sequence of items is needed: "
+                "list(zip(images, labels))"
+            )
         if len(dataset) == 0:
             raise ValueError("DataLoader: the dataset is empty; need at least one item")
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
-        self.seed, self.workers, self.collate = seed, workers, collate
+        self.seed, self.workers, self.collate = new_stream() if seed is None else seed, workers, collate
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -122,7 +177,7 @@ class DataLoader:
 
     def _item(self, epoch: int, index: int) -> Any:
         try:
-            if hasattr(self.dataset, "item"):
+            if hasattr(self.dataset, "item") and not hasattr(self.dataset, "shape"):  # arrays have another `item`
                 return self.dataset.item(index, self._generator(epoch, _ITEM, index))
             return self.dataset[index]
         except Exception as error:

@@ -8,6 +8,7 @@ al., 1998) and `cleveland` (heart disease in five degrees; Detrano et al., 1989)
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +100,11 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
     """Read a table of numbers separated by commas: (names of the columns, float64 (rows, columns)).
 
     The first line may name the columns; if it holds numbers, the columns are called `names`, one for each column. An
-    empty cell and `?` are missing values: NaN. Raises DataError with the line and the column of a wrong value.
+    empty cell and `?` are missing values: NaN. Raises DataError with the line and the column of a wrong value, and if
+    the first line has one of `names` in another place: the columns are in another order.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
@@ -112,6 +114,10 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
         lines = lines[1:]
     if len(columns) != len(names):
         raise DataError(f"{path}: line 1 names {len(columns)} columns; {len(names)} are needed")
+    places = {name.lower(): i for i, name in enumerate(names)}
+    for i, name in enumerate(columns):
+        if places.get(name.lower(), i) != i:
+            raise DataError(f"{path}: line 1 has {name} in place of {names[i]}; the order {', '.join(names)} is needed")
     if not lines:
         raise DataError(f"{path}: the table has no rows")
     values = np.empty((len(lines), len(columns)))
@@ -129,8 +135,10 @@ def stratified_folds(target: np.ndarray, folds: int, rng: np.random.Generator) -
     """Assign the examples to folds at random, so that the classes are equally frequent in all folds.
 
     target: class numbers (N,). Returns the number of each example's fold, int64 (N,), in 0 .. folds - 1. Raises
-    ValueError if a class has fewer examples than there are folds.
+    ValueError if a class has fewer examples than there are folds, and for fewer than two folds.
     """
+    if folds < 2:
+        raise ValueError(f"stratified_folds: folds is {folds}; at least 2 are needed")
     fold = np.empty(len(target), dtype=np.int64)
     start = 0  # the next class continues with the next fold, so that the folds have equal sizes
     for number in np.unique(target):
@@ -147,13 +155,27 @@ def standardize(training: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
     Mean, deviation and median come from the training rows, for `others` too: otherwise training would use knowledge of
     the test set. training, others: float64 (rows, columns), NaN for a missing value. Returns float32 arrays, one for
-    each argument. A column that is constant in the training rows becomes zeros there.
+    each argument. A column that is constant in the training rows (up to rounding) becomes zeros there, and in others
+    the difference from that constant. Raises ValueError for other shapes, infinite values, and columns without a value
+    in the training rows.
     """
+    training, *others = (np.asarray(rows, dtype=np.float64) for rows in (training, *others))
+    if training.ndim != 2 or any(rows.shape[1:] != training.shape[1:] for rows in others):
+        shapes = ", ".join(str(rows.shape) for rows in (training, *others))
+        raise ValueError(f"standardize: the shapes are {shapes}; (rows, columns) with equal columns are needed")
+    if empty := np.flatnonzero(np.isnan(training).all(axis=0)).tolist():
+        raise ValueError(f"standardize: the columns {empty} have no value in the training rows; leave them out")
+    if any(np.isinf(rows).any() for rows in (training, *others)):
+        raise ValueError("standardize: a value is infinite; finite numbers, or NaN for a missing value, are needed")
     medians = np.nanmedian(training, axis=0)
     filled = [np.where(np.isnan(rows), medians, rows) for rows in (training, *others)]
     mean, deviation = filled[0].mean(axis=0), filled[0].std(axis=0)
-    deviation[deviation == 0] = 1
-    return [((rows - mean) / deviation).astype(np.float32) for rows in filled]
+    # The mean of equal values may differ from them by rounding, and so may values that should be equal.
+    constant = (deviation == 0) | (np.ptp(filled[0], axis=0) <= 1e-14 * np.abs(medians))
+    mean[constant], deviation[constant] = medians[constant], 1
+    scaled = [(rows - mean) / deviation for rows in filled]
+    scaled[0][:, constant] = 0
+    return [rows.astype(np.float32) for rows in scaled]
 
 
 # ---------------------------------------------------------------------------------------- small parts
@@ -163,10 +185,9 @@ def _number(cell: str) -> float:
 
 def _is_value(cell: str) -> bool:
     try:
-        _number(cell)
+        return not math.isinf(_number(cell)) and "_" not in cell  # Python reads 1_0 as 10
     except ValueError:
         return False
-    return True
 
 
 def _with_classes(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 BLUE, VERMILLION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 
+MOST_PLOTS = 24  # of a training curve: 300 plots would take gigabytes, and nobody would look at them
+
 
 def mpl(color: tuple[int, int, int]) -> tuple[float, ...]:
     """A color for Matplotlib: parts in 0 .. 1 instead of 0 .. 255."""
@@ -78,7 +80,7 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
     """Draw the training curves of a CSV table: one plot for each quantity, training and validation together.
 
     csv_path: CSV with the column `epoch` and others; `train_x` and `val_x` share the plot of `x`. Columns without a
-    number are left out; a line skips empty cells. Raises ValueError if there is no column `epoch`, no row or no number.
+    number are left out; a line skips empty cells. The first 24 quantities are drawn. Raises ValueError if there is no column `epoch`, no row or no number.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -87,7 +89,7 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
     columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
     if not columns:
         raise ValueError(f"plot_curve: {csv_path} has no column of numbers beside 'epoch'")
-    quantities = list(dict.fromkeys(_quantity(name) for name in columns))
+    quantities = list(dict.fromkeys(_quantity(name) for name in columns))[:MOST_PLOTS]
 
     across = min(3, len(quantities))
     down = -(-len(quantities) // across)

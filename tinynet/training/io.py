@@ -50,7 +50,6 @@ def save_checkpoint(
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, metadata=np.array(text), **arrays)
-            file.flush()
             os.fsync(file.fileno())  # a rename may reach the disk before the contents do
     except OSError as error:
         kept = "; the file that was there is as it was" if path.is_file() else ""

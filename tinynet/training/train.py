@@ -166,6 +166,11 @@ class Trainer:
             ) as bar,
         ):
             for batch in bar:
+                if not isinstance(batch, (tuple, list)):
+                    raise TypeError(
+                        f"fit: a batch of the loader is a {type(batch).__name__}; a tuple is needed, for loss(*batch): "
+                        "items like (image, target), or (image,)"
+                    )
                 try:
                     loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
                 except MemoryError as error:
