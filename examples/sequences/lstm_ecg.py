@@ -96,7 +96,7 @@ class Heart:
 def prepare(recording: tn.data.Recording, rng: np.random.Generator) -> Heart:
     """Decimate, split into stretches, and scale by mean and deviation of the training stretches.
 
-    Raises DataError if the rate is no multiple of RATE, or if there are too few stretches or beats to train and evaluate.
+    Raises DataError if the rate is no multiple of RATE, or if there are too few stretches or beats.
     """
     from scipy.signal import decimate
 
@@ -126,8 +126,8 @@ def check(heart: Heart, normal: int) -> None:
     if "validate" not in heart.stretch_role or is_normal.all() or not is_normal.any():
         raise tn.data.DataError(
             f"a record of {len(heart.x) // RATE} s with {normal} stretches of {STRETCH} s without abnormal beats, "
-            f"and {np.count_nonzero(~is_normal)} abnormal and {np.count_nonzero(is_normal)} normal beats to evaluate, is "
-            "too small: 7 stretches and a beat of each kind are needed"
+            f"and {np.count_nonzero(~is_normal)} abnormal and {np.count_nonzero(is_normal)} normal beats to evaluate, "
+            "is too small: 7 stretches and a beat of each kind are needed"
         )
 
 

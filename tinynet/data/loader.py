@@ -37,8 +37,8 @@ def stack(items: Sequence[Any]) -> Any:
     batch = np.stack(arrays)
     if batch.dtype.kind not in "biufcSU":
         raise DataError(
-            f"DataLoader: an item holds a {type(first).__name__}; arrays, numbers, texts, or tuples, lists and dicts of "
-            "these are needed. For anything else, pass collate="
+            f"DataLoader: an item holds a {type(first).__name__}; arrays, numbers, texts, or tuples, lists and dicts "
+            "of these are needed. For anything else, pass collate="
         )
     return batch
 
@@ -118,8 +118,8 @@ class DataLoader:
             raise ValueError(f"DataLoader: workers {workers}; need 0 or more")
         if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "item")):
             raise TypeError(
-                f"DataLoader: the dataset is a {type(dataset).__name__}; a sequence of items, or an object with __len__ "
-                "and item(index, rng), is needed"
+                f"DataLoader: the dataset is a {type(dataset).__name__}; a sequence of items, or an object with "
+                "__len__ and item(index, rng), is needed"
             )
         if isinstance(dataset, tuple) and all(np.ndim(part) for part in dataset):
             raise TypeError(

@@ -18,8 +18,8 @@ from .download import find_data
 PARTS = {"train": "train", "test": "t10k"}  # part -> its name in the file names
 DIGITS = tuple("0123456789")
 UBYTE = 8  # idx's code for unsigned bytes, the only supported type
-# No real file has more dimensions, or unpacks to more: a damaged or malicious file must not fill the memory. Real images
-# shrink to a fifth in a gzip file; a few synthetic ones may shrink to a thousandth.
+# No real file has more dimensions, or unpacks to more: a damaged or malicious file must not fill the memory. Real
+# images shrink to a fifth in a gzip file; a few synthetic ones may shrink to a thousandth.
 MAX_DIMENSIONS, MAX_RATIO, SMALL = 4, 100, 2**24
 
 

@@ -159,16 +159,16 @@ def standardize(training: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     the difference from that constant. Raises ValueError for other shapes, infinite values, and columns without a value
     in the training rows.
     """
-    training, *others = (np.asarray(rows, dtype=np.float64) for rows in (training, *others))
-    if training.ndim != 2 or any(rows.shape[1:] != training.shape[1:] for rows in others):
-        shapes = ", ".join(str(rows.shape) for rows in (training, *others))
+    tables = [np.asarray(rows, dtype=np.float64) for rows in (training, *others)]
+    if tables[0].ndim != 2 or any(rows.shape[1:] != tables[0].shape[1:] for rows in tables):
+        shapes = ", ".join(str(rows.shape) for rows in tables)
         raise ValueError(f"standardize: the shapes are {shapes}; (rows, columns) with equal columns are needed")
-    if empty := np.flatnonzero(np.isnan(training).all(axis=0)).tolist():
+    if empty := np.flatnonzero(np.isnan(tables[0]).all(axis=0)).tolist():
         raise ValueError(f"standardize: the columns {empty} have no value in the training rows; leave them out")
-    if any(np.isinf(rows).any() for rows in (training, *others)):
+    if any(np.isinf(rows).any() for rows in tables):
         raise ValueError("standardize: a value is infinite; finite numbers, or NaN for a missing value, are needed")
-    medians = np.nanmedian(training, axis=0)
-    filled = [np.where(np.isnan(rows), medians, rows) for rows in (training, *others)]
+    medians = np.nanmedian(tables[0], axis=0)
+    filled = [np.where(np.isnan(rows), medians, rows) for rows in tables]
     mean, deviation = filled[0].mean(axis=0), filled[0].std(axis=0)
     # The mean of equal values may differ from them by rounding, and so may values that should be equal.
     constant = (deviation == 0) | (np.ptp(filled[0], axis=0) <= 1e-14 * np.abs(medians))

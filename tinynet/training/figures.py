@@ -80,7 +80,8 @@ def plot_curve(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None
     """Draw the training curves of a CSV table: one plot for each quantity, training and validation together.
 
     csv_path: CSV with the column `epoch` and others; `train_x` and `val_x` share the plot of `x`. Columns without a
-    number are left out; a line skips empty cells. The first 24 quantities are drawn. Raises ValueError if there is no column `epoch`, no row or no number.
+    number are left out; a line skips empty cells. The first 24 quantities are drawn. Raises ValueError if there is no
+    column `epoch`, no row or no number.
     """
     from matplotlib.ticker import MaxNLocator
 
