@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections import deque
 
 import numpy as np
 import pytest
 
 import tinynet as tn
 from tinynet import nn, random
+from tinynet.training.io import load_weights, save_weights
 
 
 def tensor(rng, *shape, dtype=np.float32):
@@ -61,6 +63,111 @@ def test_parameters_are_found_by_name_in_lists_and_only_once():
     assert len(model.parameters()) == 4
     assert [name for name, _ in model.named_modules()] == ["", "blocks.0", "blocks.1", "blocks.1.0", "blocks.1.1"]
     assert [name for name, _ in model.named_buffers()] == ["count"] and model.buffers()[0] is model.count
+
+
+class Nested(nn.Module):
+    """Modules and parameters in every kind of container, some of them twice."""
+
+    def __init__(self):
+        self.w = [nn.Parameter(np.ones(1, np.float32)), (nn.Parameter(np.ones(2, np.float32)),)]
+        self.blocks = {"a": [nn.Linear(1, 1), [nn.BatchNorm2d(1)]], "b": {"c": (nn.Dropout(0.5),)}}
+        self.list = nn.ModuleList([nn.Linear(1, 1, bias=False)])
+        self.dict = nn.ModuleDict({"x": nn.Linear(1, 1, bias=False)})
+        self.again = [self.blocks["a"][0], self.w[0], self]
+        self.queue = deque([nn.Linear(1, 1, bias=False)])
+        self.activation = lambda x: self.list[0](x)
+        self.other = [1, "two", None, {3}, np.ones(3), tn.tensor([1.0])]
+
+
+NESTED = [
+    *("w.0", "w.1.0", "blocks.a.0.weight", "blocks.a.0.bias", "blocks.a.1.0.gamma", "blocks.a.1.0.beta"),
+    *("list.0.weight", "dict.x.weight", "queue.0.weight"),
+]
+
+
+def test_everything_reaches_what_is_in_nested_containers():
+    model = Nested()
+    assert [name for name, _ in model.named_parameters()] == NESTED
+    model.list.append(nn.Linear(1, 1, bias=False))
+    model.dict["y"] = nn.Linear(1, 1, bias=False)
+    model.blocks["b"]["d"] = [nn.Linear(1, 1, bias=False)]
+    names = [*NESTED, "list.1.weight", "dict.y.weight", "blocks.b.d.0.weight"]
+    assert sorted(name for name, _ in model.named_parameters()) == sorted(names)
+    buffers = ["blocks.a.1.0.running_mean", "blocks.a.1.0.running_var", "blocks.b.c.0.random_state"]
+    assert [name for name, _ in model.named_buffers()] == buffers
+    assert set(model.state_dict()) == {*names, *buffers}
+    assert not any(m.training for m in model.eval().modules()) and len(model.modules()) == 12
+    assert {type(child).__name__ for child in model.children()} >= {"ModuleList", "ModuleDict", "Dropout"}
+    model.astype(np.float64).freeze()
+    assert all(p.dtype == np.float64 and not p.requires_grad for p in model.parameters())
+    assert "dict: ModuleDict()\n    x: Linear" in repr(model) and "blocks.a.1.0: BatchNorm2d" in repr(model)
+    other = Nested()
+    with pytest.raises(ValueError, match=r"unknown to the model: blocks\.b\.d\.0\.weight, list\.1"):
+        other.load_state_dict(model.state_dict())
+    model.unfreeze()
+    model.w[0].grad = tn.Tensor(np.ones(1))
+    model.zero_grad()
+    assert model.w[0].grad is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ({nn.ReLU()}, TypeError, "x is a set of modules, which has no order.*use a list"),
+        ([{nn.Parameter(np.ones(1))}], TypeError, "x.0 is a set of modules"),
+        (
+            {1: nn.Linear(1, 1), "1": nn.Linear(1, 1)},
+            ValueError,
+            r"several arrays are named \['x.1.bias'",
+        ),
+    ],
+)
+def test_containers_without_clear_names_are_refused(value, error, message):
+    model = nn.Module()
+    model.x = value
+    with pytest.raises(error, match=message):
+        model.state_dict()
+
+
+def test_lists_and_dicts_of_modules():
+    a, b, c = nn.ReLU(), nn.Tanh(), nn.ELU()
+    for kind in (nn.ModuleList, lambda modules: nn.Sequential(*modules)):
+        modules = kind([a, b])
+        assert modules.append(c) is modules and list(modules) == [a, b, c] and len(modules) == 3
+        assert type(modules[1:]) is type(modules) and list(modules[1:]) == [b, c]
+        modules[-1] = a
+        assert modules[2] is a
+        with pytest.raises(TypeError, match="argument 3 is a function, a Module is needed"):
+            modules.append(lambda x: x)
+        with pytest.raises(TypeError, match="item 0 is a int"):
+            modules[0] = 1
+    named = nn.ModuleDict({"a": a})
+    named.update(b=b)
+    assert list(named.items()) == [("a", a), ("b", b)] and "b" in named and len(named) == 2
+    assert named.pop("b") is b and named == named and named != nn.ModuleDict({"a": a}) and hash(named)
+    for name in ("x.y", 1):
+        with pytest.raises(ValueError, match="a text without dots"):
+            named[name] = c
+    with pytest.raises(TypeError, match="entry 'c' is a NoneType"):
+        named["c"] = None
+
+
+def test_a_sequential_with_parts_of_its_own_keeps_them():
+    class Scaled(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(1, 1, bias=False))
+            self.head = nn.Linear(1, 1, bias=False)
+
+    assert [name for name, _ in Scaled().named_parameters()] == ["0.weight", "head.weight"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_parameter_without_axes_is_saved_and_loaded(dtype, tmp_path):
+    model, other = nn.Module(), nn.Module()
+    model.scale, other.scale = (nn.Parameter(np.array(value, dtype)) for value in (1 / 3, 0))
+    save_weights(tmp_path / "scale.npz", model)
+    load_weights(tmp_path / "scale.npz", other)
+    assert other.scale.shape == () and other.scale.dtype == dtype and other.scale.item() == model.scale.item()
 
 
 def test_tied_weights_are_one_parameter(rng):

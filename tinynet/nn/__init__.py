@@ -2,6 +2,7 @@
 
 from . import init, optim
 from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Softplus, Tanh
+from .containers import ModuleDict, ModuleList
 from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
 from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d

@@ -7,7 +7,7 @@ is (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..ops.dropout.op import dropout
 from ..ops.local_response_norm.op import local_response_norm
 from ..ops.matmul.op import matmul
 from .activations import ELU
+from .containers import ModuleList
 from .init import glorot_uniform, he_normal
 from .module import Module, Parameter, is_observed
 
@@ -223,22 +224,15 @@ class Dropout(Module):
         return {"seed": seed, "stream": stream, "step": step}
 
 
-class Sequential(Module):
-    """Modules one after the other, with `len`, iteration and indexing; a slice is a Sequential.
+class Sequential(ModuleList):
+    """Modules one after the other, with `len`, iteration, indexing and `append`; a slice is a Sequential.
 
     If Conv2d, ELU and optionally Dropout follow each other, one fused operation computes them together, with the same
     result. ops/conv_elu_dropout/derivation.md says how, and when the layers run one by one.
     """
 
     def __init__(self, *layers: Module) -> None:
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: argument {i} is a {type(layer).__name__}, a Module is needed")
-        self.layers = list(layers)
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Plain numbers as names: `0.weight`, not `layers.0.weight`."""
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
+        super().__init__(layers)
 
     def forward(self, x: Any) -> Any:
         i = 0
@@ -257,14 +251,8 @@ class Sequential(Module):
             return []
         return layers if kinds[2:] == [Dropout] else layers[:2]
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
-    def __getitem__(self, index: int | slice) -> Module:
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+    def _part(self, layers: list[Module]) -> Module:
+        return Sequential(*layers)
 
 
 def _fused(x: Any, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:

@@ -1,9 +1,11 @@
 """Module: a part of a model that owns parameters and other modules.
 
 Setting an attribute has no side effect: a module searches its attributes whenever it is asked for its parameters. The
-type decides what an attribute is. A `Parameter` is trained. A `Module`, or a list or tuple of modules, is a part, whose
-parameters are found the same way. An array whose name is in `buffer_names` belongs to the state of the model although
-no gradient trains it (a running mean, the position of a random stream).
+type decides what an attribute is. A `Parameter` is trained. A `Module` is a part, whose parameters are found the same
+way. Both are also found in lists, tuples and dicts, nested as deeply as you like: `self.blocks = {"a": [conv]}` has the
+part `blocks.a.0`. They are not found in other objects, such as the closure of a lambda. An array whose name is in
+`buffer_names` belongs to the state of the model although no gradient trains it (a running mean, the position of a
+random stream).
 
     class Residual(Module):
         def __init__(self, channels):
@@ -18,6 +20,8 @@ no gradient trains it (a running mean, the position of a random stream).
 from __future__ import annotations
 
 import contextlib
+import reprlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -68,6 +72,7 @@ class Module:
 
     training: bool = True
     buffer_names: tuple[str, ...] = ()
+    _prefix = ""  # left out of the names of what is inside
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a forward method")
@@ -80,15 +85,23 @@ class Module:
         return output
 
     # ------------------------------------------------------------------------------ parameters and parts
+    def _items(self) -> Iterator[tuple[str, Any]]:
+        """(name, item) of the parameters and modules directly inside, in the order in which attributes were set."""
+        for name, value in vars(self).items():
+            for path, item in _found(name, value):
+                yield path.removeprefix(self._prefix), item
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of the modules directly inside, in the order in which the attributes were set."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield f"{name}.{i}", item
+        return ((name, item) for name, item in self._items() if isinstance(item, Module))
+
+    def children(self) -> list[Module]:
+        """The modules directly inside."""
+        return [module for _, module in self.named_children()]
+
+    def modules(self) -> list[Module]:
+        """This module and all modules inside, each once."""
+        return [module for _, module in self.named_modules()]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """(dotted name, module) of this module, named '', and all modules inside; each module once."""
@@ -106,10 +119,10 @@ class Module:
         """(dotted name, parameter) of all parameters, frozen ones included; each parameter once."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield _join(prefix, name), value
+            for name, item in module._items():
+                if isinstance(item, Parameter) and id(item) not in seen:
+                    seen.add(id(item))
+                    yield _join(prefix, name), item
 
     def parameters(self) -> list[Parameter]:
         """All parameters, in the order of `named_parameters()`. An optimizer takes this list."""
@@ -143,6 +156,11 @@ class Module:
             parameter.grad = None  # otherwise an optimizer would use the old gradient
         return self
 
+    def zero_grad(self) -> None:
+        """Delete the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
     def unfreeze(self) -> Module:
         """Train all parameters again. Returns the module."""
         for parameter in self.parameters():
@@ -156,8 +174,13 @@ class Module:
 
     def _arrays(self) -> dict[str, Any]:
         """Dotted name -> the array itself, of every parameter and buffer."""
-        parameters = {name: parameter.data for name, parameter in self.named_parameters()}
-        return {**parameters, **dict(self.named_buffers())}
+        named = [*((name, parameter.data) for name, parameter in self.named_parameters()), *self.named_buffers()]
+        arrays = dict(named)
+        if len(arrays) < len(named):  # {1: a, "1": b}
+            names = [name for name, _ in named]
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"{type(self).__name__}: several arrays are named {doubled}; rename the keys of the dict")
+        return arrays
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy the arrays of a state dict into the parameters and buffers of the same names.
@@ -210,6 +233,7 @@ class Module:
                     setattr(module, name, change(array))
         return self
 
+    @reprlib.recursive_repr()  # a part may hold the module that it is in
     def __repr__(self) -> str:
         settings = [
             f"{name}={value!r}"
@@ -229,6 +253,21 @@ def predict(model: Callable[[Tensor], Tensor], x: np.ndarray, batch: int = 500) 
     with no_grad():
         parts = [model(Tensor(to_device(x[i : i + batch], device()))) for i in range(0, max(1, len(x)), batch)]
     return np.concatenate([part.numpy() for part in parts])
+
+
+_SEARCHED = (Tensor, Module, Mapping, list, tuple, deque, set, frozenset)
+
+
+def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted name, item) of every Parameter and Module in an attribute, inside nested lists, tuples and dicts, too."""
+    if isinstance(value, (Parameter, Module)):
+        yield name, value
+    elif isinstance(value, (Mapping, list, tuple, deque)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(item, _SEARCHED):  # a long list of numbers is passed over quickly
+                yield from _found(f"{name}.{key}", item)
+    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Parameter, Module)) for item in value):
+        raise TypeError(f"{name} is a set of modules, which has no order: their names would change; use a list")
 
 
 def _join(prefix: str, name: str) -> str:
