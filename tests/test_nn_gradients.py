@@ -87,7 +87,9 @@ def test_gradients_of_a_layer(name, backend):
 
 def test_every_layer_is_in_the_table():
     kinds = {name for name, kind in vars(nn).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
-    assert kinds - {"Module", "ModuleDict", "ModuleList", "RNN", "LSTM"} == {name.partition(",")[0] for name in LAYERS}
+    assert kinds - {"Module", "ModuleDict", "ModuleList", "RNN", "GRU", "LSTM"} == {
+        name.partition(",")[0] for name in LAYERS
+    }
 
 
 def test_a_layer_with_a_wrong_kernel_fails():

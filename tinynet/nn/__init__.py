@@ -6,5 +6,5 @@ from .containers import ModuleDict, ModuleList
 from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
 from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
-from .recurrent import LSTM, RNN
+from .recurrent import GRU, LSTM, RNN
 from .summary import Summary, summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.arrays import device_of
+from ...backends.arrays import array_module, device_of
 from ...engine.basic_ops import swapaxes, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim
@@ -69,6 +69,8 @@ class LSTM(Function):
 def _gradients(gstates: Any, a: Any, weight: Any, h: Any, c: Any, lengths: Any) -> tuple[Any, Any, Any, Any]:
     """(ga, gweight, gh, gc) in basic ops: derivation.md, line by line."""
     hidden = len(weight)
+    if lengths is not None:  # a padding of NaN would reach the derivatives: 0 * NaN is NaN
+        a = where((array_module(lengths).arange(len(a))[:, None] < lengths)[..., None], a, 0.0)
     steps = []
     for t in range(len(a)):
         z_i, z_f, z_g, z_o = (
