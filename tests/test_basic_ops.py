@@ -463,7 +463,7 @@ def test_views_and_operations_that_return_x_itself():
     for view in (x.reshape(3, 2), x.T, x[0], x.flatten(), x.expand_dims(0), x.broadcast_to((4, 2, 3))):
         assert np.shares_memory(view.numpy(), x.numpy())
     for same in (
-        *(x.reshape(2, 3), tn.sum_to(x, (2, 3)), x.broadcast_to((2, 3)), x.transpose(0, 1)),
+        *(x.reshape(2, 3), tn.sum_to(x, (2, 3)), x.broadcast_to((2, 3)), x.transpose((0, 1))),
         *(x.squeeze(), x.swapaxes(1, 1)),
     ):
         assert same is x

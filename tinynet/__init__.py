@@ -8,12 +8,29 @@ import importlib
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 import lazy_loader
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used; AttributeError, with what to write instead, for any other name."""
+    if name not in __all__ and name.startswith("_"):
+        return _find(name)
+    from .engine import foreign
+
+    if name not in __all__:
+        importlib.import_module(".nn", __name__)  # so that `Linear` is found there
+        raise foreign.missing(name, sys.modules[__name__])
+    value = _find(name)
+    if isinstance(value, FunctionType):
+        value = globals()[name] = foreign.explained(value, __name__, name)
+    return value
+
 
 # Modules that users import by a short name, `from tinynet.optim import Adam`, and the folders they live in.
 _SHORT_NAMES = {
@@ -37,11 +54,21 @@ _SHORT_NAMES = {
 
 
 class _ShortNames:
-    """Finds the modules in `_SHORT_NAMES`: Python asks it after it has looked for a file of that name."""
+    """Finds the modules in `_SHORT_NAMES`, and says what foreign ones are called here.
+
+    Python asks it after it has looked for a file of that name.
+    """
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return importlib.util.spec_from_loader(name, _ShortNames) if name in _SHORT_NAMES else None
+        if name in _SHORT_NAMES:
+            return importlib.util.spec_from_loader(name, _ShortNames)
+        if name.startswith("tinynet."):  # also `from tinynet.nn import Dense`, after nn has no such attribute
+            from .engine import foreign
+
+            if answer := foreign.answer(name.rpartition(".")[2]):
+                raise ModuleNotFoundError(f"there is no {name}: {answer}")
+        return None
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> ModuleType:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.foreign import CallsExplained
 from ..engine.random import new_stream
 from ..errors import DataError
 
@@ -81,7 +82,7 @@ class AugmentedImages:
         return self.augment(self.images[index], rng), self.labels[index]
 
 
-class DataLoader:
+class DataLoader(CallsExplained):
     """Iterates over a data set in batches, in a new seeded order every epoch.
 
         for images, targets in DataLoader(dataset, batch_size=8, seed=0): ...

@@ -39,6 +39,7 @@ from .elementwise import abs, clip, exp, log, neg, sign, sqrt
 from .elementwise import add, div, maximum, minimum, mul, pow, sub, where
 from .elementwise import equal, greater, greater_equal, less, less_equal, not_equal
 from .elementwise import logical_and, logical_not, logical_or
+from .foreign import explained
 from .reductions import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, var
 from .shapes import broadcast_to, expand_dims, flatten, getitem, pad, reshape, setitem, squeeze, sum, sum_to
 from .shapes import swapaxes, transpose
@@ -65,6 +66,12 @@ def add_operator(name: str, function: Callable) -> None:
     setattr(Tensor, f"__r{name}__", operator_method(function, reflected=True))
 
 
+def add_methods(*functions: Callable) -> None:
+    """Give Tensor methods of the functions' names."""
+    for function in functions:
+        setattr(Tensor, function.__name__, explained(function, Tensor.__module__, f"Tensor.{function.__name__}"))
+
+
 def _elements(self: Tensor) -> Iterator[Any]:
     return (self[i] for i in range(len(self)))
 
@@ -88,13 +95,8 @@ _METHODS: dict[str, Any] = {
     "__setitem__": setitem,
     "__iter__": _elements,
     "T": property(transpose, doc="The tensor with its axes reversed."),
-    **{
-        function.__name__: function
-        for function in (
-            *(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax, argmin),
-            *(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to),
-        )
-    },
 }
 for _name, _method in _METHODS.items():
     setattr(Tensor, _name, _method)
+add_methods(exp, log, sqrt, abs, clip, astype, to, any, all, sum, mean, var, max, min, argmax, argmin)
+add_methods(reshape, flatten, transpose, swapaxes, squeeze, expand_dims, broadcast_to)

@@ -16,7 +16,9 @@ from contextvars import ContextVar
 import numpy as np
 
 from ..backends.context import set_inside
+from .foreign import module_getattr
 
+__getattr__ = module_getattr(__name__)
 _state = {"seed": 0, "streams": 0}
 _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 

@@ -9,7 +9,7 @@ from ..backends.arrays import array_module
 from .arguments import Axis, axes_and_count, check_booleans, kept_shape, no_history, one, one_float, sorted_axes
 from .elementwise import exp, where
 from .shapes import expand_dims, reshape, squeeze, sum, transpose
-from .tensor import Function
+from .tensor import Function, Tensor
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -52,7 +52,22 @@ def _extreme(op: str, x: Any, axis: Axis, keepdims: bool) -> Any:
     x = one(op, x)
     axes, _ = axes_and_count(op, x, axis)
     y = _Extreme.apply(as_rows(x, axes), argument="arg" + op)
-    return reshape(y, kept_shape(x.shape, axes)) if keepdims else y
+    y = reshape(y, kept_shape(x.shape, axes)) if keepdims else y
+    if type(y) is Tensor:
+        y.__class__ = _Extremes
+    return y
+
+
+class _Extremes(Tensor):
+    """The result of `max` or `min`. In PyTorch it is a pair; code written for that must not unpack rows of it."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        raise TypeError(
+            "values, indices = x.max(axis): max and min return the values only. Write values, indices = x.max(axis), "
+            "x.argmax(axis). To loop over the values: x.max(axis).numpy()"
+        )
 
 
 def as_rows(x: Any, axes: tuple[int, ...]) -> Any:

@@ -113,7 +113,11 @@ def transpose(x: Any, *axes: Any) -> Any:
     order = tuple(axes[0]) if isinstance(axes[0], (tuple, list)) else axes
     positive = tuple(a % x.ndim if -x.ndim <= a < x.ndim else a for a in order)
     if tuple(sorted(positive)) != unchanged:
-        raise ValueError(f"transpose: axes {order} is not a permutation of the {x.ndim} axes of x {x.shape}")
+        raise ValueError(
+            f"transpose: axes {order} is not a permutation of the {x.ndim} axes of x {x.shape}; swapaxes exchanges two"
+        )
+    if axes == (0, 1) and x.ndim == 2:  # in PyTorch this exchanges the two axes
+        raise ValueError("transpose: axes (0, 1) would leave a matrix as it is; write x.T or swapaxes(0, 1)")
     return x if positive == unchanged else _Transpose.apply(x, axes=positive)
 
 
@@ -197,7 +201,7 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
     widths: one pair (before, after) for each axis, none negative (ValueError).
     """
     x = one("pad", x)
-    pairs: tuple[tuple[int, ...], ...] = tuple(tuple(pair) for pair in widths)
+    pairs = tuple(tuple(pair) if isinstance(pair, (tuple, list)) else (pair,) for pair in widths)
     if len(pairs) != x.ndim or builtins.any(len(pair) != 2 or builtins.min(pair) < 0 for pair in pairs):
         raise ValueError(
             f"pad: widths {pairs} for x {x.shape}; one pair (before, after) of numbers >= 0 for each axis is needed"

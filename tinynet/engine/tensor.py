@@ -32,7 +32,7 @@ import operator
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -62,6 +62,13 @@ def no_grad() -> contextlib.AbstractContextManager[None]:
 def is_grad_enabled() -> bool:
     """True if operations build the graph."""
     return _grad_enabled.get()
+
+
+class _Size(int):
+    """The number of elements: an int that says what it is if it is called as in PyTorch."""
+
+    def __call__(self, *axis: int) -> NoReturn:
+        raise TypeError("x.size is the number of elements; write x.shape, or x.shape[0] for one axis")
 
 
 class Tensor(Operators):
@@ -108,7 +115,7 @@ class Tensor(Operators):
 
     @property
     def size(self) -> int:
-        return int(self.data.size)
+        return _Size(self.data.size)
 
     @property
     def dtype(self) -> np.dtype:

@@ -1,5 +1,6 @@
 """Modules and layers, initial values, optimizers, and the summary of a model."""
 
+from ..engine.foreign import module_getattr
 from . import init, optim
 from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Softplus, Tanh
 from .containers import ModuleDict, ModuleList
@@ -8,3 +9,5 @@ from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
 from .recurrent import GRU, LSTM, RNN
 from .summary import Summary, summary
+
+__getattr__ = module_getattr(__name__)

@@ -20,7 +20,10 @@ import math
 
 import numpy as np
 
+from ..engine.foreign import module_getattr
 from ..engine.random import generator
+
+__getattr__ = module_getattr(__name__)
 
 # The standard deviation of a standard normal cut off at -2 and 2: sqrt(1 - 2 * 2 phi(2) / (2 Phi(2) - 1)).
 _STD_OF_TRUNCATED = 0.87962566103423978

@@ -32,6 +32,7 @@ from ..backends.arrays import device_of
 from ..backends.context import set_inside
 from ..backends.devices import to_device
 from ..backends.registry import device
+from ..engine.foreign import CallsExplained
 from ..engine.tensor import Tensor, no_grad
 
 _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
@@ -63,7 +64,7 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=True)
 
 
-class Module:
+class Module(CallsExplained):
     """The base class of layers and models: write `__init__`, which sets attributes, and `forward`.
 
     training: True in training mode: dropout is active and batch norm uses batch statistics. See `train` and `eval`.

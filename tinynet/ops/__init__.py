@@ -6,7 +6,7 @@ The engine knows no operation, so two of them are handed to it here: `x @ y`, an
 from ..backends.numba import settings  # before anything imports Numba
 from ..backends.registry import backend, device, is_large, register_ops, use_backend, use_kernels
 from ..engine import tensor as _engine
-from ..engine.basic_ops import add_operator
+from ..engine.basic_ops import add_methods, add_operator
 from ..engine.tensor import Function, Tensor, grad, is_grad_enabled, no_grad, tensor
 from ._composed import functions as _composed  # attached to Tensor below
 from .accumulate.reference import add
@@ -35,5 +35,4 @@ def _add_gradients(x, y):
 register_ops(__name__, __path__)
 _engine.add_gradients = _add_gradients
 add_operator("matmul", matmul)
-for _function in (_composed.clone, _composed.cumsum, _composed.norm, _composed.prod, _composed.std, _composed.topk):
-    setattr(Tensor, _function.__name__, _function)
+add_methods(_composed.clone, _composed.cumsum, _composed.norm, _composed.prod, _composed.std, _composed.topk)

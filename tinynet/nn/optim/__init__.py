@@ -16,7 +16,10 @@ Optimizers, schedules and averages have `state_dict()` and `load_state_dict()`; 
 settings gives the same bits as a run that was not interrupted.
 """
 
+from ...engine.foreign import module_getattr
 from .average import WeightAverage
 from .clipping import clip_grad_norm, clip_grad_value
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from .schedules import CosineDecay, ExponentialDecay, MultiStepDecay, OneCycle, ReduceOnPlateau, Schedule, StepDecay
+
+__getattr__ = module_getattr(__name__)

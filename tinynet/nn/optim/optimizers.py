@@ -10,6 +10,7 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
+from ...engine.foreign import CallsExplained
 from ...engine.tensor import Tensor, no_grad
 from ...ops.adam import reference as adam
 from ...ops.adam.settings import Settings as AdamSettings
@@ -21,7 +22,7 @@ from ._checks import check_not_negative, check_positive, check_trainable, check_
 Parameters = Module | Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]]
 
 
-class Optimizer:
+class Optimizer(CallsExplained):
     """Base class of optimizers. A new optimizer names its `slots` and writes `_update`.
 
     parameters: a model, or the tensors to train; `step()` skips those that are frozen or have no gradient. Groups with

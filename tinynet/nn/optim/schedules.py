@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ...engine.foreign import CallsExplained
 from ._checks import check_decay, check_not_negative, check_steps
 from .optimizers import Optimizer
 
 
-class Schedule:
+class Schedule(CallsExplained):
     """Base class: sets `optimizer.lr` as a function of how often `step()` was called. A new schedule writes `factor`.
 
     The caller decides whether a step is a batch or an epoch. The base lr, which the factors multiply, is the
