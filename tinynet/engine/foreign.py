@@ -162,7 +162,8 @@ class CallsExplained(NamesExplained):
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         if args or keywords:  # pickle and copy give none
-            explain_call(cls.__name__, functools.partial(cls.__init__, None), args, keywords)
+            init: Any = cls.__init__
+            explain_call(cls.__name__, functools.partial(init, None), args, keywords)
         return super().__new__(cls)
 
     def __init__(self) -> None:  # that of `object` would take any arguments
