@@ -152,6 +152,8 @@ def test_probes_get_plain_answers():
             assert not hasattr(thing, probe) and getattr(thing, probe, 7) == 7
         with pytest.raises(AttributeError, match=r"attribute '?_repr_html_'?$"):
             _ = thing._repr_html_
+    assert str(inspect.signature(nn.ReLU)) == "()" and "channels" in inspect.signature(nn.BatchNorm2d).parameters
+    assert "inputs" in inspect.signature(NET).parameters
     assert inspect.signature(tn.sum).parameters.keys() == {"x", "axis", "keepdims"} and "axis" in tn.sum.__doc__
 
 

@@ -157,17 +157,25 @@ class NamesExplained:
         raise missing(name, self)
 
 
+class _SignatureOfInit:
+    """`inspect.signature` of a class: the parameters of its `__init__`, as if the class had no `__new__`."""
+
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        init = owner.__init__
+        return inspect.Signature() if init is object.__init__ else inspect.signature(functools.partial(init, None))
+
+
 class CallsExplained(NamesExplained):
     """A base class: creating an object with arguments that do not fit raises the error of `explain_call`."""
 
+    __signature__ = _SignatureOfInit()
+
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         if args or keywords:  # pickle and copy give none
-            init: Any = cls.__init__
-            explain_call(cls.__name__, functools.partial(init, None), args, keywords)
+            explain_call(cls.__name__, cls, args, keywords)
         return super().__new__(cls)
-
-    def __init__(self) -> None:  # that of `object` would take any arguments
-        super().__init__()
 
 
 def explained(function: Callable, module: str, qualname: str) -> Callable:
