@@ -11,7 +11,8 @@ and in a notebook, with a function of your own: `tinynet.exercises.check("conv-0
     judge.py      compares what a learner's functions return with the solution, and names the mistake
     answers.py    what the solution and the mistakes return; verdict.py: the outcome of a check, as text and HTML
     guard.py      reads a learner's file and refuses the library's own kernels
-    runner.py     runs a check in a process of its own, with limits; child.py is that process
+    runner.py     checks a file; its functions run in a process of their own (child.py), with limits
+    wire.py       what goes from one process to the other
     progress.py   what was passed, and which hints were shown
     commands.py   the command line; handout.py and use.py are two of its commands
     notebook.py   the check of functions that live in a notebook

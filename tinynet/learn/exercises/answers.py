@@ -12,7 +12,7 @@ import numpy as np
 
 from .exercise import SOLUTION_FILE, Exercise, Variant, Wrong
 from .guard import Refused, functions_of, where
-from .probe import Failure, Probe, Unusable, same
+from .probe import Failure, Probe, Raised, Unusable, same
 
 RTOL = 1e-9  # float64 against float64; also relative to the largest value
 
@@ -46,8 +46,9 @@ def observe(probe: Probe, functions: Mapping[str, Any], path: str = "<learner>")
     except Exception as error:
         # The message, which contains shapes and values, distinguishes mistakes that all end in, say, an IndexError. The
         # message of a RecursionError depends on where the stack was full.
-        message = "" if isinstance(error, RecursionError) else str(error)
-        failure = Failure(type(error).__name__, message, where(error, path))
+        kind = type(error).__name__
+        message = "" if kind == "RecursionError" else str(error)
+        failure = Failure(kind, message, error.text if isinstance(error, Raised) else where(error, path))
     return dict.fromkeys(probe.axes, failure)
 
 

@@ -1,71 +1,196 @@
-"""The process that runs a learner's code: `python -m tinynet.learn.exercises.child ID FILE SEED RESULT COURSE SECONDS`.
+"""The process that runs a learner's code. It is told what to call, and returns numbers; it knows no right answer.
 
-It writes the verdict into RESULT. If RESULT is empty, the process was ended before the check was done. What the learner
-prints goes to the output of this process, which the parent reads.
+Requests arrive at the standard input and replies leave at the standard output (`wire`). What the learner prints goes to
+the standard error instead. The first request is a Task; every other is a call of one of the learner's functions.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import ctypes
 import faulthandler
+import functools
+import importlib
+import importlib.util
+import inspect
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from .exercise import Exercise, exercise
-from .guard import Refused, Unreadable, functions_of, line_of, where
-from .judge import judge
-from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
+import numpy as np
+
+from .guard import LIBRARIES, PACKAGE, Refused, Unreadable, close, functions_of, line_of, where
+from .wire import packed, received
 
 MEMORY = 2 * 2**30  # bytes that a check may use in addition to what Python and NumPy use at its start
+PR_SET_PDEATHSIG = 1
 
 
-def main(id: str, file: str, seed: str, result: str, course: str, seconds: str) -> None:
-    """Check one file and write the verdict."""
-    this = exercise(id, Path(course))
-    missing = this.missing()
-    with open(result + ".trace", "w") as trace:
-        limit_memory()
+class Task(NamedTuple):
+    """What to run. file: the learner's. stub: the file as it was handed out. names: the functions that are called.
+
+    imports: modules that are allowed in addition to guard.HARMLESS. helper: "module:function" of tinynet that is called
+    with the learner's functions. seconds: the time limit. secret: a folder that must not be read, beside the package.
+    values: instead of running the file, take these.
+    """
+
+    file: str
+    stub: str
+    names: list[str]
+    imports: list[str]
+    helper: str | None
+    seconds: float
+    secret: str
+    values: dict[str, str] | None = None
+
+
+class Child:
+    """Answers requests until its input ends."""
+
+    def __init__(self) -> None:
+        requests, self.replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        self.functions: dict[str, Any] = {}
+
+        def read(size: int) -> bytes:
+            data = requests.read(size)
+            if len(data) < size:
+                os._exit(0)  # the check is done; do not wait for the learner's threads and exit handlers
+            return data
+
+        makers = {"geometry": lambda fields: _geometry()(*fields), "function": self._callback}
+        self.receive = lambda: received(read, makers)
+        self.task = Task(*self.receive())
+
+    def send(self, *reply: Any) -> None:
+        self.replies.write(packed(reply))
+        self.replies.flush()
+
+    def serve(self) -> None:
+        task = self.task
+        helper = _prepared(task)
         # A thread that does not need Python: it writes the current line and ends the process, even in compiled code.
-        faulthandler.dump_traceback_later(float(seconds), exit=True, file=trace)
-        verdict = checked(this, file, int(seed), missing)
-        faulthandler.cancel_dump_traceback_later()
-    sys.stdout.flush()
-    Path(result).write_text(verdict.as_json(), encoding="utf-8")
-    os._exit(0)  # do not wait for the learner's threads and exit handlers
+        faulthandler.dump_traceback_later(task.seconds, exit=True, file=os.fdopen(os.dup(2), "wb"))
+        self.answer(self.load)
+        while True:
+            name, arguments, parameters = self.receive()
+            if name is None:
+                self.answer(lambda given=arguments: (helper(self.functions, *given),))
+            else:
+                self.answer(functools.partial(self.call, name, arguments, parameters))
+
+    def answer(self, do: Callable[[], tuple]) -> None:
+        """Send what `do` returns; if it raises an exception, a sentence on that."""
+        file = self.task.file
+        try:
+            self.send("value", *do())
+            return
+        except (Refused, Unreadable) as reason:
+            reply: tuple = ("ended", str(reason))
+        except UnicodeDecodeError as error:
+            reply = ("ended", f"{file} is not a text in UTF-8 ({error.reason} at byte {error.start})")
+        except SystemExit as end:
+            reply = ("ended", f"{line_of(end, file)} ends the whole program; return a value instead")
+        except KeyboardInterrupt as end:
+            reply = ("ended", f"{line_of(end, file)}: the check was interrupted here")
+        except MemoryError as error:
+            small = f"more than {MEMORY // 2**30} GiB of memory; the arrays of this check are small"
+            reply = ("ended", f"{where(error, file)}: {small}")
+        except BaseException as error:
+            reply = ("raised", type(error).__name__, str(error)[:2000], where(error, file)[:2000])
+        self.send(*reply)
+
+    def load(self) -> tuple:
+        """Run the learner's file: (the parameters of its functions by name,), or () if only the stub is there."""
+        task = self.task
+        if task.values is not None:
+            self.functions = {"__file__": task.file, **task.values}
+            return ({},)
+        text = Path(task.file).read_bytes().decode("utf-8-sig")
+        if _is_unchanged(text, task.stub):
+            return ()
+        self.functions = functions_of(text, task.file, task.imports)
+        return ({name: _parameters(self.functions[name]) for name in task.names if name in self.functions},)
+
+    def call(self, name: str, arguments: Any, parameters: Any) -> tuple:
+        """(what the function returned, its arguments after the call); the value of a name that is no function."""
+        function = self.functions[name]
+        if not callable(function):
+            return str(function), ()
+        returned = function(*arguments, **parameters)
+        return returned, [a if isinstance(a, np.ndarray) else None for a in arguments]
+
+    def _callback(self, number: int) -> Callable:
+        """A function that the check passes as an argument: it is called there, and its result may be a view."""
+
+        def function(*arguments: Any) -> Any:
+            self.send("callback", number, arguments)
+            kind, result, place = self.receive()
+            if kind == "raised":
+                raise ValueError(result)
+            if place is not None:
+                number_of_argument, offset, strides = place
+                whole = arguments[number_of_argument]
+                if whole.flags.c_contiguous:
+                    return np.ndarray(result.shape, result.dtype, whole, offset, strides)
+            return result
+
+        return function
 
 
-def checked(this: Exercise, file: str, seed: int, missing: str | None) -> Verdict:
-    """The verdict on a file. If something ends the learner's code early, the verdict says what."""
+def _prepared(task: Task) -> Callable | None:
+    """Limit what the process can do. Returns the helper, or None."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux: this process ends with the check that started it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in task.imports:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    module, _, name = (task.helper or "").partition(":")
+    helper = getattr(importlib.import_module(module), name) if module else None
+    _geometry()
+    np.seterr(all="ignore")  # overflow shows in the values; NumPy's warnings would only fill the screen
+    _limit_memory()
+    if task.values is None:
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("tinynet", "__main__")]:
+            del sys.modules[name]
+        sys.modules["__main__"] = ModuleType("__main__")
+        close([PACKAGE, Path(task.secret)], LIBRARIES - {*task.imports, "scipy" if task.imports else ""}, task.imports)
+    return helper
+
+
+def _geometry(kept: list[type] = []) -> type:  # noqa: B006 (loaded once)
+    """The class Geometry, without the kernels that are imported together with the folder `ops`."""
+    if not kept:
+        spec = importlib.util.spec_from_file_location("geometry", PACKAGE / "ops" / "_shared" / "geometry.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        kept.append(module.Geometry)
+    return kept[0]
+
+
+def _parameters(function: Any) -> list | None:
+    """[name, kind, True if there is a default] for each parameter; None if that is not known."""
     try:
-        text = Path(file).read_text(encoding="utf-8")
-        if is_unchanged(text, this.stub):
-            return Verdict(this.id, NOT_WRITTEN, f"to be written: {', '.join(this.functions)}")
-        if missing:
-            return Verdict(this.id, NOT_CHECKED, missing)
-        return judge(this, functions_of(text, file, this.imports), file, seed)
-    except (Refused, Unreadable) as reason:
-        why = str(reason)
-    except UnicodeDecodeError as error:
-        why = f"{file} is not a text in UTF-8 ({error.reason} at byte {error.start})"
-    except SystemExit as end:
-        why = f"{line_of(end, file)} ends the whole program; return a value instead"
-    except KeyboardInterrupt as end:
-        why = f"{line_of(end, file)}: the check was interrupted here"
-    except MemoryError as error:
-        why = f"{where(error, file)}: more than {MEMORY // 2**30} GiB of memory; the arrays of this check are small"
-    return Verdict(this.id, NOT_CHECKED, why)
+        signature = inspect.signature(getattr(function, "py_func", function))  # py_func: compiled by Numba
+    except (TypeError, ValueError):
+        return None
+    return [[p.name, int(p.kind), p.default is not p.empty] for p in signature.parameters.values()]
 
 
-def is_unchanged(text: str, stub: str) -> bool:
+def _is_unchanged(text: str, stub: str) -> bool:
     """True if only whitespace and comments of the stub were changed."""
     with contextlib.suppress(SyntaxError, ValueError):
         return ast.dump(ast.parse(text)) == ast.dump(ast.parse(stub))
     return False
 
 
-def limit_memory() -> None:
+def _limit_memory() -> None:
     """Limit the address space to its present size plus MEMORY. Systems without such a limit are left as they are."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
@@ -76,4 +201,4 @@ def limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    Child().serve()

@@ -51,6 +51,7 @@ class CheckConfig(AllConfig):
 @dataclass
 class HandoutConfig:
     to: str = option(help="a new folder", positional=True)
+    only: tuple[str, ...] = option((), "these exercises (default: all)", nargs="+", metavar="ID")
 
 
 @dataclass
@@ -224,7 +225,7 @@ def handout(config: HandoutConfig) -> int:
     """Write a folder for students: stubs and checks, without solutions."""
     from .handout import write_handout
 
-    write_handout(Path(config.to))
+    write_handout(Path(config.to), config.only)
     print(f"wrote {config.to}: README.md, {FOLDER}/ (the stubs) and tinynet_checks/ (without solutions)")
     return 0
 

@@ -14,7 +14,6 @@ from ...backends.cuda.source import Source
 from ...backends.cusim import CompilerMissing, KernelError, checked, compiler
 from ...backends.launch import blocks, launch
 from ...files import cache_folder
-from .probe import Failure
 
 THREADS = 32  # in a block
 
@@ -28,11 +27,12 @@ def missing() -> str | None:
     return None
 
 
-def run_emulated(functions: Mapping[str, Any], kernel: str, threads: int, *arguments: Any) -> Failure | None:
-    """Run a kernel of the learner's SOURCE, which changes arrays. threads: rounded up to whole blocks.
+def run_emulated(functions: Mapping[str, Any], kernel: str, threads: int, result: str, arguments: dict) -> tuple:
+    """Run a kernel of the learner's SOURCE, which fills an array. threads: rounded up to whole blocks.
 
-    Returns None, or a Failure if the kernel cannot be compiled or a check finds something. The message of the Failure
-    is the kind of error and the array that it concerns: the same for one mistake, however it is written.
+    arguments: by name, in the order of the kernel's parameters; result: the array that it fills. Returns (this array,
+    None), or (None, what Failure needs) if the kernel cannot be compiled or a check finds something. The message of the
+    Failure is the kind of error and the array that it concerns: the same for one mistake, however it is written.
     """
     code = functions["SOURCE"]
     # As many empty lines as stand above SOURCE in the learner's file, so that messages have its line numbers.
@@ -43,20 +43,23 @@ def run_emulated(functions: Mapping[str, Any], kernel: str, threads: int, *argum
     path.write_text(text, encoding="utf-8")
     try:
         with checked(), contextlib.redirect_stderr(io.StringIO()):  # the emulator prints there what it compiles
-            launch(Source(path, [{}]), kernel, blocks(threads, THREADS), THREADS, *arguments)
+            launch(Source(path, [{}]), kernel, blocks(threads, THREADS), THREADS, *arguments.values())
     except KernelError as error:
         report = str(error).replace(f"{path}:", "line ").replace(str(path), "SOURCE")
         kind = re.search(r"^([a-z ]+): line ", report, re.MULTILINE)
         array = re.search(r"`(\w+)`", report)
         what = f"{kind[1]} {array[1] if array else ''}" if kind else "does not compile"
-        return Failure("KernelError", what, report)
+        return None, ("KernelError", what, report)
     except (ValueError, TypeError) as error:  # the signature was changed
-        return Failure(type(error).__name__, str(error), str(error))
-    return None
+        return None, (type(error).__name__, str(error), str(error))
+    return arguments[result], None
+
+
+run_emulated.texts = ("SOURCE",)  # type: ignore[attr-defined]  # the emulator runs these, and no other code of the file
 
 
 def _lines_above(file: str) -> int:
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         return next(i for i, line in enumerate(lines) if line.startswith("SOURCE"))
     return 0

@@ -43,6 +43,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -102,6 +103,7 @@ class Exercise:
     begins. solution, stub: whole learner's files. functions: the names that the learner's file defines, in order;
     definitions: the same with their statements.
     seconds: how long a check may take. imports: modules that the learner may import in addition to guard.HARMLESS.
+    helper: a function of this package that the probes run beside the learner's functions (`probe.run_beside`).
     """
 
     def __init__(self, id: str, text: str, module: ModuleType) -> None:
@@ -114,6 +116,7 @@ class Exercise:
         self.right: tuple[Variant, ...] = getattr(module, "RIGHT", ())
         self.seconds: float = getattr(module, "SECONDS", 10.0)
         self.imports = frozenset(getattr(module, "IMPORTS", ()))
+        self.helper: Callable | None = getattr(module, "HELPER", None)
         self.head = f'"""{id}: {self.statement}\n"""\n\n{_imports_in(text)}\n\n'
         (file,) = _FILE.findall(text)
         self._code = _SOLUTION.sub(lambda match: match["body"], file).strip() + "\n"
@@ -169,7 +172,7 @@ def _definitions(code: str) -> dict[str, ast.stmt]:
 # ---------------------------------------------------------------------------------------- the course
 def course_folder() -> Path:
     """The folder of the exercises: in the package, or in the handout if the current folder is one."""
-    return HANDOUT_FOLDER if (HANDOUT_FOLDER / "__init__.py").is_file() else COURSE_FOLDER
+    return HANDOUT_FOLDER.resolve() if (HANDOUT_FOLDER / "__init__.py").is_file() else COURSE_FOLDER
 
 
 def course(folder: Path | None = None) -> tuple[str, ...]:

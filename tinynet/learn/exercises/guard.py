@@ -1,8 +1,8 @@
 """Reads a learner's file and refuses what would make the exercise pointless: the library's own kernels.
 
 Before the file runs, its syntax tree is searched for imports of modules that are not allowed. While it runs, its own
-`__import__` refuses the same modules, for imports that the search cannot see. This helps honest learners; it does not
-stop malicious code.
+`__import__` refuses the same modules, for imports that the search cannot see. That helps honest learners. Against the
+others, `close` refuses what Python itself reports to its audit hooks: docs/exercises.md says what that does not stop.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import ast
 import builtins
 import contextlib
 import functools
+import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+PACKAGE = Path(__file__).resolve().parents[2]
 # Modules that every learner may import. SciPy and scikit-image are not among them: they contain convolutions.
 HARMLESS = frozenset(
     {
@@ -26,6 +30,8 @@ HARMLESS = frozenset(
 )
 # Modules that a function of a notebook must not use. The notebook itself may import them for other purposes.
 LIBRARIES = frozenset({"tinynet", "scipy", "skimage", "torch", "tensorflow", "keras", "jax"})
+# Events of Python's audit hooks: other programs, the network, and a search of the memory.
+OUTSIDE = ("subprocess.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "pty.", "socket.", "gc.get_")
 
 
 class Refused(Exception):
@@ -92,6 +98,40 @@ def _guarded_builtins(allowed: frozenset[str]) -> dict[str, Any]:
         return builtins.__import__(name, globals, locals, fromlist, level)
 
     return {**vars(builtins), "__import__": guarded_import}
+
+
+# ---------------------------------------------------------------------------------------- a process without answers
+def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) -> None:
+    """From now on, this process cannot import the libraries, read files of the folders, or start other programs.
+
+    The files are recognized by their inodes: a link to one is refused, too. compiles: ctypes is allowed, because Numba
+    needs it. Refused raises ImportError or PermissionError in the learner's code.
+    """
+    look_up, is_folder, outside = os.stat, stat.S_ISDIR, OUTSIDE  # the learner may replace the attributes of modules
+    files = (os.path.join(folder, name) for top in folders for folder, _, names in os.walk(top) for name in names)
+    secret = frozenset((found.st_dev, found.st_ino) for found in map(look_up, files))
+
+    def refuse_answers(path: Any) -> None:
+        if isinstance(path, int):  # a file that is open already
+            return
+        if type(path) not in (str, bytes):  # an object might give another name next time
+            raise PermissionError(f"{type(path).__name__} is not accepted as a file's name here: pass a str")
+        try:
+            found = look_up(path)
+        except (OSError, ValueError):
+            return
+        if (found.st_dev, found.st_ino) in secret or is_folder(found.st_mode):
+            raise PermissionError("this file may hold the answer: it must not be read here")
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event == "import" and arguments[0].partition(".")[0] in libraries:
+            raise ImportError(f"{arguments[0]} is not to be used here: it may hold the answer")
+        if event.startswith(outside) or (event.startswith("ctypes.") and not compiles):
+            raise PermissionError(f"{event} is not allowed here: the check runs your functions and nothing else")
+        if event == "open":
+            refuse_answers(arguments[0])
+
+    sys.addaudithook(hook)
 
 
 # ---------------------------------------------------------------------------------------- functions of a notebook

@@ -11,6 +11,7 @@ If the commands of `python -m tinynet exercises` are run in DIR, `tinynet_checks
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +36,22 @@ Your files are in `my_exercises/`; each begins with its task. The checks need `t
 """
 
 
-def write_handout(folder: Path) -> None:
-    """Write the folder. Raises ValueError if it is not empty, or if an answer cannot be computed on this machine."""
+def write_handout(folder: Path, ids: Sequence[str] = ()) -> None:
+    """Write the folder. ids: the exercises, by default all, in the order of the course.
+
+    Raises ValueError if the folder is not empty, for an unknown exercise, or if an answer cannot be computed here.
+    """
+    for id in ids:
+        exercise(id, COURSE_FOLDER)
+    chosen = tuple(id for id in course(COURSE_FOLDER) if not ids or id in ids)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
     checks, stubs = folder / HANDOUT_FOLDER, folder / "my_exercises"
     for new in (checks, stubs):
         new.mkdir(parents=True)
-    (checks / "__init__.py").write_bytes((COURSE_FOLDER / "__init__.py").read_bytes())
+    (checks / "__init__.py").write_text(f'"""The exercises of this handout."""\n\nCOURSE = {chosen!r}\n')
     lines = []
-    for id in course(COURSE_FOLDER):
+    for id in chosen:
         this = exercise(id, COURSE_FOLDER)
         missing = this.missing()
         if missing:

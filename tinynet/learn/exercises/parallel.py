@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -111,6 +111,23 @@ class Watched(np.ndarray):
 def _view(view: Watched, name: str, whole: tuple[int, ...], numbers: np.ndarray, log: Log) -> Watched:
     view.name, view.whole, view.numbers, view.log = name, whole, numbers, log
     return view
+
+
+def watched_and_compiled(functions: Mapping[str, Any], name: str, arguments: dict[str, Any], compiles: bool) -> dict:
+    """Run a learner's kernel as Python, with every access watched, and compiled if that is safe and `compiles`.
+
+    arguments: by name, the array that it fills last. Returns whether it is compiled for several threads (parallel), how
+    many parallel loops ran (loops), the arrays afterwards (after), sentences on the first race and the first access
+    outside an array, and the array that the compiled kernel fills (compiled), or None.
+    """
+    kernel = functions[name]
+    parallel = bool(getattr(kernel, "targetoptions", {}).get("parallel"))
+    if not parallel:
+        return {"parallel": parallel}
+    log, after = run_watched(kernel, arguments)
+    compiled = run_compiled(kernel, *arguments.values()) if compiles and not log.outside else None
+    found = {"race": log.race, "outside": log.outside, "compiled": compiled}
+    return {"parallel": parallel, "loops": log.loops, "after": after, **found}
 
 
 def run_watched(kernel: Callable, arguments: dict[str, Any]) -> tuple[Log, dict[str, np.ndarray]]:

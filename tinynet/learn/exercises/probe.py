@@ -14,6 +14,17 @@ class Unusable(Exception):
     """A learner's function returned what cannot be compared, or did what it must not do; the message says what."""
 
 
+class Raised(Exception):
+    """An exception of a learner's function in another process. Its type has the name of the learner's exception.
+
+    text: the sentence on it, with the learner's line.
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
 @dataclass(frozen=True)
 class Failure:
     """Takes the place of an output that is not available.
@@ -41,6 +52,12 @@ class Probe:
     run: Callable[[Mapping[str, Any]], dict[str, Any]]
     axes: dict[str, str]
     context: dict[str, Any] = field(default_factory=dict)
+
+
+def run_beside(helper: Callable, functions: Mapping[str, Any], *arguments: Any) -> Any:
+    """helper(functions, *arguments), in the process in which the learner's functions live."""
+    elsewhere = getattr(functions, "run_beside", None)
+    return elsewhere(helper, arguments) if elsewhere else helper(functions, *arguments)
 
 
 def call(

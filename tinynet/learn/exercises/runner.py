@@ -1,4 +1,4 @@
-"""Runs the check of a file in a process of its own, so that the learner's code cannot harm the caller.
+"""Runs the check of a file. The learner's code runs in a process of its own, which returns numbers; this one compares.
 
 An endless loop is ended after a time limit and its line is named; so are a flood of prints, an exit() and a crash. The
 learner's file stays unchanged.
@@ -7,18 +7,31 @@ learner's file stays unchanged.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-from .exercise import course_folder, exercise
+import numpy as np
+
+from ...files import atomic_path
+from .child import Task
+from .exercise import Exercise, course_folder, exercise
+from .guard import PACKAGE, Refused
+from .judge import judge
+from .probe import Raised
 from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
+from .wire import MALFORMED, Tag, packed, received
 
-PACKAGE = Path(__file__).resolve().parents[3]
 START_UP = 60.0  # seconds in which Python, NumPy and perhaps Numba start on a slow machine
 MOST_PRINTED = 200_000  # bytes; a check that prints more is ended
 SHOWN = 2000  # characters of the output that are shown
@@ -31,72 +44,258 @@ def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None)
     seed: of the random values in the probes. seconds: the time limit; None for the limit of the exercise.
     """
     this = exercise(id)
-    if not file.is_file():
+    if not file.exists():
         return Verdict(id, NOT_WRITTEN, f"not started: python -m tinynet exercises start {id}")
-    seconds = seconds or this.seconds
+    if not file.is_file():
+        return Verdict(id, NOT_CHECKED, f"{file} is not an ordinary file")
     before = file.read_bytes()
-    with tempfile.TemporaryDirectory(prefix="tinynet-check-") as folder:
-        result = Path(folder, "verdict.json")
-        arguments = [id, str(file.resolve()), str(seed), str(result), str(course_folder().resolve()), str(seconds)]
-        output, ended = _run([sys.executable, "-m", "tinynet.learn.exercises.child", *arguments], folder, seconds)
-        if result.is_file():
-            verdict = Verdict.from_json(result.read_text(encoding="utf-8"))
-        else:
-            verdict = Verdict(id, NOT_CHECKED, ended or _why_it_ended(Path(f"{result}.trace"), file, seconds, output))
+    with tempfile.TemporaryDirectory(prefix="tinynet-check-", ignore_cleanup_errors=True) as folder:
+        learner = Learner(this, file, folder, seconds or this.seconds)
+        try:
+            verdict = _verdict(this, learner, file, seed)
+        finally:
+            output = learner.end()
     verdict.printed = output if len(output) <= SHOWN else f"{output[:SHOWN]}\n... ({len(output)} characters)"
-    if file.read_bytes() != before:
-        file.write_bytes(before)
+    if _is_changed(file, before):
+        with atomic_path(file) as new:
+            new.write_bytes(before)
         verdict.message += "; your code wrote into its own file, which was put back"
     return verdict
 
 
-def _run(command: list[str], folder: str, seconds: float) -> tuple[str, str | None]:
-    """Run a command in a folder. Returns (its output, why it was ended; None if it ended by itself)."""
-    paths = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        command,
-        cwd=folder,  # files that the code writes without a folder land here
-        env={**os.environ, **ONE_THREAD, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:replace"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    printed, ended = bytearray(), []
-
-    def read() -> None:
-        while chunk := process.stdout.read1(65536):
-            printed.extend(chunk)
-            if len(printed) > MOST_PRINTED:
-                ended.append(
-                    f"it printed more than {MOST_PRINTED // 1000} kB and was stopped; are there prints in a loop?"
-                )
-                process.kill()
-                return
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+def _verdict(this: Exercise, learner: Learner, file: Path, seed: int) -> Verdict:
     try:
-        process.wait(seconds + START_UP)
-    except subprocess.TimeoutExpired:
-        ended.append(f"it did not end within {seconds + START_UP:g} s and was stopped")
-    finally:
+        missing = this.missing()
+        if not learner.start():
+            return Verdict(this.id, NOT_WRITTEN, f"to be written: {', '.join(this.functions)}")
+        return Verdict(this.id, NOT_CHECKED, missing) if missing else judge(this, learner, str(file.resolve()), seed)
+    except Refused as reason:
+        return Verdict(this.id, NOT_CHECKED, str(reason))
+
+
+def _is_changed(file: Path, before: bytes) -> bool:
+    if not file.is_file():  # deleted, or replaced by something that must not be opened
+        return True
+    with file.open("rb") as now:
+        return now.read(len(before) + 1) != before
+
+
+class Learner(Mapping):
+    """The functions of a learner's file, by name. They run in a process of their own, with limits.
+
+    A call raises Raised, with the learner's exception, or Refused, with a sentence, if the check cannot go on.
+    """
+
+    def __init__(self, this: Exercise, file: Path, folder: str, seconds: float) -> None:
+        name = f"{this.helper.__module__}:{this.helper.__name__}" if this.helper else None
+        secret, path = str(course_folder()), str(file.resolve())
+        self._task = Task(path, this.stub, list(this.functions), sorted(this.imports), name, seconds, secret)
+        self._folder = folder
+        self._processes = [Process(self._task, folder)]
+        self._signatures: dict[str, inspect.Signature | None] = {}
+
+    def start(self) -> bool:
+        """Load the file; False if it is still the stub."""
+        loaded = self._processes[0].reply()
+        with no_result_refused():
+            for name, parameters in (loaded[0] if loaded else {}).items():
+                self._signatures[name] = None if parameters is None else _signature(parameters)
+        return bool(loaded)
+
+    def end(self) -> str:
+        """End the processes. Returns what the learner's code printed."""
+        return "".join([process.end() for process in self._processes])
+
+    def __getitem__(self, name: str) -> Any:
+        signature = self._signatures[name]
+
+        def function(*arguments: Any, **parameters: Any) -> Any:
+            reply = self._processes[0].ask(name, arguments, parameters)
+            with no_result_refused():
+                returned, after = reply
+                for before, now in zip(arguments, after):
+                    if isinstance(before, np.ndarray) and np.shape(now) == before.shape:
+                        before[...] = now
+            return returned
+
+        if signature:
+            function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._signatures)
+
+    def __len__(self) -> int:
+        return len(self._signatures)
+
+    def run_beside(self, helper: Callable, arguments: tuple) -> Any:
+        """helper(the functions, *arguments), in the learner's process.
+
+        A helper with an attribute `texts` needs only these values of the file. It gets a process without the file.
+        """
+        if len(self._processes) == 1 and hasattr(helper, "texts"):
+            values = {name: str(self._processes[0].ask(name, (), {})[0]) for name in helper.texts}
+            self._processes.append(Process(self._task._replace(values=values), self._folder))
+            self._processes[-1].reply()
+        return self._processes[-1].ask(None, arguments, {})[0]
+
+
+@contextlib.contextmanager
+def no_result_refused() -> Iterator[None]:
+    """Refused in place of the exceptions that a malformed reply causes inside."""
+    try:
+        yield
+    except MALFORMED:
+        raise Refused("the process of your code sent what is no result") from None
+
+
+class Process:
+    """A process that runs child.py for one task."""
+
+    def __init__(self, task: Task, folder: str) -> None:
+        self._task = task
+        self._deadline = time.monotonic() + task.seconds + START_UP
+        paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "tinynet.learn.exercises.child"],
+            cwd=folder,  # files that the code writes without a folder land here
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:replace"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a group that `_kill` ends together
+        )
+        self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._unread, self._printed, self._reason = b"", bytearray(), ""
+        self._readers = [
+            threading.Thread(target=_pass_on, args=(stream, take), daemon=True)
+            for stream, take in ((self._process.stdout, self._chunks.put), (self._process.stderr, self._note))
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._send(tuple(task))
+
+    def ask(self, name: str | None, arguments: tuple, parameters: Mapping[str, Any]) -> list:
+        """The reply to a request: call the function of this name; without a name, the helper."""
+        functions: list[Callable] = []
+
+        def tag(value: Any) -> tuple[str, Any] | None:
+            if type(value).__name__ == "Geometry":
+                return "geometry", tuple(value)
+            if callable(value):
+                functions.append(value)
+                return "function", len(functions) - 1
+            return None
+
+        self._send([name, arguments, dict(parameters)], tag)
+        return self.reply(functions)
+
+    def reply(self, functions: Sequence[Callable] = ()) -> list:
+        """The next reply. functions: those that were passed as arguments, which are called here."""
+        while True:
+            with no_result_refused():
+                kind, *content = received(self._take)
+                if kind == "callback":
+                    number, arguments = content
+                    self._send(_called(functions[number], arguments))
+                    continue
+                if kind == "value":
+                    return content
+                if kind == "ended":
+                    raise Refused(str(content[0]))
+                name, message, text = map(str, content)
+            if name == "NotImplementedError":
+                raise NotImplementedError
+            raise type(name, (Raised,), {})(message, text)
+
+    def _send(self, value: Any, tag: Tag = lambda value: None) -> None:
+        with contextlib.suppress(OSError):  # it has ended: there will be no reply
+            self._process.stdin.write(packed(value, tag))
+            self._process.stdin.flush()
+
+    def _take(self, size: int) -> bytes:
+        """The next bytes that the process sends. Raises Refused if it ended, or if its time is over."""
+        while len(self._unread) < size:
+            try:
+                chunk = self._chunks.get(timeout=max(0.0, self._deadline - time.monotonic()))
+            except queue.Empty:
+                self._reason = f"it did not end within {self._task.seconds + START_UP:g} s and was stopped"
+                chunk = b""
+            if not chunk:
+                output = self.end()
+                raise Refused(self._reason or f"the code ended the process before the check was done{_last(output)}")
+            self._unread += chunk
+        taken, self._unread = self._unread[:size], self._unread[size:]
+        return taken
+
+    def _note(self, chunk: bytes) -> None:
+        """Keep what the learner's code prints, up to a limit."""
+        self._printed += chunk
+        if len(self._printed) > MOST_PRINTED:
+            kilobytes = MOST_PRINTED // 1000
+            self._reason = f"it printed more than {kilobytes} kB and was stopped; are there prints in a loop?"
+            del self._printed[MOST_PRINTED:]
+            self._kill()
+
+    def end(self) -> str:
+        """End the process, and those that it started. Returns what was printed."""
+        self._kill()
+        self._process.wait()
         with contextlib.suppress(OSError):
-            process.kill()
-        process.wait()
-        reader.join(1.0)
-        process.stdout.close()
-    return bytes(printed[:MOST_PRINTED]).decode(errors="replace"), ended[0] if ended else None
+            self._process.stdin.close()
+        for reader in self._readers:  # a process that escaped may keep a stream open: do not wait for that
+            reader.join(1.0)
+        printed, timeout, trace = bytes(self._printed).decode(errors="replace").partition("Timeout (")
+        if timeout and "most recent call first" in trace:
+            self._reason = self._reason or _of_timeout(trace, Path(self._task.file), self._task.seconds)
+            return printed
+        return printed + timeout + trace
+
+    def _kill(self) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
 
-def _why_it_ended(trace: Path, file: Path, seconds: float, output: str) -> str:
-    """The sentence on a process that ended without a verdict."""
-    text = trace.read_text(errors="replace") if trace.is_file() else ""
-    if "Timeout" in text:
-        stopped = f"it was not done after {seconds:g} s and was stopped"
-        numbers = [int(n) for name, n in re.findall(r'File "(.*)", line (\d+)', text) if Path(name) == file.resolve()]
-        if not numbers:
-            return f"{stopped}; is there an endless loop?"
-        line = file.read_text(errors="replace").splitlines()[numbers[0] - 1].strip()
-        return f"{stopped} at line {numbers[0]}: `{line}`: an endless loop?"
+def _signature(parameters: Iterable[Sequence[Any]]) -> inspect.Signature:
+    """The signature whose parameters were sent as (name, kind, True if there is a default)."""
+    defaults = {True: None, False: inspect.Parameter.empty}
+    return inspect.Signature([inspect.Parameter(n, kind, default=defaults[d]) for n, kind, d in parameters])
+
+
+def _pass_on(stream: IO[bytes], take: Callable[[bytes], None]) -> None:
+    """Pass on what arrives at a stream, and b"" at its end."""
+    with stream:
+        while chunk := os.read(stream.fileno(), 65536):
+            take(chunk)
+    take(b"")
+
+
+def _called(function: Callable, arguments: Sequence[Any]) -> list:
+    """The result of a function that the learner's code calls: ["value", result, place], or ["raised", why, None].
+
+    place: if the result is a view of an argument, (the number of that argument, offset in bytes, strides).
+    """
+    try:
+        result = function(*arguments)
+    except Exception as error:
+        return ["raised", f"{type(error).__name__}: {error}", None]
+    for number, a in enumerate(arguments):
+        if isinstance(result, np.ndarray) and isinstance(a, np.ndarray) and np.may_share_memory(result, a):
+            return ["value", result, (number, result.ctypes.data - a.ctypes.data, result.strides)]
+    return ["value", result, None]
+
+
+def _of_timeout(trace: str, file: Path, seconds: float) -> str:
+    """The sentence on a process that was ended because its time was over. trace: where it was."""
+    stopped = f"it was not done after {seconds:g} s and was stopped"
+    numbers = [int(n) for name, n in re.findall(r'File "(.*)", line (\d+)', trace) if name == str(file)]
+    if not numbers or not file.is_file():
+        return f"{stopped}; is there an endless loop?"
+    line = file.read_text(errors="replace").splitlines()[numbers[0] - 1].strip()
+    return f"{stopped} at line {numbers[0]}: `{line}`: an endless loop?"
+
+
+def _last(output: str) -> str:
     last = output.strip().rpartition("\n")[2]
-    return f"the code ended the process before the check was done{f' ({last:.200})' if last else ''}"
+    return f" ({last:.200})" if last else ""

@@ -47,7 +47,7 @@ def mine(id: str, file: str | Path | None = None) -> Iterator[Counter]:
     """
     this = exercise(id)
     path = Path(file or Path("my_exercises", f"{id}.py"))
-    learners = functions_of(path.read_text(encoding="utf-8"), str(path), this.imports)
+    learners = functions_of(path.read_text(encoding="utf-8-sig"), str(path), this.imports)
     calls: Counter = Counter()
     op, own = kernels_of_learner(this, learners, calls)
     register(op, own)

@@ -1,11 +1,10 @@
-"""The outcome of a check, as text for a terminal, as HTML for a notebook and as JSON between processes."""
+"""The outcome of a check, as text for a terminal and as HTML for a notebook."""
 
 from __future__ import annotations
 
 import html
-import json
 import textwrap
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 RIGHT, WRONG, NOT_WRITTEN, NOT_CHECKED = "right", "wrong", "not written yet", "could not be checked"
 EXIT_CODES = {RIGHT: 0, WRONG: 1, NOT_WRITTEN: 2, NOT_CHECKED: 3}
@@ -87,19 +86,10 @@ class Verdict:
             parts.append("Your code printed:\n" + textwrap.indent(self.printed.rstrip(), "  | "))
         return "\n\n".join(parts)
 
-    def __repr__(self) -> str:
-        return f"<{self.id}: {self.status}>"
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """A box for a notebook. Everything that comes from the learner is escaped."""
         head = f"<b>{html.escape(self.id)}: {html.escape(self.status)}.</b> {html.escape(self.message)}"
         body = head + "".join(finding.as_html() for finding in self.findings)
         return f"<div style='border-left:4px solid {COLORS[self.status]};padding:4px 12px'>{body}</div>"
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Verdict:
-        fields = json.loads(text)
-        return cls(**{**fields, "findings": [Finding(**f) for f in fields["findings"]]})

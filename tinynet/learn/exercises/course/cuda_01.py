@@ -24,7 +24,7 @@ import numpy as np
 from tinynet.learn.exercises import emulated
 from tinynet.learn.exercises.exercise import Right, Wrong
 from tinynet.learn.exercises.geometries import WITH_STRIDE_1, Geometry
-from tinynet.learn.exercises.probe import Failure, Probe, integers
+from tinynet.learn.exercises.probe import Failure, Probe, integers, run_beside
 
 TEACHES = "one thread for one result; splitting a number into indices; the test with which every kernel begins"
 HINTS = (
@@ -36,6 +36,8 @@ HINTS = (
     "oy, ox.",
 )
 SECONDS = 120.0
+SIZES = ("N", "H", "W", "C_in", "KH", "KW", "C_out", "py", "px")  # the last parameters of the kernels
+HELPER = emulated.run_emulated
 missing = emulated.missing
 
 
@@ -163,16 +165,19 @@ def probes(rng):
         KH, KW, _, C_out = w_shape
         gy_shape = (x_shape[0], *Geometry(padding=padding).output_size(x_shape[1:3], (KH, KW)), C_out)
         x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, *gy_shape)
-        sizes = (*x_shape, KH, KW, C_out, *padding)
-        yield _emulated(label, "forward", (x, w), "y", gy_shape, sizes, "n oy ox co")
-        yield _emulated(label, "backward_weight", (x, gy), "gw", w_shape, sizes, "ky kx ci co")
+        sizes = dict(zip(SIZES, (*x_shape, KH, KW, C_out, *padding)))
+        yield _emulated(label, "forward", {"x": x, "w": w}, "y", gy_shape, sizes, "n oy ox co")
+        yield _emulated(label, "backward_weight", {"x": x, "gy": gy}, "gw", w_shape, sizes, "ky kx ci co")
 
 
 def _emulated(label, kernel, arrays, result, shape, sizes, axes):
     def run(functions):
-        out = np.full(shape, 1000.0)  # garbage, as in newly allocated memory
-        failure = emulated.run_emulated(functions, kernel, out.size, *(a.copy() for a in arrays), out, *sizes)
+        garbage = np.full(shape, 1000.0)  # as in newly allocated memory
+        arguments = {**{name: a.copy() for name, a in arrays.items()}, result: garbage.copy(), **sizes}
+        out, failed = run_beside(emulated.run_emulated, functions, kernel, garbage.size, result, arguments)
+        if failed:
+            return {result: Failure(*failed)}
         untouched = Failure("NotImplementedError", "", f"{kernel} writes nothing yet", not_written=True)
-        return {result: failure or (untouched if np.all(out == 1000.0) else out)}
+        return {result: untouched if np.array_equal(out, garbage) else out}
 
     return Probe(label, "SOURCE", run, {result: axes})

@@ -21,8 +21,8 @@ from numba import njit, prange
 
 from tinynet.learn.exercises.exercise import SOLUTION_FILE, Right, Wrong
 from tinynet.learn.exercises.geometries import WITH_STRIDE_1, Geometry
-from tinynet.learn.exercises.parallel import run_compiled, run_watched
-from tinynet.learn.exercises.probe import Failure, Probe, Unusable, integers
+from tinynet.learn.exercises.parallel import watched_and_compiled
+from tinynet.learn.exercises.probe import Failure, Probe, Unusable, integers, run_beside
 
 TEACHES = "what a compiler does not check; which iteration owns which element; a race may stay undetected"
 HINTS = (
@@ -33,6 +33,7 @@ HINTS = (
     "gw[:, :, :, co] = 0.",
 )
 IMPORTS = ("numba",)
+HELPER = watched_and_compiled
 SECONDS = 60.0
 OP = "conv2d"
 
@@ -173,26 +174,25 @@ def _watched(label, function, arguments, result, shape, axes):
     bounds, race, compiled = f"{result} (bounds)", f"{result} (threads)", f"{result} (compiled)"
 
     def run(functions):
-        kernel = functions[function]
-        if not getattr(kernel, "targetoptions", {}).get("parallel"):
-            raise Unusable(f"{function} is not compiled for several threads: leave @njit(parallel=True) above it")
         garbage = np.full(shape, 1000.0)
-        log, after = run_watched(kernel, {**arguments, result: garbage})
-        for name, before in arguments.items():
-            if name in after and not np.array_equal(after[name], before):
-                raise Unusable(f"{function} changed its argument {name}")
-        found = {result: after[result], bounds: np.array(0), race: np.array(log.loops > 0), compiled: np.array(0)}
-        if log.outside:
-            found[bounds] = Failure("outside", "", log.outside)
-        if log.race:
-            found[race] = Failure("race", "", log.race)
-        elif not log.loops:
-            found[race] = Failure("no loop", "", "there is no prange: nothing runs in parallel")
         # The tests compile the solution; here it would take as long as everything else together.
-        if not log.outside and functions["__file__"] != SOLUTION_FILE:
-            is_same = np.array_equal(run_compiled(kernel, *arguments.values(), garbage), after[result])
-            if not is_same:
-                found[compiled] = Failure("differs", "", "compiled by Numba, it returns other values than as Python")
+        compiles = functions.get("__file__") != SOLUTION_FILE
+        seen = run_beside(watched_and_compiled, functions, function, {**arguments, result: garbage}, compiles)
+        if not seen["parallel"]:
+            raise Unusable(f"{function} is not compiled for several threads: leave @njit(parallel=True) above it")
+        values = seen["after"][result]
+        for name, before in arguments.items():
+            if isinstance(before, np.ndarray) and not np.array_equal(seen["after"][name], before):
+                raise Unusable(f"{function} changed its argument {name}")
+        found = {result: values, bounds: np.array(0), race: np.array(seen["loops"] > 0), compiled: np.array(0)}
+        if seen["outside"]:
+            found[bounds] = Failure("outside", "", seen["outside"])
+        if seen["race"]:
+            found[race] = Failure("race", "", seen["race"])
+        elif not seen["loops"]:
+            found[race] = Failure("no loop", "", "there is no prange: nothing runs in parallel")
+        if seen["compiled"] is not None and not np.array_equal(seen["compiled"], values):
+            found[compiled] = Failure("differs", "", "compiled by Numba, it returns other values than as Python")
         return found
 
     return Probe(label, function, run, {result: axes, bounds: "", race: "", compiled: ""})

@@ -1,0 +1,91 @@
+"""Values between a check and the process that runs a learner's code: numbers, text, arrays. Never a pickle.
+
+A message is its length (8 bytes), the length of a JSON text (8 bytes), this text, and the bytes of the arrays that it
+names, one after the other. Whoever reads a message trusts nothing in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+LARGEST = 2**26  # bytes of a message; the arrays of a check have some hundred elements
+NUMBERS = "biuf"  # kinds of dtypes that are sent
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
+
+Tag = Callable[[Any], "tuple[str, Any] | None"]  # (a name, a value to send) for a value of a kind of its own
+Makers = Mapping[str, Callable[[Any], Any]]  # how such a value is made again, by that name
+
+
+class Foreign:
+    """A value that cannot be sent. Its type has the name of the original type; repr() is the original's."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def packed(value: Any, tag: Tag = lambda value: None) -> bytes:
+    """The message. Raises ValueError if it is too large."""
+    arrays: list[bytes] = []
+
+    def plain(v: Any) -> Any:
+        tagged = tag(v)
+        if tagged is not None:
+            return {tagged[0]: plain(tagged[1])}
+        if v is None or type(v) in (bool, int, float, str):
+            return v
+        if isinstance(v, (list, tuple)):
+            return {"tuple" if isinstance(v, tuple) else "list": [plain(x) for x in v]}
+        if isinstance(v, dict):
+            return {"dict": [[plain(k), plain(x)] for k, x in v.items()]}
+        if isinstance(v, (np.ndarray, np.generic)) and v.dtype.kind in NUMBERS:
+            if v.nbytes > LARGEST:
+                raise ValueError(f"an array of shape {v.shape} is too large; the arrays of this check are small")
+            array = np.array(v, order="C", subok=False)
+            arrays.append(array.tobytes())
+            return {"array" if isinstance(v, np.ndarray) else "number": [array.dtype.str, array.shape]}
+        return {"other": [type(v).__name__, repr(v)[:200]]}
+
+    text = json.dumps(plain(value)).encode()
+    body = len(text).to_bytes(8, "big") + text + b"".join(arrays)
+    if len(body) > LARGEST:
+        raise ValueError(f"the result is too large ({len(body):,} bytes); the arrays of this check are small")
+    return len(body).to_bytes(8, "big") + body
+
+
+def received(read: Callable[[int], bytes], makers: Makers | None = None) -> Any:
+    """The value of the next message. read(n): the next n bytes. Raises one of MALFORMED for anything malformed."""
+    size = int.from_bytes(read(8), "big")
+    if size > LARGEST:
+        raise ValueError(f"a message of {size} bytes")
+    data = read(size)
+    end = 8 + int.from_bytes(data[:8], "big")
+
+    def value(tree: Any) -> Any:
+        nonlocal end
+        if not isinstance(tree, dict):
+            return tree
+        ((kind, content),) = tree.items()
+        if kind in ("array", "number"):
+            dtype, shape = np.dtype(str(content[0])), tuple(map(int, content[1]))
+            if dtype.kind not in NUMBERS:
+                raise ValueError(f"an array of {dtype}")
+            array = np.frombuffer(data, dtype, math.prod(shape), end).reshape(shape).copy()
+            end += array.nbytes
+            return array if kind == "array" else array[()]
+        if kind == "other":
+            return type(str(content[0]), (Foreign,), {})(str(content[1]))
+        if kind == "dict":
+            return {value(k): value(v) for k, v in content}
+        if kind in ("list", "tuple"):
+            return [*map(value, content)] if kind == "list" else tuple(map(value, content))
+        return (makers or {})[kind](value(content))
+
+    return value(json.loads(data[8:end]))
