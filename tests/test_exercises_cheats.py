@@ -19,7 +19,7 @@ from tinynet.learn.exercises.exercise import COURSE_FOLDER, exercise
 from tinynet.learn.exercises.handout import write_handout
 from tinynet.learn.exercises.runner import PACKAGE, check_file
 from tinynet.learn.exercises.verdict import NOT_CHECKED, RIGHT, WRONG
-from tinynet.learn.exercises.wire import MALFORMED, packed, received
+from tinynet.learn.exercises.wire import MALFORMED, packed, unpacked
 
 # How a file reaches modules that it must not import; `functions_in` takes what it needs from a text with the solution.
 REACH = f"""
@@ -212,8 +212,9 @@ DONE = "    return gy @ w.T, gw"
         ("    os.mkfifo('pipe')\n    open('pipe')\n", NOT_CHECKED, "stopped at line 19: `open.'pipe'.`"),
         ("    return np.zeros(2**25), gw\n", WRONG, r"an array of shape \(33554432,\) is too large"),
         ("    os.close(3), os.close(4)\n", NOT_CHECKED, "ended the process before the check was done"),
-        ("    os.write(4, bytes(range(200, 210)))\n", NOT_CHECKED, "sent what is no result"),
-        ("    os.write(4, bytes([0] * 7 + [20] + [0] * 7 + [12]) + b'[\"value\", 1]')\n", NOT_CHECKED, "no result"),
+        ("    os.write(4, bytes(range(200, 210)) + b'\\n')\n", NOT_CHECKED, "sent what is no result"),
+        ('    os.write(4, b\'{"list": ["value", 1]}\\n\')\n', NOT_CHECKED, "sent what is no result"),
+        ("    while True:\n        os.write(4, b'x' * 2**20)\n", NOT_CHECKED, "could not be checked"),
         ("    os.kill(os.getpid(), 9)\n", NOT_CHECKED, "ended the process"),
     ],
 )
@@ -237,6 +238,7 @@ def test_what_is_not_a_file_is_a_sentence(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system tells nobody that a process ended")
 def test_a_killed_check_takes_the_learner_with_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     code = f"\nopen({str(tmp_path / 'pipe')!r}, 'w').write(str(os.getpid()))\nwhile True:\n    pass\n"
     (tmp_path / "ad-06.py").write_text(REACH + code)
     command = f"""from pathlib import Path
@@ -244,18 +246,17 @@ from tinynet.learn.exercises.runner import check_file
 check_file("ad-06", Path({str(tmp_path / "ad-06.py")!r}))"""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     with subprocess.Popen([sys.executable, "-c", command], env=environment) as check:
-        learner = os.pidfd_open(int((tmp_path / "pipe").read_text()))
+        assert select.select([pipe], [], [], 30)[0], "the check did not start"
+        learner = os.pidfd_open(int(os.read(pipe, 100)))
         check.send_signal(signal.SIGKILL)
     ended, _, _ = select.select([learner], [], [], 9)  # the time limit of the check itself is 10 s
-    os.close(learner)
+    os.close(learner), os.close(pipe)
     assert ended
 
 
 # ---------------------------------------------------------------------------------------- messages
 def through(value):
-    data = packed(value)
-    parts = iter([data[:8], data[8:]])
-    return received(lambda size: next(parts))
+    return unpacked(packed(value))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +285,5 @@ def test_a_damaged_message_is_an_error():
         damaged = bytearray(data)
         for at in rng.integers(0, len(data), 3):
             damaged[at] = rng.integers(256)
-        parts = iter([bytes(damaged[:8]), bytes(damaged[8:])])
         with contextlib.suppress(MALFORMED):
-            received(lambda size, parts=parts: next(parts))
+            unpacked(bytes(damaged))

@@ -13,7 +13,6 @@ import faulthandler
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import signal
 import sys
@@ -24,24 +23,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .guard import LIBRARIES, PACKAGE, Refused, Unreadable, close, functions_of, line_of, where
-from .wire import packed, received
+from .guard import LIBRARIES, PACKAGE, Refused, Unreadable, close, functions_of, line_of, refuse_other_arguments, where
+from .wire import packed, unpacked
 
 MEMORY = 2 * 2**30  # bytes that a check may use in addition to what Python and NumPy use at its start
 PR_SET_PDEATHSIG = 1
 
 
 class Task(NamedTuple):
-    """What to run. file: the learner's. stub: the file as it was handed out. names: the functions that are called.
+    """What to run. id: of the exercise. file: the learner's. stub: the file as it was handed out.
 
-    imports: modules that are allowed in addition to guard.HARMLESS. helper: "module:function" of tinynet that is called
-    with the learner's functions. seconds: the time limit. secret: a folder that must not be read, beside the package.
-    values: instead of running the file, take these.
+    arguments: as in `guard.refuse_other_arguments`. imports: modules that are allowed in addition to guard.HARMLESS.
+    helper: "module:function" of tinynet that is called with the learner's functions. seconds: the time limit.
+    secret: a folder that must not be read, beside the package. values: instead of running the file, take these.
     """
 
+    id: str
     file: str
     stub: str
-    names: list[str]
+    arguments: dict[str, Any]
     imports: list[str]
     helper: str | None
     seconds: float
@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 
 class Child:
-    """Answers requests until its input ends."""
+    """Answers requests until the check ends this process."""
 
     def __init__(self) -> None:
         requests, self.replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -58,14 +58,8 @@ class Child:
         os.dup2(2, 1)
         self.functions: dict[str, Any] = {}
 
-        def read(size: int) -> bytes:
-            data = requests.read(size)
-            if len(data) < size:
-                os._exit(0)  # the check is done; do not wait for the learner's threads and exit handlers
-            return data
-
         makers = {"geometry": lambda fields: _geometry()(*fields), "function": self._callback}
-        self.receive = lambda: received(read, makers)
+        self.receive = lambda: unpacked(requests.readline() or os._exit(0), makers)
         self.task = Task(*self.receive())
 
     def send(self, *reply: Any) -> None:
@@ -107,16 +101,17 @@ class Child:
         self.send(*reply)
 
     def load(self) -> tuple:
-        """Run the learner's file: (the parameters of its functions by name,), or () if only the stub is there."""
+        """Run the learner's file: (the names that it defines,), or () if only the stub is there."""
         task = self.task
         if task.values is not None:
             self.functions = {"__file__": task.file, **task.values}
-            return ({},)
+            return ([],)
         text = Path(task.file).read_bytes().decode("utf-8-sig")
         if _is_unchanged(text, task.stub):
             return ()
         self.functions = functions_of(text, task.file, task.imports)
-        return ({name: _parameters(self.functions[name]) for name in task.names if name in self.functions},)
+        refuse_other_arguments(task.id, task.arguments, self.functions)
+        return ([name for name in self.functions if isinstance(name, str)],)
 
     def call(self, name: str, arguments: Any, parameters: Any) -> tuple:
         """(what the function returned, its arguments after the call); the value of a name that is no function."""
@@ -172,15 +167,6 @@ def _geometry(kept: list[type] = []) -> type:  # noqa: B006 (loaded once)
         spec.loader.exec_module(module)
         kept.append(module.Geometry)
     return kept[0]
-
-
-def _parameters(function: Any) -> list | None:
-    """[name, kind, True if there is a default] for each parameter; None if that is not known."""
-    try:
-        signature = inspect.signature(getattr(function, "py_func", function))  # py_func: compiled by Numba
-    except (TypeError, ValueError):
-        return None
-    return [[p.name, int(p.kind), p.default is not p.empty] for p in signature.parameters.values()]
 
 
 def _is_unchanged(text: str, stub: str) -> bool:

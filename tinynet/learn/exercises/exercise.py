@@ -100,8 +100,8 @@ class Exercise:
     """One exercise, read from its file.
 
     text: of the file; module: the file, imported. head: the statement and the imports with which a learner's file
-    begins. solution, stub: whole learner's files. functions: the names that the learner's file defines, in order;
-    definitions: the same with their statements.
+    begins. solution, stub: whole learner's files. functions: the names that the learner's file defines, in order.
+    arguments: for each function the names of its positional and of its keyword-only arguments, and both as a text.
     seconds: how long a check may take. imports: modules that the learner may import in addition to guard.HARMLESS.
     helper: a function of this package that the probes run beside the learner's functions (`probe.run_beside`).
     """
@@ -122,8 +122,9 @@ class Exercise:
         self._code = _SOLUTION.sub(lambda match: match["body"], file).strip() + "\n"
         self.solution = self.head + self._code
         self.stub = self.head + _SOLUTION.sub(_to_be_written, file).strip() + "\n"
-        self.definitions = _definitions(file)
-        self.functions = tuple(self.definitions)
+        definitions = _definitions(file)
+        self.functions = tuple(definitions)
+        self.arguments = {name: _arguments(node.args) for name, node in definitions.items() if hasattr(node, "args")}
 
     def variant(self, *variants: Variant) -> str:
         """A learner's file: the solution with one or several variants applied."""
@@ -167,6 +168,10 @@ def _definitions(code: str) -> dict[str, ast.stmt]:
         elif isinstance(node, ast.Assign):
             found |= {target.id: node for target in node.targets}
     return found
+
+
+def _arguments(node: ast.arguments) -> tuple[list[str], list[str], str]:
+    return [a.arg for a in node.args], [a.arg for a in node.kwonlyargs], ast.unparse(node)
 
 
 # ---------------------------------------------------------------------------------------- the course

@@ -11,11 +11,12 @@ import ast
 import builtins
 import contextlib
 import functools
+import inspect
 import os
 import stat
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -68,6 +69,27 @@ def functions_of(text: str, path: str, allowed: Iterable[str] = ()) -> dict[str,
     except Exception as error:
         raise Unreadable(f"{where(error, path)} (while the file was being run, before any check)") from None
     return names
+
+
+def refuse_other_arguments(id: str, arguments: Mapping[str, Any], functions: Mapping[str, Any]) -> None:
+    """Raise Refused for a function with other arguments than in the stub, e.g. in a file from an older version.
+
+    arguments: for each function of exercise `id` (the positional ones, the keyword-only ones, all as in the stub).
+    """
+    for name, (positional, keywords, text) in arguments.items():
+        function = getattr(functions.get(name), "py_func", functions.get(name))  # py_func: compiled by Numba
+        try:
+            signature = inspect.signature(function)  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # not a function, or one of NumPy
+            continue
+        try:
+            signature.bind(*positional, **dict.fromkeys(keywords))
+        except TypeError:
+            raise Refused(
+                f"`def {name}{signature}` must be `def {name}({text})`: the exercise calls it with these arguments. "
+                f"`python -m tinynet exercises reset {id}` writes a new file, which explains them, and keeps yours as "
+                f"{id}.py.old"
+            ) from None
 
 
 def _refuse_imports(tree: ast.AST, text: str, allowed: frozenset[str]) -> None:

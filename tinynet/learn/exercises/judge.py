@@ -7,8 +7,6 @@ learner's mistake, even if the code differs. If none does, `explain` of gradchec
 
 from __future__ import annotations
 
-import ast
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,17 +15,12 @@ import numpy as np
 
 from .answers import Answers, Book, agree, answer_book, observe
 from .exercise import Exercise, Variant
-from .guard import Refused
 from .probe import Failure, Probe
 from .verdict import NOT_WRITTEN, RIGHT, WRONG, Finding, Verdict
 
 
 def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learner>", seed: int = 0) -> Verdict:
-    """Check a learner's functions, given by name. path: of their file, for the lines in messages.
-
-    Raises Refused for a function that cannot be called with the arguments of the exercise.
-    """
-    _refuse_other_arguments(exercise, functions)
+    """Check a learner's functions, given by name. path: of their file, for the lines in messages."""
     probes = exercise.probes(seed)
     learned = [observe(probe, functions, path) for probe in probes]
     book = answer_book(exercise, seed)
@@ -50,26 +43,6 @@ def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learne
     to_do, done = ([f for f in in_order if (f in unwritten) == missing] for missing in (True, False))
     right_so_far = f"; right so far: {', '.join(done)}" if done else ""
     return Verdict(exercise.id, NOT_WRITTEN, f"to be written: {', '.join(to_do)}{right_so_far}")
-
-
-def _refuse_other_arguments(exercise: Exercise, functions: Mapping[str, Any]) -> None:
-    """Raise Refused for a function with other arguments than in the stub, e.g. in a file from an older version."""
-    for name, node in exercise.definitions.items():
-        function = getattr(functions.get(name), "py_func", functions.get(name))  # py_func: compiled by Numba
-        if not isinstance(node, ast.FunctionDef) or not callable(function):
-            continue
-        try:
-            signature = inspect.signature(function)
-        except ValueError:  # a function of NumPy
-            continue
-        try:
-            signature.bind(*node.args.args, **{argument.arg: None for argument in node.args.kwonlyargs})
-        except TypeError:
-            raise Refused(
-                f"`def {name}{signature}` must be `def {name}({ast.unparse(node.args)})`: the exercise calls it with "
-                f"these arguments. `python -m tinynet exercises reset {exercise.id}` writes a new file, which explains "
-                f"them, and keeps yours as {exercise.id}.py.old"
-            ) from None
 
 
 def _probes_of_outputs(probes: Sequence[Probe]) -> dict[str, list[int]]:

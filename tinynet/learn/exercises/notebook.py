@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from .exercise import exercise
-from .guard import HARMLESS, Refused, refuse_library_functions
+from .guard import HARMLESS, Refused, refuse_library_functions, refuse_other_arguments
 from .judge import judge
 from .verdict import NOT_CHECKED, Verdict
 
@@ -44,6 +44,7 @@ def check(id: str, *functions: Callable, seed: int = 0, **named: Callable) -> Ve
         for function in own.values():
             if callable(function):
                 refuse_library_functions(function, HARMLESS | this.imports)
+        refuse_other_arguments(id, this.arguments, own)
         with library_kernels_refused():
             return judge(this, {"__file__": file, **dict.fromkeys(this.functions, _to_be_written), **own}, file, seed)
     except Refused as reason:

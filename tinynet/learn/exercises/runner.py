@@ -7,7 +7,6 @@ learner's file stays unchanged.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import queue
 import re
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +29,7 @@ from .guard import PACKAGE, Refused
 from .judge import judge
 from .probe import Raised
 from .verdict import NOT_CHECKED, NOT_WRITTEN, Verdict
-from .wire import MALFORMED, Tag, packed, received
+from .wire import LARGEST, MALFORMED, Tag, packed, unpacked
 
 START_UP = 60.0  # seconds in which Python, NumPy and perhaps Numba start on a slow machine
 MOST_PRINTED = 200_000  # bytes; a check that prints more is ended
@@ -48,11 +47,13 @@ def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None)
         return Verdict(id, NOT_WRITTEN, f"not started: python -m tinynet exercises start {id}")
     if not file.is_file():
         return Verdict(id, NOT_CHECKED, f"{file} is not an ordinary file")
-    before = file.read_bytes()
+    before, path = file.read_bytes(), str(file.resolve())
+    helper = f"{this.helper.__module__}:{this.helper.__name__}" if this.helper else None
+    limits = (sorted(this.imports), helper, seconds or this.seconds, str(course_folder()))
     with tempfile.TemporaryDirectory(prefix="tinynet-check-", ignore_cleanup_errors=True) as folder:
-        learner = Learner(this, file, folder, seconds or this.seconds)
+        learner = Learner(Task(id, path, this.stub, this.arguments, *limits), folder)
         try:
-            verdict = _verdict(this, learner, file, seed)
+            verdict = _verdict(this, learner, path, seed)
         finally:
             output = learner.end()
     verdict.printed = output if len(output) <= SHOWN else f"{output[:SHOWN]}\n... ({len(output)} characters)"
@@ -63,12 +64,12 @@ def check_file(id: str, file: Path, seed: int = 0, seconds: float | None = None)
     return verdict
 
 
-def _verdict(this: Exercise, learner: Learner, file: Path, seed: int) -> Verdict:
+def _verdict(this: Exercise, learner: Learner, path: str, seed: int) -> Verdict:
     try:
         missing = this.missing()
-        if not learner.start():
+        if not learner.load():
             return Verdict(this.id, NOT_WRITTEN, f"to be written: {', '.join(this.functions)}")
-        return Verdict(this.id, NOT_CHECKED, missing) if missing else judge(this, learner, str(file.resolve()), seed)
+        return Verdict(this.id, NOT_CHECKED, missing) if missing else judge(this, learner, path, seed)
     except Refused as reason:
         return Verdict(this.id, NOT_CHECKED, str(reason))
 
@@ -80,66 +81,6 @@ def _is_changed(file: Path, before: bytes) -> bool:
         return now.read(len(before) + 1) != before
 
 
-class Learner(Mapping):
-    """The functions of a learner's file, by name. They run in a process of their own, with limits.
-
-    A call raises Raised, with the learner's exception, or Refused, with a sentence, if the check cannot go on.
-    """
-
-    def __init__(self, this: Exercise, file: Path, folder: str, seconds: float) -> None:
-        name = f"{this.helper.__module__}:{this.helper.__name__}" if this.helper else None
-        secret, path = str(course_folder()), str(file.resolve())
-        self._task = Task(path, this.stub, list(this.functions), sorted(this.imports), name, seconds, secret)
-        self._folder = folder
-        self._processes = [Process(self._task, folder)]
-        self._signatures: dict[str, inspect.Signature | None] = {}
-
-    def start(self) -> bool:
-        """Load the file; False if it is still the stub."""
-        loaded = self._processes[0].reply()
-        with no_result_refused():
-            for name, parameters in (loaded[0] if loaded else {}).items():
-                self._signatures[name] = None if parameters is None else _signature(parameters)
-        return bool(loaded)
-
-    def end(self) -> str:
-        """End the processes. Returns what the learner's code printed."""
-        return "".join([process.end() for process in self._processes])
-
-    def __getitem__(self, name: str) -> Any:
-        signature = self._signatures[name]
-
-        def function(*arguments: Any, **parameters: Any) -> Any:
-            reply = self._processes[0].ask(name, arguments, parameters)
-            with no_result_refused():
-                returned, after = reply
-                for before, now in zip(arguments, after):
-                    if isinstance(before, np.ndarray) and np.shape(now) == before.shape:
-                        before[...] = now
-            return returned
-
-        if signature:
-            function.__signature__ = signature  # type: ignore[attr-defined]
-        return function
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._signatures)
-
-    def __len__(self) -> int:
-        return len(self._signatures)
-
-    def run_beside(self, helper: Callable, arguments: tuple) -> Any:
-        """helper(the functions, *arguments), in the learner's process.
-
-        A helper with an attribute `texts` needs only these values of the file. It gets a process without the file.
-        """
-        if len(self._processes) == 1 and hasattr(helper, "texts"):
-            values = {name: str(self._processes[0].ask(name, (), {})[0]) for name in helper.texts}
-            self._processes.append(Process(self._task._replace(values=values), self._folder))
-            self._processes[-1].reply()
-        return self._processes[-1].ask(None, arguments, {})[0]
-
-
 @contextlib.contextmanager
 def no_result_refused() -> Iterator[None]:
     """Refused in place of the exceptions that a malformed reply causes inside."""
@@ -149,11 +90,16 @@ def no_result_refused() -> Iterator[None]:
         raise Refused("the process of your code sent what is no result") from None
 
 
-class Process:
-    """A process that runs child.py for one task."""
+class Learner(Mapping):
+    """The functions of a learner's file, by name. They run in a process of their own (child.py), with limits.
+
+    A call raises Raised, with the learner's exception, or Refused, with a sentence, if the check cannot go on.
+    """
 
     def __init__(self, task: Task, folder: str) -> None:
-        self._task = task
+        self._task, self._folder = task, folder
+        self._names: list[str] = []
+        self._emulator: Learner | None = None
         self._deadline = time.monotonic() + task.seconds + START_UP
         paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
@@ -165,17 +111,58 @@ class Process:
             stderr=subprocess.PIPE,
             start_new_session=True,  # a group that `_kill` ends together
         )
-        self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._unread, self._printed, self._reason = b"", bytearray(), ""
-        self._readers = [
-            threading.Thread(target=_pass_on, args=(stream, take), daemon=True)
-            for stream, take in ((self._process.stdout, self._chunks.put), (self._process.stderr, self._note))
-        ]
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._printed, self._reason = bytearray(), ""
+        replies, printed = self._process.stdout, self._process.stderr
+        reading = ((replies, lambda: replies.readline(LARGEST), self._lines.put), (printed, printed.read1, self._note))
+        self._readers = [threading.Thread(target=_pass_on, args=arguments, daemon=True) for arguments in reading]
         for reader in self._readers:
             reader.start()
         self._send(tuple(task))
 
-    def ask(self, name: str | None, arguments: tuple, parameters: Mapping[str, Any]) -> list:
+    def load(self) -> bool:
+        """Wait until the file is loaded; False if it is still the stub."""
+        loaded = self._reply()
+        with no_result_refused():
+            self._names = [str(name) for names in loaded for name in names]
+        return bool(loaded)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+
+        def function(*arguments: Any, **parameters: Any) -> Any:
+            reply = self._ask(name, arguments, parameters)
+            with no_result_refused():
+                returned, after = reply
+                for before, now in zip(arguments, after):
+                    if isinstance(before, np.ndarray) and np.shape(now) == before.shape:
+                        before[...] = now
+            return returned
+
+        return function
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def run_beside(self, helper: Callable, arguments: tuple) -> Any:
+        """helper(the functions, *arguments), in the learner's process.
+
+        A helper with an attribute `texts` needs only these values of the file. It gets a process without the file.
+        """
+        learner = self
+        if hasattr(helper, "texts"):
+            if self._emulator is None:
+                values = {name: str(self[name]()) for name in helper.texts}
+                self._emulator = Learner(self._task._replace(values=values), self._folder)
+                self._emulator.load()
+            learner = self._emulator
+        return learner._ask(None, arguments, {})[0]
+
+    def _ask(self, name: str | None, arguments: tuple, parameters: Mapping[str, Any]) -> list:
         """The reply to a request: call the function of this name; without a name, the helper."""
         functions: list[Callable] = []
 
@@ -188,13 +175,13 @@ class Process:
             return None
 
         self._send([name, arguments, dict(parameters)], tag)
-        return self.reply(functions)
+        return self._reply(functions)
 
-    def reply(self, functions: Sequence[Callable] = ()) -> list:
+    def _reply(self, functions: Sequence[Callable] = ()) -> list:
         """The next reply. functions: those that were passed as arguments, which are called here."""
         while True:
             with no_result_refused():
-                kind, *content = received(self._take)
+                kind, *content = unpacked(self._next_line())
                 if kind == "callback":
                     number, arguments = content
                     self._send(_called(functions[number], arguments))
@@ -213,20 +200,17 @@ class Process:
             self._process.stdin.write(packed(value, tag))
             self._process.stdin.flush()
 
-    def _take(self, size: int) -> bytes:
-        """The next bytes that the process sends. Raises Refused if it ended, or if its time is over."""
-        while len(self._unread) < size:
-            try:
-                chunk = self._chunks.get(timeout=max(0.0, self._deadline - time.monotonic()))
-            except queue.Empty:
-                self._reason = f"it did not end within {self._task.seconds + START_UP:g} s and was stopped"
-                chunk = b""
-            if not chunk:
-                output = self.end()
-                raise Refused(self._reason or f"the code ended the process before the check was done{_last(output)}")
-            self._unread += chunk
-        taken, self._unread = self._unread[:size], self._unread[size:]
-        return taken
+    def _next_line(self) -> bytes:
+        """The next message. Raises Refused if the process ended, or if its time is over."""
+        try:
+            line = self._lines.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        except queue.Empty:
+            self._reason = f"it did not end within {self._task.seconds + START_UP:g} s and was stopped"
+            line = b""
+        if not line:
+            output = self.end()
+            raise Refused(self._reason or f"the code ended the process before the check was done{_last(output)}")
+        return line
 
     def _note(self, chunk: bytes) -> None:
         """Keep what the learner's code prints, up to a limit."""
@@ -239,6 +223,8 @@ class Process:
 
     def end(self) -> str:
         """End the process, and those that it started. Returns what was printed."""
+        if self._emulator:
+            self._emulator.end()
         self._kill()
         self._process.wait()
         with contextlib.suppress(OSError):
@@ -257,17 +243,11 @@ class Process:
         self._process.kill()
 
 
-def _signature(parameters: Iterable[Sequence[Any]]) -> inspect.Signature:
-    """The signature whose parameters were sent as (name, kind, True if there is a default)."""
-    defaults = {True: None, False: inspect.Parameter.empty}
-    return inspect.Signature([inspect.Parameter(n, kind, default=defaults[d]) for n, kind, d in parameters])
-
-
-def _pass_on(stream: IO[bytes], take: Callable[[bytes], None]) -> None:
+def _pass_on(stream: IO[bytes], read: Callable[[], bytes], take: Callable[[bytes], None]) -> None:
     """Pass on what arrives at a stream, and b"" at its end."""
     with stream:
-        while chunk := os.read(stream.fileno(), 65536):
-            take(chunk)
+        while part := read():
+            take(part)
     take(b"")
 
 
