@@ -62,7 +62,7 @@ class BuildWithExamples(build_py):
 
 
 setup(
-    name="tinynet",
+    name="tinynet-lectures",  # on PyPI, "tinynet" is another project; what is imported is `tinynet`
     version=VERSION,
     description="A from-scratch deep-learning framework to learn from, and a small U-Net that finds nuclei",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
@@ -70,6 +70,9 @@ setup(
     license="MIT",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tinynet", "tinynet.*"]),
+    # An editable installation puts this folder on Python's path. Without this line it installs a hook that Python asks
+    # last, and a script beside a clone named `tinynet` would import the clone's folder as an empty package.
+    package_dir={"": "."},
     package_data={"tinynet": [f"**/*.{kind}" for kind in ("cu", "cuh", "h", "cpp", "md", "csv", "pyi", "npz")]},
     python_requires=">=3.10",
     install_requires=CORE,

@@ -81,7 +81,7 @@ def test_unet_prints_a_table_and_writes_json_and_chart(tmp_path, capsys, without
     for word in ("1 x 16 x 16 x 3", "textbook NumPy (im2col)", "median ms", "ratio", "peak MB", "1,941,105"):
         assert word in printed, word
     for name in ("torch", "keras"):
-        assert f"left out: {name}: {name} is not installed (pip install tinynet[bench])" in printed
+        assert f'left out: {name}: {name} is not installed (pip install -e ".[bench]")' in printed
 
     report = json.loads((tmp_path / "new" / "b.json").read_text())
     assert report["command"] == "unet"
@@ -334,7 +334,7 @@ def test_nets_prints_a_table_and_writes_json(tmp_path, capsys, without_framework
     found = main(["nets", "autoencoder", "--turns", "1", "--json", str(tmp_path / "b.json")])
     printed = capsys.readouterr().out
     assert "autoencoder" in printed and "128 x 784" in printed and "439,470" in printed
-    assert "left out: torch: torch is not installed (pip install tinynet[bench])" in printed
+    assert 'left out: torch: torch is not installed (pip install -e ".[bench]")' in printed
     assert json.loads((tmp_path / "b.json").read_text())["nets"] == found["nets"]
     assert found["nets"]["autoencoder"]["tinynet"]["median_ms"] > 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 import tinynet as tn
 from tinynet import cli, nn
@@ -158,6 +159,24 @@ def test_commands_call_their_function_with_their_config(capsys):
         run_commands(commands, ["--help"])
     text = capsys.readouterr().out
     assert "Train it." in text and "Use it, 100 %." in text and "More text" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("examples/segmentation/unet_nuclei.py", "--help"), ("finding the nuclei", "Train the net on random crops")),
+        (("examples/basics/perceptron.py", "--help"), ("perceptron",)),
+        (("-m", "tinynet.data.make_split", "--help"), ("nuclei_split.csv",)),
+        (("-m", "tinynet", "exercises", "list"), ("A derivative by two small steps",)),
+    ],
+)
+def test_help_without_docstrings_in_memory(arguments, expected):
+    """`python -OO` removes docstrings and assertions: nothing may depend on them."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run(
+        [sys.executable, "-OO", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert all(text.lower() in shown.lower() for text in expected), shown
 
 
 def failing(error):

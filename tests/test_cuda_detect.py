@@ -133,12 +133,12 @@ MISSING = {
     "a broken driver": (dict(driver=Driver(fails=("cuInit",))), r"cuInit failed with CUDA_ERROR_UNKNOWN \(999\)"),
     "an old driver": (dict(driver=Driver(version=11080)), r"it speaks CUDA 11.8, 12.0 is needed; update the driver"),
     "an old GPU": (dict(driver=Driver(capability=(7, 0))), r"Example 4000 has compute capability 7.0; 7.5 or later"),
-    "no CuPy": (dict(cupy=()), r'CuPy is not installed.* `pip install "tinynet\[cuda12\]"`'),
-    "no CuPy, new driver": (dict(driver=Driver(version=13000), cupy=()), r'pip install "tinynet\[cuda13\]"'),
+    "no CuPy": (dict(cupy=()), r'CuPy is not installed.* `pip install -e "\.\[cuda12\]"`'),
+    "no CuPy, new driver": (dict(driver=Driver(version=13000), cupy=()), r'pip install -e "\.\[cuda13\]"'),
     "CuPy too new": (dict(cupy=("13",)), r"cupy-cuda13x is installed, but .* CUDA 12 .* `pip uninstall cupy-cuda13x`"),
     "CuPy too old": (dict(cupy=("11",)), r"cupy-cuda11x is installed, .* `pip uninstall cupy-cuda11x`, then `pip in"),
     "two CuPys": (dict(cupy=("12", "13")), r"cupy-cuda12x and cupy-cuda13x are both installed"),
-    "no compiler": (dict(compilers=()), r'\(NVRTC\) is not installed .* `pip install "tinynet\[cuda12\]"`'),
+    "no compiler": (dict(compilers=()), r'\(NVRTC\) is not installed .* `pip install -e "\.\[cuda12\]"`'),
     "a compiler too new": (dict(compilers=("13.0",)), r"\(NVRTC\) is not installed in a version for CUDA 12"),
 }
 

@@ -132,7 +132,7 @@ def test_without_wfdb_there_is_a_sentence(record):
         "except DataError as error: print(error)"
     )
     run = subprocess.run([sys.executable, "-c", program, str(record[0])], capture_output=True, text=True, check=True)
-    assert "electrocardiograms are read by wfdb: pip install" in run.stdout
+    assert 'electrocardiograms are read by wfdb: `pip install -e ".[examples]"`' in run.stdout
 
 
 def test_the_synthetic_heart():

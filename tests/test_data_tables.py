@@ -109,7 +109,7 @@ def test_bundled_tables():
 
 def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r'is part of scikit-learn: pip install "tinynet\[examples\]"'):
+    with pytest.raises(DataError, match=r'is part of scikit-learn: `pip install -e "\.\[examples\]"`'):
         bundled("digits")
 
 

@@ -1,4 +1,4 @@
-"""The exceptions that tell a user what went wrong. Each message says what was given, what was needed and what to do."""
+"""The exceptions that tell a user what went wrong. A message says what was given, what was needed and what to do."""
 
 
 class BackendError(RuntimeError):
@@ -19,3 +19,8 @@ class TrainingError(RuntimeError):
 
 class UsageError(ValueError):
     """The command line makes no sense; the message says which flag, and what it needs."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra. It names a folder: on PyPI another project has the name tinynet."""
+    return f'`pip install -e ".[{extra}]"` in the folder of tinynet\'s setup.py'

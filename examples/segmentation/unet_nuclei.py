@@ -29,7 +29,8 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import DataError
-from tinynet.tools.cli import BACKENDS, TrainingOptions, option, print_settings, run, run_commands
+from tinynet.tools.cli import BACKENDS, TrainingOptions, docstring, option, print_settings, run, run_commands
+from tinynet.training.interruption import command
 
 
 # ---------------------------------------------------------------------------------------------- the net
@@ -165,8 +166,8 @@ def train(config: TrainConfig) -> dict[str, float]:
             resume=config.resume,
         )
     print(f"figures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
-    data = f" --data {config.data}" if config.data else ""
-    print(f"next: python {sys.argv[0]} evaluate --weights {config.out}/best.npz{data}")
+    data = ("--data", config.data) if config.data else ()
+    print("next: " + command("python", sys.argv[0], "evaluate", "--weights", f"{config.out}/best.npz", *data))
     return results
 
 
@@ -369,7 +370,7 @@ COMMANDS = {"train": (TrainConfig, train), "predict": (PredictConfig, predict), 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Run one of the commands; returns its final metrics."""
-    return run_commands(COMMANDS, argv, description=__doc__)
+    return run_commands(COMMANDS, argv, description=docstring(sys.modules[__name__]))
 
 
 # ---------------------------------------------------------------------------------------- catalog entry

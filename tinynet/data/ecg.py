@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, how_to_install
 from .download import find_data
 
 MITBIH_100 = "mitbih/100.dat"
@@ -62,7 +62,7 @@ def read_ecg(path: str | Path) -> Recording:
     try:
         import wfdb
     except ImportError as error:
-        raise DataError('read_ecg: electrocardiograms are read by wfdb: pip install "tinynet[examples]"') from error
+        raise DataError(f"read_ecg: electrocardiograms are read by wfdb: {how_to_install('examples')}") from error
     path = Path(path)
     for part in PARTS:
         if not path.with_suffix(part).exists():

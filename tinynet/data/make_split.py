@@ -124,7 +124,7 @@ def choose_validation(kinds: list[str], groups: list[str], seed: int = SEED) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make nuclei_split.csv: which images train and which validate.")
     parser.add_argument("zip", type=Path, help="stage1_train.zip, or the folder it unpacks to")
     parser.add_argument("--out", type=Path, default=SPLIT_TABLE, help="the table to write")
     args = parser.parse_args(argv)

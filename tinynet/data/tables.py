@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, how_to_install
 from .download import find_data
 
 DERMATOLOGY, CLEVELAND = "tables/dermatology.data", "tables/processed.cleveland.data"
@@ -81,9 +81,8 @@ def bundled(name: str) -> Table:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError(
-            f'bundled: the table {name!r} is part of scikit-learn: pip install "tinynet[examples]"'
-        ) from error
+        message = f"bundled: the table {name!r} is part of scikit-learn: {how_to_install('examples')}"
+        raise DataError(message) from error
     if name == "diabetes":
         data = datasets.load_diabetes(scaled=False)
         return Table(data.data, data.target, tuple(data.feature_names))

@@ -22,10 +22,13 @@ Python, `main(["--epochs", "3"])` raises an exception for each error; `run(main)
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import functools
+import inspect
 import os
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -124,13 +127,24 @@ def command_line(config: type[Config]) -> Callable[[Callable[[Config], Any]], Ca
     def decorate(function: Callable[[Config], Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def main(argv: Sequence[str] | None = None) -> Any:
-            settings = parse(config, argv, description=sys.modules[function.__module__].__doc__)
+            settings = parse(config, argv, description=docstring(sys.modules[function.__module__]))
             with use_backend(getattr(settings, "backend", backend())):
                 return function(settings)
 
         return main
 
     return decorate
+
+
+def docstring(thing: Any) -> str:
+    """The docstring of a module or function. `python -OO` keeps none in memory, then it is read from the source."""
+    if thing.__doc__:
+        return inspect.cleandoc(thing.__doc__)
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError):  # typed into a shell, for example
+        return ""
+    return ast.get_docstring(tree if inspect.ismodule(thing) else tree.body[0]) or ""
 
 
 def run_commands(
@@ -148,7 +162,7 @@ def run_commands(
     choices = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(commands) + "}")
     parsers = {}
     for name, (config, function) in commands.items():
-        summary = (function.__doc__ or "").strip().partition("\n")[0].replace("%", "%%")
+        summary = docstring(function).partition("\n")[0].replace("%", "%%")
         parsers[name] = choices.add_parser(name, help=summary, description=summary)
         _add_flags(parsers[name], config)
     arguments = vars(parser.parse_args(argv))

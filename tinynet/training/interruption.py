@@ -39,4 +39,9 @@ def resume_command() -> str:
     words = list(sys.orig_argv)
     if "--resume" not in words:
         words.append("--resume")
+    return command(*words)
+
+
+def command(*words: str) -> str:
+    """A command line to type into a shell: words with blanks or brackets, such as paths, are quoted."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import BackendError
+from ...errors import BackendError, how_to_install
 from . import nvrtc
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -148,7 +148,7 @@ def find_cupy(cuda: int) -> str:
 
     Raises GpuMissing: none, one that the driver cannot run, or several, which overwrite each other's files.
     """
-    install = f'`pip install "tinynet[cuda{min(cuda, NEWEST_CUDA)}]"`'
+    install = how_to_install(f"cuda{min(cuda, NEWEST_CUDA)}")
     if importlib.util.find_spec("cupy") is None:
         raise GpuMissing(f"CuPy is not installed; for a driver of CUDA {cuda}: {install}")
     builds = {}

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import BackendError
+from ...errors import BackendError, how_to_install
 from .source import compiler_options
 
 # No --use_fast_math: it turns numbers below 1.2e-38 into zeros, and rounds divisions, square roots and exponentials
@@ -160,7 +160,7 @@ def load(newest: int | None = None) -> Nvrtc:
         raise NvrtcMissing(
             "NVIDIA's run-time compiler (NVRTC) is not installed"
             + (f" in a version for CUDA {newest}" if newest else "")
-            + f', and without it no CUDA kernel can be compiled: `pip install "tinynet[{extra}]"`'
+            + f", and without it no CUDA kernel can be compiled: {how_to_install(extra)}"
         )
     return max(found, key=lambda nvrtc: nvrtc.version)
 

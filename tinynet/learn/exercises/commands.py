@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...tools.cli import option, run_commands
+from ...tools.cli import docstring, option, run_commands
 from .exercise import COURSE_FOLDER, Exercise, course, course_folder, exercise
 from .progress import Progress
 from .runner import check_file
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; without one, show what comes next. Ends with SystemExit if the exit code is not 0."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = run_commands(COMMANDS, argv or ["next"], prog=COMMAND, description=__doc__)
+        code = run_commands(COMMANDS, argv or ["next"], prog=COMMAND, description=docstring(sys.modules[__name__]))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_CODES[NOT_CHECKED]

@@ -108,7 +108,7 @@ class Exercise:
 
     def __init__(self, id: str, text: str, module: ModuleType) -> None:
         self.id, self.text, self.module = id, text, module
-        self.statement = inspect.cleandoc(module.__doc__ or "")
+        self.statement = ast.get_docstring(ast.parse(text)) or ""  # python -OO keeps no __doc__
         self.title = self.statement.partition("\n")[0].rstrip(".")
         self.teaches: str = module.TEACHES
         self.hints = tuple(map(inspect.cleandoc, module.HINTS))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...backends.registry import ops
-from ...tools.cli import option, parse
+from ...tools.cli import docstring, option, parse
 from .show import describe, list_ops, measured, targets_in
 from .watch import watch
 from .why import SHAPE, why
@@ -37,7 +37,7 @@ class Config:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; SystemExit(1) if a kernel of the op is wrong."""
-    config = parse(Config, argv, prog="python -m tinynet op", description=__doc__)
+    config = parse(Config, argv, prog="python -m tinynet op", description=docstring(sys.modules[__name__]))
     if config.op is None:
         list_ops()
         return

@@ -59,7 +59,7 @@ def serve(module: str, *arguments: str) -> None:
             cpu = time.process_time() - cpu
             answer({"cpu_seconds": cpu, "peak_mb": peak_memory(), **facts})
     except ModuleNotFoundError as error:
-        answer({"error": f"{error.name} is not installed (pip install tinynet[bench])"})
+        answer({"error": f'{error.name} is not installed (pip install -e ".[bench]")'})
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}"})
 
