@@ -37,11 +37,19 @@ def positive(op: str, name: str, value: float, hint: str = "") -> float:
 
 def pair(op: str, name: str, value: int | tuple[int, int], at_least: int) -> tuple[int, int]:
     """(y, x) from a number for both or from a pair. Raises ValueError unless both are integers >= at_least."""
+    return integers(op, name, value, at_least, "(y, x)")
+
+
+def integers(op: str, name: str, value: int | tuple[int, ...], at_least: int, axes: str) -> tuple[int, ...]:
+    """An integer for each of the axes, "(z, y, x)", from one for all or from a tuple. Raises ValueError if one is less."""
+    count = axes.count(",") + 1
     try:
-        y, x = (value, value) if not isinstance(value, (tuple, list)) else value
-        y, x = operator.index(y), operator.index(x)
-    except (TypeError, ValueError):
-        raise ValueError(f"{op}: {name} is {value!r}; an integer or a pair (y, x) of integers is needed") from None
-    if min(y, x) < at_least:
+        numbers = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else [value] * count))
+    except TypeError:
+        numbers = ()
+    if len(numbers) != count:
+        kind = {2: "pair", 3: "triple"}[count]
+        raise ValueError(f"{op}: {name} is {value!r}; an integer or a {kind} {axes} of integers is needed")
+    if min(numbers) < at_least:
         raise ValueError(f"{op}: {name} is {value}; it must be at least {at_least}")
-    return y, x
+    return numbers

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 Pair = tuple[int, int]
+Triple = tuple[int, int, int]
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over an image: pairs (y, x), and the number of independent sets of channels."""
+    """How a kernel moves over an image: pairs (y, x), and the number of independent sets of channels.
+
+    For a volume, they are triples (z, y, x).
+    """
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
@@ -58,6 +62,12 @@ def axis_taps(
         if first <= last:
             i = first * stride + shift
             yield k, slice(first, last + 1), slice(i, i + (last - first) * stride + 1, stride)
+
+
+def channel_groups(c_in: int, c_out: int, groups: int) -> list[tuple[slice, slice]]:
+    """The input and output channels of each group, as slices."""
+    i, o = c_in // groups, c_out // groups
+    return [(slice(g * i, (g + 1) * i), slice(g * o, (g + 1) * o)) for g in range(groups)]
 
 
 class Phase(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backends.registry import kernel
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair
+from .._shared.geometry import Geometry, Pair, channel_groups
 from ..activations.entries import Elu
 from ..dropout import reference as dropout
 
@@ -31,7 +31,7 @@ def forward(
     size = geometry.output_size(x.shape[1:3], w.shape[:2])
     y = np.zeros((len(x), *size, w.shape[3]), x.dtype)
     for tap in geometry.taps(x.shape[1:3], w.shape[:2], size):
-        for ci, co in _channel_groups(x.shape[3], w.shape[3], geometry.groups):
+        for ci, co in channel_groups(x.shape[3], w.shape[3], geometry.groups):
             y[:, tap.oy, tap.ox, co] += x[:, tap.iy, tap.ix, ci] @ w[tap.ky, tap.kx, :, co]
     if b is not None:
         y += b
@@ -50,7 +50,7 @@ def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Ge
     c_in = w.shape[2] * geometry.groups
     gx = np.zeros((len(gy), *input_size, c_in), gy.dtype)
     for tap in geometry.taps(input_size, w.shape[:2], gy.shape[1:3]):
-        for ci, co in _channel_groups(c_in, w.shape[3], geometry.groups):
+        for ci, co in channel_groups(c_in, w.shape[3], geometry.groups):
             gx[:, tap.iy, tap.ix, ci] += gy[:, tap.oy, tap.ox, co] @ w[tap.ky, tap.kx, :, co].T
     return gx
 
@@ -62,7 +62,7 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: 
     i_group, o_group = c_in // geometry.groups, c_out // geometry.groups
     gw = np.zeros((*kernel_size, i_group, c_out), x.dtype)
     for tap in geometry.taps(x.shape[1:3], kernel_size, gy.shape[1:3]):
-        for ci, co in _channel_groups(c_in, c_out, geometry.groups):
+        for ci, co in channel_groups(c_in, c_out, geometry.groups):
             x_seen = x[:, tap.iy, tap.ix, ci].reshape(-1, i_group)
             gw[tap.ky, tap.kx, :, co] += x_seen.T @ gy[:, tap.oy, tap.ox, co].reshape(-1, o_group)
     return gw
@@ -72,9 +72,3 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: 
 def backward_bias(gy: np.ndarray) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
     return gy.sum(axis=(0, 1, 2))
-
-
-def _channel_groups(c_in: int, c_out: int, groups: int) -> list[tuple[slice, slice]]:
-    """The input and output channels of each group, as slices."""
-    i, o = c_in // groups, c_out // groups
-    return [(slice(g * i, (g + 1) * i), slice(g * o, (g + 1) * o)) for g in range(groups)]

@@ -1,0 +1,1 @@
+"""3-D convolution and its transpose; start with derivation.md."""

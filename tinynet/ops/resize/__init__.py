@@ -1,0 +1,1 @@
+"""Images and volumes in another size; start with derivation.md."""

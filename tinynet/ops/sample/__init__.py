@@ -1,0 +1,1 @@
+"""Images and volumes read between their pixels, at any points; start with derivation.md."""
