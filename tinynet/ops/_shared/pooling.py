@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from .checks import check_float, check_ndim, pair
-from .geometry import Geometry, Pair
+from .checks import check_float, check_ndim, integers, pair
+from .geometry import Geometry, Pair, Triple
 
 
 def checked_windows(
@@ -24,6 +25,23 @@ def checked_windows(
     if min(geometry.output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
         raise ValueError(f"{op}: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
     return size, geometry
+
+
+def over_volumes(op: str, pool: Callable, x: Any, size: int | Triple, stride: int | Triple | None, padding: int | Triple) -> Any:
+    """Pool a volume (N, D, H, W, C): each slice by `pool`, then the slices, as rows of an image of the slices' pixels.
+
+    The mean of means of equal size is the mean, and of several maxima the first slice, and in it the first pixel, wins.
+    """
+    check_float(op, x=x)
+    check_ndim(op, "x", x, 5, "(N, D, H, W, C)")
+    size = integers(op, "size", size, 1, "(z, y, x)")
+    stride = size if stride is None else integers(op, "stride", stride, 1, "(z, y, x)")
+    padding = integers(op, "padding", padding, 0, "(z, y, x)")
+    n, depth, height, width, channels = x.shape
+    y = pool(x.reshape(n * depth, height, width, channels), size[1:], stride[1:], padding[1:])
+    rows = y.reshape(n, depth, y.shape[1] * y.shape[2], channels)
+    z = pool(rows, (size[0], 1), (stride[0], 1), (padding[0], 0))
+    return z.reshape(n, z.shape[1], *y.shape[1:])
 
 
 # (label, shape of x, kernel size, geometry)
