@@ -4,6 +4,7 @@
     fast       3x3 kernels: Winograd's F(4x4, 3x3)
     winograd2  3x3 kernels: Winograd's F(2x2, 3x3)
     pointwise  1x1 kernels with few output channels
+    depthwise  every channel is a group of its own
     blocked    any convolution, as matrix products
 
 Each version is a file of its own (`fast` and `winograd2` share one) and calls no other version. TABLE decides which one
@@ -20,7 +21,7 @@ import numpy as np
 from ...backends.numba.simd import lanes_of
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Geometry, Pair
-from . import blocked, naive, pointwise, winograd
+from . import blocked, depthwise, naive, pointwise, winograd
 from .bias import backward_bias
 
 __all__ = ["IMPLEMENTATIONS", "backward_bias", "choose", "explain"]
@@ -70,6 +71,13 @@ TABLE = [
         f"1x1, stride 1, no padding, one group, at most {pointwise.FEW} output channels",
         _is_pointwise,
         "output channels would leave most lanes of a vector empty: the lanes are the input channels",
+    ),
+    Rule(
+        "depthwise",
+        depthwise,
+        "as many groups as channels on both sides",
+        lambda c: c.geometry.groups == c.c_in == c.c_out,
+        "there is no sum over channels, so the lanes are the channels",
     ),
     Rule("blocked", blocked, "any convolution", lambda c: True, "a matrix product for each row of a kernel"),
 ]

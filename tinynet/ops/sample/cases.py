@@ -10,13 +10,13 @@ from .reference import forward
 
 #         label                          x                points  padding
 SHAPES = [
-    ("an image, zeros around it", (2, 2, 3, 1), 4, "zeros"),
-    ("an image, its border around it", (1, 3, 2, 2), 4, "border"),
-    ("a volume, zeros around it", (1, 2, 1, 2, 2), 4, "zeros"),
-    ("a volume, its border around it", (1, 2, 2, 2, 1), 3, "border"),
-    ("one pixel", (1, 1, 1, 1), 4, "zeros"),
+    ("an image, zeros around it", (2, 2, 3, 1), 2, "zeros"),
+    ("an image, its border around it", (1, 2, 2, 2), 2, "border"),
+    ("a volume, zeros around it", (1, 2, 1, 2, 1), 3, "zeros"),
     ("no point", (2, 3, 3, 1), 0, "zeros"),
     ("no image", (0, 3, 3, 1), 4, "zeros"),
+    ("one pixel", (1, 1, 1, 1), 4, "zeros"),
+    ("a volume, its border around it", (1, 2, 3, 2, 2), 6, "border"),
     ("more points than pixels", (1, 2, 2, 1), 20, "zeros"),
 ]
 LARGE_SHAPES = [("37 channels, a tail", (2, 9, 8, 37), 300, "zeros")]  # compared between tiers only
