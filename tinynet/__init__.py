@@ -34,6 +34,7 @@ def __getattr__(name: str) -> Any:
 
 # Modules that users import by a short name, `from tinynet.optim import Adam`, and the folders they live in.
 _SHORT_NAMES = {
+    "tinynet.boxes": "tinynet.imaging.boxes",
     "tinynet.cli": "tinynet.tools.cli",
     "tinynet.cuda": "tinynet.backends.cuda",
     "tinynet.cuda.launch": "tinynet.backends.launch",

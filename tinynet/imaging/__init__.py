@@ -1,7 +1,7 @@
-"""From predicted maps to nuclei: segmentation, instances, measurements, scores and figures."""
+"""From predicted maps to nuclei and boxes: segmentation, instances, measurements, scores and figures."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["checks", "instances", "intensity", "metrics", "segment", "viz"]
+    __name__, ["boxes", "checks", "instances", "intensity", "metrics", "segment", "viz"]
 )

@@ -1,7 +1,7 @@
 """Boxes for detection: how much they overlap, which of them to keep, how a net describes them, what lies in them.
 
-A box is (y1, x1, y2, x2) in pixels: its upper left and lower right *edge*, so that its height is y2 - y1. Pixel 0 covers 0
-to 1. Arrays of boxes have the shape (K, 4).
+A box is (y1, x1, y2, x2) in pixels: its upper left and lower right *edge*, so that its height is y2 - y1. Pixel 0
+covers 0 to 1. Arrays of boxes have the shape (K, 4).
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def encode_boxes(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """What a net has to predict to turn each anchor into its box: (K, 4) offsets (ty, tx, th, tw).
 
     ty = (center of the box - center of the anchor) / height of the anchor, th = log(height / height of the anchor).
-    Raises ValueError for shapes that do not fit, or boxes or anchors without an area.
-    Source: Girshick et al., Rich feature hierarchies, CVPR 2014, appendix C; Ren et al., Faster R-CNN, 2015, section 3.1.
+    Raises ValueError for shapes that do not fit, or boxes or anchors without an area. Source: Girshick et al., Rich
+    feature hierarchies, CVPR 2014, appendix C; Ren et al., Faster R-CNN, 2015, section 3.1.
     """
     boxes, anchors = _checked("encode_boxes", "boxes", boxes), _checked("encode_boxes", "anchors", anchors)
     if boxes.shape != anchors.shape:
@@ -95,10 +95,10 @@ def roi_align(
 ) -> Tensor:
     """The features inside of boxes, in one size: (K, H', W', C). Differentiable in x.
 
-    Each box is divided into H' x W' cells; a cell is the mean of samples x samples points, read by linear interpolation.
-    x: (N, H, W, C), float, the feature maps. boxes: (K, 4) in pixels of the image; x is `scale` times as large.
-    images: (K,) the image of each box. size: (H', W') or a number for both. Points outside of x read 0 beyond one pixel
-    around it, and the border within.
+    Each box is divided into H' x W' cells; a cell is the mean of samples x samples points, read by linear
+    interpolation. x: (N, H, W, C), float, the feature maps. boxes: (K, 4) in pixels of the image; x is `scale` times as
+    large. images: (K,) the image of each box. size: (H', W') or a number for both. Points outside of x read 0 beyond
+    one pixel around it, and the border within.
 
     Raises ValueError or TypeError, naming the argument, for shapes, dtypes or image numbers that do not fit.
     Source: He et al., Mask R-CNN, ICCV 2017, section 3.

@@ -9,5 +9,6 @@ from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d
 from .recurrent import GRU, LSTM, RNN
 from .summary import Summary, summary
+from .volumes import AvgPool3d, Conv3d, ConvTranspose3d, MaxPool3d
 
 __getattr__ = module_getattr(__name__)

@@ -52,7 +52,7 @@ class _Convolution(Module):
         init: Callable[..., np.ndarray] = he_normal,
     ) -> None:
         name = type(self).__name__
-        _check_channels(name, in_channels, out_channels, groups)
+        check_channels(name, in_channels, out_channels, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
         self.stride = pair(name, "stride", stride, 1)
@@ -126,7 +126,7 @@ class Linear(Module):
         bias: bool = True,
         init: Callable[..., np.ndarray] = he_normal,
     ) -> None:
-        _check_channels("Linear", in_features, out_features, groups=1)
+        check_channels("Linear", in_features, out_features, groups=1)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(init((in_features, out_features)))
         self.bias = Parameter(np.zeros(out_features, dtype=np.float32)) if bias else None
@@ -154,7 +154,7 @@ class BatchNorm2d(Module):
     buffer_names = ("running_mean", "running_var")
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        _check_channels("BatchNorm2d", channels, channels, groups=1)
+        check_channels("BatchNorm2d", channels, channels, groups=1)
         if not 0 < momentum <= 1:
             raise ValueError(f"BatchNorm2d: momentum is {momentum}; it must lie in 0 < momentum <= 1")
         self.channels, self.momentum, self.eps = channels, momentum, eps
@@ -261,7 +261,7 @@ def _fused(x: Any, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Te
     return conv_elu_dropout(x, conv.weight, conv.bias, Geometry(**conv.geometry), Epilogue(elu.alpha, **mask))
 
 
-def _check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:
+def check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:
     if groups < 1 or min(channels_in, channels_out) < 1 or channels_in % groups or channels_out % groups:
         raise ValueError(
             f"{layer}: {channels_in} channels in, {channels_out} out and {groups} groups; "

@@ -41,7 +41,10 @@ def pair(op: str, name: str, value: int | tuple[int, int], at_least: int) -> tup
 
 
 def integers(op: str, name: str, value: int | tuple[int, ...], at_least: int, axes: str) -> tuple[int, ...]:
-    """An integer for each of the axes, "(z, y, x)", from one for all or from a tuple. Raises ValueError if one is less."""
+    """An integer for each of the axes, such as "(z, y, x)", from one number for all or from a tuple.
+
+    Raises ValueError unless all are integers >= at_least.
+    """
     count = axes.count(",") + 1
     try:
         numbers = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else [value] * count))

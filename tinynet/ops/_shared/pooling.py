@@ -27,7 +27,9 @@ def checked_windows(
     return size, geometry
 
 
-def over_volumes(op: str, pool: Callable, x: Any, size: int | Triple, stride: int | Triple | None, padding: int | Triple) -> Any:
+def over_volumes(
+    op: str, pool: Callable, x: Any, size: int | Triple, stride: int | Triple | None, padding: int | Triple
+) -> Any:
     """Pool a volume (N, D, H, W, C): each slice by `pool`, then the slices, as rows of an image of the slices' pixels.
 
     The mean of means of equal size is the mean, and of several maxima the first slice, and in it the first pixel, wins.

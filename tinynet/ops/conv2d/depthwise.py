@@ -5,9 +5,9 @@ of them adds up its own KH KW products:
 
     y[n, oy, ox, c] = b[c] + sum over ky, kx of x[n, iy, ix, c] w[ky, kx, c]
 
-That would be one load of x and one of w for each multiply-add. So four neighboring outputs are computed together: a weight
-is loaded once for all four, and a pixel that several of them read is loaded once, too. The compiler sees that only if it
-knows the kernel size, the stride and the dilation along the row, so the loops are compiled for each of them.
+That would be one load of x and one of w for each multiply-add. So four neighboring outputs are computed together: a
+weight is loaded once for all four, and a pixel that several of them read is loaded once, too. The compiler sees that
+only if it knows the kernel size, the stride and the dilation along the row, so the loops are compiled for each of them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _correlate(kh: int, kw: int, sx: int, dx: int) -> Callable:
     @jit(parallel=True)
     def correlate(x, w, start, steps, y):
         (sy, _), (py, px), (dy, _) = steps
-        n_images, height, width, channels = x.shape
+        n_images, height, width, _ = x.shape
         first_y, end_y = interior(height, y.shape[1], kh, sy, py, dy)
         first_x, end_x = interior(width, y.shape[2], kw, sx, px, dx)
         for line in prange(n_images * y.shape[1]):

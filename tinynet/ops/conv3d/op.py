@@ -1,4 +1,4 @@
-"""conv3d and its transpose on Tensors: they check the shapes, call the kernels, and say what is the gradient of what."""
+"""conv3d and its transpose on Tensors: check the shapes, call the kernels, say what is the gradient of what."""
 
 from __future__ import annotations
 
@@ -81,9 +81,13 @@ def conv_transpose3d(
 
 
 def _checked_geometry(name: str, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
-    given = {"stride": (stride, 1), "padding": (padding, 0), "dilation": (dilation, 1)}
-    triples = (integers(name, parameter, value, least, AXES) for parameter, (value, least) in given.items())
-    return Geometry(*triples, groups)
+    """The Geometry of numbers or triples. Raises ValueError for what is not one."""
+    return Geometry(
+        integers(name, "stride", stride, 1, AXES),  # type: ignore[arg-type] # triples where images have pairs
+        integers(name, "padding", padding, 0, AXES),  # type: ignore[arg-type]
+        integers(name, "dilation", dilation, 1, AXES),  # type: ignore[arg-type]
+        groups,
+    )
 
 
 def _check_arrays(name: str, x: Any, w: Any, b: Any, axes_of_w: str) -> None:

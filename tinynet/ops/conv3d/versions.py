@@ -6,7 +6,8 @@ Slice by slice, a volume is a set of images, and a 3-D convolution is a sum of 2
 
     slices   computes just that: a conv2d for each tap, and their sum
     joined   the default. The slices that meet in y[oz] lie side by side as *channels* of one image. conv2d takes the
-             arrays of its channels one by one, so no slice is copied, and its sum over channels is the sum over kz, too.
+             arrays of its channels one by one, so no slice is copied, and its sum over channels is the sum over kz,
+             too.
 
         slices   y[oz] = conv2d(x[oz - 1], w[0]) + conv2d(x[oz], w[1]) + conv2d(x[oz + 1], w[2])
         joined   y[oz] = conv2d((x[oz - 1], x[oz], x[oz + 1]), w with its rows (kz, ci) as input channels)
@@ -46,9 +47,7 @@ def forward(conv2d: Kernels, version: str, x: Any, w: Any, b: Any, geometry: Geo
     return y.reshape(len(x), depth, *y.shape[1:])
 
 
-def backward_input(
-    conv2d: Kernels, version: str, gy: Any, w: Any, input_size: Triple, geometry: Geometry
-) -> Any:
+def backward_input(conv2d: Kernels, version: str, gy: Any, w: Any, input_size: Triple, geometry: Geometry) -> Any:
     """gx: the gradient of the slices that met in y[oz], each added where it came from."""
     c_in = w.shape[3] * geometry.groups
     gx = array_module(gy).zeros((len(gy), *input_size, c_in), gy.dtype)
@@ -63,9 +62,7 @@ def backward_input(
     return gx
 
 
-def backward_weight(
-    conv2d: Kernels, version: str, x: Any, gy: Any, kernel_size: Triple, geometry: Geometry
-) -> Any:
+def backward_weight(conv2d: Kernels, version: str, x: Any, gy: Any, kernel_size: Triple, geometry: Geometry) -> Any:
     """gw[kz] = conv2d's gradient for the slices that meet through tap kz. The same in both versions."""
     gw = array_module(x).zeros((*kernel_size, x.shape[4] // geometry.groups, gy.shape[4]), x.dtype)
     for kz, o, i in axis_taps(*_axis(x.shape[1], kernel_size[0], gy.shape[1], geometry)):

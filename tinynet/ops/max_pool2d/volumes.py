@@ -8,7 +8,9 @@ from .._shared.pooling import over_volumes
 from .op import max_pool2d
 
 
-def max_pool3d(x: Tensor, size: int | Triple = 2, stride: int | Triple | None = None, padding: int | Triple = 0) -> Tensor:
+def max_pool3d(
+    x: Tensor, size: int | Triple = 2, stride: int | Triple | None = None, padding: int | Triple = 0
+) -> Tensor:
     """The largest value of each window of a volume, channels last.
 
     x: (N, D, H, W, C), float. size: of the window. stride: between windows, `size` if None. padding: voxels on each

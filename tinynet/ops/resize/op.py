@@ -42,7 +42,9 @@ def _resize(name: str, x: Tensor, size: int | tuple[int, ...], mode: str, axes: 
     for axis in sorted(range(1, x.ndim - 1), key=lambda axis: size[axis - 1] / x.shape[axis]):
         if x.shape[axis] != size[axis - 1]:
             before, after = x.shape[:axis], x.shape[axis + 1 :]
-            y = Resize.apply(x.reshape(math.prod(before), x.shape[axis], math.prod(after)), size=size[axis - 1], mode=mode)
+            y = Resize.apply(
+                x.reshape(math.prod(before), x.shape[axis], math.prod(after)), size=size[axis - 1], mode=mode
+            )
             x = y.reshape(*before, size[axis - 1], *after)
     return x
 

@@ -23,7 +23,7 @@ class Positions(NamedTuple):
 
 
 def positions(n: int, m: int, mode: str) -> Positions:
-    """n elements and m elements cover the same length, border to border: the center of j is at (j + 1/2) n / m - 1/2."""
+    """n and m elements cover the same length, border to border: the center of j is at (j + 1/2) n / m - 1/2."""
     center = (np.arange(m) + 0.5) * (n / m) - 0.5
     if mode == "nearest":
         center = np.floor(center + 0.5)

@@ -1,4 +1,4 @@
-"""resize along one axis by its definition: obvious loops, right in any floating-point dtype. The other tiers must agree.
+"""resize along one axis by its definition: right in any floating-point dtype. The other tiers must agree.
 
 x (A, n, B), y (A, m, B): the axis that changes is the middle one. What an output lies between: positions.py.
 """

@@ -1,7 +1,7 @@
 """Linear interpolation at points in Numba. An image is a volume with one slice.
 
-Several points may add to one pixel of gx. Two threads must not do so at once, and the order of the additions decides the
-last bits. So each thread owns some rows of the pixels; it looks at all points and adds what falls into its rows.
+Several points may add to one pixel of gx. Two threads must not do so at once, and the order of the additions decides
+the last bits. So each thread owns some rows of the pixels; it looks at all points and adds what falls into its rows.
 """
 
 from __future__ import annotations

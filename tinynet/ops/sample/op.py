@@ -22,10 +22,10 @@ REACH = {"zeros": 1, "border": 0}
 def grid_sample2d(x: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
     """Images read at the points of a grid by bilinear interpolation, channels last. Differentiable in both.
 
-    x: (N, H, W, C), float. grid: (N, H', W', 2), the dtype of x: the points (x, y) in units of the image, -1 at its left
-    and upper edge, 1 at its right and lower edge (`align_corners=False` in PyTorch; the axes in its order, too).
-    padding: what surrounds the image: 'zeros', or 'border', its outermost pixels.
-    Returns (N, H', W', C) of the dtype of x. Where a coordinate is NaN, so is the result.
+    x: (N, H, W, C), float. grid: (N, H', W', 2), the dtype of x: the points (x, y) in units of the image, -1 at its
+    left and upper edge, 1 at its right and lower edge (`align_corners=False` in PyTorch; the axes in its order, too).
+    padding: what surrounds the image: 'zeros', or 'border', its outermost pixels. Returns (N, H', W', C) of the dtype
+    of x. Where a coordinate is NaN, so is the result.
 
     Raises ValueError or TypeError, naming the argument, for shapes, dtypes or a padding that do not fit.
     Source: Jaderberg et al., Spatial transformer networks, NeurIPS 2015, section 3.3.
@@ -41,8 +41,8 @@ def grid_sample3d(x: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
 def warp(x: Tensor, displacement: Tensor, padding: str = "border") -> Tensor:
     """Images or volumes, each pixel taken from another place: y[p] = x[p + displacement[p]], linearly interpolated.
 
-    x: (N, H, W, C) or (N, D, H, W, C), float. displacement: (N, H, W, 2) or (N, D, H, W, 3), in pixels along the axes in
-    their order, (y, x) or (z, y, x); of the dtype of x. padding: 'border' or 'zeros', what surrounds the image.
+    x: (N, H, W, C) or (N, D, H, W, C), float. displacement: (N, H, W, 2) or (N, D, H, W, 3), in pixels along the axes
+    in their order, (y, x) or (z, y, x); of the dtype of x. padding: 'border' or 'zeros', what surrounds the image.
     Returns the shape and dtype of x. Differentiable in both arguments.
 
     Raises ValueError or TypeError, naming the argument, for shapes, dtypes or a padding that do not fit.
@@ -61,9 +61,9 @@ def warp(x: Tensor, displacement: Tensor, padding: str = "border") -> Tensor:
 def affine_grid(matrices: Tensor, size: Sequence[int]) -> Tensor:
     """The grid for `grid_sample2d` or `grid_sample3d` of affine maps.
 
-    matrices: (N, 2, 3) or (N, 3, 4), float: the rows of a map from the points (x, y, 1) or (x, y, z, 1) of the result to
-    those of the image, both in units from -1 to 1. size: (H', W') or (D', H', W') of the result.
-    Returns (N, H', W', 2) or (N, D', H', W', 3).
+    matrices: (N, 2, 3) or (N, 3, 4), float: the rows of a map from the points (x, y, 1) or (x, y, z, 1) of the result
+    to those of the image, both in units from -1 to 1. size: (H', W') or (D', H', W') of the result. Returns (N, H', W',
+    2) or (N, D', H', W', 3).
 
     Raises ValueError or TypeError, naming the argument, for a shape or dtype that does not fit.
     """
@@ -99,7 +99,9 @@ def sampled(name: str, x: Any, points: Any, padding: str) -> Any:
         raise ValueError(f"{name}: padding is {padding!r}; 'zeros' or 'border' is needed")
     if 0 in x.shape[1:-1]:
         raise ValueError(f"{name}: x has shape {tuple(x.shape)}; an empty image has nothing to interpolate")
-    y = Sample.apply(x, points.reshape(len(points), math.prod(points.shape[1:-1]), points.shape[-1]), reach=REACH[padding])
+    y = Sample.apply(
+        x, points.reshape(len(points), math.prod(points.shape[1:-1]), points.shape[-1]), reach=REACH[padding]
+    )
     return y.reshape(*points.shape[:-1], x.shape[-1])
 
 
@@ -129,7 +131,8 @@ def composed(x: Tensor, points: Tensor, reach: int) -> Any:
     lower = [xp.floor(c.data).astype(xp.int64) for c in coordinates]
     y: Any = 0
     for corner in itertools.product((0, 1), repeat=len(size)):
-        weight, place = 1, [xp.arange(len(points))[:, None]]
+        weight: Any = 1
+        place = [xp.arange(len(points))[:, None]]
         for a, upper in enumerate(corner):
             i, fraction = lower[a] + upper, coordinates[a] - lower[a].astype(points.dtype)
             inside = (i >= 0) & (i < size[a])
