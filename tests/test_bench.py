@@ -182,7 +182,7 @@ def test_that_tinynet_cannot_run_is_a_sentence_for_the_user(monkeypatch, capsys)
         (f"against {ROOT} --cases train-1x20", "--size is 20"),
         (f"against {ROOT} --cases resnet", "there is no case resnet; the cases are lenet, "),
         ("nets lenet resnet", "there is no net resnet; the nets are lenet, alexnet, autoencoder, lstm"),
-        ("ops conv3d", "there is no op conv3d; the ops are "),
+        ("ops conv4d", "there is no op conv4d; the ops are "),
         ("ops --size 8", "--size is 8"),
         ("ops --threads 0", "--threads is 0"),
         ("profile --size 20", "--size is 20"),

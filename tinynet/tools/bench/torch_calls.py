@@ -19,36 +19,38 @@ Run = Callable[[], Any] | None
 
 
 def image(shape: list[int]) -> torch.Tensor:
-    """(N, H, W, C) -> values in [0, 1), (N, C, H, W), channels last in memory; other shapes as they are."""
-    return torch.rand(shape).permute(0, 3, 1, 2) if len(shape) == 4 else torch.rand(shape)
+    """Values in [0, 1): images and volumes as (N, C, ...), channels last in memory; other shapes as they are."""
+    return torch.rand(shape).movedim(-1, 1) if len(shape) >= 4 else torch.rand(shape)
 
 
 def weights(shape: list[int]) -> torch.Tensor:
-    """(KH, KW, A, B) -> (B, A, KH, KW), channels last in memory."""
-    kh, kw, a, b = shape
-    return torch.rand(b, a, kh, kw).contiguous(memory_format=torch.channels_last)
+    """(KH, KW, A, B) -> (B, A, KH, KW), or with a KD in front, channels last in memory."""
+    *taps, a, b = shape
+    layout = torch.channels_last if len(taps) == 2 else torch.channels_last_3d
+    return torch.rand(b, a, *taps).contiguous(memory_format=layout)
 
 
 # ---------------------------------------------------------------------------------------- convolutions
 def convolution(kernel: str, arrays: list, p: dict[str, Any], transposed: bool = False) -> Run:
-    """A kernel of conv2d, or of conv_transpose2d."""
+    """A kernel of conv2d, conv3d or conv_transpose2d."""
     if kernel == "backward_bias":
         gy = image(arrays[0])
-        return lambda: gy.sum((0, 2, 3))
+        return lambda: gy.sum((0, *range(2, gy.ndim)))
     *geometry, groups = p["geometry"].values()  # stride, padding, dilation
+    extra = [0] * len(geometry[0])
     if kernel == "forward":
         return convolution_forward(arrays, p, transposed)
     if kernel == "backward_input":
         gy, w, wanted = image(arrays[0]), weights(arrays[1]), [True, False, False]
         if transposed:
-            x = aten.convolution(gy, w, None, *geometry, False, [0, 0], groups)
+            x = aten.convolution(gy, w, None, *geometry, False, extra, groups)
         else:
             x = image([arrays[0][0], *p["input_size"], w.shape[1] * groups])
     else:
         x, gy, wanted = image(arrays[0]), image(arrays[1]), [False, True, False]
         c_in, c_out = (gy, x) if transposed else (x, gy)
         w = weights([*p["kernel_size"], c_in.shape[1] // groups, c_out.shape[1]])
-    return lambda: aten.convolution_backward(gy, x, w, None, *geometry, transposed, [0, 0], groups, wanted)
+    return lambda: aten.convolution_backward(gy, x, w, None, *geometry, transposed, extra, groups, wanted)
 
 
 def convolution_forward(arrays: list, p: dict[str, Any], transposed: bool) -> Run:
@@ -56,7 +58,7 @@ def convolution_forward(arrays: list, p: dict[str, Any], transposed: bool) -> Ru
     *geometry, groups = p["geometry"].values()
     parts = [image(shape) for shape in (arrays[0] if isinstance(arrays[0][0], list) else [arrays[0]])]
     w, b = weights(arrays[1]), torch.rand(arrays[2]) if arrays[2] else None
-    extra = [0, 0]
+    extra = [0] * len(geometry[0])
     if transposed:
         axes = zip(p["output_size"], parts[0].shape[2:], w.shape[2:], *geometry)
         extra = [n - ((m - 1) * s - 2 * pad + d * (k - 1) + 1) for n, m, k, s, pad, d in axes]
@@ -127,6 +129,7 @@ def of_tensors(**kernels: Callable) -> Callable[[str, list, dict[str, Any]], Run
 
 COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
     "conv2d": convolution,
+    "conv3d": convolution,
     "conv_transpose2d": lambda kernel, arrays, p: convolution(kernel, arrays, p, transposed=True),
     "conv_elu_dropout": epilogue_backward,
     "max_pool2d": max_pool2d,
@@ -147,6 +150,11 @@ COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
     "tanh": of_tensors(forward=lambda x, p: torch.tanh(x), backward=lambda gy, y, p: aten.tanh_backward(gy, y)),
     "dropout": of_tensors(forward=lambda x, p: F.dropout(x, p["p"], training=True)),
     "accumulate": of_tensors(add=lambda x, y, p: x + y),
+    "sample": of_tensors(
+        forward=lambda x, points, p: F.grid_sample(
+            x, points.reshape(len(x), *[1] * (x.ndim - 3), -1, x.ndim - 2), align_corners=False
+        )
+    ),
     "avg_pool2d": of_tensors(forward=lambda x, p: F.avg_pool2d(x, *windows(p))),
     # tinynet's alpha is not divided by the size
     "local_response_norm": of_tensors(

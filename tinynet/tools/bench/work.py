@@ -23,6 +23,9 @@ CONVOLUTIONS = {
     ("conv2d", "forward"): (RESULT, 1),
     ("conv2d", "backward_input"): (0, 1),
     ("conv2d", "backward_weight"): (1, RESULT),
+    ("conv3d", "forward"): (RESULT, 1),
+    ("conv3d", "backward_input"): (0, 1),
+    ("conv3d", "backward_weight"): (1, RESULT),
     ("conv_transpose2d", "forward"): (0, 1),
     ("conv_transpose2d", "backward_input"): (RESULT, 1),
     ("conv_transpose2d", "backward_weight"): (0, RESULT),
@@ -40,5 +43,5 @@ def flops(op: str, kernel: str, arrays: tuple, parameters: dict[str, Any], resul
     if (op, kernel) in CONVOLUTIONS:
         image, weights = CONVOLUTIONS[op, kernel]
         values = (*arrays, first)
-        return 2 * values[image].size * prod(values[weights].shape[:3])
+        return 2 * values[image].size * prod(values[weights].shape[:-1])
     return first.size if isinstance(first, np.ndarray) else 0  # 0 where nothing is returned
