@@ -60,6 +60,13 @@ def _is_pointwise(c: Convolution) -> bool:
     return c.kernel_size == stride == (1, 1) and padding == (0, 0) and groups == 1 and c.c_out <= pointwise.FEW
 
 
+def _is_depthwise(c: Convolution) -> bool:
+    """Each kernel size and stride is compiled for itself, so only the usual ones are taken."""
+    stride, _, dilation, groups = c.geometry
+    is_usual = c.kernel_size in ((3, 3), (5, 5)) and stride in ((1, 1), (2, 2)) and dilation == (1, 1)
+    return groups == c.c_in == c.c_out >= lanes_of(c.dtype) and is_usual
+
+
 PLAIN_3X3 = f"float32, 3x3, stride and dilation 1, one group, at least {lanes_of(np.float32)} channels on both sides"
 TABLE = [
     Rule("naive", naive, "any convolution", lambda c: True, "the definition, for comparison"),
@@ -75,8 +82,8 @@ TABLE = [
     Rule(
         "depthwise",
         depthwise,
-        "as many groups as channels on both sides",
-        lambda c: c.geometry.groups == c.c_in == c.c_out,
+        "as many groups as channels on both sides, at least a vector of them; 3x3 or 5x5, stride 1 or 2, dilation 1",
+        _is_depthwise,
         "there is no sum over channels, so the lanes are the channels",
     ),
     Rule("blocked", blocked, "any convolution", lambda c: True, "a matrix product for each row of a kernel"),

@@ -53,6 +53,6 @@ def _sorted_by_cell(points: Any, size: tuple[int, ...], reach: int) -> tuple[Any
         lower = xp.floor(xp.nan_to_num(xp.clip(points[..., a], -reach, n - 1 + reach))) if a >= 0 else 0
         cell = cell * (n + 2) + lower + 1
     cells = len(points) * (size[0] + 2) * (size[1] + 2) * (size[2] + 2)
-    cell = cell.reshape(-1).astype(xp.int64)
+    cell = cell.reshape(-1).astype("int64")
     order = xp.argsort(cell, kind="stable")
     return order, xp.searchsorted(cell[order], xp.arange(cells + 1))

@@ -128,7 +128,7 @@ def composed(x: Tensor, points: Tensor, reach: int) -> Any:
     """The same in basic ops, whose gradients have gradients."""
     xp, size = array_module(points.data), x.shape[1:-1]
     coordinates = [clip(points[..., a], -reach, n - 1 + reach) for a, n in enumerate(size)]
-    lower = [xp.floor(c.data).astype(xp.int64) for c in coordinates]
+    lower = [xp.floor(c.data).astype("int64") for c in coordinates]
     y: Any = 0
     for corner in itertools.product((0, 1), repeat=len(size)):
         weight: Any = 1
