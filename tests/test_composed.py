@@ -1,5 +1,7 @@
 """Composed operations and new tensors: what the tables of test_basic_ops.py and test_bad_input.py do not ask."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -58,20 +60,20 @@ def test_clone_has_memory_of_its_own_and_cat_is_concat():
 
 
 @pytest.mark.parametrize(
-    ("formula", "shapes", "message"),
+    ("formula", "shapes"),
     [
-        ("ij,jk->ik", [(2, 3)], "describes 2 arrays, 1 are given"),
-        ("ij->i", [(2, 3, 4)], r"'ij' in 'ij->i' must be 3 different letters, .* arrays\[0\] \(2, 3, 4\)"),
-        ("ij,jk->ik", [(2, 3), (4, 2)], "'j' in 'ij,jk->ik' is 3 and 4 long"),
-        ("ii->i", [(2, 2)], "'ii' .* 2 different letters"),
-        ("...i->i", [(2, 2)], "different letters"),
-        ("ij->k", [(2, 2)], "letters of the arrays"),
-        ("ij->ii", [(2, 2)], "each once"),
-        ("ij,jk", [(2, 2), (2, 2)], "needs ->"),
+        ("ij,jk->ik", [(2, 3)]),
+        ("ij->i", [(2, 3, 4)]),
+        ("ij,jk->ik", [(2, 3), (4, 2)]),
+        ("ii->i", [(2, 2)]),
+        ("...i->i", [(2, 2, 2, 2)]),
+        ("ij->k", [(2, 2)]),
+        ("ij->ii", [(2, 2)]),
+        ("ij,jk", [(2, 2), (2, 2)]),
     ],
 )
-def test_formulas_that_do_not_fit(formula, shapes, message):
-    with pytest.raises(ValueError, match=message):
+def test_formulas_that_do_not_fit(formula, shapes):
+    with pytest.raises(ValueError, match=re.escape(f"einsum: {formula!r} does not fit arrays of the shapes {shapes}")):
         tn.einsum(formula, *(np.ones(shape) for shape in shapes))
 
 

@@ -14,57 +14,45 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NoReturn
 
-# A foreign name, and what to write. `Module.add` is for modules only; a name with `=` is a keyword.
-NAMES = """
-view:x.reshape view_as:x.reshape ravel:x.flatten permute:x.transpose moveaxis:x.transpose movedim:x.transpose t:x.T
-unsqueeze:x.expand_dims mT:x.swapaxes expand:x.broadcast_to expand_as:x.broadcast_to numel:x.size nelement:x.size
-dim:x.ndim rank:x.ndim float:x.astype double:x.astype half:x.astype long:x.astype int:x.astype bool:x.astype
-byte:x.astype type:x.astype cast:x.astype is_cuda:x.device grad_fn:x.creator copy:x.clone clamp:x.clip amax:x.max
-amin:x.min reduce_sum:x.sum reduce_mean:x.mean mm:tn.matmul bmm:tn.matmul dot:tn.matmul eq:tn.equal
-concatenate:tn.concat as_tensor:tn.tensor from_numpy:tn.tensor convert_to_tensor:tn.tensor constant:tn.tensor
-Variable:tn.tensor array:tn.tensor FloatTensor:tn.tensor LongTensor:tn.tensor manual_seed:tn.seed set_seed:tn.seed
-empty:tn.zeros empty_like:tn.zeros_like rand_like:tn.rand randn_like:tn.randn full_like:tn.full normal:tn.randn
-masked_fill:tn.where cross_entropy:tn.softmax_cross_entropy binary_cross_entropy_with_logits:tn.bce_with_logits
-Dense:nn.Linear linear:nn.Linear Conv2D:nn.Conv2d Conv2DTranspose:nn.ConvTranspose2d MaxPooling2D:nn.MaxPool2d
-AveragePooling2D:nn.AvgPool2d GlobalAveragePooling2D:nn.GlobalAvgPool2d BatchNormalization:nn.BatchNorm2d
-BatchNorm1d:nn.BatchNorm2d trainable:model.freeze get_weights:model.state_dict set_weights:model.load_state_dict
-Module.predict:nn.predict evaluate:nn.predict Module.summary:nn.summary save:io.save_weights
-save_weights:io.save_weights load:io.load_weights load_weights:io.load_weights load_model:io.load_weights
-stop_gradient:x.detach StepLR:optim.StepDecay MultiStepLR:optim.MultiStepDecay ExponentialLR:optim.ExponentialDecay
-RMSProp:optim.RMSprop CosineAnnealingLR:optim.CosineDecay ReduceLROnPlateau:optim.ReduceOnPlateau
-OneCycleLR:optim.OneCycle random_split:tn.data.split datasets:tn.data.read_mnist clip_grad_norm_:optim.clip_grad_norm
-clip_grad_value_:optim.clip_grad_value get_last_lr:optimizer.lr param_groups:optimizer.lr Concatenate:tn.concat
-pad_sequence:tn.pad dim=:axis= dims=:axis= axes=:axis= keepdim=:keepdims= unbiased=:ddof= correction=:ddof= input=:x=
-other=:y= size=:shape= tensors=:arrays= min=:low= a_min=:low= clip_value_min=:low= max=:high= a_max=:high=
-clip_value_max=:high= ord=:p= num=:steps= filters=:out_channels= units=:out_features= output_dim=:out_features=
-input_dim=:in_features= input_size=:in_features= hidden_size=:hidden= num_layers=:layers= strides=:stride=
-pool_size=:kernel_size= dilation_rate=:dilation= use_bias=:bias= kernel_initializer=:init= num_features=:channels=
-epsilon=:eps= negative_slope=:slope= rate=:p= learning_rate=:lr= beta_1=:betas= beta_2=:betas= step_size=:every=
-gamma=:decay= factor=:decay= T_max=:total= total_steps=:total= eta_min=:floor= num_workers=:workers=
-collate_fn=:collate=
-"""
-# Foreign names with the same answer, and the answer as a sentence.
-SENTENCES = """
+# Foreign names: what to write. `Module.add` is for modules only; a name with `=` is a keyword.
+TABLE = """
+view view_as: x.reshape | permute moveaxis movedim: x.transpose | unsqueeze: x.expand_dims | ravel: x.flatten | t: x.T
+mT: x.swapaxes | expand expand_as: x.broadcast_to | numel nelement: x.size | dim rank: x.ndim | clamp: x.clip
+float double half long int bool byte type cast: x.astype | Module.float Module.double Module.half: model.astype
+is_cuda: x.device | grad_fn: x.creator | copy: x.clone | amax reduce_max: x.max | amin: x.min | reduce_sum: x.sum
+reduce_mean: x.mean | mm bmm dot: tn.matmul | eq: tn.equal | concatenate: tn.concat | masked_fill: tn.where
+as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
+manual_seed set_seed: tn.seed | empty: tn.zeros | empty_like: tn.zeros_like | normal randn_like: tn.randn
+rand_like: tn.rand | full_like: tn.full | cross_entropy: tn.softmax_cross_entropy
+binary_cross_entropy_with_logits: tn.bce_with_logits | Dense linear: nn.Linear | Conv2D: nn.Conv2d
+Conv2DTranspose: nn.ConvTranspose2d | MaxPooling2D: nn.MaxPool2d | AveragePooling2D: nn.AvgPool2d
+GlobalAveragePooling2D: nn.GlobalAvgPool2d | BatchNormalization BatchNorm1d: nn.BatchNorm2d | Concatenate: tn.concat
+trainable: model.freeze | get_weights: model.state_dict | set_weights: model.load_state_dict
+Module.predict evaluate: nn.predict | Module.summary: nn.summary | save save_weights: io.save_weights
+load load_weights load_model: io.load_weights | stop_gradient: x.detach | StepLR: optim.StepDecay
+RMSProp: optim.RMSprop | MultiStepLR: optim.MultiStepDecay | ExponentialLR: optim.ExponentialDecay
+CosineAnnealingLR: optim.CosineDecay | ReduceLROnPlateau: optim.ReduceOnPlateau | OneCycleLR: optim.OneCycle
+get_last_lr param_groups: optimizer.lr | random_split: tn.data.split | datasets: tn.data.read_mnist
+clip_grad_norm_: optim.clip_grad_norm | clip_grad_value_: optim.clip_grad_value | Module.requires_grad_: model.freeze
+is_tensor: write isinstance(x, tn.Tensor)
 repeat tile repeat_interleave: write tn.concat([x, x]), or an index with repetitions, x[[0, 0, 1, 1]]
 split chunk unbind hstack vstack: write slices, x[:2] and x[2:], and tn.concat([x, y], axis=1)
 flip roll gather index_select take_along_axis masked_select: write an index: x[::-1], x[rows, columns], x[mask]
 contiguous is_contiguous stride data_ptr: leave it out; every operation takes every memory layout
 float16 float32 float64 int8 int16 int32 int64 uint8: dtypes are those of NumPy: np.float32, or 'float32'
-Module.float Module.double Module.half: write model.astype(np.float32)
 cpu cuda: write .to('cpu') or .to('cuda'), for tensors and for models
-is_tensor: write isinstance(x, tn.Tensor)
 bernoulli randperm multinomial: draw with NumPy: np.random.default_rng(0).permutation(n)
 square log2 log10 log1p expm1 rsqrt reciprocal outer: write it with x * y, tn.log, tn.exp, tn.sqrt and 1 / x
 values indices: x.max(axis) is the values only; x.argmax(axis) has the indices, tn.topk(x, 1, axis) gives both
 isnan isfinite isinf allclose nonzero unique bincount median: use NumPy: np.isnan(x.numpy())
 tril triu diag trace meshgrid linalg inverse: use NumPy: tn.tensor(np.tril(matrix)); tn.norm is the length
+set_default_dtype set_printoptions pi inf nan newaxis: use NumPy: np.set_printoptions, np.pi; dtypes come from the data
 tan erf atan2 fmod remainder trunc: there is none; a tn.Function for it takes twelve lines: see CONTRIBUTING.md
-argsort: write tn.sort(x)[1]
+argsort: write tn.sort(x)[1] | LambdaLR: write a subclass of optim.Schedule with a method factor(step)
 normalize cosine_similarity: write x / tn.norm(x, axis=1, keepdims=True), and sums of products
 one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers of the classes
-functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
-nll_loss NLLLoss: write tn.softmax_cross_entropy(logits, classes), without log_softmax before it
-binary_cross_entropy: write tn.bce_with_logits(logits, target), without sigmoid before it
+functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax | compile jit vmap cudnn: leave it out
+nll_loss NLLLoss binary_cross_entropy: write tn.softmax_cross_entropy or tn.bce_with_logits, of logits
 gelu silu GELU SiLU PReLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
 AdaptiveAvgPool2d adaptive_avg_pool2d: write nn.GlobalAvgPool2d(), whose result is (N, C)
@@ -75,8 +63,7 @@ xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ normal_: write n
 register_buffer: set an attribute that is an array, and list its name in `buffer_names` of the class
 register_parameter Module.add_module Module.add: set an attribute, or use nn.Sequential and nn.Parameter
 register_forward_hook: write with nn.observe(callback): ...
-Module.apply: write for _, module in model.named_modules(): ...
-Module.requires_grad_: write model.freeze() or model.unfreeze()
+Module.apply: write for _, part in model.named_modules(): ...
 Module.compile fit train_on_batch: write loss.backward() and optimizer.step(), or train.Trainer(...).fit(loader, 5)
 autograd GradientTape gradient: write loss.backward(), or tn.grad(loss, x); operations are always recorded
 enable_grad inference_mode set_grad_enabled: write with tn.no_grad(): ...
@@ -84,25 +71,30 @@ optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
 GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d distributions special: there is none
 minimize apply_gradients: write loss.backward() and optimizer.step()
-LambdaLR: write a subclass of optim.Schedule with a method factor(step)
 utils Dataset TensorDataset: tn.data.DataLoader takes a list of tuples, or an object with __len__ and item(index, rng)
-compile jit vmap script set_num_threads DataParallel cudnn: leave it out
 losses callbacks: write tn.softmax_cross_entropy or tn.dice_loss; train.Trainer(...).fit(..., on_epoch=function)
-set_default_dtype set_printoptions pi inf nan newaxis: use NumPy: np.set_printoptions, np.pi; dtypes come from the data
+dim= dims= axes=: axis= | keepdim=: keepdims= | unbiased= correction=: ddof= | input=: x= | other=: y= | size=: shape=
+tensors=: arrays= | min= a_min=: low= | max= a_max=: high= | ord=: p= | num=: steps= | filters=: out_channels=
+units= output_dim=: out_features= | input_dim= input_size=: in_features= | hidden_size=: hidden= | num_layers=: layers=
+strides=: stride= | pool_size=: kernel_size= | dilation_rate=: dilation= | use_bias=: bias= | kernel_initializer=: init=
+num_features=: channels= | epsilon=: eps= | negative_slope=: slope= | rate=: p= | learning_rate=: lr=
+beta_1= beta_2=: betas= | step_size=: every= | gamma= factor=: decay= | T_max= total_steps=: total= | eta_min=: floor=
+num_workers=: workers= | collate_fn=: collate=
+device=: write .to('cuda') afterwards | activation=: write nn.ReLU(), as a layer of its own
 batch_first= return_sequences=: leave it out; sequences are (N, T, F), and outputs and last state are returned
 affine= track_running_stats=: leave it out; there are always gamma, beta and running averages
 inplace= set_to_none= pin_memory= persistent_workers= input_shape= data_format=: leave it out
-activation=: write the activation as a layer of its own, nn.ReLU()
-device=: write .to('cuda') afterwards
 amsgrad= dampening= foreach= fused= maximize=: there is none
 """
 
 
 def table() -> dict[str, str]:
     """Foreign name, or keyword with `=` behind it -> the answer."""
-    rows = [row.split(": ", 1) for row in SENTENCES.strip().splitlines()]
-    answers = {name: answer for names, answer in rows for name in names.split()}
-    return {**answers, **{name: f"write {here}" for name, here in (pair.split(":") for pair in NAMES.split())}}
+    answers: dict[str, str] = {}
+    for entry in TABLE.strip().replace("\n", " | ").split(" | "):
+        names, _, answer = entry.partition(": ")
+        answers |= dict.fromkeys(names.split(), answer if " " in answer else f"write {answer}")
+    return answers
 
 
 def answer(name: str, kinds: Iterable[str] = ()) -> str | None:
@@ -205,9 +197,8 @@ def explain_call(name: str, function: Callable, args: tuple, keywords: dict[str,
     except TypeError as error:
         problem = str(error)
         for keyword in keywords.keys() - parameters.keys():
-            reply = table().get(f"{keyword}=", "")
-            here = reply.removeprefix("write ").removesuffix("=")
-            if not reply or (here.isidentifier() and here not in parameters):
+            reply = table().get(f"{keyword}=")
+            if reply is None or (reply.endswith("=") and reply[len("write ") : -1] not in parameters):
                 reply = _near(keyword, parameters) or "leave it out"
             problem = f"there is no keyword {keyword}=: {reply}"
         plain = [p.replace(annotation=p.empty) for p in parameters.values()]

@@ -7,7 +7,7 @@ derivatives, so they have first and second derivatives without a line for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,9 +144,7 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Any, Any
     return values[first], indices[first]
 
 
-def cat(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """PyTorch's name for `concat`."""
-    return concat(arrays, axis)
+cat = concat  # the name in PyTorch
 
 
 def einsum(formula: str, *arrays: Any) -> Any:
@@ -159,9 +157,15 @@ def einsum(formula: str, *arrays: Any) -> Any:
     left, arrow, result = formula.replace(" ", "").partition("->")
     terms = left.split(",")
     arrays = tuple(one("einsum", a, f"arrays[{i}]") for i, a in enumerate(arrays))
-    lengths = _lengths_of_letters(formula, terms, arrays)
-    if not arrow or len(set(result)) < len(result) or not set(result) <= set(lengths):
-        raise ValueError(f"einsum: {formula!r} needs -> and behind it letters of the arrays, each once")
+    named = [pair for term, a in zip(terms, arrays) for pair in zip(term, a.shape)]
+    lengths = dict(named)
+    fits = arrow and len(terms) == len(arrays) and all(lengths[c] == n for c, n in named)
+    fits = fits and all(len(set(term)) == len(term) == a.ndim for term, a in zip(terms, arrays))
+    if not fits or len(set(result)) < len(result) or not set(result) <= set(lengths) or "." in left:
+        raise ValueError(
+            f"einsum: {formula!r} does not fit arrays of the shapes {[a.shape for a in arrays]}: a different letter "
+            "for each axis of an array, lengths that agree, and -> with letters of the arrays behind it are needed"
+        )
 
     def grouped(x: Any, letters: str, *groups: str) -> Any:  # one axis for each group of letters
         order = tuple(letters.index(c) for c in "".join(groups))
@@ -181,20 +185,3 @@ def einsum(formula: str, *arrays: Any) -> Any:
 
 def _without(letters: str, others: str) -> str:
     return "".join(c for c in letters if c not in others)
-
-
-def _lengths_of_letters(formula: str, terms: Sequence[str], arrays: Sequence[Any]) -> dict[str, int]:
-    """The length of the axis that each letter stands for. Raises ValueError if formula and arrays do not fit."""
-    if len(terms) != len(arrays):
-        raise ValueError(f"einsum: {formula!r} describes {len(terms)} arrays, {len(arrays)} are given")
-    lengths: dict[str, int] = {}
-    for i, (term, array) in enumerate(zip(terms, arrays)):
-        if len(term) != array.ndim or len(set(term)) < len(term) or not (term or "a").isalpha():
-            raise ValueError(
-                f"einsum: {term!r} in {formula!r} must be {array.ndim} different letters, one for each axis of "
-                f"arrays[{i}] {array.shape}"
-            )
-        for c, n in zip(term, array.shape):
-            if lengths.setdefault(c, n) != n:
-                raise ValueError(f"einsum: {c!r} in {formula!r} is {lengths[c]} and {n} long; equal lengths are needed")
-    return lengths
