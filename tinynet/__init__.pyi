@@ -1,117 +1,41 @@
-from . import data as data
-from . import nn as nn
-from .backends import cuda as cuda
-from .backends import cusim as cusim
-from .engine import basic_ops as basic_ops
-from .engine import random as random
-from .engine.basic_ops import abs as abs
-from .engine.basic_ops import add as add
-from .engine.basic_ops import all as all
-from .engine.basic_ops import any as any
-from .engine.basic_ops import argmax as argmax
-from .engine.basic_ops import argmin as argmin
-from .engine.basic_ops import astype as astype
-from .engine.basic_ops import broadcast_to as broadcast_to
-from .engine.basic_ops import clip as clip
-from .engine.basic_ops import div as div
-from .engine.basic_ops import equal as equal
-from .engine.basic_ops import exp as exp
-from .engine.basic_ops import expand_dims as expand_dims
-from .engine.basic_ops import flatten as flatten
-from .engine.basic_ops import getitem as getitem
-from .engine.basic_ops import greater as greater
-from .engine.basic_ops import greater_equal as greater_equal
-from .engine.basic_ops import less as less
-from .engine.basic_ops import less_equal as less_equal
-from .engine.basic_ops import log as log
-from .engine.basic_ops import log_softmax as log_softmax
-from .engine.basic_ops import logical_and as logical_and
-from .engine.basic_ops import logical_not as logical_not
-from .engine.basic_ops import logical_or as logical_or
-from .engine.basic_ops import logsumexp as logsumexp
-from .engine.basic_ops import max as max
-from .engine.basic_ops import maximum as maximum
-from .engine.basic_ops import mean as mean
-from .engine.basic_ops import min as min
-from .engine.basic_ops import minimum as minimum
-from .engine.basic_ops import mul as mul
-from .engine.basic_ops import neg as neg
-from .engine.basic_ops import not_equal as not_equal
-from .engine.basic_ops import pad as pad
-from .engine.basic_ops import pow as pow
-from .engine.basic_ops import reshape as reshape
-from .engine.basic_ops import sign as sign
-from .engine.basic_ops import softmax as softmax
-from .engine.basic_ops import sqrt as sqrt
-from .engine.basic_ops import squeeze as squeeze
-from .engine.basic_ops import sub as sub
-from .engine.basic_ops import sum as sum
-from .engine.basic_ops import sum_to as sum_to
-from .engine.basic_ops import swapaxes as swapaxes
-from .engine.basic_ops import transpose as transpose
-from .engine.basic_ops import var as var
-from .engine.basic_ops import where as where
+# ruff: noqa: I001  (several names to a line)
+from . import data as data, nn as nn
+from .backends import cuda as cuda, cusim as cusim
+from .engine import basic_ops as basic_ops, random as random
+from .engine.basic_ops import abs as abs, add as add, all as all, any as any, argmax as argmax, argmin as argmin
+from .engine.basic_ops import astype as astype, broadcast_to as broadcast_to, clip as clip, div as div, equal as equal
+from .engine.basic_ops import exp as exp, expand_dims as expand_dims, flatten as flatten, getitem as getitem
+from .engine.basic_ops import greater as greater, greater_equal as greater_equal, less as less, less_equal as less_equal
+from .engine.basic_ops import log as log, log_softmax as log_softmax, logical_and as logical_and
+from .engine.basic_ops import logical_not as logical_not, logical_or as logical_or, logsumexp as logsumexp, max as max
+from .engine.basic_ops import maximum as maximum, mean as mean, min as min, minimum as minimum, mul as mul, neg as neg
+from .engine.basic_ops import not_equal as not_equal, pad as pad, pow as pow, reshape as reshape, sign as sign
+from .engine.basic_ops import softmax as softmax, sqrt as sqrt, squeeze as squeeze, sub as sub, sum as sum
+from .engine.basic_ops import sum_to as sum_to, swapaxes as swapaxes, transpose as transpose, var as var, where as where
 from .engine.random import seed as seed
 from .engine.saved import check_saved_arrays as check_saved_arrays
-from .imaging import boxes as boxes
-from .imaging import instances as instances
-from .imaging import metrics as metrics
-from .imaging import segment as segment
-from .imaging import viz as viz
+from .imaging import boxes as boxes, instances as instances, metrics as metrics, segment as segment, viz as viz
 from .learn import exercises as exercises
-from .learn.gradcheck import gradcheck as gradcheck
-from .learn.gradcheck import gradgradcheck as gradgradcheck
+from .learn.gradcheck import gradcheck as gradcheck, gradgradcheck as gradgradcheck
 from .nn import optim as optim
-from .ops import Function as Function
-from .ops import Tensor as Tensor
-from .ops import backend as backend
-from .ops import device as device
-from .ops import grad as grad
-from .ops import is_grad_enabled as is_grad_enabled
-from .ops import no_grad as no_grad
-from .ops import tensor as tensor
-from .ops import use_backend as use_backend
+from .ops import Function as Function, Tensor as Tensor, backend as backend, device as device, grad as grad
+from .ops import is_grad_enabled as is_grad_enabled, no_grad as no_grad, tensor as tensor, use_backend as use_backend
 from .ops import use_kernels as use_kernels
-from .ops._composed.creation import arange as arange
-from .ops._composed.creation import eye as eye
-from .ops._composed.creation import full as full
-from .ops._composed.creation import linspace as linspace
-from .ops._composed.creation import ones as ones
-from .ops._composed.creation import ones_like as ones_like
-from .ops._composed.creation import rand as rand
-from .ops._composed.creation import randint as randint
-from .ops._composed.creation import randn as randn
-from .ops._composed.creation import zeros as zeros
-from .ops._composed.creation import zeros_like as zeros_like
-from .ops._composed.functions import cat as cat
-from .ops._composed.functions import ceil as ceil
-from .ops._composed.functions import clone as clone
-from .ops._composed.functions import cos as cos
-from .ops._composed.functions import cumsum as cumsum
-from .ops._composed.functions import einsum as einsum
-from .ops._composed.functions import floor as floor
-from .ops._composed.functions import norm as norm
-from .ops._composed.functions import prod as prod
-from .ops._composed.functions import round as round
-from .ops._composed.functions import sin as sin
-from .ops._composed.functions import sort as sort
-from .ops._composed.functions import std as std
-from .ops._composed.functions import topk as topk
-from .ops.activations.entries import elu as elu
-from .ops.activations.entries import leaky_relu as leaky_relu
-from .ops.activations.entries import relu as relu
-from .ops.activations.entries import sigmoid as sigmoid
-from .ops.activations.entries import softplus as softplus
-from .ops.activations.entries import tanh as tanh
+from .ops._composed.creation import arange as arange, eye as eye, full as full, linspace as linspace, ones as ones
+from .ops._composed.creation import ones_like as ones_like, rand as rand, randint as randint, randn as randn
+from .ops._composed.creation import zeros as zeros, zeros_like as zeros_like
+from .ops._composed.functions import cat as cat, ceil as ceil, clone as clone, cos as cos, cumsum as cumsum
+from .ops._composed.functions import einsum as einsum, floor as floor, norm as norm, prod as prod, round as round
+from .ops._composed.functions import sin as sin, sort as sort, std as std, topk as topk
+from .ops.activations.entries import elu as elu, leaky_relu as leaky_relu, relu as relu, sigmoid as sigmoid
+from .ops.activations.entries import softplus as softplus, tanh as tanh
 from .ops.avg_pool2d.op import avg_pool2d as avg_pool2d
 from .ops.avg_pool2d.volumes import avg_pool3d as avg_pool3d
 from .ops.batch_norm.op import batch_norm as batch_norm
 from .ops.bce_with_logits.op import bce_with_logits as bce_with_logits
-from .ops.concat.op import concat as concat
-from .ops.concat.op import stack as stack
+from .ops.concat.op import concat as concat, stack as stack
 from .ops.conv2d.op import conv2d as conv2d
-from .ops.conv3d.op import conv3d as conv3d
-from .ops.conv3d.op import conv_transpose3d as conv_transpose3d
+from .ops.conv3d.op import conv3d as conv3d, conv_transpose3d as conv_transpose3d
 from .ops.conv_transpose2d.op import conv_transpose2d as conv_transpose2d
 from .ops.dice.op import dice_loss as dice_loss
 from .ops.dropout.op import dropout as dropout
@@ -122,15 +46,11 @@ from .ops.max_pool2d.op import max_pool2d as max_pool2d
 from .ops.max_pool2d.volumes import max_pool3d as max_pool3d
 from .ops.max_unpool2d.op import max_unpool2d as max_unpool2d
 from .ops.maxout.op import maxout as maxout
-from .ops.resize.op import resize2d as resize2d
-from .ops.resize.op import resize3d as resize3d
-from .ops.sample.op import affine_grid as affine_grid
-from .ops.sample.op import grid_sample2d as grid_sample2d
-from .ops.sample.op import grid_sample3d as grid_sample3d
+from .ops.resize.op import resize2d as resize2d, resize3d as resize3d
+from .ops.sample.op import affine_grid as affine_grid, grid_sample2d as grid_sample2d, grid_sample3d as grid_sample3d
 from .ops.sample.op import warp as warp
 from .ops.softmax_cross_entropy.op import softmax_cross_entropy as softmax_cross_entropy
 from .tools import cli as cli
-from .training import io as io
-from .training import train as train
+from .training import io as io, train as train
 
 __version__: str

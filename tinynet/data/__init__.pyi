@@ -1,47 +1,18 @@
-from .augment import Affine as Affine
-from .augment import BrightnessContrast as BrightnessContrast
-from .augment import Compose as Compose
-from .augment import GaussianBlur as GaussianBlur
-from .augment import GaussianNoise as GaussianNoise
-from .augment import Invert as Invert
-from .augment import Stain as Stain
-from .chest_xray import read_chest_xrays as read_chest_xrays
-from .chest_xray import synthetic_chest_xrays as synthetic_chest_xrays
+# ruff: noqa: I001  (several names to a line)
+from .augment import Affine as Affine, BrightnessContrast as BrightnessContrast, Compose as Compose
+from .augment import GaussianBlur as GaussianBlur, GaussianNoise as GaussianNoise, Invert as Invert, Stain as Stain
+from .chest_xray import read_chest_xrays as read_chest_xrays, synthetic_chest_xrays as synthetic_chest_xrays
 from .crops import NucleiCrops as NucleiCrops
-from .download import data_path as data_path
-from .download import fetch as fetch
-from .download import find_data as find_data
-from .ecg import Recording as Recording
-from .ecg import mitbih_100 as mitbih_100
-from .ecg import read_ecg as read_ecg
-from .ecg import synthetic_ecg as synthetic_ecg
-from .files import DataError as DataError
-from .files import ImageFiles as ImageFiles
-from .files import to_rgb8 as to_rgb8
-from .loader import AugmentedImages as AugmentedImages
-from .loader import DataLoader as DataLoader
-from .maps import binary_map as binary_map
-from .maps import border_map as border_map
-from .maps import distance_map as distance_map
-from .maps import targets as targets
-from .medmnist import read_breastmnist as read_breastmnist
-from .medmnist import read_medmnist as read_medmnist
-from .mnist import ImageSet as ImageSet
-from .mnist import handwritten_digits as handwritten_digits
-from .mnist import read_idx as read_idx
+from .download import data_path as data_path, fetch as fetch, find_data as find_data
+from .ecg import Recording as Recording, mitbih_100 as mitbih_100, read_ecg as read_ecg, synthetic_ecg as synthetic_ecg
+from .files import DataError as DataError, ImageFiles as ImageFiles, to_rgb8 as to_rgb8
+from .loader import AugmentedImages as AugmentedImages, DataLoader as DataLoader
+from .maps import binary_map as binary_map, border_map as border_map, distance_map as distance_map, targets as targets
+from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist
+from .mnist import ImageSet as ImageSet, handwritten_digits as handwritten_digits, read_idx as read_idx
 from .mnist import read_mnist as read_mnist
-from .nuclei import Sample as Sample
-from .nuclei import image_kind as image_kind
-from .nuclei import normalize as normalize
-from .nuclei import read_images as read_images
-from .nuclei import read_nuclei as read_nuclei
-from .nuclei import split as split
-from .nuclei import validation_ids as validation_ids
+from .nuclei import Sample as Sample, image_kind as image_kind, normalize as normalize, read_images as read_images
+from .nuclei import read_nuclei as read_nuclei, split as split, validation_ids as validation_ids
 from .synthetic import synthetic_nuclei as synthetic_nuclei
-from .tables import Table as Table
-from .tables import bundled as bundled
-from .tables import cleveland as cleveland
-from .tables import dermatology as dermatology
-from .tables import read_table as read_table
-from .tables import standardize as standardize
-from .tables import stratified_folds as stratified_folds
+from .tables import Table as Table, bundled as bundled, cleveland as cleveland, dermatology as dermatology
+from .tables import read_table as read_table, standardize as standardize, stratified_folds as stratified_folds
