@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 TABLE = """
 view view_as: x.reshape | permute moveaxis movedim: x.transpose | unsqueeze: x.expand_dims | ravel: x.flatten | t: x.T
 mT: x.swapaxes | expand expand_as: x.broadcast_to | numel nelement: x.size | dim rank: x.ndim | clamp: x.clip
-float double half long int bool byte type cast: x.astype | Module.float Module.double Module.half: model.astype
-is_cuda: x.device | grad_fn: x.creator | copy: x.clone | amax reduce_max: x.max | amin: x.min | reduce_sum: x.sum
-reduce_mean: x.mean | mm bmm dot: tn.matmul | eq: tn.equal | concatenate: tn.concat | masked_fill: tn.where
+float double half long int bool byte type cast: x.astype('float32')
+Module.float Module.double Module.half: model.astype('float32') | linalg: tn.norm | is_cuda: x.device
+grad_fn: x.creator | copy: x.clone | amax reduce_max: x.max | amin: x.min | reduce_sum: x.sum | reduce_mean: x.mean
+mm bmm dot: tn.matmul | eq: tn.equal | concatenate hstack vstack: tn.concat | masked_fill: tn.where
 as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
 manual_seed set_seed: tn.seed | empty: tn.zeros | empty_like: tn.zeros_like | normal randn_like: tn.randn
 rand_like: tn.rand | full_like: tn.full | cross_entropy: tn.softmax_cross_entropy
@@ -36,7 +37,7 @@ get_last_lr param_groups: optimizer.lr | random_split: tn.data.split | datasets:
 clip_grad_norm_: optim.clip_grad_norm | clip_grad_value_: optim.clip_grad_value | Module.requires_grad_: model.freeze
 is_tensor: write isinstance(x, tn.Tensor)
 repeat tile repeat_interleave: write tn.concat([x, x]), or an index with repetitions, x[[0, 0, 1, 1]]
-split chunk unbind hstack vstack: write slices, x[:2] and x[2:], and tn.concat([x, y], axis=1)
+split chunk unbind: write slices, x[:2] and x[2:], or iterate over x
 flip roll gather index_select take_along_axis masked_select: write an index: x[::-1], x[rows, columns], x[mask]
 contiguous is_contiguous stride data_ptr: leave it out; every operation takes every memory layout
 float16 float32 float64 int8 int16 int32 int64 uint8: dtypes are those of NumPy: np.float32, or 'float32'
@@ -45,18 +46,19 @@ bernoulli randperm multinomial: draw with NumPy: np.random.default_rng(0).permut
 square log2 log10 log1p expm1 rsqrt reciprocal outer: write it with x * y, tn.log, tn.exp, tn.sqrt and 1 / x
 values indices: x.max(axis) is the values only; x.argmax(axis) has the indices, tn.topk(x, 1, axis) gives both
 isnan isfinite isinf allclose nonzero unique bincount median: use NumPy: np.isnan(x.numpy())
-tril triu diag trace meshgrid linalg inverse: use NumPy: tn.tensor(np.tril(matrix)); tn.norm is the length
-set_default_dtype set_printoptions pi inf nan newaxis: use NumPy: np.set_printoptions, np.pi; dtypes come from the data
+tril triu diag trace meshgrid inverse: use NumPy: tn.tensor(np.tril(matrix))
+pi inf nan newaxis set_printoptions set_default_dtype: write np.pi, np.inf, None, ...; dtypes come from the data
 tan erf atan2 fmod remainder trunc: there is none; a tn.Function for it takes twelve lines: see CONTRIBUTING.md
 argsort: write tn.sort(x)[1] | LambdaLR: write a subclass of optim.Schedule with a method factor(step)
 normalize cosine_similarity: write x / tn.norm(x, axis=1, keepdims=True), and sums of products
 one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers of the classes
-functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax | compile jit vmap cudnn: leave it out
+functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
+compile jit vmap cudnn set_num_threads DataParallel: leave it out
 nll_loss NLLLoss binary_cross_entropy: write tn.softmax_cross_entropy or tn.bce_with_logits, of logits
 gelu silu GELU SiLU PReLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
 AdaptiveAvgPool2d adaptive_avg_pool2d: write nn.GlobalAvgPool2d(), whose result is (N, C)
-Upsample UpSampling2D interpolate: write nn.ConvTranspose2d(channels, channels, 2, stride=2)
+Upsample UpSampling2D interpolate: write tn.resize2d(x, size), or nn.ConvTranspose2d(channels, channels, 2, stride=2)
 ZeroPad2d ZeroPadding2D: write padding=1 in the layer, or tn.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 Input Model models layers keras: write nn.Sequential(...), or a class with nn.Module; a layer takes its sizes, no Input
 xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ normal_: write nn.Linear(3, 4, init=nn.init.he_normal)
@@ -69,7 +71,7 @@ autograd GradientTape gradient: write loss.backward(), or tn.grad(loss, x); oper
 enable_grad inference_mode set_grad_enabled: write with tn.no_grad(): ...
 optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(optimizer, 10)
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
-GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d distributions special: there is none
+GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d Transformer distributions: there is none
 minimize apply_gradients: write loss.backward() and optimizer.step()
 utils Dataset TensorDataset: tn.data.DataLoader takes a list of tuples, or an object with __len__ and item(index, rng)
 losses callbacks: write tn.softmax_cross_entropy or tn.dice_loss; train.Trainer(...).fit(..., on_epoch=function)
@@ -83,8 +85,8 @@ num_workers=: workers= | collate_fn=: collate=
 device=: write .to('cuda') afterwards | activation=: write nn.ReLU(), as a layer of its own
 batch_first= return_sequences=: leave it out; sequences are (N, T, F), and outputs and last state are returned
 affine= track_running_stats=: leave it out; there are always gamma, beta and running averages
-inplace= set_to_none= pin_memory= persistent_workers= input_shape= data_format=: leave it out
-amsgrad= dampening= foreach= fused= maximize=: there is none
+start_dim=: write x.reshape(len(x), -1), or nn.Flatten()
+inplace= set_to_none= pin_memory= persistent_workers= input_shape= data_format= fused=: leave it out
 """
 
 
@@ -116,7 +118,7 @@ def answer(name: str, kinds: Iterable[str] = ()) -> str | None:
 
 def _near(name: str, known: Iterable[str]) -> str | None:
     similar = difflib.get_close_matches(name, [k for k in known if not k.startswith("_")], n=1, cutoff=0.7)
-    return f"did you mean {similar[0]!r}?" if similar else None
+    return f"did you mean {similar[0]}?" if similar else None
 
 
 def missing(name: str, owner: Any) -> AttributeError:
@@ -199,8 +201,10 @@ def explain_call(name: str, function: Callable, args: tuple, keywords: dict[str,
         for keyword in keywords.keys() - parameters.keys():
             reply = table().get(f"{keyword}=")
             if reply is None or (reply.endswith("=") and reply[len("write ") : -1] not in parameters):
-                reply = _near(keyword, parameters) or "leave it out"
-            problem = f"there is no keyword {keyword}=: {reply}"
+                reply = _near(keyword, parameters)
+            problem = f"there is no keyword {keyword}=" + (f": {reply}" if reply else "")
         plain = [p.replace(annotation=p.empty) for p in parameters.values()]
         usual = ", ".join(f"{p.name}=..." if inspect.isfunction(p.default) else str(p) for p in plain)
-        raise TypeError(f"{name}: {problem}. The call is {name}({usual})") from None
+        end = " " if problem.endswith("?") else ". "
+        first_line = (function.__doc__ or "").partition("\n")[0]
+        raise TypeError(f"{name}: {problem}{end}The call is {name}({usual}). {first_line}") from None
