@@ -642,3 +642,11 @@ def test_predict_runs_a_model_in_parts_without_gradients():
     y = nn.predict(lambda part: grad_modes.append((part.shape[0], tn.is_grad_enabled())) or model(part), x, batch=3)
     np.testing.assert_allclose(y, model(tn.tensor(x)).numpy(), rtol=1e-6)
     assert grad_modes == [(3, False), (3, False), (1, False)]
+
+
+def test_a_parameter_is_made_of_an_array_or_a_tensor():
+    x = tn.ones(3, requires_grad=True)
+    p, frozen = nn.Parameter(2 * x), nn.Parameter(np.ones(3, np.float32), requires_grad=False)
+    assert p.is_leaf and p.requires_grad and p.tolist() == [2, 2, 2] and not frozen.requires_grad
+    with pytest.raises(TypeError, match="requires_grad needs a floating-point dtype"):
+        nn.Parameter(np.ones(3, int))

@@ -200,7 +200,7 @@ class Dropout(Module):
 
     buffer_names = ("random_state",)
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p is {p}; it must lie in 0 <= p < 1")
         self.p = p

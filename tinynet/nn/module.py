@@ -55,13 +55,13 @@ def is_observed() -> bool:
 class Parameter(Tensor):
     """A tensor that is trained: a leaf that requires a gradient, found by `Module.parameters()`.
 
-    data: an array of floats; the parameter shares its memory. A frozen parameter has `requires_grad` False.
+    data: an array of floats or a Tensor; the parameter shares its memory. requires_grad: False if it is frozen.
     """
 
     __slots__ = ()
 
-    def __init__(self, data: Any) -> None:
-        super().__init__(data, requires_grad=True)
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
 
 
 class Module(CallsExplained):
