@@ -72,11 +72,55 @@ def test_unbroadcast_forgotten():
 
 
 # ---------------------------------------------------------------------------------------- kinks
+SHIFTED_RELU = op(lambda x: np.maximum(x - 2, 0), lambda g, x: g * (x > 2))
+
+
 @pytest.mark.parametrize("distance", [0.0, 1e-9, 3e-5, 4.06e-5, 6.1e-5, 1e-4])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_next_to_a_kink_is_inconclusive(distance, side):
-    result = gradcheck(RELU, [np.array([-1.0, side * distance, 1.0])])
-    assert (result.inputs[0].wrong, result.inputs[0].inconclusive) == (0, 1)
+    check = gradcheck(SHIFTED_RELU, [np.array([-1.0, 2 + side * distance, 1.0])]).inputs[0]
+    assert (check.wrong, check.inconclusive) == (0, distance < 1e-6)
+    # At 0 the step may be as small as x: only the kink itself is left.
+    check = gradcheck(RELU, [np.array([-1.0, side * distance, 1.0])]).inputs[0]
+    assert (check.wrong, check.inconclusive) == (0, distance == 0)
+
+
+POLES = {
+    "1 / x": (lambda x: 1 / x, lambda g, x: -g / x**2),
+    "log": (np.log, lambda g, x: g / x),
+    "sqrt": (np.sqrt, lambda g, x: g / (2 * np.sqrt(x))),
+    "log |x|": (lambda x: np.log(np.abs(x)), lambda g, x: g / x),
+    "1 / x^3": (lambda x: x**-3, lambda g, x: -3 * g * x**-4),
+}
+
+
+@pytest.mark.parametrize("name", POLES)
+@pytest.mark.parametrize("x", [1e-12, 1e-6, 1.1e-4, 1e-3, 0.3])
+def test_near_a_pole_there_is_no_false_alarm_and_a_mistake_is_found(name, x):
+    forward, backward = POLES[name]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        check = gradcheck(op(forward, backward), [np.array([x, 1.0])]).inputs[0]
+        assert (check.ok, check.wrong) == (2, 0)
+        with pytest.raises(GradientError):
+            gradcheck(op(forward, lambda g, x: 1.001 * backward(g, x)), [np.array([x])])
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "why"),
+    [
+        (lambda x: np.maximum(x - 2, 0), 2.0, "a kink is nearer than the step"),
+        (lambda x: np.abs(x), 0.0, "a kink is nearer than the step"),
+        (lambda x: 1 / (x - 2), 2.0001, "the numerical derivative is not exact enough there"),
+        (lambda x: np.sin(1e5 * x), 1.0, "the numerical derivative is not exact enough there"),
+        (lambda x: 1e12 + x, 1.0, "the numerical derivative is not exact enough there"),
+    ],
+)
+def test_a_kink_is_named_only_where_there_is_one(fn, x, why):
+    result = gradcheck(op(fn, lambda g, x: g), [np.array([x])], raise_error=False)
+    if result.inputs[0].inconclusive:
+        assert why in str(result)
+    else:
+        assert "kink" not in str(result)
 
 
 def test_a_tie_of_a_maximum_is_inconclusive():
@@ -107,9 +151,11 @@ def test_inconclusive_hides_no_large_mistake():
 
 
 def test_a_nan_only_in_the_neighborhood_is_inconclusive():
-    """sqrt at 1e-9: the step reaches below 0, where there is no value."""
+    """sqrt(x - 2) at 2 + 1e-9: the step reaches below 2, where there is no value."""
     with np.errstate(invalid="ignore"):
-        result = gradcheck(op(np.sqrt, lambda g, x: g / (2 * np.sqrt(x))), [np.array([1e-9, 1.0])])
+        result = gradcheck(
+            op(lambda x: np.sqrt(x - 2), lambda g, x: g / (2 * np.sqrt(x - 2))), [np.array([2 + 1e-9, 3])]
+        )
     assert (result.inputs[0].ok, result.inputs[0].inconclusive) == (1, 1)
 
 
@@ -382,6 +428,27 @@ def test_second_derivatives():
     gradcheck(TimesBuggy.apply, [X, X + 1])
     with pytest.raises(GradientError):
         gradgradcheck(TimesBuggy.apply, [X, X + 1])
+
+
+class CubeBuggy(Function):
+    """With create_graph=True, backward is that of 2 x^3: consistent, so that its derivatives agree, and wrong."""
+
+    def forward(self, x):
+        self.save(x)
+        return x**3
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return gy * x * x * (6.0 if isinstance(gy, Tensor) else 3.0)
+
+
+def test_the_value_of_a_recorded_gradient_is_compared():
+    gradcheck(CubeBuggy.apply, [X])
+    with pytest.raises(GradientError, match="with create_graph=True, compared with the ordinary one") as caught:
+        gradgradcheck(CubeBuggy.apply, [X])
+    assert "it is exactly 2 times the right result" in str(caught.value)
+    (result,) = gradgradcheck(CubeBuggy.apply, [X], raise_error=False)
+    assert not result and repr(result) == str(result)
 
 
 def test_the_package_offers_function_and_module():

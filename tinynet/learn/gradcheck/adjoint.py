@@ -30,7 +30,7 @@ from .where import default_axes
 ALLOWED = 32  # in units of the dtype's epsilon
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdjointCheck(Outcome):
     """The outcome for one input.
 

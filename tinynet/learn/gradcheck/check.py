@@ -43,6 +43,8 @@ from .where import default_axes
 
 # The complex step is exact, so the tolerance for it is multiplied by this factor.
 EXACT = 1e-3
+# Two formulas for one gradient may differ by so much of its largest value.
+RECORDED = 1e-10
 
 NOT_A_FUNCTION = (
     "the same call gave another result: fn is not a function of its inputs alone. It is random (draw outside of fn; "
@@ -150,6 +152,9 @@ def gradcheck(
 def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: Any) -> list[CheckResult]:
     """Check the second derivatives of `fn`: gradcheck of its gradients as functions of the inputs and of gy.
 
+    With create_graph=True a backward may compute the gradient by another formula. So its value is compared, too: it
+    must be the gradient of an ordinary backward.
+
     Arguments and errors as in `gradcheck`. Returns one result for each float input; the last input of each is gy.
     """
     fn, inputs = on_cpu(fn, inputs)
@@ -164,15 +169,18 @@ def gradgradcheck(fn: Callable[..., Tensor], inputs: Sequence[Any], **options: A
 
         return gradient
 
-    return [
-        gradcheck(
-            gradient_of(i),
-            [*arrays, gy],
-            **{"rerun": f"gradgradcheck(fn, inputs, seed={seed}), gradient of input {i}", **options},
-        )
-        for i, array in enumerate(arrays)
-        if array.dtype.kind == "f"
-    ]
+    results = []
+    for i, plain in output_and_gradients(fn, [a.copy() for a in arrays], gy.copy())[1].items():
+        rerun = f"gradgradcheck(fn, inputs, seed={seed}), gradient of input {i}"
+        given = {"rerun": rerun, **options, "raise_error": False}
+        result = gradcheck(gradient_of(i), [*arrays, gy], **given)
+        name = f"the gradient of input {i} with create_graph=True, compared with the ordinary one,"
+        recorded = output_of(gradient_of(i), [*arrays, gy])
+        compared = explain(recorded, plain, tolerance=RECORDED * float(np.max(np.abs(plain), initial=0.0)), name=name)
+        if not compared:
+            result = replace(result, problems=[str(compared), *result.problems])
+        results.append(concluded(result, options.get("raise_error", True)))
+    return results
 
 
 # ---------------------------------------------------------------------------------------- the steps of gradcheck
@@ -214,7 +222,7 @@ def _check_elements(
         tolerance = (EXACT if exact else 1.0) * subject.tolerance(g, best.value)
         method = "complex step" if exact else "central differences"
         compared = (g, best.value, best.error_bar, tolerance)
-        checks.append(InputCheck(f"input {i}", *compared, subject.labels[i], method, context))
+        checks.append(InputCheck(f"input {i}", *compared, subject.labels[i], method, context, kink=best.kink))
     reports = [
         str(explain(g, numeric[i].value, name=f"the gradient of {names[i]}", axes=subject.axes[i]))
         for i, g in misshapen.items()

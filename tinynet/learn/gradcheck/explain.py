@@ -48,7 +48,7 @@ class Entry:
         return f"{place}{self.actual:.9g}, not {self.expected:.9g}{bar}; ratio {self.ratio:.6g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation(Outcome):
     """What `explain` found; str() is the whole report.
 

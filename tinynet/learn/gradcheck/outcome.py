@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Outcome:
-    """A result that is true if the check passed."""
+    """A result that is true if the check passed. A notebook shows its report."""
 
     @property
     def passed(self) -> bool:
@@ -12,3 +12,6 @@ class Outcome:
 
     def __bool__(self) -> bool:
         return self.passed
+
+    def __repr__(self) -> str:
+        return str(self)

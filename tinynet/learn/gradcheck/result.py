@@ -29,6 +29,7 @@ class InputCheck:
     name: 'input 0' and so on. analytic: what backward returned. numeric: the numerical derivative. error_bar: its
     uncertainty. tolerance: the accepted difference. label: the name of this argument of fn, '' if it is not known.
     method: how `numeric` was computed. context: further arguments of `explain`. note: one more line for the report.
+    kink: bool, where left and right derivative differ; None if it is not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class InputCheck:
     method: str = "central differences"
     context: Mapping[str, Any] = field(default_factory=dict, repr=False)
     note: str = ""
+    kink: np.ndarray | None = None
 
     @property
     def difference(self) -> np.ndarray:
@@ -129,20 +131,22 @@ class InputCheck:
         if self.inconclusive:
             first = tuple(int(i) for i in np.argwhere(self.is_inconclusive)[0])
             axes = self.context.get("axes") or default_axes(self.analytic.ndim)
+            is_kink = self.kink is not None and self.kink[self.is_inconclusive].all()
+            why = "a kink is nearer than the step" if is_kink else "the numerical derivative is not exact enough there"
             lines.append(
-                f"  {self.inconclusive} of {size} INCONCLUSIVE, a kink is nearer than the step: first at "
+                f"  {self.inconclusive} of {size} INCONCLUSIVE, {why}: first at "
                 f"{at(first, axes)}, analytic {self.analytic[first]:.6g}, numeric {self.numeric[first]:.6g} "
                 f"(error bar {self.error_bar[first]:.1g})"
             )
         if self.undecided:
             lines.append(
-                "  every element is inconclusive, so nothing was checked. Move the values away from kinks "
-                "(0 of ReLU, ties of a maximum), or pass a smaller h"
+                "  every element is inconclusive, so nothing was checked. Move the values away from kinks (0 of ReLU, "
+                "ties of a maximum) and poles, or pass a smaller h"
             )
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckResult(Outcome):
     """The outcome of a check.
 

@@ -24,7 +24,7 @@ from .outcome import Outcome
 LARGEST_GY, LARGEST_JACOBIAN = 600, 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KernelCheck(Outcome):
     """One kernel by one implementation, over all cases.
 
