@@ -1,6 +1,7 @@
 """gradcheck and its relatives: what they accept, what they refuse, and how exact they are."""
 
 import importlib
+import inspect
 
 import numpy as np
 import pytest
@@ -455,4 +456,4 @@ def test_the_package_offers_function_and_module():
     module = importlib.import_module("tinynet.gradcheck")  # the short name of the module, not in the function's place
     assert module is importlib.import_module("tinynet.learn.gradcheck")
     assert tinynet.gradcheck(SQUARE, [X])
-    assert tinynet.gradgradcheck is gradgradcheck
+    assert inspect.unwrap(tinynet.gradgradcheck) is gradgradcheck
