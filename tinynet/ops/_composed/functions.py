@@ -122,10 +122,11 @@ def sort(x: Any, axis: int = -1, descending: bool = False) -> tuple[Any, Any]:
     x = one("sort", x)
     (axis,), n = axes_and_count("sort", x, axis)
     xp = array_module(data_of(x))
+    stable = {"kind": "stable"} if xp is np else {}  # CuPy's argsort is always stable
     if descending:  # reversed twice, so that equal elements keep their order
-        indices = n - 1 - xp.flip(xp.flip(data_of(x), axis).argsort(axis, kind="stable"), axis)
+        indices = n - 1 - xp.flip(xp.argsort(xp.flip(data_of(x), axis), axis, **stable), axis)
     else:
-        indices = data_of(x).argsort(axis, kind="stable")
+        indices = xp.argsort(data_of(x), axis, **stable)
     places = xp.ogrid[tuple(slice(n) for n in x.shape)]
     return getitem(x, (*places[:axis], indices, *places[axis + 1 :])), no_history(lambda _: indices, x)
 
