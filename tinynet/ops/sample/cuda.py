@@ -54,5 +54,5 @@ def _sorted_by_cell(points: Any, size: tuple[int, ...], reach: int) -> tuple[Any
         cell = cell * (n + 2) + lower + 1
     cells = len(points) * (size[0] + 2) * (size[1] + 2) * (size[2] + 2)
     cell = cell.reshape(-1).astype("int64")
-    order = xp.argsort(cell, kind="stable")
+    order = xp.argsort(cell)
     return order, xp.searchsorted(cell[order], xp.arange(cells + 1))
