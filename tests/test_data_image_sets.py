@@ -164,6 +164,9 @@ def test_medmnist_files_that_are_no_archives(tmp_path):
     np.savez(path, **many)  # so large that a reader may stop before the end, where the checksum is compared
     shorter_header = bytearray(path.read_bytes())
     shorter_header[shorter_header.index(b"\x93NUMPY") + 8] ^= 0x10  # shifts the values of the images
+    np.savez_compressed(tmp_path / "bomb.npz", **{**many, "train_images": np.zeros((40_000, 28, 28), np.uint8)})
+    with pytest.raises(DataError, match=r"unpacks to 31,\d+,\d+ bytes; at most 16,777,216 are accepted for its size"):
+        read_medmnist(tmp_path / "bomb.npz", "train")
     for content in (b"", b"no archive", whole[:500], bytes(damaged), bytes(shorter_header)):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a readable npz file"):

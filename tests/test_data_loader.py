@@ -97,12 +97,12 @@ def test_items_of_any_structure():
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([{"a": 1}, {"b": 1}], "different keys: a dict with a and a dict with b"),
-        ([{"a": 1}, (1,)], "different keys: a dict with a and a tuple of 1"),
-        ([(1, 2), (1, 2, 3)], "different numbers of parts: a tuple of 2 and a tuple of 3"),
-        ([(1, 2), 1], r"different numbers of parts: a tuple of 2 and int64 \(\)"),
-        ([(np.zeros((2, 3)),), (np.zeros((2, 4)),)], r"different shapes: float64 \(2, 3\) and float64 \(2, 4\)"),
-        ([1, "one"], "different kinds of values: int64"),
+        ([{"a": 1}, {"b": 1}], "differ: a dict with a and a dict with b"),
+        ([{"a": 1}, (1,)], "differ: a dict with a and a tuple of 1"),
+        ([(1, 2), (1, 2, 3)], "differ: a tuple of 2 and a tuple of 3"),
+        ([(1, 2), 1], r"differ: a tuple of 2 and values of shape \(\)"),
+        ([(np.zeros((2, 3)),), (np.zeros((2, 4)),)], r"differ: values of shape \(2, 3\) and values of shape \(2, 4\)"),
+        ([1, "one"], r"differ: values of shape \(\) and text of shape \(\)"),
         ([(1, None), (2, None)], "an item holds a NoneType; arrays, numbers"),
         ([{1}, {2}], "an item holds a set; arrays, numbers"),
     ],

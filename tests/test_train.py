@@ -425,6 +425,8 @@ def without_state(name, *path):
         (without_state("progress", "epoch"), "lacks epoch"),
         (without_state("progress", "best"), "lacks best"),
         (without_state("meta", "history"), "lacks history"),
+        (without_state("optimizer", "mean", "1"), "mean"),
+        (without_state("optimizer", "square"), "square"),
         (without_state("schedule", "steps"), "steps"),
         (without_state("average", "averages", "3.bias"), "3.bias"),
         (without_state("model", "2.random_state"), "2.random_state"),

@@ -83,36 +83,40 @@ def _lock(file: BinaryIO, wait: bool) -> None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def read_npz(
-    path: str | os.PathLike, names: Collection[str] | None = None, limit: int | None = None
-) -> dict[str, np.ndarray]:
+def most_unpacked(path: str | os.PathLike) -> int:
+    """The number of bytes that a compressed file may unpack to, so that a malicious one cannot fill the memory.
+
+    Real data shrink to a fifth at most. Data of a test may shrink to a thousandth, but they are small.
+    """
+    return max(2**24, 100 * os.path.getsize(path))
+
+
+def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz archive by name: all, or those in `names` that the archive holds. Pickles are refused.
 
-    limit: the number of bytes that an array may unpack to. Raises OSError if the file cannot be read, and ValueError
-    with the reason if it is damaged, an array is larger, or one is no plain array.
+    Raises OSError if the file cannot be read, and ValueError with the reason if it is damaged, unpacks to more than
+    `most_unpacked`, or holds something else than plain arrays.
     """
-    arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                if names is None or name in names:
-                    arrays[name] = _parse_npy(archive, member, limit)
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            chosen = {name: member for name, member in members.items() if names is None or name in names}
+            size, most = sum(member.file_size for member in chosen.values()), most_unpacked(path)
+            if size > most:
+                raise ValueError(f"it unpacks to {size:,} bytes; at most {most:,} are accepted for its size")
+            return {name: _parse_npy(archive, member) for name, member in chosen.items()}
     except Exception as error:  # zipfile, the decompressors and NumPy raise errors of many kinds for damaged files
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(str(error) or type(error).__name__) from error
-    return arrays
 
 
-def _parse_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None) -> np.ndarray:
+def _parse_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array, parsed from memory after its checksum was compared.
 
     `np.load` parses while it reads. If one bit of the header's length is wrong, it reads shifted values, stops before
     the end of the member, and never compares the checksum.
     """
-    if limit is not None and member.file_size > limit:
-        raise ValueError(f"{member.filename} unpacks to {member.file_size:,} bytes; at most {limit:,} are accepted")
     stream = io.BytesIO(archive.read(member))
     array = np.lib.format.read_array(stream, allow_pickle=False)
     if stream.read(1) or stream.tell() != member.file_size:

@@ -71,9 +71,11 @@ def read_ecg(path: str | Path) -> Recording:
     try:
         record, annotation = wfdb.rdrecord(name, physical=False), wfdb.rdann(name, "atr")
         header = path.with_suffix(".hea").read_text(encoding="latin-1")
+        signal = _millivolts(record, header, path.with_suffix(".hea"))
+    except DataError:
+        raise
     except Exception as error:  # wfdb does not document its errors for damaged files
         raise DataError(f"{path}: not a readable record ({error})") from error
-    signal = _millivolts(record, header, path.with_suffix(".hea"))
     is_beat = np.array([symbol in BEATS for symbol in annotation.symbol], dtype=bool)
     beats, symbols = annotation.sample[is_beat].astype(np.int64), np.array(annotation.symbol)[is_beat]
     _check_beats(beats, len(signal), float(record.fs), path.with_suffix(".atr"))

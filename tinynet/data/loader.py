@@ -25,17 +25,18 @@ def stack(items: Sequence[Any]) -> Any:
     targets), n items {"image": ..., "label": ...} become {"image": images, "label": labels}. Raises DataError if the
     items have different structures or shapes, or hold something else.
     """
+    different = list(dict.fromkeys(_form(item) for item in items))
+    if len(different) > 1:
+        raise DataError(
+            f"DataLoader: the items of a batch differ: {different[0]} and {different[1]}; make them alike, or pass "
+            "collate= to join them in another way"
+        )
     first = items[0]
     if isinstance(first, dict):
-        _check_alike(items, "keys", lambda item: isinstance(item, dict) and set(item))
         return {key: stack([item[key] for item in items]) for key in first}
     if isinstance(first, (tuple, list)):
-        _check_alike(items, "numbers of parts", lambda item: isinstance(item, (tuple, list)) and len(item))
         return tuple(stack(part) for part in zip(*items))
-    arrays = [np.asarray(item) for item in items]
-    _check_alike(arrays, "shapes", lambda array: array.shape)
-    _check_alike(arrays, "kinds of values", lambda array: array.dtype.kind in "SU")
-    batch = np.stack(arrays)
+    batch = np.stack([np.asarray(item) for item in items])
     if batch.dtype.kind not in "biufcSU":
         raise DataError(
             f"DataLoader: an item holds a {type(first).__name__}; arrays, numbers, texts, or tuples, lists and dicts "
@@ -44,23 +45,14 @@ def stack(items: Sequence[Any]) -> Any:
     return batch
 
 
-def _check_alike(items: Sequence[Any], what: str, of: Callable[[Any], Any]) -> None:
-    """Raise DataError unless all items have the same `of(item)`."""
-    for item in items:
-        if of(item) != of(items[0]):
-            raise DataError(
-                f"DataLoader: the items of a batch have different {what}: {_shown(items[0])} and {_shown(item)}; make "
-                "them alike, or pass collate= to join them in another way"
-            )
-
-
-def _shown(item: Any) -> str:
-    """An item in a message."""
+def _form(item: Any) -> str:
+    """What must be the same for all items of a batch."""
     if isinstance(item, dict):
-        return f"a dict with {', '.join(map(str, item))}"
+        return f"a dict with {', '.join(sorted(map(str, item)))}"
     if isinstance(item, (tuple, list)):
-        return f"a {type(item).__name__} of {len(item)}"
-    return f"{np.asarray(item).dtype} {np.shape(item)}"
+        return f"a tuple of {len(item)}"
+    array = np.asarray(item)
+    return f"{'text' if array.dtype.kind in 'SU' else 'values'} of shape {array.shape}"
 
 
 class AugmentedImages:

@@ -14,7 +14,6 @@ import numpy as np
 from ..errors import DataError
 from ..files import read_npz
 from .download import find_data
-from .files import MAX_MEMBER_BYTES
 from .mnist import ImageSet
 
 PARTS = ("train", "val", "test")
@@ -49,7 +48,7 @@ def read_medmnist(path: str | Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"read_medmnist: part is {part!r}; it must be one of {', '.join(PARTS)}")
     names = (f"{part}_images", f"{part}_labels")
     try:
-        arrays = read_npz(path, names, MAX_MEMBER_BYTES)
+        arrays = read_npz(path, names)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable npz file of plain arrays ({error})") from error
     missing = [name for name in names if name not in arrays]

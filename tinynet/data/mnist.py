@@ -5,7 +5,6 @@ document recognition, Proceedings of the IEEE 86, 1998), and a small set of digi
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..files import most_unpacked
 from .download import find_data
 
 PARTS = {"train": "train", "test": "t10k"}  # part -> its name in the file names
 DIGITS = tuple("0123456789")
 UBYTE = 8  # idx's code for unsigned bytes, the only supported type
-# No real file has more dimensions, or unpacks to more: a damaged or malicious file must not fill the memory. Real
-# images shrink to a fifth in a gzip file; a few synthetic ones may shrink to a thousandth.
-MAX_DIMENSIONS, MAX_RATIO, SMALL = 4, 100, 2**24
+MAX_DIMENSIONS = 4  # no real file has more
 
 
 @dataclass
@@ -119,8 +117,7 @@ def read_idx(path: str | Path) -> np.ndarray:
                 raise DataError(f"{path}: cut short within its header")
             shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
             count = int(np.prod(shape, dtype=object))
-            most = max(MAX_RATIO * os.path.getsize(path), SMALL)
-            if count > most:
+            if count > (most := most_unpacked(path)):
                 raise DataError(f"{path}: the header says {shape}; at most {most:,} values fit a file of this size")
             values = file.read(count + 1)  # one more: detects surplus values, and makes gzip check its checksum
     except (OSError, EOFError, zlib.error) as error:

@@ -53,9 +53,12 @@ def save_figure(path: str | os.PathLike, figure: "Figure") -> None:
 
 def _read_columns(csv_path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Columns of a CSV table as float64. A cell without a number becomes NaN."""
-    with open(csv_path, newline="") as file:
+    with open(csv_path, newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if None not in row.values()]  # a line that is being written is short
+        try:
+            rows = [row for row in reader if None not in row.values()]  # a line that is being written is short
+        except csv.Error as error:
+            raise ValueError(f"plot_curve: {csv_path} is not a readable table ({error})") from error
         names = reader.fieldnames or []
     if "epoch" not in names:
         raise ValueError(f"plot_curve: {csv_path} has no column 'epoch', only {names}")

@@ -109,7 +109,7 @@ class RunFolder:
         """Write metrics.csv, and the curve if `last` or if the curve is older than `SECONDS_BETWEEN_CURVES`."""
         columns = list(dict.fromkeys(name for row in history for name in row))
         path = self.path / "metrics.csv"
-        with writing(path), atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        with writing(path), atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
