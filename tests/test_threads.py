@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from processes import python
+
+import tinynet as tn
 
 
 @pytest.mark.parametrize(
@@ -98,3 +102,8 @@ def test_same_seed_and_threads_same_bits():
     first = train(0)
     assert train(0) == first
     assert train(1) != first, "otherwise the digest would depend on nothing"
+
+
+def test_the_backend_is_of_one_thread():
+    with ThreadPoolExecutor(1) as pool, tn.use_backend("reference"):
+        assert (pool.submit(tn.backend).result(), tn.backend()) == ("cpu", "reference")

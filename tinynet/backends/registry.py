@@ -245,7 +245,7 @@ def backend() -> str:
 
 @contextlib.contextmanager
 def use_backend(name: str, precision: str = "float32") -> Iterator[None]:
-    """Inside `with`, run every op in this tier.
+    """Inside `with`, run every op of this thread in this tier. A thread that starts inside begins with the default.
 
     name: 'cpu' (Numba, the default), 'reference' (plain loops), 'cuda' (a GPU, through CuPy: models and data are moved
         there by `.to(device())`) or 'cuda-sim' (the CUDA kernels on the CPU: slow, for learning and checking).

@@ -11,6 +11,7 @@ number is a function of (seed, stream, step, element). So a mask is never stored
 from __future__ import annotations
 
 import contextlib
+import itertools
 from contextvars import ContextVar
 
 import numpy as np
@@ -19,24 +20,26 @@ from ..backends.context import set_inside
 from .foreign import module_getattr
 
 __getattr__ = module_getattr(__name__)
-_state = {"seed": 0, "streams": 0}
+_state = (0, itertools.count(1))  # the seed, the next stream
 _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 
 
 def seed(value: int) -> None:
     """Restart all streams: models built after the same `seed(value)` are equal, and so are their dropout masks.
 
-    value: 0 <= value < 2**32. Raises ValueError outside that range.
+    value: 0 <= value < 2**32. Raises ValueError outside that range. The seed holds for all threads, and each stream is
+    given out once. Which thread gets which depends on chance: for equal models, make them in one thread.
     """
+    global _state
     if not 0 <= int(value) < 2**32:
         raise ValueError(f"seed: value is {value}; it must lie in 0 .. 2**32 - 1")
-    _state["seed"], _state["streams"] = int(value), 0
+    _state = int(value), itertools.count(1)
 
 
 def new_stream() -> tuple[int, int]:
     """(seed, stream): the key of an independent source of randomness."""
-    _state["streams"] += 1
-    return _state["seed"], _state["streams"]
+    value, streams = _state
+    return value, next(streams)  # one step of the interpreter: no two threads get the same stream
 
 
 def generator() -> np.random.Generator:
