@@ -11,7 +11,7 @@ from op_folders import missing, on
 from scipy import special
 
 import tinynet as tn
-from tinynet import cusim
+from tinynet import cusim, nn
 from tinynet.backends.devices import to_device
 from tinynet.backends.registry import implementation_kernel, use_backend, use_kernels
 from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
@@ -168,6 +168,77 @@ def test_cross_entropy_reference_by_complex_step():
         check_reference(lambda x: reference["forward"](x, t, w), lambda gy, x: reference["backward"](gy, x, t), [x])
 
 
+def by_hand(x, t, weight, ignore_index, smoothing, reduction):
+    losses, weights = [], []
+    for row, k in zip(x, t):
+        if k == ignore_index:
+            losses.append(0)
+            continue
+        log_p = row - special.logsumexp(row)
+        losses.append((1 - smoothing) * -weight[k] * log_p[k] - smoothing * (weight * log_p).mean())
+        weights.append(weight[k])
+    return {"none": losses, "sum": sum(losses), "mean": sum(losses) / sum(weights)}[reduction]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+@pytest.mark.parametrize("ignore_index", [None, 255, -1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_options_of_cross_entropy(weighted, ignore_index, smoothing, reduction):
+    x, t = 3 * rng().normal(size=(6, 4)), np.array([0, 3, 1, 1, 2, 0])
+    weight = rng().uniform(0.2, 3, 4) if weighted else None
+    if ignore_index is not None:
+        t[[1, 4]] = ignore_index
+        x[1, 2] = np.nan  # what is ignored may hold anything
+    loss = nn.CrossEntropyLoss(weight, ignore_index, smoothing, reduction)
+    expected = by_hand(x, t, np.ones(4) if weight is None else weight, ignore_index, smoothing, reduction)
+    np.testing.assert_allclose(loss(tn.tensor(x), t).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(loss(tn.tensor(x.reshape(2, 3, 4)), t.reshape(2, 3)).numpy().ravel(), np.ravel(expected))
+    slope = gradient(lambda x: loss(x, t).sum(), x)
+    if ignore_index is not None:
+        assert (slope[[1, 4]] == 0).all() and np.isfinite(slope).all()
+    gradcheck(lambda x: loss(x, t), [np.nan_to_num(x)])
+
+
+@pytest.mark.parametrize(
+    ("make", "each"),
+    [
+        (nn.MSELoss, lambda x, t: (x - t) ** 2),
+        (nn.L1Loss, lambda x, t: np.abs(x - t)),
+        (nn.BCELoss, lambda x, t: -t * np.log(x) - (1 - t) * np.log(1 - x)),
+        (lambda r: nn.BCEWithLogitsLoss(np.array([[2.0], [1.0]]), 3.0, r), lambda x, t: None),
+    ],
+    ids=["mse", "l1", "bce", "bce with logits"],
+)
+def test_losses_of_each_element(make, each):
+    x, t = rng().uniform(0.05, 0.95, (2, 3)), np.array([[0, 1, 1], [1, 0, 0]])
+    expected = each(x, t)
+    if expected is None:
+        p = special.expit(x)
+        expected = [[2], [1]] * (-3 * t * np.log(p) - (1 - t) * np.log(1 - p))
+    for target in (t, t == 1, tn.tensor(t.astype(float))):
+        np.testing.assert_allclose(make("none")(tn.tensor(x), target).numpy(), expected, rtol=1e-12)
+    assert make("sum")(tn.tensor(x), t).item() == pytest.approx(expected.sum(), rel=1e-12)
+    assert make("mean")(tn.tensor(x), t).item() == pytest.approx(expected.mean(), rel=1e-12)
+    for reduction in ("none", "sum", "mean"):
+        loss = make(reduction)
+        gradcheck(lambda x, loss=loss: loss(x, t), [x])
+
+
+def test_bce_of_probabilities_that_are_exactly_0_or_1_is_finite():
+    for dtype in (np.float32, np.float64):
+        x = tn.tensor(np.array([0, 1, 0, 1], dtype), requires_grad=True)
+        loss = nn.BCELoss("none")(x, T[[0, 1, 1, 0]])
+        np.testing.assert_allclose(loss.numpy(), [0, 0, 100, 100], rtol=1e-3)
+        loss.sum().backward()
+        assert np.isfinite(x.grad.numpy()).all()
+
+
+def test_the_target_of_a_squared_error_may_have_a_gradient():
+    gradcheck(nn.MSELoss(), [rng().normal(size=(2, 3)), rng().normal(size=(2, 3))])
+    assert nn.DiceLoss(True, 2.0)(x44(), ONES).item() == tn.dice_loss(x44(), ONES, per_image=True, smooth=2.0).item()
+
+
 # ------------------------------------------------------------------------------------------------ all three
 T = np.array([0, 1, 1, 0])
 LOSSES = {
@@ -318,7 +389,23 @@ BAD = [
     (lambda: tn.bce_with_logits(x44(), ONES, pos_weight=-1), ValueError, "pos_weight is -1"),
     (lambda: tn.softmax_cross_entropy(x44(), T + 3), ValueError, "target holds class 4; x has 4 classes, 0 to 3"),
     (lambda: tn.softmax_cross_entropy(x44(), T - 1), ValueError, "target holds class -1"),
-    (lambda: tn.softmax_cross_entropy(x44(), ONES), TypeError, "target is float32; class indices"),
+    (lambda: tn.softmax_cross_entropy(x44(), ONES[0]), TypeError, r"target is float32; class indices.*astype\('int64'"),
+    (lambda: tn.softmax_cross_entropy(x44(), T == 1), TypeError, "target is bool; class indices"),
+    (lambda: tn.softmax_cross_entropy(x44(), np.eye(4, dtype=int)), ValueError, r"one-hot: target.argmax\(-1\)"),
+    (lambda: tn.softmax_cross_entropy(x44(), T[:, None]), ValueError, r"target has shape \(4, 1\).*of shape \(4,\)"),
+    (lambda: tn.softmax_cross_entropy(x44(), T - 1), ValueError, "ignore_index=-1 would leave it out"),
+    (lambda: tn.softmax_cross_entropy(x44(), 0 * T, ignore_index=0), ValueError, "every target is ignore_index 0"),
+    (lambda: tn.softmax_cross_entropy(x44(), T, label_smoothing=2), ValueError, "label_smoothing is 2"),
+    (lambda: tn.softmax_cross_entropy(x44(), T, reduction="all"), ValueError, "reduction is 'all'"),
+    (lambda: tn.bce_with_logits(x44(), ONES, reduction=None), ValueError, "reduction is None"),
+    (lambda: tn.bce_with_logits(x44(), ONES, pos_weight=ONES), ValueError, "it must be a positive number"),
+    (lambda: tn.dice_loss(x44() * 9, ONES), ValueError, "p has values from 4.5 to 4.5.*apply tn.sigmoid first"),
+    (lambda: nn.BCELoss()(x44() * 9, ONES), ValueError, "BCELoss: x has values from 4.5 .*use BCEWithLogitsLoss"),
+    (lambda: nn.BCELoss()(x44(), ONES * 2), ValueError, "BCELoss: target has values from 2"),
+    (lambda: nn.MSELoss()(x44(), ONES[:, :1]), ValueError, r"target is of shape \(4, 1\); .*\(4, 4\), is needed"),
+    (lambda: nn.L1Loss()(x44(), [1.0]), ValueError, "L1Loss: target is list"),
+    (lambda: nn.MSELoss("none")(tn.tensor(T), T), TypeError, "MSELoss: x has dtype int64"),
+    (lambda: nn.MSELoss("average"), ValueError, "MSELoss: reduction is 'average'"),
     (lambda: tn.softmax_cross_entropy(x44(), T[:3]), ValueError, r"target has shape \(3,\).*of shape \(4,\)"),
     (
         lambda: tn.softmax_cross_entropy(x44(), T, ONES[0, :3]),
@@ -381,6 +468,14 @@ def test_a_target_on_the_gpu_is_not_looked_at(name, fake_gpu):
 
 
 # ------------------------------------------------------------------------------------------------ outside frameworks
+def nn_loss(loss, target):
+    return lambda x: loss(x.reshape(-1, 3), target) if target.ndim == 1 else loss(x, target)
+
+
+def sigmoid_bce(torch):
+    return lambda reduction: lambda x, t: torch.nn.BCELoss(reduction=reduction)(torch.sigmoid(x), t)
+
+
 @pytest.mark.bench
 def test_agree_with_torch():
     torch = pytest.importorskip("torch")
@@ -388,6 +483,7 @@ def test_agree_with_torch():
     r = rng()
     x, t = 3 * r.normal(size=(4, 6, 3)), (r.random((4, 6, 3)) < 0.5).astype(float)
     w, classes, class_weight = r.uniform(size=(4, 6, 3)), r.integers(0, 3, (4, 6)), r.uniform(0.2, 3, 3)
+    flat_classes = classes.reshape(-1)
     tensors = [torch.tensor(a) for a in (t, w, classes, class_weight)]
     t_, w_, classes_, class_weight_ = tensors
     pairs = [
@@ -398,6 +494,30 @@ def test_agree_with_torch():
         (
             lambda x: tn.softmax_cross_entropy(x, classes, class_weight),
             lambda x: functional.cross_entropy(x.reshape(-1, 3), classes_.reshape(-1), class_weight_),
+        ),
+        *(
+            (
+                nn_loss(ours(reduction=reduction, **options), flat_classes),
+                nn_loss(theirs(reduction=reduction, **torch_options), torch.tensor(flat_classes)),
+            )
+            for reduction in ("mean", "sum")
+            for ours, theirs, options, torch_options in (
+                (
+                    nn.CrossEntropyLoss,
+                    torch.nn.CrossEntropyLoss,
+                    {"weight": class_weight, "ignore_index": 1, "label_smoothing": 0.3},
+                    {"weight": class_weight_, "ignore_index": 1, "label_smoothing": 0.3},
+                ),
+            )
+        ),
+        *(
+            (nn_loss(ours(reduction), t), nn_loss(theirs(reduction=reduction), t_))
+            for reduction in ("mean", "sum")
+            for ours, theirs in (
+                (nn.MSELoss, torch.nn.MSELoss),
+                (nn.L1Loss, torch.nn.L1Loss),
+                (lambda r: lambda x, t: nn.BCELoss(r)(tn.sigmoid(x), t), sigmoid_bce(torch)),
+            )
         ),
     ]
     for ours, theirs in pairs:

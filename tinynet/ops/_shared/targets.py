@@ -44,16 +44,22 @@ def soft_target(op: str, target: Any, name: str, x: Any) -> Any:
         raise ValueError(f"{op}: target has shape {tuple(target.shape)}, {name} has {tuple(x.shape)}; they must agree")
     if target.dtype.kind not in "fbiu" or (target.dtype.kind == "f" and target.dtype != x.dtype):
         raise TypeError(f"{op}: target is {target.dtype}, {name} is {x.dtype}; convert one with .astype")
-    if device_of(target) == "cpu":
-        _check_range(op, target)
+    check_unit_range(op, "target", target, "a mask of 0 and 255: divide")
     # Moved before it is converted: a mask of bytes is a quarter of one in float32.
     return beside(op, "target", target, x).astype(x.dtype, copy=False)
 
 
-def _check_range(op: str, target: Any) -> None:
-    low, high = target.min(), target.max()
-    if low < 0 or high > 1:  # false for NaN, which is passed on to the loss
-        raise ValueError(f"{op}: target has values from {low} to {high}; 0..1 is needed (a mask of 0 and 255: divide)")
+def check_unit_range(op: str, name: str, values: Any, advice: str, tolerance: float = 0.0) -> None:
+    """Raise ValueError unless the values of a NumPy array lie in 0..1. NaN is passed on to the loss."""
+    if device_of(values) == "cpu" and (values.min() < -tolerance or values.max() > 1 + tolerance):
+        low, high = values.min(), values.max()
+        raise ValueError(f"{op}: {name} has values from {low} to {high}; 0..1 is needed ({advice})")
+
+
+def check_reduction(op: str, reduction: str) -> None:
+    """Raise ValueError unless the reduction is "mean", "sum" or "none"."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{op}: reduction is {reduction!r}; 'mean', 'sum' or 'none' is needed")
 
 
 def check_not_empty(op: str, name: str, x: Any) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...backends.arrays import array_module
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
-from .._shared.targets import beside, check_not_empty, constant, soft_target
-from ..activations.entries import sigmoid
+from .._shared.targets import beside, check_not_empty, check_reduction, constant, soft_target
+from ..activations.entries import sigmoid, softplus
 from .reference import backward, forward
 
 
-def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: float = 1.0) -> Tensor:
+def bce_with_logits(
+    x: Tensor, target: Any, weight: Any = None, *, pos_weight: float = 1.0, reduction: str = "mean"
+) -> Tensor:
     """Mean binary cross-entropy between the probabilities sigmoid(x) and the target, stable for large |x|.
 
     x: logits (before any sigmoid), float, any shape.
@@ -21,6 +25,7 @@ def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: f
     weight: None, or factors for the elements, such as a weight map (N, H, W, 1); any shape that broadcasts to
         that of x. The weighted sum is divided by the number of elements, not by the sum of the weights.
     pos_weight: positive factor for the part of the target that is 1, for positives that are rare.
+    reduction: "mean", "sum" of the elements, or "none": the loss of each element, of the shape of x.
     Target and weight are constants: no gradient goes there.
 
     Returns a Tensor of shape () and the dtype of x; the sum is float64. Raises ValueError or TypeError, naming
@@ -28,11 +33,16 @@ def bce_with_logits(x: Tensor, target: Any, weight: Any = None, *, pos_weight: f
     """
     check_float("bce_with_logits", x=x)
     check_not_empty("bce_with_logits", "x", x)
-    if not pos_weight > 0:
-        raise ValueError(f"bce_with_logits: pos_weight is {pos_weight}; it must be positive")
+    check_reduction("bce_with_logits", reduction)
+    if not (isinstance(pos_weight, (int, float, np.number)) and pos_weight > 0):
+        raise ValueError(f"bce_with_logits: pos_weight is {pos_weight}; it must be a positive number")
     target = soft_target("bce_with_logits", target, "x", x)
     weight = None if weight is None else _weight_like(x, weight)
-    return BceWithLogits.apply(x, target, weight, pos_weight=float(pos_weight))
+    if reduction == "none":
+        losses = pos_weight * target * softplus(-x) + (1 - target) * softplus(x)
+        return losses if weight is None else weight * losses
+    mean = BceWithLogits.apply(x, target, weight, pos_weight=float(pos_weight))
+    return mean if reduction == "mean" else mean * x.size
 
 
 def _weight_like(x: Any, weight: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...engine.arguments import data_of
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
-from .._shared.targets import check_not_empty, soft_target
+from .._shared.targets import check_not_empty, check_unit_range, soft_target
 from .reference import backward, forward
 
 
@@ -29,6 +30,8 @@ def dice_loss(p: Tensor, target: Any, *, per_image: bool = False, smooth: float 
         raise ValueError(f"dice_loss: smooth is {smooth}; it must be positive")
     if per_image and p.ndim == 0:
         raise ValueError("dice_loss: p has no axes; per_image needs a first axis of images")
+    # A softmax may exceed 1 by its rounding errors.
+    check_unit_range("dice_loss", "p", data_of(p), "logits: apply tn.sigmoid first", tolerance=1e-3)
     target = soft_target("dice_loss", target, "p", p)
     return Dice.apply(p, target, per_image=per_image, smooth=float(smooth))
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.arrays import array_module, device_of
-from ...engine.basic_ops import softmax
+from ...engine.basic_ops import log_softmax, softmax, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
-from .._shared.targets import beside, check_not_empty, constant
+from .._shared.targets import beside, check_not_empty, check_reduction, constant
 from .formula import total_weight
 from .reference import backward, forward
 
 
-def softmax_cross_entropy(x: Tensor, target: Any, weight: Any = None) -> Tensor:
+def softmax_cross_entropy(
+    x: Tensor,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
     """Mean cross-entropy between the softmax of x over its last axis and classes given as indices.
 
     x: logits (before any softmax), float, (..., C): (N, C) for images, (N, H, W, C) for pixels.
@@ -21,6 +29,9 @@ def softmax_cross_entropy(x: Tensor, target: Any, weight: Any = None) -> Tensor:
         a NumPy array; one that lies on a GPU is not looked at, and the loss is then NaN.
     weight: None, or a factor for each class, (C,), dtype of x. The mean is weighted: the sum is divided by the
         sum of the weights of the targets (it is NaN if only classes of weight 0 occur).
+    ignore_index: a target that does not count, such as 255 for unlabeled pixels; their logits get the gradient 0.
+    label_smoothing: this share of each target is spread evenly over all classes, 0 <= share <= 1.
+    reduction: "mean", "sum", or "none": one loss for each target, 0 where it is ignored.
     Target and weight are constants: no gradient goes there.
 
     Returns a Tensor of shape () and the dtype of x; the sum is float64. Raises ValueError or TypeError, naming
@@ -29,36 +40,71 @@ def softmax_cross_entropy(x: Tensor, target: Any, weight: Any = None) -> Tensor:
     op = "softmax_cross_entropy"
     check_float(op, x=x)
     check_not_empty(op, "x", x)
+    check_reduction(op, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{op}: label_smoothing is {label_smoothing}; it must lie in 0 <= label_smoothing <= 1")
     target = constant(op, "target", target)
     _check_target(op, target, x)
-    target = beside(op, "target", target, x)
+    counts = None if ignore_index is None else target != ignore_index
+    if counts is not None:
+        target = array_module(target).where(counts, target, 0)
+    if device_of(target) == "cpu":
+        _check_range(op, target, x.shape[-1])
+        if counts is not None and not counts.any() and reduction == "mean":
+            raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
+    target, counts = (None if a is None else beside(op, "target", a, x) for a in (target, counts))
     if weight is not None:
         weight = constant(op, "weight", weight)
         check_float(op, x=x, weight=weight)
         if weight.shape != x.shape[-1:]:
             raise ValueError(f"{op}: weight has shape {tuple(weight.shape)}; one for each of {x.shape[-1]} classes")
         weight = beside(op, "weight", weight, x)
-    return SoftmaxCrossEntropy.apply(x, target, weight)
+    if counts is None and label_smoothing == 0 and reduction == "mean":
+        return SoftmaxCrossEntropy.apply(x, target, weight)
+    return _composed(x, target, weight, counts, label_smoothing, reduction)
+
+
+def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, reduction: str) -> Tensor:
+    """The loss in basic operations, for the options that the kernel lacks. counts: booleans, or None for all."""
+    xp = array_module(target)
+    weight = xp.ones(x.shape[-1], x.dtype) if weight is None else weight
+    of_target = weight[target]
+    if counts is not None:
+        of_target = of_target * counts
+        x = where(counts[..., None], x, 0.0)  # if an ignored logit is NaN, its gradient is 0 even so
+    log_p = log_softmax(x, axis=-1)
+    rows = log_p.reshape(-1, x.shape[-1])[xp.arange(target.size), target.reshape(-1)].reshape(target.shape)
+    losses = -of_target * rows
+    if smoothing:
+        spread = -(weight * log_p).mean(axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * (spread if counts is None else spread * counts)
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / float(of_target.sum(dtype="float64"))
 
 
 def _check_target(op: str, target: Any, x: Any) -> None:
     if x.ndim == 0:
         raise ValueError(f"{op}: x has no axes; the last one is needed for the classes")
+    if target.shape == x.shape:
+        raise ValueError(
+            f"{op}: target has the shape of x, {tuple(x.shape)}; class indices of shape {tuple(x.shape[:-1])} are "
+            "needed (one-hot: target.argmax(-1))"
+        )
     if target.dtype.kind not in "iu":
-        raise TypeError(f"{op}: target is {target.dtype}; class indices, integers, are needed")
+        raise TypeError(f"{op}: target is {target.dtype}; class indices, integers, are needed: .astype('int64')")
     if target.shape != x.shape[:-1]:
         raise ValueError(
             f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
-            f"{tuple(x.shape[:-1])}"
+            f"{tuple(x.shape[:-1])}; the classes are the last axis of x"
         )
-    if device_of(target) == "cpu":
-        _check_range(op, target, classes=x.shape[-1])
 
 
 def _check_range(op: str, target: Any, classes: int) -> None:
     for value in (int(target.min()), int(target.max())):
         if not 0 <= value < classes:
-            raise ValueError(f"{op}: target holds class {value}; x has {classes} classes, 0 to {classes - 1}")
+            known = f"x has {classes} classes, 0 to {classes - 1}"
+            raise ValueError(f"{op}: target holds class {value}; {known}; ignore_index={value} would leave it out")
 
 
 class SoftmaxCrossEntropy(Function):
