@@ -60,6 +60,21 @@ def test_it_equals_the_layers_one_by_one(fused_calls, training, dtype):
     np.testing.assert_array_equal(ours[2].random_state, theirs[2].random_state)
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_groups_over_several_inputs(fused, backend):
+    """A group has channels of two inputs, so the inputs have to be joined first."""
+    parts = [tn.tensor(images((1, 5, 6, c)), requires_grad=True) for c in (3, 1)]
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ELU())
+    with tn.use_backend(backend):
+        results = []
+        for x in (parts, tn.concat(parts, axis=3)):
+            y = model(x) if fused else model[0](x)
+            results.append([y, *tn.grad((y * y).sum(), [*parts, *model.parameters()])])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "change",
     [

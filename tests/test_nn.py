@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+from scipy import special
 
 import tinynet as tn
 from tinynet import nn, random
@@ -352,6 +353,9 @@ def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
         (nn.Tanh(), np.tanh),
         (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
         (nn.Flatten(), lambda x: x.reshape(len(x), -1)),
+        (nn.Identity(), lambda x: x),
+        (nn.Softmax(1), lambda x: special.softmax(x, axis=1)),
+        (nn.LogSoftmax(), lambda x: special.log_softmax(x, axis=-1)),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -359,6 +363,62 @@ def test_layers_without_parameters(rng, layer, expected):
     x = tensor(rng, 2, 3, 4, 6)
     np.testing.assert_allclose(layer(x).data, expected(x.data), rtol=1e-5, atol=1e-6)
     assert layer.parameters() == []
+
+
+@pytest.mark.parametrize("features", [6, (4, 6)])
+def test_layer_norm(rng, features):
+    layer, x = nn.LayerNorm(features, eps=0.1), tensor(rng, 2, 3, 4, 6)
+    for p in layer.parameters():
+        p.data[...] = rng.standard_normal(p.shape)
+    axes = -1 if features == 6 else (-2, -1)
+    mean, var = x.data.mean(axes, keepdims=True), x.data.var(axes, keepdims=True)
+    expected = (x.data - mean) / np.sqrt(var + 0.1) * layer.gamma.data + layer.beta.data
+    np.testing.assert_allclose(layer(x).data, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"x has shape \(2, 5\); its last axes must be"):
+        layer(tensor(rng, 2, 5))
+
+
+def test_embedding(rng):
+    layer = nn.Embedding(5, 3)
+    x = np.array([[0, 4], [4, 4]])
+    y = layer(tn.tensor(x))
+    np.testing.assert_array_equal(y.data, layer.weight.data[x])
+    y.sum().backward()
+    np.testing.assert_array_equal(layer.weight.grad.data, np.repeat([[1], [0], [0], [0], [3]], 3, axis=1))
+    for wrong, error, message in (
+        (np.array([5]), ValueError, "x goes from 5 to 5; the table has rows 0 to 4"),
+        (np.array([-1, 2]), ValueError, "x goes from -1 to 2"),
+        (np.array([1.0]), TypeError, "x is float64; row numbers, integers"),
+        (np.array([True]), TypeError, "x is bool"),
+    ):
+        with pytest.raises(error, match=message):
+            layer(wrong)
+
+
+def padded(x, kernel, dilation):
+    """x with zeros around it, one more at the end if their number is odd."""
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
+    return np.pad(x, ((0, 0), *((r // 2, r - r // 2) for r in reach), (0, 0)))
+
+
+@pytest.mark.parametrize("stack", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "dilation"), [((3, 3), (1, 1)), ((2, 5), (1, 2)), ((4, 2), (3, 1)), ((1, 1), (1, 1))]
+)
+def test_padding_by_name(rng, kernel, dilation, stack):
+    layer, x = nn.Conv2d(2, 3, kernel, padding="same", dilation=dilation), tensor(rng, 2, 12, 13, 2)
+    expected = tn.conv2d(padded(x.data, kernel, dilation), layer.weight.data, dilation=dilation)
+    run = nn.Sequential(layer, nn.ELU()) if stack else layer
+    activated = np.where(expected > 0, expected, np.expm1(expected)) if stack else expected
+    np.testing.assert_allclose(run(x).data, activated, atol=1e-6)
+    assert expected.shape == (2, 12, 13, 3)
+    parts = [x[..., :1], x[..., 1:]]
+    np.testing.assert_allclose(
+        tn.conv2d(parts, layer.weight, padding="same", dilation=dilation).data, expected, atol=1e-6
+    )
+    valid = tn.conv2d(x, layer.weight, padding="valid", dilation=dilation)
+    np.testing.assert_array_equal(valid.data, tn.conv2d(x, layer.weight, dilation=dilation).data)
+    assert nn.summary(layer, (1, 8, 8, 2)).rows[0].field[0].size == dilation[0] * (kernel[0] - 1) + 1
 
 
 def test_maxout_takes_the_largest_piece(rng):
@@ -376,6 +436,9 @@ def test_maxout_takes_the_largest_piece(rng):
         (lambda: nn.Conv2d(3, 4, 0), "kernel_size is 0"),
         (lambda: nn.Conv2d(3, 4, 3, padding=-1), "padding is -1"),
         (lambda: nn.ConvTranspose2d(3, 4, (3, 3, 3)), "kernel_size"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, padding="same"), "padding is 'same'"),
+        (lambda: nn.Conv2d(3, 4, 3, padding="full"), "Conv2d: padding is 'full'"),
+        (lambda: nn.Conv2d(3, 4, 3, stride=2, padding="same"), "padding is 'same', stride 2; a number"),
         (lambda: nn.MaxPool2d(2, stride=0), "stride is 0"),
         (lambda: nn.Linear(3, 0), "Linear: 3 channels in, 0 out"),
         (lambda: nn.Dropout(1.0), "p is 1.0"),

@@ -29,6 +29,63 @@ def plane(*rows):
     return np.array(rows, np.float32)[None, :, :, None]
 
 
+# ------------------------------------------------------------------------------------- windows at the border
+def windows_of(n, size, stride, padding):
+    """(first, end) of each window along an axis, in the pixels of the image, with ceil_mode."""
+    starts = range(-padding, n, stride)  # a window begins in the image or in the padding before it
+    reached = [first for first in starts if first == -padding or first - stride + size < n + padding]
+    return [(first, min(first + size, n + padding)) for first in reached]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "stride", "padding"),
+    [
+        ((5, 7), (2, 2), (2, 2), (0, 0)),
+        ((6, 8), (3, 2), (2, 3), (1, 0)),
+        ((5, 6), (3, 3), (2, 2), (1, 1)),
+        ((4, 4), (2, 2), (3, 3), (1, 1)),
+        ((1, 2), (2, 3), (2, 2), (0, 1)),
+        ((6, 6), (3, 3), (3, 3), (0, 0)),
+        ((4, 9), (1, 2), (3, 4), (0, 0)),
+    ],
+)
+def test_ceil_mode_and_the_padding_in_a_mean(shape, size, stride, padding):
+    x = RNG.standard_normal((2, *shape, 3))
+    rows, columns = (windows_of(*axis) for axis in zip(shape, size, stride, padding))
+    options = {"ceil_mode": True, "return_indices": True}
+    y, indices = tn.max_pool2d(tn.tensor(x), size, stride, padding, **options)
+    means = [tn.avg_pool2d(x, size, stride, padding, ceil_mode=True, count_include_pad=c) for c in (True, False)]
+    assert y.shape == means[0].shape == (2, len(rows), len(columns), 3)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            part = x[:, max(top, 0) : bottom, max(left, 0) : right]
+            np.testing.assert_array_equal(y.numpy()[:, i, j], part.max((1, 2)))
+            np.testing.assert_allclose(means[1][:, i, j], part.mean((1, 2)), rtol=1e-12)
+            whole = part.sum((1, 2)) / ((bottom - top) * (right - left))
+            np.testing.assert_allclose(means[0][:, i, j], whole, rtol=1e-12)
+    picked = np.take_along_axis(x.reshape(2, -1, 3), indices.numpy().reshape(2, -1, 3), axis=1)
+    np.testing.assert_array_equal(picked.reshape(y.shape), y.numpy())
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("shape", [(5, 7), (6, 8), (9, 4)])
+@pytest.mark.parametrize("windows", [(2, 2, 0), (3, 2, 1), (3, 3, 1), (2, 3, 1), (4, 3, 2)])
+@pytest.mark.parametrize("ceil_mode", [True, False])
+def test_torch_agrees_on_the_windows_at_the_border(shape, windows, ceil_mode):
+    torch = pytest.importorskip("torch")
+    x = RNG.standard_normal((2, *shape, 3))
+    theirs = torch.tensor(x).permute(0, 3, 1, 2)
+    options = {"ceil_mode": ceil_mode, "return_indices": True}
+    results = zip(tn.max_pool2d(x, *windows, **options), torch.nn.functional.max_pool2d(theirs, *windows, **options))
+    pairs = list(results)
+    for count in (True, False):
+        options = {"ceil_mode": ceil_mode, "count_include_pad": count}
+        their_mean = torch.nn.functional.avg_pool2d(theirs, *windows, **options)
+        pairs.append((tn.avg_pool2d(x, *windows, **options), their_mean))
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b.permute(0, 2, 3, 1), rtol=1e-12)
+
+
 # ------------------------------------------------------------------------------------- which pixel wins
 @TIERS
 def test_a_tie_goes_to_the_first_in_row_major_order(tier):

@@ -2,9 +2,19 @@
 
 from ..engine.foreign import module_getattr
 from . import init, optim
-from .activations import ELU, Flatten, LeakyReLU, Maxout, ReLU, Sigmoid, Softplus, Tanh
+from .activations import ELU, Flatten, Identity, LeakyReLU, LogSoftmax, Maxout, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from .containers import ModuleDict, ModuleList
-from .layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Linear, LocalResponseNorm, Sequential
+from .layers import (
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    LocalResponseNorm,
+    Sequential,
+)
 from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss
 from .module import Module, Parameter, observe, predict
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxUnpool2d

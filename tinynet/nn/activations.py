@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..engine.basic_ops import reshape
+from typing import Any
+
+from ..engine.basic_ops import log_softmax, reshape, softmax
 from ..engine.tensor import Tensor
 from ..ops.activations.entries import elu, leaky_relu, relu, sigmoid, softplus, tanh
 from ..ops.maxout.op import maxout
@@ -58,6 +60,30 @@ class Softplus(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return softplus(x)
+
+
+class Softmax(Module):
+    """exp(x) / sum of exp(x) along an axis. The losses of logits need none before them."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return softmax(x, self.axis)
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of the softmax along an axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return log_softmax(x, self.axis)
+
+
+class Identity(Module):
+    """x itself, in the place of a layer that is left out."""
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
 class Maxout(Module):

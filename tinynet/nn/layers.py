@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.arrays import device_of
 from ..engine import random
+from ..engine.basic_ops import mean, sqrt
 from ..engine.tensor import Tensor
 from ..ops._shared.checks import pair
 from ..ops._shared.epilogue import Epilogue
 from ..ops._shared.geometry import Geometry
+from ..ops._shared.pooling import extended
+from ..ops._shared.targets import constant
 from ..ops.batch_norm.op import batch_norm
-from ..ops.conv2d.op import conv2d
+from ..ops.conv2d.op import conv2d, padding_by_name
 from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
 from ..ops.conv_transpose2d.op import conv_transpose2d
 from ..ops.dropout.op import dropout
@@ -38,6 +42,7 @@ class _Convolution(Module):
     """
 
     transposed = False
+    extra = (0, 0)  # further zeros at the end, for padding="same" and a kernel of even size
 
     def __init__(
         self,
@@ -45,7 +50,7 @@ class _Convolution(Module):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -56,7 +61,9 @@ class _Convolution(Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
         self.stride = pair(name, "stride", stride, 1)
-        self.padding = pair(name, "padding", padding, 0)
+        if isinstance(padding, str) and not self.transposed:
+            padding, self.extra = padding_by_name(name, padding, self.kernel_size, stride, dilation)
+        self.padding = pair(name, "padding", padding, 0)  # type: ignore[arg-type]  # it refuses other texts
         self.dilation = pair(name, "dilation", dilation, 1)
         self.groups = groups
         near, far = (out_channels, in_channels) if self.transposed else (in_channels, out_channels)
@@ -74,11 +81,12 @@ class Conv2d(_Convolution):
     """2-D convolution (cross-correlation): x (N, H, W, in_channels) -> (N, H', W', out_channels).
 
     weight: (KH, KW, in_channels / groups, out_channels), drawn by `init`; bias: (out_channels,), zeros.
-    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
+    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1; padding="same" gives H' = H, for stride 1.
     Raises ValueError if the numbers of channels are not positive multiples of groups.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        x = extended(x, self.extra) if any(self.extra) else x
         return conv2d(x, self.weight, self.bias, **self.geometry)
 
 
@@ -173,6 +181,42 @@ class BatchNorm2d(Module):
         return y
 
 
+class LayerNorm(Module):
+    """Bring the last axes of each sample to mean 0 and variance 1, then multiply by gamma and add beta.
+
+    features: the length of the last axis, or the lengths of the last axes. gamma: (features), ones; beta: zeros.
+    Ba et al., Layer Normalization, 2016.
+    """
+
+    def __init__(self, features: int | tuple[int, ...], eps: float = 1e-5) -> None:
+        self.features, self.eps = (features,) if isinstance(features, int) else tuple(features), eps
+        self.gamma = Parameter(np.ones(self.features, dtype=np.float32))
+        self.beta = Parameter(np.zeros(self.features, dtype=np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-len(self.features) :] != self.features:
+            raise ValueError(f"LayerNorm: x has shape {x.shape}; its last axes must be {self.features}")
+        axes = tuple(range(-len(self.features), 0))
+        d = x - mean(x, axes, keepdims=True)
+        return d / sqrt(mean(d * d, axes, keepdims=True) + self.eps) * self.gamma + self.beta
+
+
+class Embedding(Module):
+    """The rows of a table, by number: integers (...) -> (..., features). weight: (count, features), standard normal."""
+
+    def __init__(self, count: int, features: int) -> None:
+        _check_channels("Embedding", count, features, groups=1)
+        self.weight = Parameter(random.generator().standard_normal((count, features)).astype(np.float32))
+
+    def forward(self, x: Any) -> Tensor:
+        x, count = constant("Embedding", "x", x), len(self.weight)
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"Embedding: x is {x.dtype}; row numbers, integers, are needed")
+        if device_of(x) == "cpu" and x.size and not 0 <= x.min() <= x.max() < count:
+            raise ValueError(f"Embedding: x goes from {x.min()} to {x.max()}; the table has rows 0 to {count - 1}")
+        return self.weight[x]
+
+
 class LocalResponseNorm(Module):
     """Divide each channel by (k + alpha * sum of the squares of its `size` neighboring channels)^beta, as AlexNet does.
 
@@ -247,7 +291,7 @@ class Sequential(ModuleList):
         layers = self.layers[i : i + 3]
         # A subclass, or a layer whose forward was replaced, may compute something else.
         kinds = [None if "forward" in vars(layer) else type(layer) for layer in layers]
-        if kinds[:2] != [Conv2d, ELU] or is_observed() or not can_fuse():
+        if kinds[:2] != [Conv2d, ELU] or any(layers[0].extra) or is_observed() or not can_fuse():
             return []
         return layers if kinds[2:] == [Dropout] else layers[:2]
 

@@ -31,7 +31,8 @@ class Pooling(Module):
 class MaxPool2d(Pooling):
     """The largest value of each window: (N, H, W, C) -> (N, H', W', C).
 
-    stride: by default the window's size. return_indices: return (y, indices), which `MaxUnpool2d` needs.
+    stride: by default the window's size. return_indices: return (y, indices), which `MaxUnpool2d` needs. ceil_mode:
+    rows and columns left over at the end are in a smaller window.
     """
 
     def __init__(
@@ -40,24 +41,37 @@ class MaxPool2d(Pooling):
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
         return_indices: bool = False,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
-        self.return_indices = return_indices
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
     def forward(self, x: Tensor) -> Any:
-        return max_pool2d(
-            x, self.kernel_size, stride=self.stride, padding=self.padding, return_indices=self.return_indices
-        )
+        options = {"return_indices": self.return_indices, "ceil_mode": self.ceil_mode}
+        return max_pool2d(x, self.kernel_size, self.stride, self.padding, **options)
 
 
 class AvgPool2d(Pooling):
-    """The mean of each window: (N, H, W, C) -> (N, H', W', C). Padding counts as zeros.
+    """The mean of each window: (N, H, W, C) -> (N, H', W', C).
 
-    stride: by default the window's size.
+    stride: by default the window's size. ceil_mode: rows and columns left over at the end are in a smaller window.
+    count_include_pad: False leaves the zeros of the padding out of the mean.
     """
 
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int] = 2,
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
     def forward(self, x: Tensor) -> Tensor:
-        return avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+        options = {"ceil_mode": self.ceil_mode, "count_include_pad": self.count_include_pad}
+        return avg_pool2d(x, self.kernel_size, self.stride, self.padding, **options)
 
 
 class MaxUnpool2d(Module):

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...engine.basic_ops import pad
 from .checks import check_float, check_ndim, integers, pair
 from .geometry import Geometry, Pair, Triple
 
 
 def checked_windows(
-    op: str, x: Any, size: int | Pair, stride: int | Pair | None, padding: int | Pair
-) -> tuple[Pair, Geometry]:
-    """(kernel_size, geometry) of the windows over x. Raises ValueError or TypeError for arguments that do not fit."""
+    op: str, x: Any, size: int | Pair, stride: int | Pair | None, padding: int | Pair, ceil_mode: bool = False
+) -> tuple[Pair, Geometry, Pair]:
+    """(kernel_size, geometry, extra) of the windows over x.
+
+    extra: rows and columns to add to the end of x so that with ceil_mode the last window is whole; otherwise (0, 0).
+    Raises ValueError or TypeError for arguments that do not fit.
+    """
     size = pair(op, "size", size, 1)
     geometry = Geometry(
         stride=size if stride is None else pair(op, "stride", stride, 1), padding=pair(op, "padding", padding, 0)
@@ -22,9 +27,27 @@ def checked_windows(
     padding = geometry.padding
     if padding[0] >= size[0] or padding[1] >= size[1]:
         raise ValueError(f"{op}: padding {padding} must be less than size {size}, or windows would hold padding only")
-    if min(geometry.output_size(x.shape[1:3], size)) < 1 or 0 in x.shape[1:3]:
+    extra = (0, 0)
+    if ceil_mode:
+        axes = list(zip(x.shape[1:3], size, geometry.stride, padding))
+        extra = _extra(*axes[0]), _extra(*axes[1])
+    padded = x.shape[1] + extra[0], x.shape[2] + extra[1]
+    if min(geometry.output_size(padded, size)) < 1 or 0 in x.shape[1:3]:
         raise ValueError(f"{op}: size {size} is larger than x {tuple(x.shape)} with padding {padding}")
-    return size, geometry
+    return size, geometry, extra
+
+
+def _extra(length: int, size: int, stride: int, padding: int) -> int:
+    """How far the last window reaches beyond the padding, if it begins inside of the image or of the first padding."""
+    windows = -((size - length - 2 * padding) // stride) + 1
+    if (windows - 1) * stride >= length + padding:
+        windows -= 1
+    return max(0, (windows - 1) * stride + size - length - 2 * padding)
+
+
+def extended(x: Any, extra: Pair, value: float = 0.0) -> Any:
+    """x with rows and columns of `value` at its end."""
+    return pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), value)
 
 
 def over_volumes(

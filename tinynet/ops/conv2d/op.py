@@ -10,6 +10,7 @@ from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
 from .._shared.geometry import Geometry, Pair
+from .._shared.pooling import extended
 from ..concat.op import concat
 from .reference import backward_bias, backward_input, backward_weight, forward
 
@@ -20,7 +21,7 @@ def conv2d(
     b: Tensor | None = None,
     *,
     stride: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: int | Pair | str = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Tensor:
@@ -29,15 +30,29 @@ def conv2d(
     x: (N, H, W, C_in), float; or a list or tuple of such Tensors whose channels follow each other, as in a skip
     connection: the result is that of `concat(x, axis=3)`, without the copy. w: (KH, KW, C_in / groups, C_out), the
     dtype of x. b: (C_out,) or None.
-    stride, dilation: positive; padding: zeros added on each side, not negative; each a number or (y, x).
+    stride, dilation: positive; padding: zeros added on each side, not negative; each a number or (y, x). padding="same"
+    (for stride 1) keeps the size; a kernel of even size gets one more zero at the end.
     groups: how many independent sets of channels; divides C_in and C_out.
     Returns (N, OH, OW, C_out) with OH = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
 
     Raises ValueError or TypeError, naming the argument, for shapes or dtypes that do not fit.
     Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning, 2016.
     """
+    if isinstance(padding, str):
+        padding, extra = padding_by_name("conv2d", padding, w.shape[:2], stride, dilation)
+        x = [extended(part, extra) for part in x] if isinstance(x, (list, tuple)) else extended(x, extra)
     geometry = checked_geometry("conv2d", stride, padding, dilation, groups)
     return Conv2d.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry)
+
+
+def padding_by_name(op: str, name: str, kernel: tuple, stride: Any, dilation: Any) -> tuple[Pair, Pair]:
+    """(padding, further zeros at the end) for "same" or "valid". Raises ValueError for other names, and for strides."""
+    if name not in ("same", "valid") or (name == "same" and pair(op, "stride", stride, 1) != (1, 1)):
+        raise ValueError(
+            f"{op}: padding is {name!r}, stride {stride}; a number, 'valid', or for stride 1 'same' is needed"
+        )
+    reach = [d * (k - 1) if name == "same" else 0 for k, d in zip(kernel, pair(op, "dilation", dilation, 1))]
+    return (reach[0] // 2, reach[1] // 2), (reach[0] % 2, reach[1] % 2)
 
 
 def checked_geometry(op: str, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+from ...engine.arguments import no_history
 from ...engine.tensor import Function, Tensor
 from .._shared.geometry import Geometry, Pair
-from .._shared.pooling import checked_windows
+from .._shared.pooling import checked_windows, extended
 from .reference import forward, gather, scatter
 
 
@@ -15,20 +18,24 @@ def max_pool2d(
     padding: int | Pair = 0,
     *,
     return_indices: bool = False,
+    ceil_mode: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The largest value of each window, channels last.
 
     x: (N, H, W, C), float. size: of the window. stride: between windows, `size` if None. padding: pixels of minus
     infinity on each side, less than size. Each is a number or a pair (y, x).
     Returns (N, OH, OW, C) of the dtype of x, with OH = (H + 2 padding - size) // stride + 1; rows and columns
-    that do not fill a window are left out. A NaN in a window wins. With return_indices also an int32 Tensor of the
-    same shape: where in its plane each maximum was found, iy * W + ix, as max_unpool2d takes it. A tie goes to the
-    first in row-major order.
+    that do not fill a window are left out, or with ceil_mode are in a smaller one. A NaN in a window wins. With
+    return_indices also an int32 Tensor of the same shape: where in its plane each maximum was found, iy * W + ix, as
+    max_unpool2d takes it. A tie goes to the first in row-major order.
 
     Raises ValueError or TypeError, naming the argument, for shapes or dtypes that do not fit.
     """
-    kernel_size, geometry = checked_windows("max_pool2d", x, size, stride, padding)
-    y, indices = MaxPool2d.apply(x, kernel_size=kernel_size, geometry=geometry)
+    kernel_size, geometry, extra = checked_windows("max_pool2d", x, size, stride, padding, ceil_mode)
+    y, indices = MaxPool2d.apply(extended(x, extra, -math.inf), kernel_size=kernel_size, geometry=geometry)
+    if extra[1]:  # these indices count in rows that are longer than those of x
+        width = x.shape[2]
+        indices = no_history(lambda i: i - i // (width + extra[1]) * extra[1], indices)
     return (y, indices) if return_indices else y
 
 
