@@ -205,7 +205,7 @@ class Embedding(Module):
     """The rows of a table, by number: integers (...) -> (..., features). weight: (count, features), standard normal."""
 
     def __init__(self, count: int, features: int) -> None:
-        _check_channels("Embedding", count, features, groups=1)
+        check_channels("Embedding", count, features, groups=1)
         self.weight = Parameter(random.generator().standard_normal((count, features)).astype(np.float32))
 
     def forward(self, x: Any) -> Tensor:
