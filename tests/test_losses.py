@@ -403,7 +403,7 @@ BAD = [
     (lambda: nn.BCELoss()(x44() * 9, ONES), ValueError, "BCELoss: x has values from 4.5 .*use BCEWithLogitsLoss"),
     (lambda: nn.BCELoss()(x44(), ONES * 2), ValueError, "BCELoss: target has values from 2"),
     (lambda: nn.MSELoss()(x44(), ONES[:, :1]), ValueError, r"target is of shape \(4, 1\); .*\(4, 4\), is needed"),
-    (lambda: nn.L1Loss()(x44(), [1.0]), ValueError, "L1Loss: target is list"),
+    (lambda: nn.L1Loss()(x44(), [1.0]), ValueError, "L1Loss: target is a list"),
     (lambda: nn.MSELoss("none")(tn.tensor(T), T), TypeError, "MSELoss: x has dtype int64"),
     (lambda: nn.MSELoss("average"), ValueError, "MSELoss: reduction is 'average'"),
     (lambda: tn.softmax_cross_entropy(x44(), T[:3]), ValueError, r"target has shape \(3,\).*of shape \(4,\)"),

@@ -385,6 +385,7 @@ def test_embedding(rng):
     np.testing.assert_array_equal(y.data, layer.weight.data[x])
     y.sum().backward()
     np.testing.assert_array_equal(layer.weight.grad.data, np.repeat([[1], [0], [0], [0], [3]], 3, axis=1))
+    assert nn.summary(nn.Sequential(layer, nn.Linear(3, 2)), x).rows[1].shape == (2, 2, 2)
     for wrong, error, message in (
         (np.array([5]), ValueError, "x goes from 5 to 5; the table has rows 0 to 4"),
         (np.array([-1, 2]), ValueError, "x goes from -1 to 2"),

@@ -485,6 +485,8 @@ def test_a_kernel_may_get_no_parameters(tier):
         (lambda p: optim.SGD([p], 0.1, momentum=1), ValueError, "momentum is 1"),
         (lambda p: optim.SGD([p], 0.1, nesterov=True), ValueError, "nesterov needs momentum"),
         (lambda p: optim.SGD([p], 0.1, weight_decay=-1), ValueError, "weight_decay is -1"),
+        (lambda p: optim.SGD([p], 0.1, weight_decay=None), ValueError, "weight_decay is None"),
+        (lambda p: optim.StepDecay([p], 2), TypeError, "StepDecay: optimizer is a list"),
         (lambda p: optim.Adam([p], betas=(0.9, 1.0)), ValueError, "beta2 is 1.0"),
         (lambda p: optim.AdamW([p], eps=0), ValueError, "AdamW: eps is 0"),
         (lambda p: optim.RMSprop([p], smoothing=1), ValueError, "smoothing is 1"),

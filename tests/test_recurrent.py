@@ -233,7 +233,11 @@ X = tn.tensor(np.ones((2, 5, 3), np.float32))
         (lambda: tn.lstm(A, U, H, H, np.array([1])), ValueError, "lstm: lengths has shape (1,); one for each of 2"),
         (lambda: nn.LSTM(4, 2)(X), ValueError, "LSTM: x has shape (2, 5, 3); (N, T, 4) with at least one step"),
         (lambda: nn.RNN(3, 2)(X, [1, 9]), ValueError, "RNN: lengths go from 1 to 9; x has 5 steps"),
-        (lambda: nn.RNN(3, 2)(X, [1.5, 2]), ValueError, "RNN: lengths is float64 of shape (2,); integers (2,)"),
+        (
+            lambda: nn.RNN(3, 2)(X, [1.5, 2]),
+            ValueError,
+            "RNN: lengths is float64 of shape (2,); integers (2,)",
+        ),
         (lambda: nn.LSTM(3, 2)(X, state=H), ValueError, "LSTM: state has the shapes []; (h, c), each of shape (2, 2)"),
         (lambda: nn.GRU(3, 2)(X, state=H), ValueError, "GRU: state has the shapes [(2, 3)]; h of shape (2, 2) is"),
         (lambda: nn.RNN(3, 3, layers=2)(X, state=H), ValueError, "[(2, 3)]; h of shape (2, 2, 3) is needed"),

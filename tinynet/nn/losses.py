@@ -32,7 +32,7 @@ class _Elementwise(Module):
         check_not_empty(name, "x", x)
         shape = getattr(target, "shape", None)
         if shape != x.shape:  # (N, 1) and (N,) would silently broadcast to (N, N)
-            given = type(target).__name__ if shape is None else f"of shape {tuple(shape)}"
+            given = f"a {type(target).__name__}" if shape is None else f"of shape {tuple(shape)}"
             raise ValueError(f"{name}: target is {given}; an array of the shape of x, {tuple(x.shape)}, is needed")
         losses = self.each(x, target)
         return losses if self.reduction == "none" else losses.mean() if self.reduction == "mean" else losses.sum()

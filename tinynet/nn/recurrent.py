@@ -220,7 +220,8 @@ def _checked_lengths(layer: str, lengths: Any, x: Tensor) -> tuple[Any, int]:
     lengths = to_device(lengths, "cpu")
     if lengths.dtype.kind not in "iu" or lengths.shape != (len(x),):
         raise ValueError(
-            f"{layer}: lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; integers ({len(x)},) are needed"
+            f"{layer}: lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; integers ({len(x)},) are needed; "
+            "a state to start from is passed as state=..."
         )
     shortest, longest = int(lengths.min(initial=steps)), int(lengths.max(initial=0))
     if shortest < 0 or longest > steps:

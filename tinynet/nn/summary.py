@@ -171,7 +171,7 @@ class Summary:
 def summary(model: Module, x: Any) -> Summary:
     """Run a model once, in evaluation mode, and describe every call of a layer.
 
-    x: an input (Tensor or array, of floats), or its shape, e.g. (1, 256, 256, 3), for an input of zeros. Shapes,
+    x: an input (Tensor or array), or its shape, e.g. (1, 256, 256, 3), for an input of zeros. Shapes,
     multiply-adds and memory are for all images of x together.
 
     Limits: operations that are not layers, such as `x + y` or a call of `tinynet.conv2d`, are not listed and count as
@@ -181,8 +181,9 @@ def summary(model: Module, x: Any) -> Summary:
     parameters = model.parameters()
     if isinstance(x, (tuple, list)):
         x = np.zeros(x, dtype=parameters[0].dtype if parameters else np.float32)
-    # x requires a gradient, so that the graph leads from every output back to it.
-    x = Tensor(x.data if isinstance(x, Tensor) else x, requires_grad=True)
+    # If x is not row numbers, it requires a gradient, so that the graph leads from every output back to it.
+    x = x.data if isinstance(x, Tensor) else x
+    x = Tensor(x, requires_grad=x.dtype.kind == "f")
 
     names = {id(module): name for name, module in model.named_modules()}
     fields = _Follower(x)

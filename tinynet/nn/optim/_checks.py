@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ...engine.tensor import Tensor
 from ..module import Module, Parameter
 
@@ -56,8 +58,8 @@ def check_unit(name: str, **values: float) -> None:
 
 def check_not_negative(name: str, **values: float) -> None:
     for argument, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: {argument} is {value}; it must be finite and not negative")
+        if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
+            raise ValueError(f"{name}: {argument} is {value!r}; it must be a finite number, not negative")
 
 
 def check_positive(name: str, **values: float) -> None:

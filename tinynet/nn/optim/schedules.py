@@ -18,6 +18,8 @@ class Schedule(CallsExplained):
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: optimizer is a {type(optimizer).__name__}; an Optimizer is needed")
         self.optimizer = optimizer
         self.base_lr = optimizer.lr
         self.steps = 0
