@@ -89,7 +89,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     Pairs are multiplied, then pairs of the products, and so on. Unlike prod / x, the gradient of this is right at 0.
     """
     x = one("prod", x)
-    x = astype(x, np.int64) if x.dtype.kind in "bi" else x
+    x = astype(x, {"b": np.int64, "i": np.int64, "u": np.uint64}.get(x.dtype.kind, x.dtype))
     axes = sorted_axes("prod", x, axis)
     rows = as_rows(x, axes)
     if rows.shape[-1] == 0:
