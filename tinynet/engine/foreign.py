@@ -16,6 +16,9 @@ from typing import Any, NoReturn
 
 # Foreign names: what to write. `Module.add` is for modules only; a name with `=` is a keyword.
 TABLE = """
+layer_norm: nn.LayerNorm | embedding: nn.Embedding | mse_loss MeanSquaredError: nn.MSELoss
+l1_loss MeanAbsoluteError: nn.L1Loss
+SparseCategoricalCrossentropy sparse_categorical_crossentropy: nn.CrossEntropyLoss | BinaryCrossentropy: nn.BCELoss
 view view_as: x.reshape | permute moveaxis movedim: x.transpose | unsqueeze: x.expand_dims | ravel: x.flatten | t: x.T
 mT: x.swapaxes | expand expand_as: x.broadcast_to | numel nelement: x.size | dim rank: x.ndim | clamp: x.clip
 float double half long int bool byte type cast: x.astype('float32')
@@ -25,8 +28,8 @@ mm bmm dot: tn.matmul | eq: tn.equal | concatenate hstack vstack: tn.concat | ma
 as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
 manual_seed set_seed: tn.seed | empty: tn.zeros | empty_like: tn.zeros_like | normal randn_like: tn.randn
 rand_like: tn.rand | full_like: tn.full | cross_entropy: tn.softmax_cross_entropy
-binary_cross_entropy_with_logits: tn.bce_with_logits | Dense linear: nn.Linear | Conv2D: nn.Conv2d
-Conv2DTranspose: nn.ConvTranspose2d | MaxPooling2D: nn.MaxPool2d | AveragePooling2D: nn.AvgPool2d
+binary_cross_entropy_with_logits: tn.bce_with_logits | binary_cross_entropy: nn.BCELoss | Dense linear: nn.Linear
+Conv2D: nn.Conv2d | Conv2DTranspose: nn.ConvTranspose2d | MaxPooling2D: nn.MaxPool2d | AveragePooling2D: nn.AvgPool2d
 GlobalAveragePooling2D: nn.GlobalAvgPool2d | BatchNormalization BatchNorm1d: nn.BatchNorm2d | Concatenate: tn.concat
 trainable: model.freeze | get_weights: model.state_dict | set_weights: model.load_state_dict
 Module.predict evaluate: nn.predict | Module.summary: nn.summary | save save_weights: io.save_weights
@@ -54,7 +57,7 @@ normalize cosine_similarity: write x / tn.norm(x, axis=1, keepdims=True), and su
 one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers of the classes
 functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
 compile jit vmap cudnn set_num_threads DataParallel: leave it out
-nll_loss NLLLoss binary_cross_entropy: write tn.softmax_cross_entropy or tn.bce_with_logits, of logits
+nll_loss NLLLoss CategoricalCrossentropy: write nn.CrossEntropyLoss(), of logits and class numbers
 gelu silu GELU SiLU PReLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
 AdaptiveAvgPool2d adaptive_avg_pool2d: write nn.GlobalAvgPool2d(), whose result is (N, C)
@@ -71,17 +74,19 @@ autograd GradientTape gradient: write loss.backward(), or tn.grad(loss, x); oper
 enable_grad inference_mode set_grad_enabled: write with tn.no_grad(): ...
 optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(optimizer, 10)
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
-GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d Transformer distributions: there is none
+GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoderLayer special: there is none
+smooth_l1_loss SmoothL1Loss HuberLoss kl_div KLDivLoss distributions: there is none; write it with tn.where, tn.log, ...
 minimize apply_gradients: write loss.backward() and optimizer.step()
 utils Dataset TensorDataset: tn.data.DataLoader takes a list of tuples, or an object with __len__ and item(index, rng)
-losses callbacks: write tn.softmax_cross_entropy or tn.dice_loss; train.Trainer(...).fit(..., on_epoch=function)
+callbacks: write train.Trainer(...).fit(..., on_epoch=function)
+losses: write nn.CrossEntropyLoss() or tn.dice_loss(p, target)
 dim= dims= axes=: axis= | keepdim=: keepdims= | unbiased= correction=: ddof= | input=: x= | other=: y= | size=: shape=
 tensors=: arrays= | min= a_min=: low= | max= a_max=: high= | ord=: p= | num=: steps= | filters=: out_channels=
 units= output_dim=: out_features= | input_dim= input_size=: in_features= | hidden_size=: hidden= | num_layers=: layers=
 strides=: stride= | pool_size=: kernel_size= | dilation_rate=: dilation= | use_bias=: bias= | kernel_initializer=: init=
-num_features=: channels= | epsilon=: eps= | negative_slope=: slope= | rate=: p= | learning_rate=: lr=
-beta_1= beta_2=: betas= | step_size=: every= | gamma= factor=: decay= | T_max= total_steps=: total= | eta_min=: floor=
-num_workers=: workers= | collate_fn=: collate=
+num_features=: channels= | num_embeddings=: count= | embedding_dim= normalized_shape=: features= | epsilon=: eps=
+negative_slope=: slope= | rate=: p= | learning_rate=: lr= | beta_1= beta_2=: betas= | step_size=: every=
+gamma= factor=: decay= | T_max= total_steps=: total= | eta_min=: floor= | num_workers=: workers= | collate_fn=: collate=
 device=: write .to('cuda') afterwards | activation=: write nn.ReLU(), as a layer of its own
 batch_first= return_sequences=: leave it out; sequences are (N, T, F), and outputs and last state are returned
 affine= track_running_stats=: leave it out; there are always gamma, beta and running averages
