@@ -116,7 +116,7 @@ def test_items_that_do_not_fit_together(items, message, workers):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ((np.zeros((4, 2)), np.zeros((4, 2))), r"a tuple of 2 arrays; .* list\(zip\(images, labels\)\)"),
+        ((np.zeros((4, 2)), np.zeros((4, 2))), r"the dataset is a tuple; .* list\(zip\(images, labels\)\)"),
         (iter([1, 2]), "the dataset is a list_iterator; a sequence of items"),
         ({1, 2}, "the dataset is a set; a sequence of items"),
     ],
@@ -162,6 +162,13 @@ def test_batches_are_prepared_ahead_within_a_bound_and_not_after_the_loop_was_le
         ahead = len(submitted)
     assert ahead == 3  # the batch that was asked for, and two for each worker
     assert len(made) <= 2  # item 0, and item 1 if the thread had begun with it
+
+
+def test_the_last_batch_may_be_left_out():
+    whole, dropped = list(loader()), loader(drop_last=True)
+    assert len(dropped) == 5 and bits(dropped) == bits(whole[:5]) and bits(dropped.batches(0, 4)) == bits(whole[4:5])
+    with pytest.raises(ValueError, match="drop_last leaves no batch: 23 items, batch_size 24"):
+        DataLoader(Numbers(), 24, drop_last=True)
 
 
 def running() -> list[str]:

@@ -59,7 +59,7 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO]:
     wait: wait until the lock is free (on Windows 10 seconds); otherwise raise BlockingIOError if it is not. The
     operating system ends the lock together with the process, so a killed process leaves none. Gives the open file.
     """
-    with open(path, "a+b") as file:
+    with open(path, "a+b", buffering=0) as file:
         try:
             _lock(file, wait)
         except OSError as error:

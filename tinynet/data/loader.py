@@ -90,7 +90,8 @@ class DataLoader(CallsExplained):
     is the epoch of the next loop: save it, and set it to resume. `batches(epoch, start)` resumes within an epoch.
 
     `workers` threads prepare batches while the caller trains; with 0 the caller's thread prepares them. `item` should
-    spend its time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller.
+    spend its time in NumPy, SciPy and Pillow, which let other threads run meanwhile. The last batch may be smaller;
+    with drop_last it is left out.
 
     Raises `ValueError` for a wrong setting, `TypeError` for a data set without items, `DataError` with the number of
     the item if `item` fails, and `DataError` if the items of a batch do not fit together.
@@ -104,30 +105,29 @@ class DataLoader(CallsExplained):
         seed: int | None = None,
         workers: int = 1,
         collate: Callable[[list], Any] = stack,
+        drop_last: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"DataLoader: batch_size {batch_size}; need 1 or more")
         if workers < 0:
             raise ValueError(f"DataLoader: workers {workers}; need 0 or more")
-        if not hasattr(dataset, "__len__") or not (hasattr(dataset, "__getitem__") or hasattr(dataset, "item")):
+        has_items = hasattr(dataset, "__len__") and (hasattr(dataset, "__getitem__") or hasattr(dataset, "item"))
+        if not has_items or (isinstance(dataset, tuple) and all(hasattr(a, "shape") for a in dataset)):
             raise TypeError(
-                f"DataLoader: the dataset is a {type(dataset).__name__}; a sequence of items, or an object with "
-                "__len__ and item(index, rng), is needed"
-            )
-        if isinstance(dataset, tuple) and all(np.ndim(part) for part in dataset):
-            raise TypeError(
-                f"DataLoader: the dataset is a tuple of {len(dataset)} arrays; a sequence of items is needed: "
-                "list(zip(images, labels))"
+                f"DataLoader: the dataset is a {type(dataset).__name__}; a sequence of items, for example "
+                "list(zip(images, labels)), or an object with __len__ and item(index, rng) is needed"
             )
         if len(dataset) == 0:
             raise ValueError("DataLoader: the dataset is empty; need at least one item")
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.seed, self.workers, self.collate = new_stream() if seed is None else seed, workers, collate
-        self.epoch = 0
+        self.drop_last, self.epoch = drop_last, 0
+        if len(self) == 0:
+            raise ValueError(f"DataLoader: drop_last leaves no batch: {len(dataset)} items, batch_size {batch_size}")
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        return -(-len(self.dataset) // self.batch_size)
+        return (len(self.dataset) + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch
@@ -141,7 +141,7 @@ class DataLoader(CallsExplained):
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch, from number `start` on."""
         order = self._order(epoch)
-        parts = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][start:]
+        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
         if self.workers == 0:
             yield from (self._make(epoch, part) for part in parts)
             return

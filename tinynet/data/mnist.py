@@ -5,6 +5,7 @@ document recognition, Proceedings of the IEEE 86, 1998), and a small set of digi
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,26 +104,23 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions; each dimension as 4 bytes, most
     significant first; the values in row-major order. Raises DataError if the file has another format, is damaged or cut
-    short, or holds more values than its header says.
+    short, holds more values than its header says, or unpacks to more than `most_unpacked`.
     """
+    most = most_unpacked(path) if Path(path).is_file() else 0
     try:
         with gzip.open(path, "rb") as file:
-            head = file.read(4)
-            if len(head) < 4 or head[:3] != bytes([0, 0, UBYTE]) or not 1 <= head[3] <= MAX_DIMENSIONS:
-                raise DataError(
-                    f"{path}: not an idx file of unsigned bytes: it starts with {head.hex(' ') or 'nothing'}"
-                )
-            sizes = file.read(4 * head[3])
-            if len(sizes) < 4 * head[3]:
-                raise DataError(f"{path}: cut short within its header")
-            shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
-            count = int(np.prod(shape, dtype=object))
-            if count > (most := most_unpacked(path)):
-                raise DataError(f"{path}: the header says {shape}; at most {most:,} values fit a file of this size")
-            values = file.read(count + 1)  # one more: detects surplus values, and makes gzip check its checksum
+            data = file.read(most + 1)  # to the end, so that gzip compares its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a readable gzip file ({error})") from error
-    if len(values) != count:
-        found = f"{len(values):,}" if len(values) < count else "more"
-        raise DataError(f"{path}: the header says {shape}, {count:,} values; the file holds {found}")
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    if len(data) > most:
+        raise DataError(f"{path}: unpacks to more than {most:,} bytes, which is too much for a file of its size")
+    if len(data) < 4 or data[:3] != bytes([0, 0, UBYTE]) or not 1 <= data[3] <= MAX_DIMENSIONS:
+        raise DataError(f"{path}: not an idx file of unsigned bytes: it starts with {data[:4].hex(' ') or 'nothing'}")
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DataError(f"{path}: cut short within its header")
+    shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
+    values = np.frombuffer(data, np.uint8)[start:]
+    if values.size != math.prod(shape):
+        raise DataError(f"{path}: the header says {shape}, {math.prod(shape):,} values; the file holds {values.size:,}")
+    return values.reshape(shape)

@@ -77,15 +77,12 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
         raise CheckpointError(
             f"{path} has version {version} of the checkpoint format; this program reads version {_VERSION}"
         )
-    if not isinstance(names, list) or not isinstance(meta, dict):
-        raise CheckpointError(f"{path} is damaged: its metadata do not list its sections")
     if "digest" in header and header.pop("digest") != _digest(header, arrays):  # older files have no digest
         raise CheckpointError(f"{path} is damaged: its contents do not have the digest that was stored with them")
     try:
-        sections = _unflatten(names, arrays)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: its arrays are not of its sections ({error})") from None
-    return sections, meta
+        return _unflatten(names, arrays), dict(meta)
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path} is damaged: its arrays are not those of its metadata") from None
 
 
 def save_weights(

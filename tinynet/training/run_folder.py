@@ -70,7 +70,6 @@ class RunFolder:
                     ) from None
                 lock.truncate(0)
                 lock.write(str(os.getpid()).encode())
-                lock.flush()
             yield
 
     def move_earlier_run(self) -> None:
