@@ -164,6 +164,7 @@ def test_copies_and_pickles():
     for again in (copy.deepcopy(NET), pickle.loads(pickle.dumps(NET))):
         assert (again(X) == NET(X)).all()
     assert pickle.loads(pickle.dumps(tn.sum)) is tn.sum is tn.sum
+    assert pickle.loads(pickle.dumps(tn)) is tn  # joblib, dask and ray send the modules that a function uses
     assert pickle.loads(pickle.dumps(tn.Tensor.sum)) is tn.Tensor.sum
     optim.Adam.__new__(optim.Adam)  # as copy does: an empty object, whose attributes are missing
 

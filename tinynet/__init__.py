@@ -89,6 +89,9 @@ class _Package(ModuleType):
         if not (name in ("gradcheck", "tensor") and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple:  # cloudpickle (joblib, dask, ray) knows modules of the plain type only
+        return importlib.import_module, (self.__name__,)
+
 
 sys.meta_path.append(_ShortNames)
 sys.modules[__name__].__class__ = _Package
