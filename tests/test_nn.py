@@ -171,6 +171,23 @@ def test_a_parameter_without_axes_is_saved_and_loaded(dtype, tmp_path):
     assert other.scale.shape == () and other.scale.dtype == dtype and other.scale.item() == model.scale.item()
 
 
+@pytest.mark.parametrize("value", [np.ones((2, 1)), [[1.0]], tn.tensor([[1.0]]), 1.0, nn.ReLU()])
+def test_a_parameter_is_not_lost_by_an_assignment(value):
+    layer = nn.Linear(2, 1)
+    before = layer.weight
+    with pytest.raises(
+        TypeError, match=rf"Linear: weight is a Parameter, the new value is a {type(value).__name__}; w"
+    ):
+        layer.weight = value
+    assert layer.weight is before
+    layer.weight = nn.Parameter(np.ones((2, 1), np.float32))
+    layer.bias = None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    with tn.no_grad():
+        layer.weight[...] = np.array([[3], [4]])
+    assert layer.weight.numpy().tolist() == [[3], [4]] and layer.weight.requires_grad
+
+
 def test_tied_weights_are_one_parameter(rng):
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     model[1].weight = model[0].weight

@@ -69,7 +69,7 @@ def as_function(layer):
     def function(x, *values):
         for name, value in zip(names, values, strict=True):
             owner, _, last = name.rpartition(".")
-            setattr(dict(layer.named_modules())[owner], last, value)
+            vars(dict(layer.named_modules())[owner])[last] = value  # a module would refuse to lose its Parameter
         return layer(x)
 
     return function

@@ -1,7 +1,7 @@
 """Module: a part of a model that owns parameters and other modules.
 
-Setting an attribute has no side effect: a module searches its attributes whenever it is asked for its parameters. The
-type decides what an attribute is. A `Parameter` is trained. A `Module` is a part, whose parameters are found the same
+A module searches its attributes whenever it is asked for its parameters. The type decides what an attribute is. A
+`Parameter` is trained, and only a parameter can replace it. A `Module` is a part, whose parameters are found the same
 way. Both are also found in lists, tuples and dicts, nested as deeply as you like: `self.blocks = {"a": [conv]}` has the
 part `blocks.a.0`. They are not found in other objects, such as the closure of a lambda. An array whose name is in
 `buffer_names` belongs to the state of the model although no gradient trains it (a running mean, the position of a
@@ -84,6 +84,15 @@ class Module(CallsExplained):
         if callback is not None:
             callback(self, inputs, output)
         return output
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Raises TypeError if a parameter would be lost, as by `layer.weight = array`."""
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a Parameter, the new value is a {type(value).__name__}; write "
+                f"`with tn.no_grad(): layer.{name}[...] = value`, or replace it by nn.Parameter(value)"
+            )
+        super().__setattr__(name, value)
 
     # ------------------------------------------------------------------------------ parameters and parts
     def _items(self) -> Iterator[tuple[str, Any]]:
