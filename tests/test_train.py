@@ -690,7 +690,6 @@ def test_wrong_arguments_are_named(tmp_path):
         ),
         ({"schedule": CosineDecay(Adam(nn.Linear(1, 1)), 9)}, ValueError, "schedule changes another optimizer"),
         ({"average": WeightAverage(nn.Linear(1, 1))}, ValueError, "average is of another model"),
-        ({"optimizer": lambda m: m.parameters(), "schedule": None}, TypeError, "optimizer is a list; a Optimizer"),
     ],
 )
 def test_parts_of_another_model_are_refused(tmp_path, settings, error, message):

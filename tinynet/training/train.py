@@ -352,9 +352,6 @@ class Trainer:
 def _check_belong_together(
     model: Module, optimizer: Optimizer, schedule: Schedule | None, average: WeightAverage | None
 ) -> None:
-    for name, given, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
-        if not isinstance(given, kind):
-            raise TypeError(f"Trainer: {name} is a {type(given).__name__}; a {kind.__name__} is needed")
     own = {id(p) for p in model.parameters()}
     strange = [i for i, p in enumerate(optimizer.parameters) if id(p) not in own]
     if strange:

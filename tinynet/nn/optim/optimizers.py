@@ -130,24 +130,17 @@ class Optimizer(CallsExplained):
             name: {int(i): self._loaded(name, int(i), array) for i, array in state.get(name, {}).items()}
             for name in self.slots
         }
-        updates = self._loaded_updates(state, loaded)
-        for name, arrays in loaded.items():
-            missing = [i for i, count in enumerate(updates) if count and i not in arrays]
-            if missing:
-                raise ValueError(f"{self._name}: the state is incomplete: it lacks {name} of the parameters {missing}")
-        self.lr, self.steps, self._slots, self._updates = float(state["lr"]), int(state["steps"]), loaded, updates
-
-    def _loaded_updates(self, state: Mapping[str, Any], slots: Mapping[str, Mapping[int, Any]]) -> list[int]:
-        """How often each parameter was updated. An old state does not say so: then every step, if it has an array."""
-        if "updates" not in state:
-            have_arrays = {i for arrays in slots.values() for i in arrays}
-            return [int(state["steps"]) if i in have_arrays else 0 for i in range(len(self.parameters))]
-        if np.shape(state["updates"]) != (len(self.parameters),):
+        if "updates" in state:
+            updates = [int(count) for count in np.atleast_1d(state["updates"])]
+        else:  # an old state counts the steps only
+            updates = [int(state["steps"]) * any(i in a for a in loaded.values()) for i in range(len(self.parameters))]
+        lacking = [name for name in self.slots for i, count in enumerate(updates) if count and i not in loaded[name]]
+        if lacking or len(updates) != len(self.parameters):
             raise ValueError(
-                f"{self._name}: the state is of {np.size(state['updates'])} parameters, the optimizer has "
-                f"{len(self.parameters)}: the state is of another model"
+                f"{self._name}: the state is of another model or incomplete: it is of {len(updates)} parameters, the "
+                f"optimizer has {len(self.parameters)}; {len(lacking)} arrays are missing {sorted(set(lacking))}"
             )
-        return [int(count) for count in state["updates"]]
+        self.lr, self.steps, self._slots, self._updates = float(state["lr"]), int(state["steps"]), loaded, updates
 
     def _loaded(self, name: str, i: int, array: Any) -> Any:
         """An array of a state dict on the device of parameter i."""
