@@ -14,49 +14,50 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
+
 # Foreign names: what to write. `Module.add` is for modules only; a name with `=` is a keyword.
 TABLE = """
 layer_norm: nn.LayerNorm | embedding: nn.Embedding | mse_loss MeanSquaredError: nn.MSELoss
 l1_loss MeanAbsoluteError: nn.L1Loss
 SparseCategoricalCrossentropy sparse_categorical_crossentropy: nn.CrossEntropyLoss | BinaryCrossentropy: nn.BCELoss
 view view_as: x.reshape | permute moveaxis movedim: x.transpose | unsqueeze: x.expand_dims | ravel: x.flatten | t: x.T
-mT: x.swapaxes | expand expand_as: x.broadcast_to | numel nelement: x.size | dim rank: x.ndim | clamp: x.clip
-float double half long int bool byte type cast: x.astype('float32')
+mT: x.swapaxes | expand expand_as: x.broadcast_to | numel nelement: x.size | dim rank: x.ndim
+clamp clamp_min clamp_max: x.clip | float double half long int bool byte type cast: x.astype('float32')
 Module.float Module.double Module.half: model.astype('float32') | linalg: tn.norm | is_cuda: x.device
 grad_fn: x.creator | copy: x.clone | amax reduce_max: x.max | amin: x.min | reduce_sum: x.sum | reduce_mean: x.mean
-mm bmm dot: tn.matmul | eq: tn.equal | concatenate hstack vstack: tn.concat | masked_fill: tn.where
-as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
+mm bmm dot: tn.matmul | eq: tn.equal | ne: tn.not_equal | lt: tn.less | le: tn.less_equal | gt: tn.greater
+ge: tn.greater_equal | multiply: tn.mul | subtract: tn.sub | divide true_divide: tn.div | power: tn.pow
+negative: tn.neg | absolute: tn.abs | new_zeros: tn.zeros_like | new_tensor: tn.tensor | is_floating_point: x.dtype
+swapdims: x.swapaxes | nbytes itemsize element_size: x.data | concatenate hstack vstack: tn.concat
+masked_fill: tn.where | as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
 manual_seed set_seed: tn.seed | empty: tn.zeros | empty_like: tn.zeros_like | normal randn_like: tn.randn
 rand_like: tn.rand | full_like: tn.full | cross_entropy: tn.softmax_cross_entropy
 binary_cross_entropy_with_logits: tn.bce_with_logits | binary_cross_entropy: nn.BCELoss | Dense linear: nn.Linear
 Conv2D: nn.Conv2d | Conv2DTranspose: nn.ConvTranspose2d | MaxPooling2D: nn.MaxPool2d | AveragePooling2D: nn.AvgPool2d
 GlobalAveragePooling2D: nn.GlobalAvgPool2d | BatchNormalization BatchNorm1d: nn.BatchNorm2d | Concatenate: tn.concat
 trainable: model.freeze | get_weights: model.state_dict | set_weights: model.load_state_dict
-Module.predict evaluate: nn.predict | Module.summary: nn.summary | save save_weights: io.save_weights
+Module.predict evaluate: nn.predict | Module.summary count_params: nn.summary | save save_weights: io.save_weights
 load load_weights load_model: io.load_weights | stop_gradient: x.detach | StepLR: optim.StepDecay
 RMSProp: optim.RMSprop | MultiStepLR: optim.MultiStepDecay | ExponentialLR: optim.ExponentialDecay
 CosineAnnealingLR: optim.CosineDecay | ReduceLROnPlateau: optim.ReduceOnPlateau | OneCycleLR: optim.OneCycle
-get_last_lr param_groups: optimizer.lr | random_split: tn.data.split | datasets: tn.data.read_mnist
+get_last_lr param_groups: optimizer.lr | random_split: tn.data.split | datasets MNIST: tn.data.read_mnist
 clip_grad_norm_: optim.clip_grad_norm | clip_grad_value_: optim.clip_grad_value | Module.requires_grad_: model.freeze
 is_tensor: write isinstance(x, tn.Tensor)
 repeat tile repeat_interleave: write tn.concat([x, x]), or an index with repetitions, x[[0, 0, 1, 1]]
 split chunk unbind: write slices, x[:2] and x[2:], or iterate over x
 flip roll gather index_select take_along_axis masked_select: write an index: x[::-1], x[rows, columns], x[mask]
 contiguous is_contiguous stride data_ptr: leave it out; every operation takes every memory layout
-float16 float32 float64 int8 int16 int32 int64 uint8: dtypes are those of NumPy: np.float32, or 'float32'
 cpu cuda: write .to('cpu') or .to('cuda'), for tensors and for models
 bernoulli randperm multinomial: draw with NumPy: np.random.default_rng(0).permutation(n)
 square log2 log10 log1p expm1 rsqrt reciprocal outer: write it with x * y, tn.log, tn.exp, tn.sqrt and 1 / x
 values indices: x.max(axis) is the values only; x.argmax(axis) has the indices, tn.topk(x, 1, axis) gives both
-isnan isfinite isinf allclose nonzero unique bincount median: use NumPy: np.isnan(x.numpy())
-tril triu diag trace meshgrid inverse: use NumPy: tn.tensor(np.tril(matrix))
-pi inf nan newaxis set_printoptions set_default_dtype: write np.pi, np.inf, None, ...; dtypes come from the data
 tan erf atan2 fmod remainder trunc: there is none; a tn.Function for it takes twelve lines: see CONTRIBUTING.md
 argsort: write tn.sort(x)[1] | LambdaLR: write a subclass of optim.Schedule with a method factor(step)
 normalize cosine_similarity: write x / tn.norm(x, axis=1, keepdims=True), and sums of products
 one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers of the classes
 functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
-compile jit vmap cudnn set_num_threads DataParallel: leave it out
+compile jit vmap cudnn autocast set_num_threads DataParallel synchronize: leave it out
 nll_loss NLLLoss CategoricalCrossentropy: write nn.CrossEntropyLoss(), of logits and class numbers
 gelu silu GELU SiLU PReLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
@@ -74,10 +75,11 @@ autograd GradientTape gradient: write loss.backward(), or tn.grad(loss, x); oper
 enable_grad inference_mode set_grad_enabled: write with tn.no_grad(): ...
 optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(optimizer, 10)
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
-GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoderLayer special: there is none
+GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoder: there is none
+TransformerEncoderLayer special inverse set_default_dtype hub onnx distributed amp: there is none
 smooth_l1_loss SmoothL1Loss HuberLoss kl_div KLDivLoss distributions: there is none; write it with tn.where, tn.log, ...
 minimize apply_gradients: write loss.backward() and optimizer.step()
-utils Dataset TensorDataset: tn.data.DataLoader takes a list of tuples, or an object with __len__ and item(index, rng)
+utils Dataset TensorDataset Subset: tn.data.DataLoader takes a list of tuples, or what has __len__ and item(index, rng)
 callbacks: write train.Trainer(...).fit(..., on_epoch=function)
 losses: write nn.CrossEntropyLoss() or tn.dice_loss(p, target)
 dim= dims= axes=: axis= | keepdim=: keepdims= | unbiased= correction=: ddof= | input=: x= | other=: y= | size=: shape=
@@ -119,6 +121,9 @@ def answer(name: str, kinds: Iterable[str] = ()) -> str | None:
             return f"write {short}.{name}"
     if name in dir(sys.modules["tinynet.engine.tensor"].Tensor):
         return f"write x.{name}: it is a method of a Tensor"
+    if hasattr(np, name):
+        is_function = callable(getattr(np, name)) and not isinstance(getattr(np, name), type)
+        return f"write np.{name}" + "(x.numpy()), without a gradient" * is_function
     return "write x = ..., or inside of `with tn.no_grad():` x += y, x[...] = y" if name.endswith("_") else None
 
 
