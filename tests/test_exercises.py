@@ -17,6 +17,7 @@ from tinynet.learn.exercises.commands import main
 from tinynet.learn.exercises.exercise import COURSE_FOLDER, SOLUTION_FILE, course, exercise, without_solutions
 from tinynet.learn.exercises.guard import functions_of
 from tinynet.learn.exercises.judge import judge
+from tinynet.learn.exercises.progress import Progress, Record
 from tinynet.learn.exercises.runner import check_file
 from tinynet.learn.exercises.verdict import NOT_CHECKED, NOT_WRITTEN, RIGHT, WRONG
 from tinynet.ops._shared.geometry import Geometry
@@ -264,6 +265,36 @@ def test_an_unknown_mistake_is_explained_by_a_pattern(tmp_path):
     assert "gx" not in {f.output for f in verdict.findings}
 
 
+def test_exchanged_results_are_named(tmp_path):
+    verdict = verdict_of(tmp_path, GOOD.replace("return gy @ w.T, gw", "return gw, gy @ w.T"))
+    assert (
+        set(verdict.mistakes) == {"results exchanged"} and "return gx, gw, not gw, gx" in verdict.findings[0].sentence
+    )
+
+
+def test_a_pattern_that_fits_one_probe_only_is_not_claimed(tmp_path):
+    """The wrong factor is another one on each probe: 2, 3, 1, ..."""
+    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw * w[0, 0]"))
+    assert verdict.status == WRONG and verdict.findings[0].sentence is None
+    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw / gy.shape[-1]"))
+    assert verdict.status == WRONG and "averaged where it must be summed" in verdict.findings[0].sentence
+
+
+def test_the_arguments_of_a_wrong_probe_are_shown(run):
+    solve("ad-06", exercise("ad-06", COURSE_FOLDER).wrong[1])
+    text = run("check ad-06")[1]
+    assert re.search(
+        r"On the probe 'a batch of 5':\n +gy = array of shape \(5, 2, 4\)\n.* w = \[\[", text, re.DOTALL
+    ), text
+    text = run("check ad-06 --show")[1]
+    assert text.count("gy = [[[") == 2 and "of shape" not in text.partition("backward_matmul, 'a batch of 5'")[2]
+    solve("ad-05", exercise("ad-05", COURSE_FOLDER).wrong[2])
+    text = run("check ad-05")[1]
+    assert "last = 'y'" in text and "'x': 2 times, not 1" in text
+    solve("conv-01", exercise("conv-01", COURSE_FOLDER).wrong[0])
+    assert re.search(r"output_size\(5, 1, stride=1, padding=0, dilation=1\): 4, not 5", run("check conv-01")[1])
+
+
 # ---------------------------------------------------------------------------------------- races and bounds
 def test_a_race_names_the_element_and_the_turns():
     this = exercise("jit-01", COURSE_FOLDER)
@@ -406,6 +437,15 @@ def test_all_at_once_for_a_lecturer(run, monkeypatch):
     assert all({"message", "findings", "hints", "viewed", "passed"} <= set(m) for m in marks)
     code, text = run("check all")
     assert code == 1 and "The gradients are added" not in text and "added, not averaged" in text
+
+
+def test_records_of_two_processes_are_kept(tmp_path):
+    first, second = Progress(tmp_path), Progress(tmp_path)
+    first.note("ad-01", viewed=True)
+    second.note("ad-02", passed=True)
+    second.note("ad-01", hints=2)
+    kept = Progress(tmp_path)
+    assert kept["ad-01"] == Record(viewed=True, hints=2) and kept["ad-02"].passed
 
 
 def test_a_damaged_record_is_a_sentence(run):

@@ -286,3 +286,16 @@ def test_the_example_in_the_documentation_prints_what_it_says(capsys, tmp_path, 
 
     assert without_rounding(capsys.readouterr().out) == without_rounding(printed)
     assert (tmp_path / "wrong.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "error_bar"),
+    [
+        ([1e-3, -1e-3, 2e-3], [0.5, -0.5, 0.5], 0.4),  # "it is 0"
+        ([0.50002, -0.90004, 1.00004], [0.5, -0.9, 1.0], 1e-5),  # "exactly 1 times"
+        ([1.0, -2.0, 2.1], [0.5, -0.9, 1.0], 0.3),  # "exactly 2 times"
+    ],
+)
+def test_nothing_is_claimed_within_the_error_bar(actual, expected, error_bar):
+    found = explain(np.array(actual), np.array(expected), error_bar=error_bar)
+    assert found.wrong and found.sentence is None, str(found)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...tools.cli import docstring, option, run_commands
 from .exercise import COURSE_FOLDER, Exercise, course, course_folder, exercise
 from .progress import Progress
@@ -46,6 +48,7 @@ class CheckConfig(AllConfig):
     id: str | None = option(None, "the exercise, or 'all'; default: the next one", positional=True, nargs="?")
     json: bool = option(False, "one line of JSON for each exercise, for a lecturer's marking")
     seed: int = option(0, "seed of the random values in the probes")
+    show: bool = option(False, "show all arguments of the probes that are wrong, or of all if none is")
 
 
 @dataclass
@@ -182,8 +185,19 @@ def _checked(config: CheckConfig, id: str, progress: Progress) -> Verdict:
         why = first.sentence or first.report.partition("\n")[0] if first else verdict.message
         print(f"{id:8} {verdict.status:20} {why}", flush=True)
     else:
-        print(f"{verdict}\n{_advice(verdict, progress)}", flush=True)
+        print(f"{verdict}\n{_all_arguments(verdict, config.seed) if config.show else ''}{_advice(verdict, progress)}")
     return verdict
+
+
+def _all_arguments(verdict: Verdict, seed: int) -> str:
+    this = exercise(verdict.id)
+    wrong = {(finding.function, label) for finding in verdict.findings for label in finding.wrong}
+    parts = [
+        f"\n{probe.function}, '{probe.label}'\n{probe.shown(this.arguments.get(probe.function, ([],))[0], np.inf)}\n"
+        for probe in this.probes(seed)
+        if not wrong or (probe.function, probe.label) in wrong
+    ]
+    return "".join(parts)
 
 
 def _advice(verdict: Verdict, progress: Progress) -> str:

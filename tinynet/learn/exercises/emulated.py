@@ -49,6 +49,9 @@ def run_emulated(functions: Mapping[str, Any], kernel: str, threads: int, result
         kind = re.search(r"^([a-z ]+): line ", report, re.MULTILINE)
         array = re.search(r"`(\w+)`", report)
         what = f"{kind[1]} {array[1] if array else ''}" if kind else "does not compile"
+        thread = re.search(r"blockIdx=\((\d+),.*? threadIdx=\((\d+),", report)
+        if thread and int(thread[1]) * THREADS + int(thread[2]) >= threads:
+            what += " in a thread without a result"
         return None, ("KernelError", what, report)
     except (ValueError, TypeError) as error:  # the signature was changed
         return None, (type(error).__name__, str(error), str(error))

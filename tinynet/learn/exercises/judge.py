@@ -7,14 +7,17 @@ learner's mistake, even if the code differs. If none does, `explain` of gradchec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..gradcheck.explain import Explanation, explain
 from .answers import Answers, Book, agree, answer_book, observe
-from .exercise import Exercise, Variant
+from .exercise import Exercise, Variant, Wrong
 from .probe import Failure, Probe
 from .verdict import NOT_WRITTEN, RIGHT, WRONG, Finding, Verdict
 
@@ -34,7 +37,7 @@ def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learne
         if failed:
             wrong[output] = failed
     if wrong:
-        findings = _findings(wrong, probes, learned, book)
+        findings = _findings(exercise, wrong, probes, learned, book)
         names = ", ".join(f"{f.function}: {f.output}" for f in findings)
         return Verdict(exercise.id, WRONG, f"not right yet: {names}", findings)
     if not unwritten:
@@ -54,7 +57,9 @@ def _probes_of_outputs(probes: Sequence[Probe]) -> dict[str, list[int]]:
     return on
 
 
-def _findings(wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: Answers, book: Book) -> list[Finding]:
+def _findings(
+    exercise: Exercise, wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: Answers, book: Book
+) -> list[Finding]:
     """One Finding for each wrong output. wrong: for each the indices of the probes in which it is wrong."""
     named = _name_mistakes(wrong, probes, learned, book)
     on = _probes_of_outputs(probes)
@@ -65,7 +70,10 @@ def _findings(wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: 
         no_values = all(isinstance(learned[j][output], Failure) for j in failed)
         if mistake is None and no_values and function in known:
             continue  # a named mistake ends the function by an exception: its other outputs add nothing
-        sentence, report = _describe(learned[i][output], book.solution[i][output], probes[i], output, bool(mistake))
+        pairs = [(learned[j][output], book.solution[j][output], probes[j]) for j in failed]
+        report = _describe(*pairs[0], output)
+        sentence = None if mistake else _pattern_of_all(pairs, output)
+        names = exercise.arguments.get(function, ([],))[0]
         findings.append(
             Finding(
                 output,
@@ -75,6 +83,7 @@ def _findings(wrong: Mapping[str, list[int]], probes: Sequence[Probe], learned: 
                 mistake=mistake.name if mistake else None,
                 sentence=mistake.sentence if mistake else sentence,
                 report=report,
+                arguments=probes[i].shown(names),
             )
         )
     return findings
@@ -89,7 +98,7 @@ def _name_mistakes(
     The first choice is the mistake that explains most of the wrong outputs and changes fewest of the right ones.
     """
     candidates = []
-    for mistake, answers in book.mistakes():
+    for mistake, answers in (*book.mistakes(), *_exchanged(probes, book.solution)):
         explained, changed, exact = [], 0, True
         for output, on in _probes_of_outputs(probes).items():
             actual, theirs, expected = ([a[i][output] for i in on] for a in (learned, answers, book.solution))
@@ -123,25 +132,60 @@ def _are_alike(actual: Sequence[Any], theirs: Sequence[Any], expected: Sequence[
     return evidence
 
 
-def _describe(actual: Any, expected: Any, probe: Probe, output: str, is_named: bool) -> tuple[str | None, str]:
-    """(a pattern that gives exactly the wrong values, or None; the report on one wrong output of one probe).
+def _exchanged(probes: Sequence[Probe], solution: Answers) -> Iterator[tuple[Variant, Answers]]:
+    """The right results of a function in each other order, as mistakes."""
+    results = {probe.function: list(probe.axes) for probe in probes if probe.is_call}
+    for function, names in results.items():
+        for order in itertools.islice(itertools.permutations(names), 1, None):
+            moved = dict(zip(names, order))
+            asked, got = (", ".join(name.rpartition(": ")[2] for name in some) for some in (names, order))
+            sentence = f"The results of {function} are right, but in another order: return {asked}, not {got}."
+            answers = [
+                {name: values[moved[name]] for name in names} if probe.function == function else values
+                for probe, values in zip(probes, solution)
+            ]
+            yield Wrong("results exchanged", sentence), answers
 
-    is_named: the mistake is known already.
-    """
+
+def _describe(actual: Any, expected: Any, probe: Probe, output: str) -> str:
+    """The report on one wrong output of one probe."""
     if isinstance(actual, Failure):
-        return None, actual.text
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    is_float32 = actual.dtype == np.float32 and actual.shape == expected.shape
-    if is_float32 and np.allclose(actual, expected, rtol=1e-4, atol=1e-4):
-        text = f"{output} was computed in float32, the arguments are float64: give new arrays the dtype of an argument"
-        return text, text
-    if actual.ndim == expected.ndim == 0:
-        return None, f"{output} is {actual:.9g}; it must be {expected:.9g}"
-    from ..gradcheck.explain import explain
+        return actual.text
+    if probe.report and np.shape(actual) == np.shape(expected):
+        return probe.report(output, actual, expected)
+    if np.ndim(actual) == np.ndim(expected) == 0:
+        return f"{output} is {actual:.9g}; it must be {expected:.9g}"
+    # The mistake stands above the report, and the patterns that were tried no longer matter.
+    return str(replace(_explained(actual, expected, probe, output), sentence=None, tried=()))
 
+
+def _explained(actual: Any, expected: Any, probe: Probe, output: str) -> Explanation:
     axes = tuple(probe.axes[output].split())
-    explanation = explain(actual.astype(float), expected.astype(float), axes=axes, name=output, **probe.context)
-    sentence = explanation.sentence
-    if is_named or sentence:  # the sentence stands above the report, and the other patterns no longer matter
-        explanation = replace(explanation, sentence=None, tried=())
-    return sentence, str(explanation)
+    actual, expected = np.asarray(actual, float), np.asarray(expected, float)
+    return explain(actual, expected, axes=axes, name=output, every=True, **probe.context)
+
+
+def _pattern_of_all(pairs: Sequence[tuple[Any, Any, Probe]], output: str) -> str | None:
+    """A pattern that gives exactly the wrong values on *all* wrong probes; None if there is none.
+
+    On one small probe many patterns fit. A factor that is the length of an axis may differ from probe to probe.
+    """
+    pairs = [pair for pair in pairs if not isinstance(pair[0], Failure)]
+    if not pairs or pairs[0][2].report:
+        return None
+    if all(_is_float32(actual, expected) for actual, expected, _ in pairs):
+        return f"{output} was computed in float32, the arguments are float64: give new arrays the dtype of an argument"
+    if any(np.ndim(actual) == np.ndim(expected) == 0 for actual, expected, _ in pairs):
+        return None
+    fitting = [_explained(*pair, output).fitting for pair in pairs]
+    keys = [set(map(_without_lengths, sentences)) for sentences in fitting]
+    return next((s for s in fitting[0] if all(_without_lengths(s) in others for others in keys)), None)
+
+
+def _is_float32(actual: Any, expected: Any) -> bool:
+    is_coarse = getattr(actual, "dtype", None) == np.float32 and actual.shape == np.shape(expected)
+    return is_coarse and np.allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def _without_lengths(sentence: str) -> str:
+    return re.sub(r"[\d./]+", "#", sentence) if " is the length of " in sentence else sentence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ class Probe:
     label: what is special about it, in a few words. function: the name of the learner's function under test.
     run(functions): returns the outputs by name, each an array or a Failure; `functions` are the learner's, by name.
     axes: for each output the letters of its axes, e.g. {"gx": "n iy ix ci"}. context: further arguments of `explain`.
+    arguments: those of the call, by name or, in the order of the function's parameters, by number.
+    report(output, actual, expected): what is wrong, if positions in an array say nothing to the learner.
     """
 
     label: str
@@ -52,6 +54,29 @@ class Probe:
     run: Callable[[Mapping[str, Any]], dict[str, Any]]
     axes: dict[str, str]
     context: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[Any, Any] = field(default_factory=dict)
+    report: Callable[[str, Any, Any], str] | None = None
+
+    @property
+    def is_call(self) -> bool:
+        """True if the outputs are the results of one call, as those of the probes that `call` makes."""
+        return 0 in self.arguments
+
+    def shown(self, names: Sequence[str], largest: float = 24) -> str:
+        """The arguments, one a line. names: of the function's parameters. Of larger arrays only the shape is shown."""
+        lines = []
+        for key, value in self.arguments.items():
+            if isinstance(value, np.ndarray):
+                text = f"array of shape {value.shape}"
+                if value.size <= largest:
+                    text = np.array2string(value, separator=", ", threshold=value.size + 1, max_line_width=100)
+                    text = text.replace("\n\n", "\n")
+            else:
+                text = getattr(value, "__name__", None) or repr(value)
+                text = text if len(text) <= 10 * largest else f"{text[:100]} ..."
+            name = f"{names[key] if isinstance(key, int) else key} = "
+            lines.append(name + text.replace("\n", "\n" + " " * len(name)))
+        return "\n".join(lines)
 
 
 def run_beside(helper: Callable, functions: Mapping[str, Any], *arguments: Any) -> Any:
@@ -98,7 +123,7 @@ def call(
         return {name: numeric(f"{function}: {name}", value) for name, value in zip(gives, values)}
 
     context = {} if gy is None else {"gy": arguments[0], "gy_axes": tuple(gy.split())}
-    return Probe(label, function, run, gives, context)
+    return Probe(label, function, run, gives, context, {**dict(enumerate(arguments)), **parameters})
 
 
 def _call_with_copies(f: Callable, name: str, arguments: tuple, parameters: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ class Finding:
     output: its name, e.g. "gx"; function: the function that returns it. wrong, right: the labels of the probes.
     mistake: the name of the known mistake that gives exactly the learner's values. sentence: what that mistake is, or
     a pattern that was found in the values. Both may be None.
-    report: where, how many, and the worst element, for the first probe that is wrong.
+    report: where, how many, and the worst element, for the first probe that is wrong. arguments: of that probe.
     """
 
     output: str
@@ -29,6 +29,7 @@ class Finding:
     mistake: str | None
     sentence: str | None
     report: str
+    arguments: str = ""
 
     @property
     def _on_which_probes(self) -> str:
@@ -42,7 +43,12 @@ class Finding:
         if self.sentence and self.sentence != self.report:
             lead = "The mistake: " if self.mistake else "What gives exactly this: "
             lines += ["", textwrap.fill(lead + self.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")]
-        return "\n".join([*lines, "", f"  On the probe '{self.wrong[0]}':", textwrap.indent(self.report, "  ")])
+        return "\n".join([*lines, "", textwrap.indent(self._on_first_probe, "  ")])
+
+    @property
+    def _on_first_probe(self) -> str:
+        arguments = f"\n{textwrap.indent(self.arguments, '  ')}" if self.arguments else ""
+        return f"On the probe '{self.wrong[0]}':{arguments}\n{self.report}"
 
     def as_html(self) -> str:
         name, probes, sentence, report = map(
@@ -51,7 +57,7 @@ class Finding:
                 f"{self.function}: {self.output}",
                 self._on_which_probes,
                 self.sentence or "",
-                f"On the probe '{self.wrong[0]}':\n{self.report}",
+                self._on_first_probe,
             ),
         )
         said = f"<p>{sentence}</p>" if sentence else ""

@@ -12,6 +12,7 @@ works for any pair of arrays, results of a forward function included. `gradcheck
 
 from __future__ import annotations
 
+import itertools
 import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ class Explanation(Outcome):
     wrong, size: how many entries of how many. where: the wrong entries in words. accuracy: the largest difference over
     the largest value. worst: the entry with the largest difference, None if nothing is wrong or the shapes differ.
     plane: the values around it. sentence: the mistake that reproduces the wrong result exactly, or None. tried: the
-    kinds of mistakes that do not reproduce it.
+    kinds of mistakes that do not reproduce it. fitting: all mistakes that reproduce it, if `every` was asked for.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Explanation(Outcome):
     plane: Plane | None = None
     sentence: str | None = None
     tried: tuple[str, ...] = ()
+    fitting: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -110,6 +112,7 @@ def explain(
     name: str = "the result",
     noun: str = "result",
     titles: tuple[str, str] = ("got", "right"),
+    every: bool = False,
 ) -> Explanation:
     """Compare two arrays and, if they differ, find the mistake that turns the right one into the wrong one.
 
@@ -124,7 +127,8 @@ def explain(
     known: other arrays by name, such as {"x": x}: forgotten factors, and signs ("exactly where x < 0").
     alternatives: sentence -> function that computes what that mistake gives, or None if it cannot.
 
-    name, noun, titles: how the report calls the arrays. Raises ValueError if the number of axes is wrong.
+    name, noun, titles: how the report calls the arrays. every: find all mistakes that fit, not only the first.
+    Raises ValueError if the number of axes is wrong.
     """
     actual, expected = _numpy(actual), _numpy(expected)
     axes = tuple(axes) if axes is not None else default_axes(expected.ndim)
@@ -161,6 +165,9 @@ def explain(
         return Explanation(name, expected.shape, 0, expected.size, "nowhere", accuracy)
     flat = int(np.argmax(np.where(is_wrong, np.nan_to_num(difference, nan=np.inf), -1.0)))
     index = tuple(int(i) for i in np.unravel_index(flat, expected.shape))
+    tried: list[str] = []
+    sentences = search(pair, tried)
+    fitting = tuple(sentences if every else itertools.islice(sentences, 1))
     return Explanation(
         name,
         expected.shape,
@@ -170,7 +177,9 @@ def explain(
         accuracy,
         Entry(index, axes, float(actual[index]), float(expected[index]), float(error_bar[index])),
         Plane(actual, expected, is_wrong, index, axes, titles),
-        *search(pair),
+        fitting[0] if fitting else None,
+        tuple(tried),
+        fitting,
     )
 
 
@@ -204,8 +213,8 @@ def _of_another_shape(
     sentence = next((text for text, mended in _shape_mistakes(actual, expected, axes) if is_right(mended)), None)
     where = f"its shape is {actual.shape}, {expected.shape} is needed"
     tried = ("a broadcast not summed back", "swapped axes", "an axis of length 1", "a row or column lost or too many")
-    size = max(expected.size, 1)
-    return Explanation(name, expected.shape, size, size, where, float("inf"), sentence=sentence, tried=tried)
+    size, fitting = max(expected.size, 1), (sentence,) if sentence else ()
+    return Explanation(name, expected.shape, size, size, where, float("inf"), None, None, sentence, tried, fitting)
 
 
 def _shape_mistakes(

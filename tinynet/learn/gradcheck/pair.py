@@ -12,6 +12,7 @@ import numpy as np
 
 from .where import WORDS
 
+DECISIVE = 0.1
 Candidate = tuple[str, np.ndarray]  # (sentence, the array that this mistake would give)
 
 
@@ -47,10 +48,13 @@ class Pair:
 
         Candidates have rounding errors of their own, and those computed by differences have larger ones. So some slack
         is granted, but only a small part of the mistake itself: a candidate that is merely near the right result must
-        not fit.
+        not fit. If what is allowed, with the error bar, is no small part of any wrong entry, nothing is claimed.
         """
         with np.errstate(invalid="ignore"):
-            mistake = np.max(np.abs(self.actual - self.expected), initial=0.0)
+            difference = np.nan_to_num(np.abs(self.actual - self.expected), nan=np.inf)
+            mistake = np.max(difference, initial=0.0)
+        if not (self.is_wrong & ~(self.allowed > DECISIVE * difference)).any():
+            return False
         size = np.max(np.abs(self.expected), initial=0.0)
         slack = np.nan_to_num(min(1e-7 * size, 1e-4 * mistake), posinf=0.0)
         return candidate.shape == self.actual.shape and bool(self._near(candidate, slack).all())
@@ -79,11 +83,12 @@ def fitted_factor(actual: np.ndarray, candidate: np.ndarray) -> float | None:
     return factor if math.isfinite(factor) and abs(factor) > 1e-12 else None
 
 
-def lengths_in_words(factor: float, pair: Pair) -> str:
-    """' (3 is the length of c: summed where it must be averaged?)', if the factor is a length or the inverse of one."""
+def lengths_in_words(factor: float, pair: Pair) -> list[str]:
+    """' (3 is the length of c: summed where it must be averaged?)' for each such length or its inverse; else ['']."""
     size = abs(factor)
     inverse = size < 1
     count = 1 / size if inverse else size
+    words = []
     # gy first: a mean over the batch is the most common mistake.
     for name, array, axes in ((" of gy", pair.gy, pair.gy_axes), ("", pair.expected, pair.axes)):
         if array is None:
@@ -92,8 +97,8 @@ def lengths_in_words(factor: float, pair: Pair) -> str:
             length = math.prod(array.shape[k] for k in some)
             if length > 1 and math.isclose(count, length, rel_tol=1e-6):
                 asked = "averaged where it must be summed?" if inverse else "summed where it must be averaged?"
-                return f" ({length} is the length of {names_of(axes, some)}{name}: {asked})"
-    return ""
+                words.append(f" ({length} is the length of {names_of(axes, some)}{name}: {asked})")
+    return words or [""]
 
 
 def shifts(array: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:

@@ -34,7 +34,8 @@ from .where import one
 
 # ---------------------------------------------------------------------------------------- families on two arrays
 def zeros(pair: Pair) -> Iterator[Candidate]:
-    yield f"it is 0: the {pair.noun} is never computed", np.zeros_like(pair.expected)
+    if not pair.actual.any():  # not only 0 within the error bar
+        yield f"it is 0: the {pair.noun} is never computed", np.zeros_like(pair.expected)
 
 
 def constant_results(pair: Pair) -> Iterator[Candidate]:
@@ -55,12 +56,14 @@ def constant_factor(pair: Pair) -> Iterator[Candidate]:
     plain = (-1.0, 2.0, 0.5, -2.0, -0.5, 3.0, 1 / 3, 4.0, 0.25)
     fitted = fitted_factor(pair.actual, pair.expected)
     enough = np.count_nonzero(pair.expected) > 1
-    for factor in (*plain, *((fitted,) if fitted and enough else ())):
+    # A factor that prints as 1 is a gradient that differs by something else, within its error bar.
+    for factor in (*plain, *((fitted,) if fitted and enough and number(fitted) != "1" else ())):
         if factor == -1.0:
             sentence = f"the sign is wrong: it is exactly minus the right {pair.noun}"
         else:
             sentence = f"it is exactly {number(factor)} times the right {pair.noun}"
-        yield sentence + lengths_in_words(factor, pair), factor * pair.expected
+        for words in lengths_in_words(factor, pair):
+            yield sentence + words, factor * pair.expected
 
 
 def known_arrays(pair: Pair) -> Iterator[Candidate]:

@@ -77,6 +77,11 @@ WRONG = (
         "The derivative is y (1 - y); you left out the factor y.",
         ("gy * y * (1 - y)", "gy * (1 - y)"),
     ),
+    Wrong(
+        "the other factor",
+        "The derivative is y (1 - y); you left out the factor 1 - y.",
+        ("gy * y * (1 - y)", "gy * y"),
+    ),
 )
 RIGHT = (
     Right("with tanh", (_BODY, "    return (1 + np.tanh(x / 2)) / 2\n")),

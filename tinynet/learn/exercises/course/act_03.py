@@ -81,6 +81,11 @@ WRONG = (
         ("np.max(x, axis=-1", "np.max(x, axis=0"),
     ),
     Wrong(
+        "backward: first axis",
+        "The sum of backward runs over the first axis, over different rows. The classes are the last axis.",
+        ("np.sum(gy * y, axis=-1", "np.sum(gy * y, axis=0"),
+    ),
+    Wrong(
         "outer y forgotten",
         "The factor y in front is missing: gx_c = y_c (gy_c - sum).",
         ("return y * (gy - ", "return (gy - "),

@@ -92,7 +92,8 @@ WRONG = (
     ),
     Wrong(
         "visited twice",
-        "A node that can be reached on two paths appears twice. Its parents would get its gradient twice.",
+        "A node that can be reached on several paths appears once for each of them. Its parents would get its gradient "
+        "as often.",
         (_COUNTING, "        ready += parents[node]\n"),
     ),
     Wrong(
@@ -159,14 +160,20 @@ def _order(label, last, parents):
         edges = [(node, parent) for node in place for parent in parents[node]]
         too_late = sum(place.get(parent, len(order)) < place[node] for node, parent in edges)
         return {
-            "times each node appears": np.array(
-                [order.count(node) for node in parents] if len(parents) < 100 else [len(order)]
-            ),
+            "times each node appears": np.array([order.count(node) for node in parents])
+            if len(parents) < 100
+            else np.bincount(order, minlength=len(parents)),
             "parents before a node that uses them": np.array(too_late),
         }
 
+    def report(output, actual, expected):
+        if output == "parents before a node that uses them":
+            return f"{int(actual)} times in the order, a node comes after one of its parents; it must be 0 times"
+        listed = [f"{n!r}: {a} times, not {e}" for n, a, e in zip(parents, actual, expected) if a != e]
+        return f"these nodes appear more or less often than they must: {'; '.join(listed[:9])}"
+
     axes = {"times each node appears": "node", "parents before a node that uses them": ""}
-    return Probe(label, "topological_order", run, axes)
+    return Probe(label, "topological_order", run, axes, {}, {"last": last, "parents": parents}, report)
 
 
 def library():

@@ -46,6 +46,11 @@ WRONG = (
         (" // stride + 1", " // stride"),
     ),
     Wrong(
+        "not a whole number",
+        "You divide with `/`, which gives fractions of a position. Only whole positions count: `//` rounds down.",
+        (" // stride + 1", " / stride + 1"),
+    ),
+    Wrong(
         "padding once",
         "The padding is added at each end, so it counts twice.",
         ("2 * padding", "padding"),
@@ -103,7 +108,16 @@ def _table(label, *ranges):
             table[index] = numeric("output_size: n", n)
         return {"n": table}
 
-    return Probe(label, "output_size", run, {"n": "size kernel stride padding dilation"})
+    def report(output, actual, expected):
+        lines = [f"{np.count_nonzero(actual != expected)} of {expected.size} calls give a wrong number, for example"]
+        for index in np.argwhere(actual != expected)[:: max(1, np.count_nonzero(actual != expected) // 4)][:4]:
+            size, kernel, *others = (r[i] for r, i in zip(ranges, index))
+            named = ", ".join(f"{n}={v}" for n, v in zip(("stride", "padding", "dilation"), others))
+            values = f"{actual[tuple(index)]:g}, not {expected[tuple(index)]:g}"
+            lines.append(f"  output_size({size}, {kernel}, {named}): {values}")
+        return "\n".join(lines)
+
+    return Probe(label, "output_size", run, {"n": "size kernel stride padding dilation"}, report=report)
 
 
 def library():

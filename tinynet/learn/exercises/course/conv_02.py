@@ -80,6 +80,26 @@ WRONG = (
         ("(py, py), (px, px)", "(2 * py, 0), (2 * px, 0)"),
     ),
     Wrong(
+        "padding on the other side",
+        "The whole padding is added below and to the right: the image is shifted. Each side gets p rows or columns.",
+        ("(py, py), (px, px)", "(0, 2 * py), (0, 2 * px)"),
+    ),
+    Wrong(
+        "padding at one end",
+        "p rows are added above and p columns to the left, but none below and to the right: rows and columns of the "
+        "result are missing. Each side gets p of them.",
+        ("(py, py), (px, px)", "(py, 0), (px, 0)"),
+    ),
+    Wrong(
+        "lower bound missing",
+        "Above and to the left of the image you read the pixels of the opposite side: a negative index counts from the "
+        "end in NumPy. Test iy >= 0 and ix >= 0, too.",
+        (
+            _PAD,
+            'np.pad(np.pad(x, ((0, 0), (py, 0), (px, 0), (0, 0)), mode="wrap"), ((0, 0), (0, py), (0, px), (0, 0)))',
+        ),
+    ),
+    Wrong(
         "border repeated",
         "You pad with copies of the border pixels. The layer pads with zeros.",
         (_PAD, 'np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)), mode="edge")'),

@@ -83,12 +83,22 @@ WRONG = (
         ("return y if b is None else y + b", "return y"),
     ),
     Wrong(
+        "bias inside of the loop",
+        "The bias is added to the whole of y inside of the loop, once for each pixel of x. Add it once, at the end.",
+        ("return y if b is None else y + b", "return y if b is None else y + H * W * b"),
+    ),
+    Wrong(
+        "bias for every tap",
+        "The bias is added to the whole of y once for each tap of the kernel. Add it once, at the end.",
+        ("return y if b is None else y + b", "return y if b is None else y + KH * KW * b"),
+    ),
+    Wrong(
         "stride ignored",
         "The copies are painted one pixel apart. Pixel iy paints a copy that begins at row iy s_y.",
         ("iy * sy : iy * sy + KH, ix * sx : ix * sx + KW", "iy : iy + KH, ix : ix + KW"),
     ),
     Wrong(
-        "channels not summed",
+        "channels summed too early",
         "The input channels are summed before they meet w: each input channel paints with a kernel of its own.",
         ('"ni,yxoi->nyxo"', '"nq,yxoi->nyxo"'),
     ),

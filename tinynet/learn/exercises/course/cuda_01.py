@@ -93,7 +93,7 @@ WRONG = (
     Wrong(
         "forward: too many threads",
         "forward does not test if there is a result for this thread. The number of threads is rounded up to whole "
-        "blocks, and the threads beyond the last result write beyond y.",
+        "blocks, and the threads beyond the last result read and write outside of the arrays.",
         ("  if (i >= N * OH * OW * C_out) return;\n", ""),
     ),
     Wrong(
@@ -133,8 +133,8 @@ WRONG = (
     ),
     Wrong(
         "weight: too many threads",
-        "backward_weight does not test if there is a result for this thread: threads beyond the last result write "
-        "beyond gw.",
+        "backward_weight does not test if there is a result for this thread: threads beyond the last result read and "
+        "write outside of the arrays.",
         ("  if (i >= KH * KW * C_in * C_out) return;\n", ""),
     ),
     Wrong(

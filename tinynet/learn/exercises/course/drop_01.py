@@ -60,6 +60,12 @@ WRONG = (
         (_FORWARD, "np.where(u < p, 0.0, x / p)"),
     ),
     Wrong(
+        "divided by the share",
+        "You divide by the share of elements that stayed this time. Divide by 1 - p, which it is on average: otherwise "
+        "every element depends on what was drawn for the others.",
+        (_FORWARD, "np.where(u < p, 0.0, x / max(np.mean(u >= p), 1e-9))"),
+    ),
+    Wrong(
         "kept for dropped",
         "You keep the elements with u < p, so that a fraction 1 - p is dropped instead of p (p = 0.5 hides the "
         "mistake).",
@@ -109,6 +115,10 @@ def probes(rng):
     ):
         yield call(label, "forward", integers(rng, *shape), numbers(shape, **KEY), p=p, gives={"y": axes})
         yield call(label, "backward", integers(rng, *shape), numbers(shape, **KEY), p=p, gives={"gx": axes}, gy=axes)
+    u = np.array([0.1, 0.9, 0.3, 0.2, 0.4])  # four of five are dropped
+    label = "more is dropped than p = 0.5"
+    yield call(label, "forward", integers(rng, 5), u, p=0.5, gives={"y": "i"})
+    yield call(label, "backward", integers(rng, 5), u, p=0.5, gives={"gx": "i"}, gy="i")
     u = numbers((8,), **KEY)
     x = np.where(u < 0.5, np.inf, 2.0)
     yield call("infinity where it is dropped", "forward", x, u, p=0.5, gives={"y": "i"})

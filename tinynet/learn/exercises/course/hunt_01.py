@@ -3,7 +3,7 @@
 forward(x) returns y, and backward(gy, x) should return gx = dL/dx for gy = dL/dy. Does it? Use the method of ad-01:
 change every element of x up and down and see how L = sum of gy y changes.
 
-Your function is tested with 14 pairs with a broken backward, each with a mistake that people make, and with 7 pairs
+Your function is tested with 15 pairs with a broken backward, each with a mistake that people make, and with 7 pairs
 that are right. It has to detect the broken ones *without* a false alarm. Think of
 
 - the upstream gradient: with a gy of ones, what is the gradient of a softmax?
@@ -76,6 +76,11 @@ WRONG = (
         "You check the first element of x only. Mistakes at a border, or in all samples but the first, are in "
         "other elements.",
         ("in np.ndindex(x.shape):", "in [(0,) * x.ndim]:"),
+    ),
+    Wrong(
+        "ten elements",
+        "You check the first ten elements of x only. A mistake at the end of a large array is in none of them.",
+        ("in np.ndindex(x.shape):", "in list(np.ndindex(x.shape))[:10]:"),
     ),
     Wrong(
         "loose tolerance",
@@ -175,6 +180,11 @@ def _nan_at_the_end(gx):
     return gx
 
 
+def _last_doubled(gx):
+    gx.ravel()[-1] *= 2
+    return gx
+
+
 def _last_lost(gx):
     gx[-1] = 0
     return gx
@@ -213,6 +223,7 @@ BROKEN = (
         (2, 3),
     ),
     ("a running sum in the wrong direction", np.cumsum, lambda gy, x: np.cumsum(gy), (4,)),
+    ("x^2 of 60 elements, wrong in the last", lambda x: x**2, lambda gy, x: _last_doubled(2 * gy * x), (3, 4, 5)),
     (
         "a root with a NaN in the last element",
         lambda x: np.sqrt(x**2 + 1),
@@ -262,7 +273,7 @@ def probes(rng):
             "accepted": _score(answers, refused, f"your check refused {len(refused)} of {len(good)} that are right")
         }
 
-    yield Probe("14 broken kernels", "is_right", caught, {"caught": ""})
+    yield Probe("15 broken kernels", "is_right", caught, {"caught": ""})
     yield Probe("7 right ones", "is_right", no_false_alarm, {"accepted": ""})
 
 

@@ -88,6 +88,12 @@ WRONG = (
         ("1 - (2 * overlap + smooth)", "1 - (overlap + smooth)"),
     ),
     Wrong(
+        "IoU",
+        "That is the overlap over the union (IoU, Jaccard index), whose denominator is S - I. The Dice coefficient is "
+        "twice the overlap over the sum of the sizes.",
+        ("(2 * overlap + smooth) / (total + smooth))\n", "(overlap + smooth) / (total - overlap + smooth))\n"),
+    ),
+    Wrong(
         "numerator only",
         "You differentiate the overlap and treat the size S as a constant: the first term of the quotient rule is "
         "missing.",

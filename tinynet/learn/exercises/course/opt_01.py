@@ -87,6 +87,19 @@ WRONG = (
         ("beta1, beta2 = betas", "beta2, beta1 = betas"),
     ),
     Wrong(
+        "betas exchanged in the means",
+        "beta1 and beta2 are exchanged in the running means (not in their corrections): beta1 is for m, beta2 for v.",
+        ("beta1 * m + (1 - beta1) * g", "beta2 * m + (1 - beta2) * g"),
+        ("beta2 * v + (1 - beta2) * g**2", "beta1 * v + (1 - beta1) * g**2"),
+    ),
+    Wrong(
+        "beta for 1 - beta",
+        "The old mean gets the weight 1 - beta and the new value beta. Both means change slowly: beta, near 1, belongs "
+        "to the old mean.",
+        ("beta1 * m + (1 - beta1) * g", "(1 - beta1) * m + beta1 * g"),
+        ("beta2 * v + (1 - beta2) * g**2", "(1 - beta2) * v + beta2 * g**2"),
+    ),
+    Wrong(
         "old mean",
         "The weights are changed by the mean without this step's gradient: update m and v first.",
         ("m_hat = m / (1", "m_hat = (m - (1 - beta1) * g) / beta1 / (1"),

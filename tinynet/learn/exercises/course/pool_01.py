@@ -61,12 +61,21 @@ def forward(x, kernel_size, geometry):
 WRONG = (
     Wrong(
         "padded with zeros",
-        "The padding is zero, and zero wins where all values are negative. It counts as minus infinity.",
+        "The padding is zero, and zero wins in a window of negative values. It counts as minus infinity.",
         (", constant_values=-np.inf", ""),
     ),
     Wrong(
+        "padding at one end",
+        "There is padding above and to the left only: windows at the other two borders are missing. Each side gets p "
+        "rows or columns.",
+        ("(py, py), (px, px)", "(py, 0), (px, 0)"),
+        ("(H + 2 * py - KH)", "(H + py - KH)"),
+        ("(W + 2 * px - KW)", "(W + px - KW)"),
+    ),
+    Wrong(
         "the last of equal values",
-        "Of equal values you take the last. The rule is the first, row by row (> instead of >= while scanning).",
+        "Of equal values you take the last. The rule is the first, row by row: a later value wins only if it is "
+        "larger (`>`, not `>=`).",
         ("k = window.argmax(axis=1)", "k = KH * KW - 1 - window[:, ::-1].argmax(axis=1)"),
     ),
     Wrong(
@@ -97,7 +106,7 @@ WRONG = (
     ),
     Wrong(
         "mean",
-        "That is average pooling: the mean of the window, not its maximum.",
+        "y is the mean of the window (average pooling); it must be the maximum.",
         ("window.max(axis=1)", "np.mean(np.where(np.isinf(window), 0, window), axis=1)"),
     ),
     Wrong(
