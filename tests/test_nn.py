@@ -10,7 +10,7 @@ from scipy import special
 
 import tinynet as tn
 from tinynet import nn, random
-from tinynet.training.io import load_weights, save_weights
+from tinynet.training.io import load_checkpoint, load_weights, save_checkpoint, save_weights
 
 
 def tensor(rng, *shape, dtype=np.float32):
@@ -169,6 +169,12 @@ def test_a_parameter_without_axes_is_saved_and_loaded(dtype, tmp_path):
     save_weights(tmp_path / "scale.npz", model)
     load_weights(tmp_path / "scale.npz", other)
     assert other.scale.shape == () and other.scale.dtype == dtype and other.scale.item() == model.scale.item()
+    average, resumed = (nn.optim.WeightAverage(m, 0.9) for m in (model, nn.Module()))
+    resumed.model.scale = nn.Parameter(np.array(0, dtype))
+    save_checkpoint(tmp_path / "average.npz", {"average": average.state_dict()})
+    resumed.load_state_dict(load_checkpoint(tmp_path / "average.npz")[0]["average"])
+    with resumed.applied():
+        assert resumed.model.scale.shape == () and resumed.model.scale.item() == model.scale.item()
 
 
 @pytest.mark.parametrize("value", [np.ones((2, 1)), [[1.0]], tn.tensor([[1.0]]), 1.0, nn.ReLU()])
