@@ -43,22 +43,8 @@ def softmax_cross_entropy(
     check_reduction(op, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing is {label_smoothing}; it must lie in 0 <= label_smoothing <= 1")
-    target = constant(op, "target", target)
-    _check_target(op, target, x)
-    counts = None if ignore_index is None else target != ignore_index
-    if counts is not None:
-        target = array_module(target).where(counts, target, 0)
-    if device_of(target) == "cpu":
-        _check_range(op, target, x.shape[-1])
-        if counts is not None and not counts.any() and reduction == "mean":
-            raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
-    target, counts = (None if a is None else beside(op, "target", a, x) for a in (target, counts))
-    if weight is not None:
-        weight = constant(op, "weight", weight)
-        check_float(op, x=x, weight=weight)
-        if weight.shape != x.shape[-1:]:
-            raise ValueError(f"{op}: weight has shape {tuple(weight.shape)}; one for each of {x.shape[-1]} classes")
-        weight = beside(op, "weight", weight, x)
+    target, counts = _checked_target(op, target, x, ignore_index, reduction)
+    weight = None if weight is None else _checked_weight(op, weight, x)
     if counts is None and label_smoothing == 0 and reduction == "mean":
         return SoftmaxCrossEntropy.apply(x, target, weight)
     return _composed(x, target, weight, counts, label_smoothing, reduction)
@@ -83,21 +69,35 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
     return losses.sum() if reduction == "sum" else losses.sum() / float(of_target.sum(dtype="float64"))
 
 
-def _check_target(op: str, target: Any, x: Any) -> None:
+def _checked_target(op: str, target: Any, x: Any, ignore_index: int | None, reduction: str) -> tuple[Any, Any]:
+    """(class indices, 0 where they are ignored; booleans, which of them count, or None for all), on the device of x."""
+    target = constant(op, "target", target)
     if x.ndim == 0:
         raise ValueError(f"{op}: x has no axes; the last one is needed for the classes")
-    if target.shape == x.shape:
+    if target.shape != x.shape[:-1]:
+        advice = "one-hot: target.argmax(-1)" if target.shape == x.shape else "the classes are the last axis of x"
         raise ValueError(
-            f"{op}: target has the shape of x, {tuple(x.shape)}; class indices of shape {tuple(x.shape[:-1])} are "
-            "needed (one-hot: target.argmax(-1))"
+            f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
+            f"{tuple(x.shape[:-1])} ({advice})"
         )
     if target.dtype.kind not in "iu":
         raise TypeError(f"{op}: target is {target.dtype}; class indices, integers, are needed: .astype('int64')")
-    if target.shape != x.shape[:-1]:
-        raise ValueError(
-            f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
-            f"{tuple(x.shape[:-1])}; the classes are the last axis of x"
-        )
+    counts = None if ignore_index is None else target != ignore_index
+    if counts is not None:
+        target = array_module(target).where(counts, target, 0)
+    if device_of(target) == "cpu":
+        _check_range(op, target, x.shape[-1])
+        if counts is not None and not counts.any() and reduction == "mean":
+            raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
+    return beside(op, "target", target, x), None if counts is None else beside(op, "target", counts, x)
+
+
+def _checked_weight(op: str, weight: Any, x: Any) -> Any:
+    weight = constant(op, "weight", weight)
+    check_float(op, x=x, weight=weight)
+    if weight.shape != x.shape[-1:]:
+        raise ValueError(f"{op}: weight has shape {tuple(weight.shape)}; one for each of {x.shape[-1]} classes")
+    return beside(op, "weight", weight, x)
 
 
 def _check_range(op: str, target: Any, classes: int) -> None:
