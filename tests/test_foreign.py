@@ -31,7 +31,7 @@ def parameters(owner) -> set[str]:
     return found
 
 
-KEYWORDS = parameters(tn) | parameters(nn) | parameters(optim) | parameters(tn.data)
+KEYWORDS = set().union(*map(parameters, (tn, nn, optim, tn.data, tn.train)))
 
 
 @pytest.mark.parametrize(("name", "answer"), foreign.table().items())
@@ -111,6 +111,7 @@ def test_names(wrong, message):
         (lambda: optim.Adam(NET.parameters(), learning_rate=1e-3), "^Adam: .* learning_rate=: write lr="),
         (lambda: optim.StepDecay(None, step_size=3), "step_size=: write every="),
         (lambda: tn.data.DataLoader([1], 1, num_workers=2), "num_workers=: write workers="),
+        (lambda: tn.train.Trainer(NET, None, None, "out", scheduler=None), "scheduler=: write schedule="),
         (lambda: X.size(0), r"write x.shape, or x.shape\[0\]"),
     ],
 )

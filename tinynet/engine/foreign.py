@@ -89,6 +89,7 @@ strides=: stride= | pool_size=: kernel_size= | dilation_rate=: dilation= | use_b
 num_features=: channels= | num_embeddings=: count= | embedding_dim= normalized_shape=: features= | epsilon=: eps=
 negative_slope=: slope= | rate=: p= | learning_rate=: lr= | beta_1= beta_2=: betas= | step_size=: every=
 gamma= factor=: decay= | T_max= total_steps=: total= | eta_min=: floor= | num_workers=: workers= | collate_fn=: collate=
+scheduler= lr_scheduler=: schedule= | optim=: optimizer= | criterion= loss_fn=: loss=
 device=: write .to('cuda') afterwards | activation=: write nn.ReLU(), as a layer of its own
 batch_first= return_sequences=: leave it out; sequences are (N, T, F), and outputs and last state are returned
 affine= track_running_stats=: leave it out; there are always gamma, beta and running averages

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..engine.foreign import CallsExplained
 from ..engine.tensor import Tensor, no_grad
 from ..errors import TrainingError
 from ..nn.module import Module
@@ -46,7 +47,7 @@ from .run_folder import Progress, RunFolder
 DIVERGED = 1e6
 
 
-class Trainer:
+class Trainer(CallsExplained):
     """Trains a model, writes checkpoints and metrics, and stops at values that are not finite.
 
     loss: called with a batch's arrays as Tensors on the model's device; it calls the model and returns a scalar Tensor,
