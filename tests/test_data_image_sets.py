@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -84,6 +85,18 @@ def test_a_flipped_bit_is_seen_by_the_checksum(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match="not a readable gzip file"):
         read_idx(path)
+
+
+def test_a_bomb_does_not_fill_the_memory(tmp_path):
+    path = tmp_path / "x.gz"
+    path.write_bytes(idx(np.zeros(2**26, np.uint8), WHOLE))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="unpacks to more than"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 2**24  # 16 MB are accepted, and the parts are joined
+    finally:
+        tracemalloc.stop()
 
 
 def test_idx_files_that_are_not_mnist(tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -194,6 +195,14 @@ def repacked(path, change):
         arrays = dict(archive)
     change(arrays)
     np.savez(path, **arrays)
+
+
+def test_bytes_after_an_array_are_refused(path):
+    io.save_checkpoint(path, sections())
+    with zipfile.ZipFile(path, "a") as archive, archive.open("model/more.npy", "w") as member:
+        np.lib.format.write_array(member, np.ones(3))
+        member.write(b"more")
+    refused(path, "model/more.npy does not end where its array ends")
 
 
 def test_a_missing_array_is_noticed_by_the_digest(path):

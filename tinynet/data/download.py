@@ -104,7 +104,7 @@ def fetch(name: str, progress: bool = True) -> Path:
         raise DataError(f"fetch: unknown file {name!r}; known are {', '.join(SOURCES)}")
     path = downloads() / name
     hash_file = path.with_name(path.name + ".sha256")
-    known_hash = HASHES.get(name) or (hash_file.read_text().strip() if hash_file.exists() else None)
+    known_hash = HASHES.get(name) or (hash_file.exists() and hash_file.read_text().strip()) or None
     try:
         pooch.retrieve(SOURCES[name], known_hash, path.name, path.parent, progressbar=progress)
     except (OSError, ValueError) as error:  # network errors are OSErrors, a wrong hash is a ValueError
