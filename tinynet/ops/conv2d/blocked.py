@@ -87,20 +87,20 @@ def windows(band, shape, row_step, pixel_step):
 def correlate_band(band, steps, w, bias, y):
     """y (rows, OW, channels) = bias + the correlation of a band with one group and block of the weights.
 
-    band: the channels of the group. w: (piece, ky, k, column). bias (OW, column). Columns beyond the channels of y are
-    padding.
+    band: the channels of the group. w: (piece, ky, k, column). bias: (padded width, column). Pixels and columns beyond
+    those of y are padding.
     """
-    pieces, kh, k, width = w.shape
-    tile = np.empty(bias.shape, y.dtype)
+    pieces, kh, k, _ = w.shape
+    tile, is_padded = np.empty(bias.shape, y.dtype), y.shape[1:] != bias.shape
     for row in range(len(y)):
-        target = y[row] if y.shape[2] == width else tile
+        target = tile if is_padded else y[row]
         start = bias
         for piece in range(pieces):
             window = band[row * steps.stride_y :, piece * steps.dilation_x :]
-            A = windows(window, (kh, y.shape[1], k), steps.dilation_y, steps.stride_x)
+            A = windows(window, (kh, len(bias), k), steps.dilation_y, steps.stride_x)
             multiply(A, w[piece], start, target)
             start = target
-        if y.shape[2] < width:
+        if is_padded:
             for ox in range(y.shape[1]):
                 for c in range(y.shape[2]):
                     y[row, ox, c] = tile[ox, c]
@@ -123,9 +123,8 @@ def correlate_bands(share, x, filters, result, steps, band, activation):
             for block in range(blocks):
                 o = group * o_group + block * width
                 channels = slice(o, min(o + width, (group + 1) * o_group))
-                repeated = as_strided(bias[group, block], (ow, width), (0, bias.itemsize))  # one row, seen as many
-                inputs = band[:, :, group * i_group :]
-                correlate_band(inputs, steps, w[group, block], repeated, y[n, first:last, :, channels])
+                inputs, outputs = band[:, :, group * i_group :], y[n, first:last, :, channels]
+                correlate_band(inputs, steps, w[group, block], bias[group, block], outputs)
         if activation.elu or activation.dropout:
             activate(result.reshape(-1), (n * oh + first) * ow * c_out, (n * oh + last) * ow * c_out, activation)
 
@@ -227,19 +226,21 @@ def correlate(
 ) -> None:
     """y, in the pixels that the steps name, = epilogue(b + correlation of x with w).
 
-    w: (KH, KW, C_in / groups, groups, C_out / groups).
+    w: (KH, KW, C_in / groups, groups, C_out / groups). Each row is computed up to a multiple of 4 pixels, because a
+    register block of a single pixel takes as long as one of 4.
     """
     kh, kw, _, groups, o_group = w.shape
     width, blocks = blocks_of(o_group, x.dtype)
     pieces = 1 if groups == steps.dilation_x == 1 else kw
+    rows = len(range(steps.first_y, y.shape[1], steps.apart_y))
+    columns = -(-len(range(steps.first_x, y.shape[2], steps.apart_x)) // 4) * 4
     padded, bias = np.zeros((*w.shape[:4], blocks * width), x.dtype), np.zeros((groups, blocks * width), x.dtype)
     padded[..., :o_group] = w
     bias[:, :o_group] = 0 if b is None else b.reshape(groups, o_group)
     # In the order in which the loops read it: group, block, piece, ky, k, column.
     by_block = padded.reshape(kh, pieces, -1, groups, blocks, width).transpose(3, 4, 1, 0, 2, 5)
-    filters = np.ascontiguousarray(by_block), bias.reshape(groups, blocks, width)
-    size = len(range(steps.first_y, y.shape[1], steps.apart_y)), len(range(steps.first_x, y.shape[2], steps.apart_x))
-    band = new_bands(x, size, (kh, kw), steps)
+    repeated = np.broadcast_to(bias.reshape(groups, blocks, 1, width), (groups, blocks, columns, width))
+    filters, band = (np.ascontiguousarray(by_block), repeated), new_bands(x, (rows, columns), (kh, kw), steps)
     correlate_all(x, filters, y, steps, band, Activation.of(epilogue, x.dtype))
 
 
