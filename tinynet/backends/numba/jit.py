@@ -84,7 +84,7 @@ def jit(function: Callable | None = None, *, separate: bool = False, **options: 
     if function.__closure__:
         # A factory makes several functions of one name. LLVM finds code by name, whichever process has compiled it.
         function.__qualname__ += f"_{_digest(description.encode())}"
-    options = {"error_model": "numpy", **options}
+    options = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": separate, **options}
     # Sets are sorted, because the order of their elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
     how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())

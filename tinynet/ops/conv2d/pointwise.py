@@ -60,10 +60,12 @@ def _by_output(w: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(w.reshape(w.shape[2:]).T)
 
 
-@jit(parallel=True, fastmath=REDUCTION)
-def _forward(x, w, b, y):
+# ------------------------------------------------------------------------------------- the loops
+# What a thread does is compiled once, as a function of its own (separate.py).
+@jit(separate=True, fastmath=REDUCTION)
+def _forward_pixels(x, w, b, y):
     c_out, c_in = w.shape
-    for pixel in prange(len(x)):
+    for pixel in range(len(x)):
         for co in range(c_out):
             total = b[co]
             for ci in range(c_in):
@@ -71,10 +73,17 @@ def _forward(x, w, b, y):
             y[pixel, co] = total
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward_input(gy, w, gx):
+@jit(parallel=True)
+def _forward(x, w, b, y):
+    for run in prange(-(-len(x) // CHUNK)):
+        part = slice(run * CHUNK, (run + 1) * CHUNK)
+        _forward_pixels(x[part], w, b, y[part])
+
+
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_input_pixels(gy, w, gx):
     c_out, c_in = w.shape
-    for pixel in prange(len(gy)):
+    for pixel in range(len(gy)):
         for ci in range(c_in):
             gx[pixel, ci] = gy[pixel, 0] * w[0, ci]
         for co in range(1, c_out):
@@ -82,17 +91,28 @@ def _backward_input(gy, w, gx):
                 gx[pixel, ci] += gy[pixel, co] * w[co, ci]
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
+@jit(parallel=True)
+def _backward_input(gy, w, gx):
+    for run in prange(-(-len(gy) // CHUNK)):
+        part = slice(run * CHUNK, (run + 1) * CHUNK)
+        _backward_input_pixels(gy[part], w, gx[part])
+
+
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _add_products(x, gy, total):
+    c_out, c_in = total.shape
+    for first in range(0, len(x), CHUNK):
+        part = np.zeros((c_out, c_in), x.dtype)
+        for pixel in range(first, min(first + CHUNK, len(x))):
+            for co in range(c_out):
+                for ci in range(c_in):
+                    part[co, ci] += x[pixel, ci] * gy[pixel, co]
+        total += part
+
+
+@jit(parallel=True)
 def _backward_weight(x, gy, sums):
-    threads, c_out, c_in = sums.shape
-    pixels = len(x)
+    threads, pixels = len(sums), len(x)
     for thread in prange(threads):
-        total, part = sums[thread], np.empty((c_out, c_in), x.dtype)
-        end = (thread + 1) * pixels // threads
-        for first in range(thread * pixels // threads, end, CHUNK):
-            part[:] = 0
-            for pixel in range(first, min(first + CHUNK, end)):
-                for co in range(c_out):
-                    for ci in range(c_in):
-                        part[co, ci] += x[pixel, ci] * gy[pixel, co]
-            total += part
+        part = slice(thread * pixels // threads, (thread + 1) * pixels // threads)
+        _add_products(x[part], gy[part], sums[thread])
