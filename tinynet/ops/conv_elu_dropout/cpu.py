@@ -24,11 +24,17 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)))
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_range(gy, y, span, parameters, mask, gz):
+    """Elements span[0] .. span[1] - 1. parameters: alpha, and the share of elements that dropout keeps."""
+    (start, stop), (alpha, keep), one = span, parameters, y.dtype.type(1)
+    dropout_range(gy, start, stop, mask, gz)
+    for i in range(U(start), U(stop)):
+        gz[i] *= one if y[i] > 0 else y[i] * keep + alpha
+
+
+@jit(parallel=True)
 def _backward(gy, y, alpha, keep, mask, gz):
-    one = y.dtype.type(1)
-    for r in prange(range_count(y.size)):
-        start, stop = r * RANGE, min((r + 1) * RANGE, y.size)
-        dropout_range(gy, start, stop, mask, gz)
-        for i in range(U(start), U(stop)):
-            gz[i] *= one if y[i] > 0 else y[i] * keep + alpha
+    for i in prange(range_count(y.size)):
+        r = np.int64(i)
+        _backward_range(gy, y, (r * RANGE, min((r + 1) * RANGE, y.size)), (alpha, keep), mask, gz)

@@ -9,7 +9,7 @@ from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
 from .._shared.geometry import Geometry, Pair
-from .lanes import largest_of_one, largest_of_vector, placed_one, placed_vector
+from .lanes import largest_of_four, largest_of_one, largest_of_vector, placed_four, placed_one, placed_vector
 
 
 def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
@@ -50,56 +50,72 @@ def _with_contiguous_pixels(x: np.ndarray) -> np.ndarray:
 
 
 # The channels are taken a vector at a time. If their number is not a multiple of a vector, the last vector starts early
-# and overlaps the one before: some elements are computed twice. Fewer channels than a vector are taken one by one.
+# and overlaps the one before: some elements are computed twice. Fewer channels are taken by fours, or else one by one.
 
 
-@jit
-def _channels_at_a_time(x):
-    lanes = VECTOR_BYTES // x.itemsize
-    return lanes if x.shape[3] >= lanes else 1
+@jit(inline="always")
+def _channels_at_a_time(row):
+    channels, lanes = row.shape[-1], VECTOR_BYTES // row.itemsize
+    return lanes if channels >= lanes else 4 if channels >= 4 else 1
+
+
+@jit(separate=True)
+def _forward_row(image, kernel_size, stride, padding, oy, maxima, places):
+    """Row oy of the results for one image."""
+    height, width, channels = image.shape
+    step, top = _channels_at_a_time(image), oy * stride[0] - padding[0]
+    for ox in range(len(maxima)):
+        left = ox * stride[1] - padding[1]
+        window = max(top, 0), min(top + kernel_size[0], height), max(left, 0), min(left + kernel_size[1], width)
+        for c in range(0, channels, step):
+            c = min(c, channels - step)
+            if step == 1:
+                largest_of_one(image, window, maxima, places, ox, c)
+            elif step == 4:
+                largest_of_four(image, window, maxima, places, ox, c)
+            else:
+                largest_of_vector(image, window, maxima, places, ox, c)
 
 
 @jit(parallel=True)
 def _forward(x, kernel_size, stride, padding, y, indices):
-    n_images, out_height, out_width, channels = y.shape
-    _, height, width, _ = x.shape
-    step = _channels_at_a_time(x)
-    for line in prange(n_images * out_height):
-        n, oy = line // out_height, line % out_height
-        image, maxima, places = x[n], y[n, oy], indices[n, oy]
-        top = oy * stride[0] - padding[0]
-        for ox in range(out_width):
-            left = ox * stride[1] - padding[1]
-            window = max(top, 0), min(top + kernel_size[0], height), max(left, 0), min(left + kernel_size[1], width)
-            for c in range(0, channels, step):
-                c = min(c, channels - step)
-                if step > 1:
-                    largest_of_vector(image, window, maxima, places, ox, c)
-                else:
-                    largest_of_one(image, window, maxima, places, ox, c)
+    for line in prange(len(y) * y.shape[1]):
+        n, oy = divmod(np.int64(line), y.shape[1])
+        _forward_row(x[n], kernel_size, stride, padding, oy, y[n, oy], indices[n, oy])
+
+
+@jit(separate=True)
+def _scatter_cells_to_row(values, places, width, iy, row):
+    """row = row iy of the result: at each pixel the value of its cell, if that came from here, or 0.
+
+    values, places: the row of g and of the indices whose cells cover this row. width: of a cell.
+    """
+    covered, channels = min(len(values) * width, len(row)), row.shape[1]
+    row[covered:] = 0  # columns that do not fill a cell belong to none
+    step = _channels_at_a_time(row)
+    for ix in range(covered):
+        at, here = (ix // width, ix), iy * len(row) + ix
+        for c in range(0, channels, step):
+            c = min(c, channels - step)
+            if step == 1:
+                placed_one(values, places, row, at, c, here)
+            elif step == 4:
+                placed_four(values, places, row, at, c, here)
+            else:
+                placed_vector(values, places, row, at, c, here)
 
 
 @jit(parallel=True)
 def _scatter_cells(g, indices, cell, total):
     """Every pixel is written once: with the value of its cell, or 0. So different threads may take different rows."""
-    _, out_height, out_width, _ = g.shape
-    n_images, height, width, channels = total.shape
-    step = _channels_at_a_time(g)
-    for line in prange(n_images * height):
-        n, iy = line // height, line % height
-        oy, row = iy // cell[0], total[n, iy]
-        covered = min(out_width * cell[1], width) if oy < out_height else 0
-        row[covered:] = 0  # rows and columns that do not fill a cell belong to none
-        if covered:
-            values, places = g[n, oy], indices[n, oy]
-            for ix in range(covered):
-                at, here = (ix // cell[1], ix), iy * width + ix
-                for c in range(0, channels, step):
-                    c = min(c, channels - step)
-                    if step > 1:
-                        placed_vector(values, places, row, at, c, here)
-                    else:
-                        placed_one(values, places, row, at, c, here)
+    height = total.shape[1]
+    for line in prange(len(total) * height):
+        n, iy = divmod(np.int64(line), height)
+        oy = iy // cell[0]
+        if oy < g.shape[1]:
+            _scatter_cells_to_row(g[n, oy], indices[n, oy], cell[1], iy, total[n, iy])
+        else:
+            total[n, iy] = 0  # rows that do not fill a cell belong to none
 
 
 @jit(parallel=True)

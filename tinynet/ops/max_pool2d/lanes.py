@@ -4,7 +4,7 @@ They are LLVM code, built like the register block of `backends/numba/simd.py`, w
 would vectorize a loop over channels too. But 16 channels are one turn of such a loop, and its start (are there enough
 channels, do the arrays overlap?) costs more than the turn itself. Here the maximum of a window stays in a register.
 
-Each function exists twice: for as many channels as a vector holds, and for one channel.
+Each function exists three times: for as many channels as a vector holds, for four, and for one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ...backends.numba.simd import INDEX, VECTOR_BYTES, View
 
 
 class Lanes:
-    """Loads and stores of vectors with so many lanes; a value is a float of the array, a place an int32."""
+    """Loads and stores of vectors with so many lanes (None: as many as fit); a value is a float of the array, a place an int32."""
 
-    def __init__(self, builder, dtype, whole_vector: bool) -> None:
+    def __init__(self, builder, dtype, lanes: int | None) -> None:
         number = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
         self.builder, self.bytes = builder, dtype.bitwidth // 8
-        self.lanes = VECTOR_BYTES // self.bytes if whole_vector else 1
+        self.lanes = lanes or VECTOR_BYTES // self.bytes
         self.values, self.places = ir.VectorType(number, self.lanes), ir.VectorType(ir.IntType(32), self.lanes)
 
     def load(self, address, kind: ir.VectorType):
@@ -45,7 +45,7 @@ class Lanes:
         return 4 if kind == self.places else self.bytes
 
 
-def _largest(whole_vector: bool) -> Callable:
+def _largest(lanes: int | None) -> Callable:
     """largest(image, window, y, indices, ox, c): y[ox, c:] = the maxima of a window, indices[ox, c:] = their places.
 
     image (H, W, C). window: its pixels (first_y, end_y, first_x, end_x), at least one. y, indices: (OW, C), a row of
@@ -58,7 +58,7 @@ def _largest(whole_vector: bool) -> Callable:
             pixels, maxima, places = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3))
             first_y, end_y, first_x, end_x = cgutils.unpack_tuple(builder, arguments[1], 4)
             ox, c = arguments[4:]
-            simd, one = Lanes(builder, image.dtype, whole_vector), ir.Constant(INDEX, 1)
+            simd, one = Lanes(builder, image.dtype, lanes), ir.Constant(INDEX, 1)
 
             def value_and_place(iy, ix):
                 place = builder.add(builder.mul(iy, pixels.shape[1]), ix)
@@ -86,7 +86,7 @@ def _largest(whole_vector: bool) -> Callable:
     return largest
 
 
-def _placed(whole_vector: bool) -> Callable:
+def _placed(lanes: int | None) -> Callable:
     """placed(g, indices, total, at, c, here): total[ix, c:] = g[ox, c:] where indices[ox, c:] is `here`, else 0.
 
     g, indices: (OW, C), a row of each. total: (W, C), a row of the result. at: (ox, ix). here: iy * W + ix.
@@ -97,7 +97,7 @@ def _placed(whole_vector: bool) -> Callable:
         def generate(context, builder, signature, arguments):
             values, places, totals = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 2))
             (ox, ix), (c, here) = cgutils.unpack_tuple(builder, arguments[3], 2), arguments[4:]
-            simd = Lanes(builder, g.dtype, whole_vector)
+            simd = Lanes(builder, g.dtype, lanes)
             value, place = simd.load(values.at(ox, c), simd.values), simd.load(places.at(ox, c), simd.places)
             is_here = builder.icmp_signed("==", place, simd.broadcast(here))
             simd.store(builder.select(is_here, value, ir.Constant(simd.values, None)), totals.at(ix, c))
@@ -110,5 +110,5 @@ def _placed(whole_vector: bool) -> Callable:
 
 
 # Named here, in a module, so that Numba can cache the kernels that use them.
-largest_of_vector, largest_of_one = _largest(True), _largest(False)
-placed_vector, placed_one = _placed(True), _placed(False)
+largest_of_vector, largest_of_four, largest_of_one = (_largest(lanes) for lanes in (None, 4, 1))
+placed_vector, placed_four, placed_one = (_placed(lanes) for lanes in (None, 4, 1))
