@@ -76,7 +76,8 @@ def jit(function: Callable | None = None, *, separate: bool = False, **options: 
     Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's. A division by zero gives inf or NaN, as in
     NumPy: an exception, as in Python, would need a test and a jump at every division.
 
-    separate: the function is compiled once, not again into every kernel that calls it (separate.py).
+    separate: the function is compiled once, not again into every kernel that calls it (separate.py). Only kernels can
+        call it, not Python: it has no wrapper for Python, which would take time to compile. No kernel has one for C.
     """
     if function is None:
         return functools.partial(jit, separate=separate, **options)

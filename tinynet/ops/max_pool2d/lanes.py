@@ -20,7 +20,10 @@ from ...backends.numba.simd import INDEX, VECTOR_BYTES, View
 
 
 class Lanes:
-    """Loads and stores of vectors with so many lanes (None: as many as fit); a value is a float of the array, a place an int32."""
+    """Loads and stores of vectors with so many lanes; a value is a float of the array, a place an int32.
+
+    lanes: None for as many as fit into a register.
+    """
 
     def __init__(self, builder, dtype, lanes: int | None) -> None:
         number = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
