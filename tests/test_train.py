@@ -446,7 +446,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, change, message):
 def test_resume_needs_the_best_weights(tmp_path):
     Run(tmp_path).fit(2)
     (tmp_path / "best.npz").unlink()
-    with pytest.raises(CheckpointError, match=r"best\.npz is missing, the weights of epoch [12], the best of this run"):
+    with pytest.raises(CheckpointError, match=r"best\.npz is missing: put it back"):
         Run(tmp_path).fit(3, resume=True)
 
 
@@ -673,7 +673,7 @@ def test_wrong_arguments_are_named(tmp_path):
     for items, kind in (([{"x": 1.0}] * 3, "dict"), (np.zeros((3, 2)), "ndarray")):
         run = Run(tmp_path)
         run.loader = DataLoader(items, 2)
-        with pytest.raises(TypeError, match=f"a batch of the loader is a {kind}; a tuple is needed"):
+        with pytest.raises(TypeError, match=f"a batch is a {kind}; loss\\(\\*batch\\) needs a tuple"):
             run.fit()
     with pytest.raises(ValueError, match="max_norm is 0"):
         Run(tmp_path, max_norm=0)

@@ -141,10 +141,7 @@ class RunFolder:
             raise CheckpointError(f"{self.last} lacks {', '.join(sorted(absent))}: a run cannot go on from it")
         progress = Progress(**sections["progress"])
         if progress.best_epoch and not self.best.exists():
-            raise CheckpointError(
-                f"{self.best} is missing, the weights of epoch {progress.best_epoch}, the best of this run: put "
-                "the file back, or start again without --resume"
-            )
+            raise CheckpointError(f"{self.best} is missing: put it back, or start again without --resume")
         if progress.batch and progress.batches != batches:
             raise CheckpointError(
                 f"{self.last} stopped at batch {progress.batch} of {progress.batches}, an epoch has {batches} batches "

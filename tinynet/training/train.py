@@ -168,10 +168,8 @@ class Trainer(CallsExplained):
         ):
             for batch in bar:
                 if not isinstance(batch, (tuple, list)):
-                    raise TypeError(
-                        f"fit: a batch of the loader is a {type(batch).__name__}; a tuple is needed, for loss(*batch): "
-                        "items like (image, target), or (image,)"
-                    )
+                    kind = type(batch).__name__
+                    raise TypeError(f"fit: a batch is a {kind}; loss(*batch) needs a tuple: items (x, target) or (x,)")
                 try:
                     loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
                 except MemoryError as error:
