@@ -114,8 +114,9 @@ def test_everything_reaches_what_is_in_nested_containers():
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ({nn.ReLU()}, TypeError, "x is a set of modules, which has no order.*use a list"),
+        ({nn.ReLU()}, TypeError, "x is a set of modules or parameters; use a list"),
         ([{nn.Parameter(np.ones(1))}], TypeError, "x.0 is a set of modules"),
+        (np.array([nn.Tanh(), None]), TypeError, "x is a ndarray of modules"),
         (
             {1: nn.Linear(1, 1), "1": nn.Linear(1, 1)},
             ValueError,
@@ -128,6 +129,13 @@ def test_containers_without_clear_names_are_refused(value, error, message):
     model.x = value
     with pytest.raises(error, match=message):
         model.state_dict()
+
+
+@pytest.mark.parametrize("value", [nn.Linear(1, 1), [nn.Linear(1, 1)], nn.Parameter(np.ones(1))])
+def test_parameters_of_a_class_are_refused(value):
+    with pytest.raises(TypeError, match=r"Net: part(\.0)? is an attribute of the class; set self.part in __init__"):
+        type("Net", (nn.Module,), {"part": value})
+    assert type("Net", (nn.Module,), {"activation": nn.ReLU()})().parameters() == []
 
 
 def test_lists_and_dicts_of_modules():

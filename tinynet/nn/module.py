@@ -85,6 +85,14 @@ class Module(CallsExplained):
             callback(self, inputs, output)
         return output
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse parameters among the attributes of a class: all its objects would share them, and find none."""
+        super().__init_subclass__(**options)
+        for name, value in vars(cls).items():
+            for path, item in _found(name, value):
+                if isinstance(item, Parameter) or item.parameters():
+                    raise TypeError(f"{cls.__name__}: {path} is an attribute of the class; set self.{name} in __init__")
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Raises TypeError if a parameter would be lost, as by `layer.weight = array`."""
         if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
@@ -265,7 +273,7 @@ def predict(model: Callable[[Tensor], Tensor], x: np.ndarray, batch: int = 500) 
     return np.concatenate([part.numpy() for part in parts])
 
 
-_SEARCHED = (Tensor, Module, Mapping, list, tuple, deque, set, frozenset)
+_SEARCHED = (Tensor, Module, Mapping, list, tuple, deque, set, frozenset, np.ndarray)
 
 
 def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -276,8 +284,12 @@ def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(item, _SEARCHED):  # a long list of numbers is passed over quickly
                 yield from _found(f"{name}.{key}", item)
-    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Parameter, Module)) for item in value):
-        raise TypeError(f"{name} is a set of modules, which has no order: their names would change; use a list")
+    elif isinstance(value, (set, frozenset)) or (isinstance(value, np.ndarray) and value.dtype == object):
+        items = value.ravel() if isinstance(value, np.ndarray) else value
+        if any(isinstance(item, (Parameter, Module)) for item in items):
+            raise TypeError(
+                f"{name} is a {type(value).__name__} of modules or parameters; use a list, or nn.ModuleList"
+            )
 
 
 def _join(prefix: str, name: str) -> str:

@@ -44,10 +44,31 @@ def check_trainable(name: str, tensors: list[Tensor]) -> None:
                 f"{what} was computed from other tensors, so the next forward pass would not see its change; "
                 "pass a leaf: compute its values first, then tn.tensor(values, requires_grad=True)"
             )
+        if p.dtype not in (np.float32, np.float64):  # not float16, and not float32 in a foreign byte order
+            raise TypeError(f"{what} is {p.dtype}; float32 or float64 is needed: .astype('float32')")
+        if not getattr(p.data.flags, "writeable", True):
+            raise ValueError(f"{what} lies in memory that must not be written; make it of a copy: array.copy()")
         if not (p.requires_grad or isinstance(p, Parameter)):
             raise ValueError(f"{what} requires no gradient; create it with tn.tensor(values, requires_grad=True)")
     if not any(p.requires_grad for p in tensors):
         raise ValueError(f"{name}: all parameters are frozen, so nothing would be trained; call model.unfreeze() first")
+
+
+def gradients_of(name: str, tensors: list[Tensor]) -> dict[int, Any]:
+    """Position -> the array of the gradient, for the tensors that have one. Raises TypeError if it does not fit."""
+    found = {}
+    for i, p in enumerate(tensors):
+        g = p.grad
+        if g is None:
+            continue
+        if not isinstance(g, Tensor) or g.shape != p.shape or g.dtype != p.dtype:  # a kernel would read other memory
+            given = f"{g.dtype} {g.shape}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
+            raise TypeError(
+                f"{name}: the gradient of parameters[{i}] is {given}; a Tensor like the parameter is needed, "
+                f"{p.dtype} {p.shape}"
+            )
+        found[i] = g.data
+    return found
 
 
 def check_unit(name: str, **values: float) -> None:

@@ -10,7 +10,7 @@ from ...backends.devices import to_device
 from ...engine.tensor import Tensor
 from ...ops.gradient_norm.reference import scale, sum_of_squares
 from ..module import Module
-from ._checks import check_positive, tensors_of
+from ._checks import check_positive, gradients_of, tensors_of
 
 Parameters = Tensor | Module | Iterable[Tensor]
 
@@ -24,7 +24,7 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     Pascanu et al., On the difficulty of training recurrent neural networks, 2013, algorithm 1.
     """
     check_positive("clip_grad_norm", max_norm=max_norm)
-    gradients = [p.grad.data for p in tensors_of("clip_grad_norm", parameters) if p.grad is not None]
+    gradients = list(gradients_of("clip_grad_norm", tensors_of("clip_grad_norm", parameters)).values())
     if not gradients:
         return 0.0
     total = to_device(sum_of_squares(gradients), "cpu")  # waits for the GPU
@@ -37,7 +37,5 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
 def clip_grad_value(parameters: Parameters, max_value: float) -> None:
     """Clip every element of the gradients to -max_value .. max_value. Raises ValueError unless max_value > 0."""
     check_positive("clip_grad_value", max_value=max_value)
-    for p in tensors_of("clip_grad_value", parameters):
-        if p.grad is not None:
-            g = p.grad.data
-            array_module(g).clip(g, -max_value, max_value, out=g)
+    for g in gradients_of("clip_grad_value", tensors_of("clip_grad_value", parameters)).values():
+        array_module(g).clip(g, -max_value, max_value, out=g)

@@ -17,7 +17,7 @@ from ...ops.adam.settings import Settings as AdamSettings
 from ...ops.sgd import reference as sgd
 from ...ops.sgd.settings import Settings as SGDSettings
 from ..module import Module
-from ._checks import check_not_negative, check_positive, check_trainable, check_unit, tensors_of
+from ._checks import check_not_negative, check_positive, check_trainable, check_unit, gradients_of, tensors_of
 
 Parameters = Module | Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]]
 
@@ -66,10 +66,12 @@ class Optimizer(CallsExplained):
     def step(self) -> None:
         """Change each parameter that has a gradient.
 
-        Raises ValueError if `lr` is negative or not finite, and RuntimeError if no parameter has a gradient.
+        Raises ValueError if `lr` is negative or not finite, RuntimeError if no parameter has a gradient, and TypeError
+        for a gradient of another shape or dtype than its parameter.
         """
         check_not_negative(self._name, lr=self.lr)
-        gradients = {i: p.grad.data for i, p in enumerate(self.parameters) if p.grad is not None and p.requires_grad}
+        gradients = gradients_of(f"{self._name}.step", self.parameters)
+        gradients = {i: g for i, g in gradients.items() if self.parameters[i].requires_grad}
         if not gradients:
             raise RuntimeError(
                 f"{self._name}.step: no parameter has a gradient, so nothing would change; call loss.backward() first, "
