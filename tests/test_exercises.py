@@ -476,10 +476,36 @@ def test_a_handout_checks_without_solutions(run, tmp_path, monkeypatch):
     code, text = run("check conv-05")
     assert code == 1 and "The kernel is flipped." in text
     solve("conv-05")
-    assert run("check conv-05")[0] == 0
+    code, text = run("check conv-05")
+    assert code == 0 and "solution" not in text
     assert run("check conv-05 --seed 1")[0] == 3
+    texts += "".join(run(f"hint {id}")[1] for id in ("ad-03", "conv-05"))
+    assert "solution" not in texts.replace("# ---- solution", "").replace("# ---- end of solution", "")
     code, text = run("solution conv-05")
     assert code == 3 and "no solutions" in text
+
+
+def test_a_class_gets_a_table(run):
+    ad_02 = exercise("ad-02", COURSE_FOLDER)
+    for path, text in (
+        ("ann/ad-02.py", ad_02.solution),
+        ("bob/my_exercises/ad-02.py", ad_02.variant(ad_02.wrong[0])),
+        ("bob/ad_03.py", ""),
+        ("ad-02.py", ad_02.stub),
+        ("eve/notes.py", ""),
+    ):
+        Path("given", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("given", path).write_text(text)
+    code, text = run("class given --csv table.csv")
+    assert code == 3 and Path("table.csv").read_text().splitlines() == [
+        "student,exercise,status,mistake",
+        ",ad-02,could not be checked,ad-02.py lies in no student's folder",
+        "ann,ad-02,right,",
+        "bob,ad_03.py,could not be checked,the name ad_03.py is no exercise; is it ad-03.py?",
+        "bob,ad-02,wrong,own argument",
+        "eve,notes.py,could not be checked,the name notes.py is no exercise",
+    ]
+    assert "own argument" in text and run("class nowhere")[0] == 3
 
 
 def test_a_kernel_is_used_by_a_script(run):

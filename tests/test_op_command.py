@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from op_folders import missing
@@ -14,7 +15,7 @@ from processes import ROOT
 
 from tinynet.errors import UsageError
 from tinynet.learn.watch import command, watch
-from tinynet.learn.watch.checks import Checked, Origin
+from tinynet.learn.watch.checks import Checked, Origin, Time, timed
 from tinynet.learn.watch.process import Failed, sentence
 from tinynet.learn.watch.show import describe, row
 from tinynet.learn.watch.targets import OPS, Target, files_of, targets_of
@@ -241,3 +242,13 @@ def test_watching_says_what_a_save_did_and_goes_on(copy):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_time_says_when_the_machine_was_busy(monkeypatch):
+    assert str(Time(3.1)).strip() == "3.100 ms"
+    assert "other programs used 1.5 cores: too long" in str(Time(12.5, 1.5))
+    busy = iter([10.0, 18.0])  # 8 s of the cores, of which this process used next to nothing
+    monkeypatch.setattr("tinynet.tools.bench.machine.busy_seconds", lambda: next(busy))
+    monkeypatch.setattr("tinynet.learn.watch.process.clock", SimpleNamespace(start=lambda: None), raising=False)
+    time = timed("relu", Target("reference", "default", "forward"))
+    assert time.others > 1

@@ -14,7 +14,7 @@ and in a notebook, with a function of your own: `tinynet.exercises.check("conv-0
     runner.py     checks a file; its functions run in a process of their own (child.py), with limits
     wire.py       what goes from one process to the other
     progress.py   what was passed, and which hints were shown
-    commands.py   the command line; handout.py and use.py are two of its commands
+    commands.py   the command line; handout.py, marking.py and use.py are three of its commands
     notebook.py   the check of functions that live in a notebook
 """
 

@@ -58,6 +58,13 @@ class HandoutConfig:
 
 
 @dataclass
+class ClassConfig:
+    submissions: str = option(help="a folder with STUDENT/ID.py", positional=True)
+    csv: str | None = option(None, "write the table to this file, too")
+    seed: int = option(0, "seed of the random values in the probes")
+
+
+@dataclass
 class UseConfig(OneConfig):
     script: tuple[str, ...] = option(
         (), "a Python script and its flags; default: a small U-Net", positional=True, nargs="..."
@@ -204,11 +211,15 @@ def _advice(verdict: Verdict, progress: Progress) -> str:
     """The next thing to do, as a last line."""
     if verdict:
         following = _next_exercise(progress)
-        seen = f"{COMMAND} solution {verdict.id} shows ours"
-        return f"\n{seen}; next: {COMMAND} start {following}" if following else f"\n{seen}. All done."
+        parts = [f"{COMMAND} solution {verdict.id} shows ours"] if course_folder() == COURSE_FOLDER else []
+        parts += [f"next: {COMMAND} start {following}" if following else "All done."]
+        return "\n" + "; ".join(parts)
+    parts = []
     if verdict.status == WRONG and progress[verdict.id].hints < len(exercise(verdict.id).hints):
-        return f"\nstuck? {COMMAND} hint {verdict.id}"
-    return ""
+        parts = [f"stuck? {COMMAND} hint {verdict.id}"]
+    if any("array of shape" in finding.arguments for finding in verdict.findings):
+        parts += [f"{COMMAND} check {verdict.id} --show prints the arrays"]
+    return "".join(f"\n{part}" for part in parts)
 
 
 def watch(config: AllConfig) -> int:
@@ -244,6 +255,14 @@ def handout(config: HandoutConfig) -> int:
     return 0
 
 
+def mark_class(config: ClassConfig) -> int:
+    """Check a folder of submissions: a table of students, exercises and mistakes."""
+    from .marking import write_table
+
+    table = Path(config.csv) if config.csv else None
+    return 0 if write_table(Path(config.submissions), table, config.seed) else EXIT_CODES[NOT_CHECKED]
+
+
 def use(config: UseConfig) -> int:
     """Put your kernel into the framework, under the name `mine`, and train a U-Net with it."""
     from .use import use_in
@@ -258,5 +277,6 @@ COMMANDS = {
     "check": (CheckConfig, check),
     "watch": (AllConfig, watch),
     "handout": (HandoutConfig, handout),
+    "class": (ClassConfig, mark_class),
     "use": (UseConfig, use),
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -28,6 +28,7 @@ from .targets import DERIVATIVES, Target, files_of, home_of, targets_of
 
 SEED = 7
 ENOUGH = 8  # elements: a mistake that is found in fewer may be chance
+BUSY = 0.2  # cores that other programs use: a time is then too long
 LONGER = 1.0  # seconds in which further wrong cases are tried
 
 
@@ -54,6 +55,17 @@ class Checked:
     report: str
     files: set[Path]
     builds: list[tuple[Path, dict]]
+
+
+class Time(NamedTuple):
+    """Milliseconds of a kernel. others: how many cores other processes used meanwhile."""
+
+    ms: float
+    others: float = 0.0
+
+    def __str__(self) -> str:
+        busy = f"  (other programs used {self.others:.1f} cores: too long)" if self.others > BUSY else ""
+        return f"{self.ms:9.3f} ms{busy}"
 
 
 @dataclass(frozen=True)
@@ -141,11 +153,12 @@ def derivative_checks(op: str, target: Target) -> Iterator[Outcome]:
         yield Outcome(case.label, error, 1e-6, report, is_named, max((e.size for e in found), default=0))
 
 
-def timed(op: str, target: Target) -> float | None:
-    """Milliseconds of a kernel at one large size, the minimum of several runs; in the emulator at a small size.
+def timed(op: str, target: Target) -> Time | None:
+    """The time of a kernel at one large size, the minimum of several runs; in the emulator at a small size.
 
     None for the derivatives, which are not a kernel.
     """
+    from ...tools.bench import machine
     from ...tools.bench.calls import case_call  # imported here, because a verdict does not need it
     from ...tools.bench.processes import timed as times_of
 
@@ -156,10 +169,13 @@ def timed(op: str, target: Target) -> float | None:
     function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
     with use_backend(target.tier), every_access_checked(target.tier):
         if target.tier == "cuda":
-            return _milliseconds_on_gpu(function, arrays, call.parameters)
+            return Time(_milliseconds_on_gpu(function, arrays, call.parameters))
         process.clock.start()
         function(*arrays, **call.parameters)  # compiles
-        return min(times_of(lambda: function(*arrays, **call.parameters)))
+        busy, own, start = machine.busy_seconds(), time.process_time(), time.perf_counter()
+        times = times_of(lambda: function(*arrays, **call.parameters))
+        by_others = machine.busy_seconds() - busy - (time.process_time() - own) - machine.busy_resolution()
+        return Time(min(times), max(by_others, 0.0) / (time.perf_counter() - start))
 
 
 def _milliseconds_on_gpu(function: Callable, arrays: Sequence[Any], parameters: dict[str, Any]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...backends.registry import TIERS, ops
-from .checks import Checked, Origin, checked, listed, timed
+from .checks import Checked, Origin, Time, checked, listed, timed
 from .process import Failed
 from .targets import Target, folder_of, missing
 from .workers import Look, Workers, nothing
@@ -15,8 +15,8 @@ from .workers import Look, Workers, nothing
 HEAD = f"  {'tier':9} {'by':10} {'kernel':16} {'cases':>5} {'error':>8} {'allowed':>8}"
 LEGEND = """\
   error: the largest difference from the reference in float64, over the largest value. The reference itself is compared
-  with Numba's kernel in float64, the derivatives with numerical ones. ms: at one large size; in the emulator at a small
-  size with all checks."""
+  with Numba's kernel in float64, the derivatives with numerical ones. time: at one large size; in the emulator at a
+  small size with all checks."""
 
 
 def list_ops() -> None:
@@ -97,9 +97,9 @@ def targets_in(workers: Workers, look: Look = nothing) -> tuple[dict[Target, Ori
 
 def measured(
     workers: Workers, targets: Iterable[Target], look: Look = nothing
-) -> Iterator[tuple[Target, Checked | Failed, float | None]]:
-    """Check and time the targets and print a row of the table for each: (target, the answer, milliseconds)."""
-    print(f"{HEAD} {'ms':>9}")
+) -> Iterator[tuple[Target, Checked | Failed, Time | None]]:
+    """Check and time the targets and print a row of the table for each: (target, the answer, its time)."""
+    print(f"{HEAD} {'time':>9}")
     for target in targets:
         answer = workers.ask(checked, target, look)
         ms = milliseconds(workers, target, look) if answer.right else None
@@ -108,20 +108,20 @@ def measured(
     print(LEGEND)
 
 
-def milliseconds(workers: Workers, target: Target, look: Look) -> float | None:
+def milliseconds(workers: Workers, target: Target, look: Look) -> Time | None:
     """The time of a kernel; None if it cannot be measured."""
-    ms = workers.ask(timed, target, look)
-    return None if isinstance(ms, Failed) else ms
+    time = workers.ask(timed, target, look)
+    return None if isinstance(time, Failed) else time
 
 
-def row(target: Target, answer: Checked | Failed, ms: float | None = None) -> str:
+def row(target: Target, answer: Checked | Failed, ms: Time | None = None) -> str:
     """A line of the table; if something is wrong, with a report below it."""
     if isinstance(answer, Failed):
         return f"  {target}  cannot be checked\n    {indented(answer.sentence, 4)}"
     figures = f"{answer.cases:5} {answer.error:8.1e} {answer.allowed:8.1e}"
     if not answer.right:
         return f"  {target} {figures}  WRONG\n    {indented(answer.report, 4)}"
-    return f"  {target} {figures} {f'{ms:9.3f}' if ms is not None else ''}".rstrip()
+    return f"  {target} {figures} {ms if ms is not None else ''}".rstrip()
 
 
 def indented(text: str, spaces: int = 2) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .checks import Checked, Origin, built, checked
+from .checks import Checked, Origin, Time, built, checked
 from .process import Failed
 from .show import HEAD, indented, measured, milliseconds, row, targets_in
 from .targets import OPS, Target, folder_of
@@ -78,10 +78,10 @@ class Known:
 
     def __init__(self) -> None:
         self.answers: dict[Target, Checked] = {}
-        self.ms: dict[Target, float] = {}
+        self.ms: dict[Target, Time] = {}
         self.unproven: set[Path] = set()
 
-    def remember(self, target: Target, answer: Checked | Failed, ms: float | None = None) -> None:
+    def remember(self, target: Target, answer: Checked | Failed, ms: Time | None = None) -> None:
         """Keep an answer and a time, unless there is none."""
         if isinstance(answer, Checked):
             self.answers[target] = answer
@@ -189,4 +189,4 @@ def _print_times(workers: Workers, targets: Iterable[Target], files: Files, know
         before, ms = known.ms.get(target), milliseconds(workers, target, files.raise_if_saved)
         if ms is not None:
             known.ms[target] = ms
-            print(f"  {target} {ms:9.3f} ms" + (f", {before:.3f} before" if before else ""), flush=True)
+            print(f"  {target} {ms}" + (f", {str(before).strip()} before" if before else ""), flush=True)

@@ -26,7 +26,7 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "painting instead of reading; what the decoder of a U-Net computes; it is conv-05 with other names"
 HINTS = (
-    "It is the gradient of the input of a convolution (conv-05): x takes the place of gy, and y the place of gx.",
+    "It is the gradient of the input of a convolution: x takes the place of gy, and y the place of gx.",
     "Paint into an array that includes the padding, (N, OH + 2 p_y, OW + 2 p_x, C_out), cut it off at the end, "
     "and add the bias once, to everything.",
     """

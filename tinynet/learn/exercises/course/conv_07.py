@@ -21,8 +21,8 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the transpose of a transpose; which array is the large one; the order of the channels in a weight"
 HINTS = (
-    "gx is forward of conv-02, with gy as its input and w as its weight: from C_out to C_in channels.",
-    "gw is backward_weight of conv-04: gy is the large image, which is read in windows, and x is the small one.",
+    "gx is the forward of a convolution, with gy as its input and w as its weight: from C_out to C_in channels.",
+    "gw is the weight gradient of a convolution: gy is the large image, read in windows, and x is the small one.",
     """
     window = padded_gy[:, iy * sy : iy * sy + KH, ix * sx : ix * sx + KW]
     gx[:, iy, ix] = np.tensordot(window, w, axes=3)

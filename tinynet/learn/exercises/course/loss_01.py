@@ -19,7 +19,8 @@ from tinynet.learn.exercises.probe import call, integers, kernels_of, reals
 
 TEACHES = "losses on logits; the mean is part of the loss, so 1/M is part of its gradient"
 HINTS = (
-    "np.log1p(z) is log(1 + z), exact for small z. The stable sigmoid is in exercise act-01.",
+    "np.log1p(z) is log(1 + z), exact for small z. With e = exp(-|x|) the stable sigmoid is 1 / (1 + e) for x >= 0 and "
+    "e / (1 + e) for x < 0.",
     "The loss is one number, so gy is one number, too. Each element of x contributes its l / M to the loss.",
     "`return gy * (s - t) / x.size` with the stable sigmoid s.",
 )
