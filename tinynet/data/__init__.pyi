@@ -5,14 +5,16 @@ from .chest_xray import read_chest_xrays as read_chest_xrays, synthetic_chest_xr
 from .crops import NucleiCrops as NucleiCrops
 from .download import data_path as data_path, fetch as fetch, find_data as find_data
 from .ecg import Recording as Recording, mitbih_100 as mitbih_100, read_ecg as read_ecg, synthetic_ecg as synthetic_ecg
-from .files import DataError as DataError, ImageFiles as ImageFiles, to_rgb8 as to_rgb8
+from .decode import to_rgb8 as to_rgb8
+from .files import DataError as DataError, ImageFiles as ImageFiles
 from .loader import AugmentedImages as AugmentedImages, DataLoader as DataLoader
 from .maps import binary_map as binary_map, border_map as border_map, distance_map as distance_map, targets as targets
 from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist
 from .mnist import ImageSet as ImageSet, handwritten_digits as handwritten_digits, read_idx as read_idx
 from .mnist import read_mnist as read_mnist
 from .nuclei import Sample as Sample, image_kind as image_kind, normalize as normalize, read_images as read_images
-from .nuclei import read_nuclei as read_nuclei, split as split, validation_ids as validation_ids
+from .nuclei import read_nuclei as read_nuclei, read_raw_images as read_raw_images, split as split
+from .nuclei import validation_ids as validation_ids
 from .synthetic import synthetic_nuclei as synthetic_nuclei
 from .tables import Table as Table, bundled as bundled, cleveland as cleveland, dermatology as dermatology
 from .tables import read_table as read_table, standardize as standardize, stratified_folds as stratified_folds

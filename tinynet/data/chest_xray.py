@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
+from .decode import to_rgb8
 from .download import data_path
 from .files import ImageFiles
 from .mnist import ImageSet
@@ -44,12 +45,14 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
     images, labels, patients = [], [], []
     with ImageFiles(path) as files:
         for label, name in enumerate(CLASSES):
-            members = [m for m in files.names if PurePosixPath(m).parts[-3:-1] == (part, name.upper())]
+            found = [m for m in files.names if PurePosixPath(m).parts[-3:-1] == (part, name.upper())]
+            # Kaggle's archive holds every file twice, in chest_xray/ and in chest_xray/chest_xray/.
+            members = list({PurePosixPath(m).name: m for m in found}.values())
             if not members:
                 raise DataError(f"{path}: no images in {part}/{name.upper()}; need the folders of {CHEST}")
             for member in tqdm(members, f"X-rays, {part}, {name}", leave=False, disable=None):
-                image = files.open_image(member).convert("L").resize((size, size), Image.Resampling.BOX)
-                images.append(np.asarray(image))
+                image = Image.fromarray(to_rgb8(files.read_array(member), files.where(member))).convert("L")
+                images.append(np.asarray(image.resize((size, size), Image.Resampling.BOX)))
                 labels.append(label)
                 patients.append(_patient(PurePosixPath(member).stem))
     return ImageSet(np.stack(images)[..., None], np.array(labels, dtype=np.int64), CLASSES), np.array(patients)

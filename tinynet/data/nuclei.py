@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import csv
 import functools
+import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from ..errors import DataError
 from ..imaging.intensity import gray, normalize  # noqa: F401 (`tn.data.normalize` is documented)
-from .files import ImageFiles, decode, to_rgb8
+from .decode import decode_labels, decode_mask, to_rgb8
+from .files import ImageFiles
 
 KINDS = ("fluorescence", "histology", "brightfield")
 NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
@@ -58,6 +61,7 @@ def read_nuclei(
     from tqdm import tqdm
 
     with ImageFiles(path) as files:
+        files.check_names()
         entries = _layout(files)
         if ids is not None:
             ids = sorted(set(ids))
@@ -98,6 +102,9 @@ def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
             labels.setdefault(id_, []).append(str(p))
     if not images:
         raise DataError(f"{files.path}: no images; need <id>/images/ and <id>/masks/, or images/ and labels/")
+    alone = sorted(name for id_ in labels.keys() - images for name in labels[id_])
+    if alone:
+        warnings.warn(f"{files.path}: {len(alone)} masks without an image, the first is {alone[0]}", stacklevel=3)
     for id_, name in images.items():
         found = labels.get(id_, [])
         if not found or (own and len(found) > 1):
@@ -111,48 +118,53 @@ def _paint_masks(files: ImageFiles, names: list[str], shape: tuple[int, int], sk
     labels = np.zeros(shape, np.int32)
     count = 0
     for name in names:
-        mask = files.open_image(name)
-        if (mask.height, mask.width) != shape:
+        mask = decode_mask(files.read(name), files.where(name))
+        if mask.shape != shape:
             raise DataError(
-                f"{files.where(name)}: mask of {mask.width} x {mask.height}; "
+                f"{files.where(name)}: mask of {mask.shape[1]} x {mask.shape[0]}; "
                 f"its image has {shape[1]} x {shape[0]} (width x height)"
             )
-        if mask.mode not in ("L", "1"):
-            mask = _nonzero(mask)
-        box = mask.getbbox()  # a nucleus is small, so its bounding box is enough
-        if box is None:
-            skipped.append(files.where(name))
-            continue
-        left, top, right, bottom = box
-        part = labels[top:bottom, left:right]
-        free = (np.asarray(mask.crop(box)) > 0) & (part == 0)
+        free = mask & (labels == 0)
         if not free.any():
             skipped.append(files.where(name))
             continue
         count += 1
-        part[free] = count
+        labels[free] = count
     return labels
 
 
-def _nonzero(mask: Image.Image) -> Image.Image:
-    """A mask of any mode as black and white: pixels that are not black are nucleus, whatever their alpha."""
-    deep = mask.mode.startswith(("I", "F"))  # 16 bits and more: Pillow's conversion to RGB would clip or refuse
-    values = np.atleast_3d(np.asarray(mask if deep else mask.convert("RGB")))
-    return Image.fromarray(np.where((values > 0).any(axis=2), 255, 0).astype(np.uint8))
-
-
 def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.ndarray:
-    """A label image, renumbered 1..n."""
-    stored = decode(files.read(name), files.where(name), palette_as_index=True)
+    """A label image, renumbered 1..n. A mask, which holds one number only, is split into its components."""
+    from skimage.measure import label
+
+    where = files.where(name)
+    stored = decode_labels(files.read(name), where)
     if stored.shape != shape:
-        raise DataError(f"{files.where(name)}: label image of shape {stored.shape}; its image has {shape}")
+        raise DataError(f"{where}: label image of shape {stored.shape}; its image has {shape}")
     if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.rint(stored)).all()):
-        raise DataError(f"{files.where(name)}: labels must be whole numbers, found fractions or NaN")
+        raise DataError(f"{where}: labels must be whole numbers, found fractions or NaN")
     if stored.min() < 0:
-        raise DataError(f"{files.where(name)}: label {stored.min()}; need 0 for background and positive numbers")
+        raise DataError(f"{where}: label {stored.min()}; need 0 for background and positive numbers")
+    if stored.dtype == np.float32 and stored.max() > 2**24:
+        raise DataError(f"{where}: label {stored.max():.0f}; float32 holds whole numbers to {2**24:,}, save integers")
     numbers, labels = np.unique(stored, return_inverse=True)
     labels = labels.reshape(shape).astype(np.int32)
-    return labels if numbers[0] == 0 else labels + 1  # without a background pixel the first number is a nucleus
+    if numbers[0] > 0:  # without a background pixel the first number is a nucleus
+        labels += 1
+    pieces, count = label(labels, return_num=True, connectivity=2)
+    if labels.max() == 1 < count:
+        warnings.warn(
+            f"{where}: a mask, not a label image: all its nuclei have the number {numbers[-1]:g}. It was split into "
+            f"{count} connected components; nuclei that touch are one",
+            stacklevel=3,
+        )
+        return pieces.astype(np.int32)
+    if count > 2 * labels.max():
+        warnings.warn(
+            f"{where}: {labels.max()} numbers in {count} separate pieces; each nucleus needs a number of its own",
+            stacklevel=3,
+        )
+    return labels
 
 
 def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
@@ -165,24 +177,51 @@ def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str,
 
     Raises `DataError` if there is no image, if two images get the same name, or if an image cannot be read.
     """
-    if isinstance(paths, str | Path):
-        paths = [paths]
+    for name, raw in read_raw_images(paths):
+        yield name, to_rgb8(raw, name)
+
+
+def read_raw_images(
+    paths: str | Path | Iterable[str | Path], errors: list[DataError] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Like `read_images`, but the values are those of the file: pairs of (name, (H, W) or (H, W, 3) of any dtype).
+
+    `errors`: a list that collects the `DataError` of each file that cannot be read; the others follow.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not paths:
+        raise DataError("read_images: no paths given; need at least one zip archive, folder or image file")
     seen: dict[str, str] = {}
     for path in paths:
-        with ImageFiles(path) as files:
-            names = [n for n in files.names if PurePosixPath(n).parent.name not in NOT_IMAGES]
-            if not names:
-                raise DataError(f"{path}: no image in it; need PNG, TIFF, JPEG or BMP files")
-            stems = [PurePosixPath(n).stem for n in names]
-            for file_name, stem in zip(names, stems, strict=True):
-                where = files.where(file_name)
-                name = stem if stems.count(stem) == 1 else file_name.replace("/", "_")
-                if name in seen:
-                    raise DataError(f"{where}: the name {name!r} was taken by {seen[name]}; rename one of them")
-                seen[name] = where
-                yield name, to_rgb8(files.read_array(file_name), where)
-    if not seen:
-        raise DataError("read_images: no paths given; need at least one zip archive, folder or image file")
+        with _collected(errors), ImageFiles(path) as files:
+            for file_name, name in _result_names(files):
+                with _collected(errors):
+                    where = files.where(file_name)
+                    if name in seen:
+                        raise DataError(f"{where}: the name {name!r} was taken by {seen[name]}; rename one of them")
+                    seen[name] = where
+                    yield name, files.read_array(file_name)
+
+
+@contextmanager
+def _collected(errors: list[DataError] | None) -> Iterator[None]:
+    """A `DataError` in the block ends the block and goes to the list; without a list it is raised."""
+    try:
+        yield
+    except DataError as error:
+        if errors is None:
+            raise
+        errors.append(error)
+
+
+def _result_names(files: ImageFiles) -> list[tuple[str, str]]:
+    """(file name, name of its results) of each image, without the images that were made from images."""
+    names = [n for n in files.names if PurePosixPath(n).parent.name not in NOT_IMAGES]
+    if not names:
+        raise DataError(f"{files.path}: no image in it; need PNG, TIFF, JPEG or BMP files")
+    stems = Counter(PurePosixPath(n).stem for n in names)
+    unique = [PurePosixPath(n).stem if stems[PurePosixPath(n).stem] == 1 else n for n in names]
+    return [(n, re.sub(r"[/\\:]", "_", name)) for n, name in zip(names, unique, strict=True)]
 
 
 def image_kind(image: np.ndarray) -> str:

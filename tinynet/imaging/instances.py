@@ -16,7 +16,7 @@ from skimage.filters import threshold_otsu
 from skimage.measure import regionprops_table
 from skimage.segmentation import watershed
 
-from ..files import atomic_path
+from ..files import table_file
 from .checks import check_image, check_labels, check_same_size
 
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
@@ -182,7 +182,7 @@ MEASUREMENTS = (
 def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
     """Measure every nucleus: one dict each, in ascending order of `id`, with the keys of `MEASUREMENTS`.
 
-    labels: integers (H, W); image: uint8 (H, W, 3).
+    labels: integers (H, W); image: (H, W) gray or (H, W, 3), of any integer or float dtype, best as stored in the file.
     - area in pixels; centroid_y, centroid_x in pixels, where (0, 0) is the center of the top left pixel;
     - bounding box: rows top to bottom - 1, columns left to right - 1, as in `labels[top:bottom, left:right]`;
     - perimeter in pixels, by Crofton's formula (it counts how often straight lines cross the outline): for discs and
@@ -190,17 +190,25 @@ def measure(labels: np.ndarray, image: np.ndarray) -> list[dict]:
       small nuclei too round;
     - circularity 4 pi area / perimeter^2: 1 for a disc, less for every other shape. Objects of few pixels can have an
       estimate above 1, which is cut to 1;
-    - mean_intensity: gray value, the mean of R, G and B, in [0, 255].
+    - mean_intensity: gray value, the mean of R, G and B, in the units of `image`.
     """
-    labels, image = check_labels("measure", "labels", labels), check_image("measure", image)
+    labels, image = check_labels("measure", "labels", labels), np.asarray(image)
+    if image.shape[2:] not in ((), (3,)) or image.dtype.kind not in "biuf":
+        raise ValueError(
+            f"measure: image has shape {image.shape} and dtype {image.dtype}, numbers (H, W) or (H, W, 3) are needed"
+        )
     check_same_size("measure", labels, image)
     wanted = ("label", "area", "centroid", "bbox", "perimeter_crofton", "intensity_mean")
-    table = regionprops_table(labels, image.mean(axis=2), properties=wanted)
+    numbers, places = np.unique(labels, return_inverse=True)  # tables have a row up to the highest number
+    places = places.reshape(labels.shape) + (numbers[0] > 0)
+    numbers = numbers[numbers > 0]
+    gray = image.mean(axis=2) if image.ndim == 3 else image.astype(np.float64)
+    table = regionprops_table(places, gray, properties=wanted)
     rows = []
     for values in zip(*(table[column].tolist() for column in table), strict=True):
-        number, area, y, x, top, left, bottom, right, perimeter, intensity = values
+        place, area, y, x, top, left, bottom, right, perimeter, intensity = values
         circularity = min(1.0, 4 * np.pi * area / perimeter**2)
-        row = (number, int(area), y, x, top, left, bottom, right, perimeter, circularity, intensity)
+        row = (int(numbers[place - 1]), int(area), y, x, top, left, bottom, right, perimeter, circularity, intensity)
         rows.append(dict(zip(MEASUREMENTS, row, strict=True)))
     return rows
 
@@ -252,7 +260,7 @@ def write_submission(path: str | os.PathLike, predictions: Iterable[tuple[str, n
     predictions: (image id, label image) pairs. An image without nuclei gets one row with an empty second column, so
     that every image is present. The file appears only when it is complete.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with table_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("ImageId", "EncodedPixels"))
         for image_id, labels in predictions:
@@ -265,7 +273,7 @@ def write_measurements(path: str | os.PathLike, measured: Iterable[tuple[str, Se
     measured: (image name, result of `measure`) pairs. Floats are rounded to three decimals. The file appears only when
     it is complete.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with table_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("image", *MEASUREMENTS))
         for name, rows in measured:

@@ -151,9 +151,10 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
     """The factor that brings the median nucleus of an image (H, W, 3) uint8 to `DIAMETER` pixels.
 
     There are three guesses: the median diameter that Otsu's method finds, its area-weighted median, and no scaling. For
-    each guess the net predicts, and the nuclei found are measured. The result is the median of the three measurements:
-    each alone is wrong by more than a factor of 1.5 on some images. If an image has more than `ENOUGH_TO_MEASURE`
-    pixels a side, only its middle is used.
+    each guess the net predicts, and the nuclei found are measured. The result is the median of the measurements: each
+    alone is wrong by more than a factor of 1.5 on some images. A measurement does not count if another one found as
+    many nuclei on three times the area: at a wrong scale the net finds the texture inside of large nuclei. If an image
+    has more than `ENOUGH_TO_MEASURE` pixels a side, only its middle is used.
     """
     normal = normalize(check_image("estimate_scale", image))
     middle = middle_of(normal.shape[:2], ENOUGH_TO_MEASURE)
@@ -163,9 +164,29 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
     found = []
     for guess in guesses:
         scale = _limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess), image)
-        diameter = median_diameter(labels_from_maps(predict_maps(net, normal, scale))) / scale
-        found.append(DIAMETER / scale if np.isnan(diameter) else diameter)
-    return _limited(DIAMETER / float(np.median(found)), image)
+        labels = labels_from_maps(predict_maps(net, normal, scale))
+        diameter = median_diameter(labels) / scale
+        area = np.count_nonzero(labels) / scale**2
+        found.append((DIAMETER / scale if np.isnan(diameter) else diameter, labels.max(), area))
+    diameters = sorted(
+        diameter
+        for diameter, count, area in found
+        if not any(0 < more >= count and larger >= 3 * area for _, more, larger in found)
+    )
+    return _limited(DIAMETER / diameters[len(diameters) // 2], image)
+
+
+def doubt(labels: np.ndarray, scale: float) -> str:
+    """Why the nuclei found in an image at this `scale` may be wrong, in a sentence; "" if they look right."""
+    diameter = median_diameter(labels)
+    if np.isnan(diameter):
+        return "no nucleus was found; is the channel of the nuclei shown, and are they 5 to 200 pixels wide?"
+    if not 0.5 <= diameter * scale / DIAMETER <= 2:
+        return (
+            f"the nuclei found are {diameter:.0f} pixels wide, {diameter * scale:.0f} in the image that the net sees; "
+            f"it was trained on about {DIAMETER:.0f}: resize the image"
+        )
+    return ""
 
 
 def _limited(scale: float, image: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...files import atomic_path
+from ...files import table_file
 from .label_images import dice, instance_precision, iou, match_counts
 
 SCORES = ("mean_ap", "ap50", "dice", "iou")
@@ -85,7 +85,7 @@ def write_rows(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Write rows with the same keys (a score table, per-image rows) as CSV. An older file is replaced in one step."""
     if not rows:
         raise ValueError(f"write_rows: rows is empty, there is nothing to write to {path}")
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with table_file(path) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
