@@ -374,7 +374,7 @@ def test_predict_writes_measurements(predicted):
     rows = rows_of(out / "measurements.csv")
     expected = {(name, i + 1) for name, (_, _, centers, _) in IMAGES.items() for i in range(len(centers))}
     assert {(row["image"], int(row["id"])) for row in rows} == expected
-    assert metrics == {"images": len(IMAGES), "nuclei": len(expected)}
+    assert metrics == {"images": len(IMAGES), "nuclei": len(expected), "skipped": 0}
     for row in rows:
         labels = label_image(out, row["image"])
         assert int(row["area"]) == (labels == int(row["id"])).sum()
@@ -568,7 +568,7 @@ def test_a_loaded_net_is_in_evaluation_mode_without_gradients(predicted, monkeyp
     assert not any(module.training for _, module in model.named_modules())
 
 
-def test_flags_of_predict_arrive_and_too_many_nuclei_are_refused(predicted, monkeypatch, tmp_path):
+def test_flags_of_predict_arrive_and_many_nuclei_get_32_bits(predicted, monkeypatch, tmp_path):
     folder, seen = predicted[0].parent, []
     result = np.ones((61, 83), np.int32)
 
@@ -577,14 +577,15 @@ def test_flags_of_predict_arrive_and_too_many_nuclei_are_refused(predicted, monk
         return result
 
     monkeypatch.setattr(tn.segment, "segment", segment)
+    monkeypatch.setattr(tn.segment, "estimate_scale", lambda net, image: 0.5)
     line = ["predict", "--weights", str(folder / "weights.npz"), "--images", str(folder / "images" / "gray.png")]
     line += ["--out", str(tmp_path)]
     script.main(line)
     script.main([*line, "--no-flips", "--backend", "reference"])
-    assert seen == [(True, None, "cpu"), (False, None, "reference")]
+    assert seen == [(True, 0.5, "cpu"), (False, 0.5, "reference")]
     result[0, 0] = 2**16
-    with pytest.raises(ValueError, match="gray: 65536 nuclei are more than a 16-bit label image can number"):
-        script.main(line)
+    script.main(line)
+    assert label_image(tmp_path, "gray").max() == 2**16
 
 
 def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(
@@ -631,15 +632,25 @@ def test_a_senseless_command_is_answered_with_a_sentence(line, message, tmp_path
         script.main([*line, "--out", str(tmp_path)])
 
 
-def test_predict_says_which_image_is_corrupt_and_keeps_what_was_done(predicted, tmp_path):
+def test_predict_skips_broken_images_and_writes_the_others(predicted, tmp_path, capsys):
+    from tifffile import imwrite
+
     folder, out = predicted[0].parent, tmp_path / "out"
     (tmp_path / "broken.png").write_bytes((folder / "images" / "rgb.png").read_bytes()[:60])
-    images = [str(folder / "images" / "gray.png"), str(tmp_path / "broken.png")]
-    flags = ["--weights", str(folder / "weights.npz"), "--no-flips", "--out", str(out)]
-    with pytest.raises(ValueError, match=r"broken\.png"):
-        script.main(["predict", "--images", *images, *flags])
+    imwrite(tmp_path / "nan.tif", np.full((20, 20), np.nan, np.float32))
+    paths = [tmp_path / "broken.png", tmp_path / "none.zip", tmp_path / "nan.tif"]
+    line = ["predict", "--weights", str(folder / "weights.npz"), "--no-flips", "--out", str(out), "--images"]
+    line += map(str, paths)
+    with pytest.raises(tn.data.DataError, match=r"none of 3 images could be read; the first: .*broken\.png"):
+        script.main(line)
+    capsys.readouterr()
+    assert script.main([*line, *(str(folder / "images" / f"{n}.png") for n in ("gray", "empty"))])["skipped"] == 3
+    printed = capsys.readouterr()
+    assert printed.err.count("skipped: ") == 3 and all(path.stem in printed.err for path in paths)
+    assert "warning: empty: no nucleus was found" in printed.err
+    assert "gray: 2 nuclei; estimated diameter 25 pixels" in printed.out
     assert {row["image"] for row in rows_of(out / "measurements.csv")} == {"gray"}
-    assert {row["ImageId"] for row in rows_of(out / "submission.csv")} == {"gray"}
+    assert {row["ImageId"] for row in rows_of(out / "submission.csv")} == {"gray", "empty"}
 
 
 def test_own_images_are_split_and_one_image_is_refused(tmp_path):

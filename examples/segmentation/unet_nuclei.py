@@ -287,30 +287,44 @@ def predict(config: PredictConfig) -> dict[str, float]:
 
     from tinynet.files import atomic_path
 
-    net, model, scale = load_net(config.weights)
+    net, model, native = load_net(config.weights)
     out = Path(config.out)
     print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
-    names, all_labels, measurements = [], [], []
+    submission, measurements, skipped = [], [], []
+    images = tn.data.read_raw_images(config.images, skipped)
     try:
         with tn.use_backend(config.backend):
             model.to(tn.device())
-            for name, image in tqdm(tn.data.read_images(config.images), "images", disable=not sys.stderr.isatty()):
-                labels = tn.segment.segment(net, image, config.flips, scale)
-                if labels.max() > np.iinfo(np.uint16).max:
-                    raise ValueError(f"{name}: {labels.max()} nuclei are more than a 16-bit label image can number")
-                with atomic_path(out / "labels" / f"{name}.tif") as temporary:
-                    imwrite(temporary, labels.astype(np.uint16), compression="zlib")
-                tn.viz.save_png(out / "overlays" / f"{name}.png", tn.viz.overlay(image, labels))
-                names.append(name)
-                all_labels.append(labels.astype(np.uint16))
-                measurements.append((name, tn.instances.measure(labels, image)))
-    finally:  # after a broken image or Ctrl-C, write the tables of the images before it
-        if names:
+            for name, raw in tqdm(images, "images", disable=not sys.stderr.isatty()):
+                try:
+                    image = tn.data.to_rgb8(raw, name)
+                    scale = native or tn.segment.estimate_scale(net, image)
+                    labels = tn.segment.segment(net, image, config.flips, scale)
+                    labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
+                    with atomic_path(out / "labels" / f"{name}.tif") as temporary:
+                        imwrite(temporary, labels, compression="zlib")
+                    tn.viz.save_png(out / "overlays" / f"{name}.png", tn.viz.overlay(image, labels))
+                    rows = tn.instances.measure(labels, raw)
+                except DataError as error:
+                    skipped.append(error)
+                    continue
+                measurements.append((name, rows))
+                submission.append((name, labels))
+                print(f"{name}: {len(rows)} nuclei; estimated diameter {tn.segment.DIAMETER / scale:.0f} pixels")
+                doubt = "" if native else tn.segment.doubt(labels, scale)
+                if doubt:
+                    print(f"warning: {name}: {doubt}", file=sys.stderr)
+    finally:  # after Ctrl-C or a full disk, write the tables of the images before it
+        if measurements:
             tn.instances.write_measurements(out / "measurements.csv", measurements)
-            tn.instances.write_submission(out / "submission.csv", zip(names, all_labels))
+            tn.instances.write_submission(out / "submission.csv", submission)
+    for error in skipped:
+        print(f"skipped: {error}", file=sys.stderr)
+    if not measurements:
+        raise DataError(f"none of {len(skipped)} images could be read; the first: {skipped[0]}")
     nuclei = sum(len(rows) for _, rows in measurements)
-    print(f"{len(names)} images, {nuclei} nuclei: {out}/labels, {out}/overlays, {out}/measurements.csv, submission.csv")
-    return {"images": len(names), "nuclei": nuclei}
+    print(f"{len(measurements)} images, {nuclei} nuclei, {len(skipped)} skipped: tables, labels and overlays in {out}")
+    return {"images": len(measurements), "nuclei": nuclei, "skipped": len(skipped)}
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

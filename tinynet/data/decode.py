@@ -56,6 +56,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
     array = _samples(data, where)
     if array.ndim == 3:  # gray + alpha or RGB + alpha
         array = array[:, :, :3] if array.shape[2] >= 3 else array[:, :, 0]
+    _check_values(array, where)
     return array
 
 
@@ -66,9 +67,7 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
     """
     array = _samples(data, where, stored=True)
     colors = np.atleast_3d(array)[:, :, : 3 if array.shape[2:] >= (3,) else 1]
-    if _is_jpeg(data):
-        return (colors > 127).any(axis=2)
-    return (colors != 0).any(axis=2)
+    return np.asarray((colors > (127 if _is_jpeg(data) else 0)).any(axis=2))
 
 
 def decode_labels(data: bytes, where: str) -> np.ndarray:
@@ -139,7 +138,9 @@ def _read_tiff(data: bytes, where: str, stored: bool) -> np.ndarray | None:
         check_size(where, (page.imagelength, page.imagewidth, page.samplesperpixel), page.bitspersample)
         _check_segments(page, data, where)
         images = max(len(tiff.pages), page.imagedepth)
-        if not tiff.is_ome:  # ImageJ and MetaMorph write stacks with a single page; OME counts the images of other files
+        if (
+            not tiff.is_ome
+        ):  # ImageJ and MetaMorph write stacks with a single page; OME counts the images of other files
             images = max(images, tiff.series[0].size // max(1, page.size))
         if images > 1:
             raise DataError(f"{where}: a stack of {images} images; need a single one: save one slice or channel")
@@ -221,8 +222,7 @@ def _read_with_pillow(data: bytes, where: str, palette_as_index: bool) -> np.nda
     kind = other_kind(data)
     if kind:
         raise DataError(f"{where}: a {kind} file, which is not read; save it as PNG or TIFF")
-    if data.startswith(b"\x89PNG"):
-        _check_png(data, where)
+    png = _png_pixels(data, where) if data.startswith(b"\x89PNG") else None
     try:
         image = _open(data)
     except Image.UnidentifiedImageError as error:  # its own message names an object in memory
@@ -236,6 +236,8 @@ def _read_with_pillow(data: bytes, where: str, palette_as_index: bool) -> np.nda
         raise DataError(f"{where}: an animation of {image.n_frames} images; need a single one")  # type: ignore[attr-defined]
     check_size(where, (image.height, image.width, len(image.getbands())), 32 if image.mode in "IF" else 8)
     deep = _sixteen_bits(data, image)
+    if png:
+        _check_rows(image, *png, where)
     if deep is not None:
         return _rgb_from_cmyk(deep) if image.mode == "CMYK" else deep
     image = ImageOps.exif_transpose(image)
@@ -279,13 +281,19 @@ def _unknown_tiff(data: bytes) -> str:
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page: Any = tiff.pages.first
-        names = [f"{word} {getattr(value, 'name', value)}" for word, value in
-                 (("compression", page.compression), ("predictor", page.predictor), ("color model", page.photometric))]
+        names = [
+            f"{word} {getattr(value, 'name', value)}"
+            for word, value in (
+                ("compression", page.compression),
+                ("predictor", page.predictor),
+                ("color model", page.photometric),
+            )
+        ]
     return f"a TIFF with {', '.join(names)} and {page.bitspersample} bits; save it without compression"
 
 
-def _check_png(data: bytes, where: str) -> None:
-    """Check the sum of each chunk and the number of rows. Pillow checks neither, and missing rows become black."""
+def _png_pixels(data: bytes, where: str) -> tuple[bytes, int]:
+    """(the compressed pixels of a PNG, their number of bytes unpacked), after a check of every chunk's checksum."""
     packed, at, name = [], 8, b""
     while name != b"IEND":
         if at + 12 > len(data):
@@ -307,9 +315,23 @@ def _check_png(data: bytes, where: str) -> None:
     for row, column, down, right in passes if interlaced else ((0, 0, 1, 1),):
         rows, columns = len(range(row, height, down)), len(range(column, width, right))
         expected += rows * (1 + (columns * bits + 7) // 8) if columns else 0
-    found = len(zlib.decompressobj().decompress(b"".join(packed), expected + 1))
-    if found < expected:
-        raise DataError(f"{where}: not a readable image, truncated ({found:,} of {expected:,} bytes of pixels)")
+    return b"".join(packed), expected
+
+
+def _check_rows(image: Image.Image, packed: bytes, expected: int, where: str) -> None:
+    """Refuse a PNG whose pixels end early: Pillow leaves the missing rows as they were.
+
+    To unpack all pixels once more takes long. So a mask is first filled with white, on which a last row that was
+    decoded is seen, because the last row of most masks is black; and that of most other images is not.
+    """
+    before = 255 if image.mode == "L" else 0
+    if before:
+        image.im = Image.new("L", image.size, before).im
+    last = np.asarray(image.crop((0, image.height - 1, image.width, image.height)))
+    if (last == before).all() or image.info.get("interlace"):
+        found = len(zlib.decompressobj().decompress(packed, expected + 1))
+        if found < expected:
+            raise DataError(f"{where}: not a readable image, truncated ({found:,} of {expected:,} bytes of pixels)")
 
 
 # --- 8 bits for the net -------------------------------------------------------------------------------------
@@ -320,7 +342,7 @@ def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
 
     Gray is repeated three times; alpha is dropped. 8-bit values do not change. Deeper values (16-bit integers, floats)
     are scaled linearly: the minimum becomes 0 and the brightest patch of 2 x 2 pixels 255, so that a hot pixel of a
-    camera does not compress the image into a few gray levels. Neither does a bright speck: 255 is at most 8 times as
+    camera does not compress the image into a few gray levels. Neither does a bright speck: 255 is at most 32 times as
     far from the minimum as the 99.9th percentile. All channels have the same scale, so colors keep their balance.
 
     `image`: (H, W) or (H, W, C) with C = 1 gray, 2 gray + alpha, 3 RGB or 4 RGBA; bool, integer or float.
@@ -340,19 +362,23 @@ def to_rgb8(image: np.ndarray, where: str = "image") -> np.ndarray:
 
 
 def _scale_to_8_bits(values: np.ndarray, where: str) -> np.ndarray:
-    if values.dtype.kind not in "iuf":
-        raise DataError(f"{where}: values of dtype {values.dtype}; need bool, integers or floats")
-    if not np.isfinite(values).all():
-        bad = np.count_nonzero(~np.isfinite(values))
-        raise DataError(f"{where}: {bad} values are NaN or infinite; need finite numbers")
+    _check_values(values, where)
     low, typical = float(values.min()), float(np.percentile(values, 99.9))
-    high = max(typical, min(_brightest_patch(values), low + 8 * (typical - low)))
+    high = max(typical, min(_brightest_patch(values), low + 32 * (typical - low)))
     if high <= low:  # nearly flat: the percentile equals the minimum
         high = max(_brightest_patch(values), low + 1)
     scaled = np.empty(values.shape, np.uint8)
     for row, result in zip(values, scaled):  # row by row: a whole image in float64 would need 4 times its memory
         result[:] = np.clip(np.rint((row.astype(np.float64) - low) * (255 / (high - low))), 0, 255)
     return scaled
+
+
+def _check_values(values: np.ndarray, where: str) -> None:
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{where}: values of dtype {values.dtype}; need bool, integers or floats")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise DataError(f"{where}: {bad} values are NaN or infinite; need finite numbers")
 
 
 def _brightest_patch(values: np.ndarray) -> float:

@@ -54,7 +54,9 @@ class ImageFiles:
                 kind = other_kind(file.read(16))
             if kind:
                 kinds = ", ".join(IMAGE_SUFFIXES)
-                raise DataError(f"{self.path}: a {kind} file, which is not read; need a zip archive or an image ({kinds})")
+                raise DataError(
+                    f"{self.path}: a {kind} file, which is not read; need a zip archive or an image ({kinds})"
+                )
             self._zip = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error

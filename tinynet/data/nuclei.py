@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import re
 import sys
 import warnings
@@ -29,6 +30,7 @@ from .files import ImageFiles
 
 KINDS = ("fluorescence", "histology", "brightfield")
 NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
+MAX_NAME_BYTES = 240  # of a result without its suffix; file systems allow 255
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
 
 
@@ -199,6 +201,8 @@ def read_raw_images(
                     where = files.where(file_name)
                     if name in seen:
                         raise DataError(f"{where}: the name {name!r} was taken by {seen[name]}; rename one of them")
+                    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+                        raise DataError(f"{where}: its name is longer than {MAX_NAME_BYTES} bytes; rename it")
                     seen[name] = where
                     yield name, files.read_array(file_name)
 

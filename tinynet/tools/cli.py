@@ -26,6 +26,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import io
 import os
 import sys
 import textwrap
@@ -176,10 +177,13 @@ def run(main: Callable[[], Any]) -> NoReturn:
 
     These errors are ValueError (settings, data), OSError (files, checkpoints), TrainingError, MemoryError and
     BackendError (no GPU, no compiler, a kernel that does not compile). Any other exception is a mistake in the program
-    and keeps its traceback. With TINYNET_TRACEBACK=1 in the environment all errors do. Ctrl-C exits with 130.
+    and keeps its traceback. With TINYNET_TRACEBACK=1 in the environment all errors do. Ctrl-C exits with 130. If
+    `main` returns metrics with a number of files that were "skipped", the exit code is 1.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name in another encoding must not end a run
     try:
-        main()
+        result = main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -190,7 +194,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
         if type(error) is ValueError:  # it may come from a kernel that a student is changing
             print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
         sys.exit(2)
-    sys.exit(0)
+    sys.exit(1 if isinstance(result, dict) and result.get("skipped") else 0)
 
 
 def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:
