@@ -648,7 +648,7 @@ def test_predict_skips_broken_images_and_writes_the_others(predicted, tmp_path, 
     printed = capsys.readouterr()
     assert printed.err.count("skipped: ") == 3 and all(path.stem in printed.err for path in paths)
     assert "warning: empty: no nucleus was found" in printed.err
-    assert "gray: 2 nuclei; estimated diameter 25 pixels" in printed.out
+    assert "gray: 2 nuclei; estimated diameter 24 pixels" in printed.out
     assert {row["image"] for row in rows_of(out / "measurements.csv")} == {"gray"}
     assert {row["ImageId"] for row in rows_of(out / "submission.csv")} == {"gray", "empty"}
 
