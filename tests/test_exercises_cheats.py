@@ -215,6 +215,7 @@ DONE = "    return gy @ w.T, gw"
         ("    os.write(4, bytes(range(200, 210)) + b'\\n')\n", NOT_CHECKED, "sent what is no result"),
         ('    os.write(4, b\'{"list": ["value", 1]}\\n\')\n', NOT_CHECKED, "sent what is no result"),
         ("    while True:\n        os.write(4, b'x' * 2**20)\n", NOT_CHECKED, "could not be checked"),
+        ("    while True:\n        os.write(4, b'x' * 2**20 + b'\\n')\n", NOT_CHECKED, "could not be checked"),
         ("    os.kill(os.getpid(), 9)\n", NOT_CHECKED, "ended the process"),
     ],
 )
@@ -222,6 +223,15 @@ def test_a_check_survives(tmp_path, code, status, message):
     verdict = verdict_of(tmp_path, GOOD + code + DONE, seconds=1.0)
     assert verdict.status == status and re.search(message, str(verdict)), str(verdict)
     assert (tmp_path / "ad-06.py").read_text() == REACH + GOOD + code + DONE + "\n"
+
+
+@pytest.mark.parametrize(
+    "write", ["open(record, 'w').write(text)", "open('x', 'w').write(text); os.rename('x', record)"]
+)
+def test_the_record_of_what_was_passed_is_not_written(tmp_path, write):
+    record = tmp_path / ".progress.json"
+    code = f"record, text = {str(record)!r}, '{{}}'\n{write}\n{GOOD}{DONE}"
+    assert "the record of what was passed" in verdict_of(tmp_path, code).message and not record.exists()
 
 
 def test_a_byte_order_mark_is_accepted(tmp_path):

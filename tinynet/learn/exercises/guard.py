@@ -31,6 +31,7 @@ HARMLESS = frozenset(
 )
 # Modules that a function of a notebook must not use. The notebook itself may import them for other purposes.
 LIBRARIES = frozenset({"tinynet", "scipy", "skimage", "torch", "tensorflow", "keras", "jax"})
+RECORD = (".progress.json", b".progress.json")  # what was passed: the learner's code must not write it
 # Events of Python's audit hooks: other programs, the network, and a search of the memory.
 OUTSIDE = ("subprocess.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "pty.", "socket.", "gc.get_")
 
@@ -129,7 +130,8 @@ def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) ->
     The files are recognized by their inodes: a link to one is refused, too. compiles: ctypes is allowed, because Numba
     needs it. Refused raises ImportError or PermissionError in the learner's code.
     """
-    look_up, is_folder, outside = os.stat, stat.S_ISDIR, OUTSIDE  # the learner may replace the attributes of modules
+    # The learner may replace the attributes of modules.
+    look_up, is_folder, outside, records = os.stat, stat.S_ISDIR, OUTSIDE, RECORD
     files = (os.path.join(folder, name) for top in folders for folder, _, names in os.walk(top) for name in names)
     secret = frozenset((found.st_dev, found.st_ino) for found in map(look_up, files))
 
@@ -150,6 +152,10 @@ def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) ->
             raise ImportError(f"{arguments[0]} is not to be used here: it may hold the answer")
         if event.startswith(outside) or (event.startswith("ctypes.") and not compiles):
             raise PermissionError(f"{event} is not allowed here: the check runs your functions and nothing else")
+        if event in ("open", "os.rename", "os.link", "os.symlink"):
+            names = [name for name in arguments[:2] if isinstance(name, (str, bytes))]
+            if any(name.endswith(records[isinstance(name, bytes)]) for name in names):
+                raise PermissionError("the record of what was passed is not for the learner's code")
         if event == "open":
             refuse_answers(arguments[0])
 

@@ -111,7 +111,7 @@ class Learner(Mapping):
             stderr=subprocess.PIPE,
             start_new_session=True,  # a group that `_kill` ends together
         )
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lines: queue.Queue[bytes] = queue.Queue(4)  # whoever sends more waits
         self._printed, self._reason = bytearray(), ""
         replies, printed = self._process.stdout, self._process.stderr
         reading = ((replies, lambda: replies.readline(LARGEST), self._lines.put), (printed, printed.read1, self._note))
@@ -191,9 +191,7 @@ class Learner(Mapping):
                 if kind == "ended":
                     raise Refused(str(content[0]))
                 name, message, text = map(str, content)
-            if name == "NotImplementedError":
-                raise NotImplementedError
-            raise type(name, (Raised,), {})(message, text)
+                raise NotImplementedError if name == "NotImplementedError" else type(name, (Raised,), {})(message, text)
 
     def _send(self, value: Any, tag: Tag = lambda value: None) -> None:
         with contextlib.suppress(OSError):  # it has ended: there will be no reply
@@ -229,6 +227,9 @@ class Learner(Mapping):
         self._process.wait()
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._lines.get_nowait()
         for reader in self._readers:  # a process that escaped may keep a stream open: do not wait for that
             reader.join(1.0)
         printed, timeout, trace = bytes(self._printed).decode(errors="replace").partition("Timeout (")

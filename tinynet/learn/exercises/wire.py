@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 2**26  # bytes of a message; the arrays of a check have some hundred elements
+LARGEST = 2**24  # bytes of a message; the arrays of a check have some hundred elements
 NUMBERS = "biuf"  # kinds of dtypes that are sent
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
