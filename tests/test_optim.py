@@ -749,6 +749,13 @@ def test_weight_average_goes_on_from_its_state():
         optim.WeightAverage(nn.Linear(3, 1)).load_state_dict(average.state_dict())
 
 
+def test_an_average_of_a_model_that_changed_is_refused():
+    model, average, _ = averaged()
+    model.extra = nn.Parameter(np.ones(2))
+    with pytest.raises(ValueError, match=r"extra of shape \(2,\) is new"):
+        average.update()
+
+
 def test_applying_averaged_weights_between_forward_and_backward_is_noticed():
     model, average, _ = averaged()
     loss = model(tn.Tensor(np.ones((1, 2), np.float32), requires_grad=True)).sum()

@@ -697,6 +697,13 @@ def test_parts_of_another_model_are_refused(tmp_path, settings, error, message):
         Run(tmp_path, **settings)
 
 
+def test_parameters_that_the_optimizer_does_not_have_are_named(tmp_path, capsys):
+    Run(tmp_path, optimizer=lambda model: Adam(model[3]))
+    assert capsys.readouterr().out.startswith("note: the optimizer does not train 0.weight, 0.bias; is it older")
+    Run(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_loss_that_calls_another_model_trains_nothing_and_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="no parameter has a gradient"):
         Run(tmp_path, loss=mean_square(nn.Linear(3, 1))).fit(1)

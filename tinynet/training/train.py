@@ -359,6 +359,10 @@ def _check_belong_together(
             f"{strange[0]}, are not in the model (of a copy, or of a layer that was replaced?); create the optimizer "
             "from this model's parameters()"
         )
+    trained = {id(p) for p in optimizer.parameters}
+    left_out = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in trained]
+    if left_out:
+        print(f"note: the optimizer does not train {', '.join(left_out)}; is it older than a layer of the model?")
     if schedule is not None and schedule.optimizer is not optimizer:
         raise ValueError("Trainer: schedule changes another optimizer; create it from this optimizer")
     if average is not None and average.model is not model:

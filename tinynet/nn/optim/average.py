@@ -35,11 +35,18 @@ class WeightAverage:
         self._averages = {name: p.data.copy() for name, p in model.named_parameters()}
 
     def update(self) -> None:
-        """Add the model's weights to the average. Call it after each `optimizer.step()`."""
+        """Add the model's weights to the average. Call it after each `optimizer.step()`.
+
+        Raises ValueError if the model has other parameters than before.
+        """
         self.updates += 1
         d = min(self.decay, self.updates / (self.updates + 9))
         for name, p in self.model.named_parameters():
-            average = self._averages[name]
+            average = self._averages.get(name)
+            if average is None or average.shape != p.shape:
+                raise ValueError(
+                    f"WeightAverage: {name} of shape {p.shape} is new; create the average after the last layer"
+                )
             change = p.data - average
             change *= 1 - d
             average += change
