@@ -117,8 +117,6 @@ class Trainer(CallsExplained):
         with a batch size to try; the last good checkpoint is kept. Raises CheckpointError if a file cannot be written,
         if another run uses the folder, or if `last.npz` is damaged, of another model, or missing (for a single run).
         """
-        if best[1] not in ("min", "max"):
-            raise ValueError(f"fit: best is {best!r}; its second part must be 'min' or 'max'")
         best = best if validate is not None else ("train_loss", "min")
         self._check(epochs, best)
         if resume and runs > 1 and not self._folder.last.exists():
@@ -141,6 +139,8 @@ class Trainer(CallsExplained):
     def _check(self, epochs: int, best: tuple[str, str]) -> None:
         if epochs < 1:
             raise ValueError(f"fit: epochs is {epochs}; at least 1 is needed")
+        if best[1] not in ("min", "max"):
+            raise ValueError(f"fit: best is {best!r}; its second part must be 'min' or 'max'")
         if isinstance(self.schedule, ReduceOnPlateau) and self.schedule.mode != best[1]:
             raise ValueError(
                 f"fit: the schedule's mode is {self.schedule.mode!r}, but best is {best!r}; both must watch one metric"
