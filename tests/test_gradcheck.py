@@ -99,11 +99,21 @@ POLES = {
 @pytest.mark.parametrize("x", [1e-12, 1e-6, 1.1e-4, 1e-3, 0.3])
 def test_near_a_pole_there_is_no_false_alarm_and_a_mistake_is_found(name, x):
     forward, backward = POLES[name]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         check = gradcheck(op(forward, backward), [np.array([x, 1.0])]).inputs[0]
         assert (check.ok, check.wrong) == (2, 0)
         with pytest.raises(GradientError):
             gradcheck(op(forward, lambda g, x: 1.001 * backward(g, x)), [np.array([x])])
+
+
+@pytest.mark.parametrize("distance", [1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 2e-4, 1e-2])
+@pytest.mark.parametrize("mode", ["elements", "directions"])
+def test_a_pole_anywhere_is_no_false_alarm(mode, distance):
+    x = np.array([3 + distance, -2.0, 3 - 2 * distance])
+    reciprocal = op(lambda x: 1 / (x - 3), lambda g, x: -g / (x - 3) ** 2)
+    with np.errstate(all="ignore"):
+        result = gradcheck(reciprocal, [x], mode=mode, raise_error=False)
+    assert result.inputs[0].wrong == 0, str(result)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +163,7 @@ def test_inconclusive_hides_no_large_mistake():
 
 def test_a_nan_only_in_the_neighborhood_is_inconclusive():
     """sqrt(x - 2) at 2 + 1e-9: the step reaches below 2, where there is no value."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         result = gradcheck(
             op(lambda x: np.sqrt(x - 2), lambda g, x: g / (2 * np.sqrt(x - 2))), [np.array([2 + 1e-9, 3])]
         )

@@ -66,7 +66,7 @@ def agree(actual: Any, expected: Any) -> bool:
 
 def answer_book(exercise: Exercise, seed: int) -> Book:
     """The answers: read from a file in a handout, which has no solution, and otherwise computed."""
-    stored = Path(exercise.module.__file__).with_suffix(".npz")
+    stored = Path(str(exercise.module.__file__)).with_suffix(".npz")
     return read_answers(stored, exercise.probes(seed), seed) if stored.is_file() else _computed_book(exercise, seed)
 
 
@@ -91,7 +91,7 @@ def _computed_book(exercise: Exercise, seed: int) -> Book:
 
 
 # ---------------------------------------------------------------------------------------- the file of a handout
-def stored_answers(exercise: Exercise, seed: int) -> dict[str, np.ndarray]:
+def stored_answers(exercise: Exercise, seed: int) -> dict[str, Any]:
     """All answers as arrays with keys such as "solution/0/gx" (probe 0, output gx), to be read by `read_answers`."""
     book = answer_book(exercise, seed)
     mistakes = book.mistakes()

@@ -12,7 +12,6 @@ import ctypes
 import faulthandler
 import functools
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .exercise import module_from
 from .guard import LIBRARIES, PACKAGE, Refused, Unreadable, close, functions_of, line_of, refuse_other_arguments, where
 from .wire import packed, unpacked
 
@@ -53,14 +53,16 @@ class Child:
     """Answers requests until the check ends this process."""
 
     def __init__(self) -> None:
-        requests, self.replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+        self.requests, self.replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         self.functions: dict[str, Any] = {}
 
-        makers = {"geometry": lambda fields: _geometry()(*fields), "function": self._callback}
-        self.receive = lambda: unpacked(requests.readline() or os._exit(0), makers)
         self.task = Task(*self.receive())
+
+    def receive(self) -> Any:
+        makers = {"geometry": lambda fields: _geometry()(*fields), "function": self._callback}
+        return unpacked(self.requests.readline() or os._exit(0), makers)
 
     def send(self, *reply: Any) -> None:
         self.replies.write(packed(reply))
@@ -75,7 +77,7 @@ class Child:
         while True:
             name, arguments, parameters = self.receive()
             if name is None:
-                self.answer(lambda given=arguments: (helper(self.functions, *given),))
+                self.answer(functools.partial(self.help, helper, arguments))
             else:
                 self.answer(functools.partial(self.call, name, arguments, parameters))
 
@@ -121,6 +123,10 @@ class Child:
         returned = function(*arguments, **parameters)
         return returned, [a if isinstance(a, np.ndarray) else None for a in arguments]
 
+    def help(self, helper: Any, arguments: Any) -> tuple:
+        """(what the helper returns,)."""
+        return (helper(self.functions, *arguments),)
+
     def _callback(self, number: int) -> Callable:
         """A function that the check passes as an argument: it is called there, and its result may be a view."""
 
@@ -155,18 +161,15 @@ def _prepared(task: Task) -> Callable | None:
         for name in [n for n in sys.modules if n.partition(".")[0] in ("tinynet", "__main__")]:
             del sys.modules[name]
         sys.modules["__main__"] = ModuleType("__main__")
-        close([PACKAGE, Path(task.secret)], LIBRARIES - {*task.imports, "scipy" if task.imports else ""}, task.imports)
+        allowed = {*task.imports, "scipy"} if task.imports else set()  # Numba looks for SciPy
+        close([PACKAGE, Path(task.secret)], LIBRARIES - allowed, bool(task.imports))
     return helper
 
 
-def _geometry(kept: list[type] = []) -> type:  # noqa: B006 (loaded once)
+@functools.cache
+def _geometry() -> Any:
     """The class Geometry, without the kernels that are imported together with the folder `ops`."""
-    if not kept:
-        spec = importlib.util.spec_from_file_location("geometry", PACKAGE / "ops" / "_shared" / "geometry.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        kept.append(module.Geometry)
-    return kept[0]
+    return module_from(PACKAGE / "ops" / "_shared" / "geometry.py", "geometry").Geometry
 
 
 def _is_unchanged(text: str, stub: str) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -270,7 +271,7 @@ def use(config: UseConfig) -> int:
     return use_in(config.id, config.file(config.id), config.script)
 
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "next": (AllConfig, show_next),
     "list": (AllConfig, show_list),
     **{command.__name__: (OneConfig, command) for command in (start, hint, solution, reset)},

@@ -166,7 +166,7 @@ def _definitions(code: str) -> dict[str, ast.stmt]:
         if isinstance(node, ast.FunctionDef):
             found[node.name] = node
         elif isinstance(node, ast.Assign):
-            found |= {target.id: node for target in node.targets}
+            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -202,9 +202,14 @@ def _read(id: str, folder: Path) -> Exercise:
 @functools.cache
 def _imported(folder: Path, name: str) -> ModuleType:
     """A file of the course as a module, imported by its path, because a handout is not a package."""
-    full_name = f"tinynet_course_{name}"
-    spec = importlib.util.spec_from_file_location(full_name, folder / f"{name}.py")
+    return module_from(folder / f"{name}.py", f"tinynet_course_{name}")
+
+
+def module_from(file: Path, name: str) -> ModuleType:
+    """A file as a module of this name."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[full_name] = module  # dataclasses look up their own module while it is imported
+    sys.modules[name] = module  # dataclasses look up their own module while it is imported
     spec.loader.exec_module(module)
     return module

@@ -31,7 +31,7 @@ HARMLESS = frozenset(
 )
 # Modules that a function of a notebook must not use. The notebook itself may import them for other purposes.
 LIBRARIES = frozenset({"tinynet", "scipy", "skimage", "torch", "tensorflow", "keras", "jax"})
-RECORD = (".progress.json", b".progress.json")  # what was passed: the learner's code must not write it
+RECORD = ".progress.json"  # what was passed: the learner's code must not write it
 # Events of Python's audit hooks: other programs, the network, and a search of the memory.
 OUTSIDE = ("subprocess.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "pty.", "socket.", "gc.get_")
 
@@ -56,7 +56,8 @@ def functions_of(text: str, path: str, allowed: Iterable[str] = ()) -> dict[str,
         tree = ast.parse(text, path)
         code = compile(text, path, "exec")
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-        line = f"line {error.lineno}: " if getattr(error, "lineno", None) else ""
+        number = getattr(error, "lineno", None)
+        line = f"line {number}: " if number else ""
         shown = (getattr(error, "text", None) or "").strip()
         raise Unreadable(f"{line}{shown}: Python cannot read this ({getattr(error, 'msg', error)})") from None
     _refuse_imports(tree, text, allowed)
@@ -95,11 +96,12 @@ def refuse_other_arguments(id: str, arguments: Mapping[str, Any], functions: Map
 
 def _refuse_imports(tree: ast.AST, text: str, allowed: frozenset[str]) -> None:
     for node in ast.walk(tree):
-        modules = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             modules = ["." * node.level + (node.module or "")]
+        else:
+            continue
         for module in modules:
             _refuse_module(module, f"line {node.lineno}: `{text.splitlines()[node.lineno - 1].strip()}`", allowed)
 
@@ -131,7 +133,7 @@ def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) ->
     needs it. Refused raises ImportError or PermissionError in the learner's code.
     """
     # The learner may replace the attributes of modules.
-    look_up, is_folder, outside, records = os.stat, stat.S_ISDIR, OUTSIDE, RECORD
+    look_up, is_folder, decode, outside, record = os.stat, stat.S_ISDIR, os.fsdecode, OUTSIDE, RECORD
     files = (os.path.join(folder, name) for top in folders for folder, _, names in os.walk(top) for name in names)
     secret = frozenset((found.st_dev, found.st_ino) for found in map(look_up, files))
 
@@ -153,8 +155,8 @@ def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) ->
         if event.startswith(outside) or (event.startswith("ctypes.") and not compiles):
             raise PermissionError(f"{event} is not allowed here: the check runs your functions and nothing else")
         if event in ("open", "os.rename", "os.link", "os.symlink"):
-            names = [name for name in arguments[:2] if isinstance(name, (str, bytes))]
-            if any(name.endswith(records[isinstance(name, bytes)]) for name in names):
+            names = [decode(name) for name in arguments[:2] if isinstance(name, (str, bytes))]
+            if any(name.endswith(record) for name in names):
                 raise PermissionError("the record of what was passed is not for the learner's code")
         if event == "open":
             refuse_answers(arguments[0])

@@ -158,7 +158,7 @@ def run_compiled(kernel: Callable, *arguments: Any) -> np.ndarray:
 
 
 @functools.cache
-def _for_one_thread(kernel: Callable) -> Callable:
+def _for_one_thread(kernel: Any) -> Callable:
     from numba import njit
 
     return njit(kernel.py_func)
@@ -195,7 +195,7 @@ class _NumbaWith:
 
 def _line() -> str:
     """The line of the kernel that accesses an array: the first frame outside this file."""
-    frame = sys._getframe(1)
+    frame: Any = sys._getframe(1)
     while frame.f_code.co_filename == __file__:
         frame = frame.f_back
     return f"line {frame.f_lineno}"

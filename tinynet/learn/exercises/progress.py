@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...files import atomic_path, locked
 
@@ -39,7 +40,7 @@ class Progress:
     def __getitem__(self, id: str) -> Record:
         return self.records.get(id, Record())
 
-    def note(self, id: str, **changes: bool | int) -> None:
+    def note(self, id: str, **changes: Any) -> None:
         """Change fields of a record and save it. Records that another process has saved meanwhile stay."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.with_suffix(".lock")), atomic_path(self.path) as new:

@@ -102,7 +102,7 @@ class Learner(Mapping):
         self._emulator: Learner | None = None
         self._deadline = time.monotonic() + task.seconds + START_UP
         paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             [sys.executable, "-u", "-m", "tinynet.learn.exercises.child"],
             cwd=folder,  # files that the code writes without a folder land here
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:replace"},
@@ -113,7 +113,8 @@ class Learner(Mapping):
         )
         self._lines: queue.Queue[bytes] = queue.Queue(4)  # whoever sends more waits
         self._printed, self._reason = bytearray(), ""
-        replies, printed = self._process.stdout, self._process.stderr
+        replies: Any = self._process.stdout
+        printed: Any = self._process.stderr
         reading = ((replies, lambda: replies.readline(LARGEST), self._lines.put), (printed, printed.read1, self._note))
         self._readers = [threading.Thread(target=_pass_on, args=arguments, daemon=True) for arguments in reading]
         for reader in self._readers:

@@ -169,7 +169,7 @@ def train() -> tuple[list[float], float]:
     adam = tn.optim.Adam(net.parameters(), lr=1e-3)
     samples = [synthetic_nuclei(np.random.default_rng(i), size=SIZE) for i in range(BATCH)]
     images = np.stack([sample.image for sample in samples]).astype("float32") / 255
-    masks = np.stack([binary_map(sample.labels) for sample in samples])[..., None].astype("float32")
+    masks = np.stack([binary_map(np.asarray(sample.labels)) for sample in samples])[..., None].astype("float32")
     losses, seconds = [], []
     for _ in range(STEPS):
         begin = time.perf_counter()

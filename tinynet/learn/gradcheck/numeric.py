@@ -22,7 +22,8 @@ and a kink within h of x cannot make both terms vanish. If the derivatives diffe
 is at most 2/3 of the bar. Rounding adds eps times the outputs that changed over the step.
 
 Where the bar is wide, a smaller step is tried as well, h |x| or a thousandth of h: 1/x at x = 1e-6 needs it, and a
-kink nearby then lies outside of the step. The derivative with the narrower bar is taken.
+kink nearby then lies outside of the step. The derivative with the narrower bar is taken. If S grows when the step is
+halved, the step reaches over a pole, and nothing is known: the bar is infinite.
 
 **Complex step** (Squire and Trapp, Using complex variables to estimate derivatives of real functions, SIAM
 Review 40, 1998). If f is analytic, f(x + ih) = f(x) + ih f'(x) + O(h^2), so f' = Im f(x + ih) / h. Nothing is
@@ -97,7 +98,8 @@ def _derivative(
     # If the step is halved, S stays the same or decreases at a kink; it halves if f is smooth, and grows at a pole.
     grows = np.sum(weights * np.abs(S_half)) > 1.2 * np.sum(weights * np.abs(S_h))
     is_kink = np.asarray(kinked > max(curved, rounded) / 4 and not grows)
-    return Derivative(np.sum(gy * slopes), np.asarray(curved + kinked + rounded), slopes, is_kink)
+    bar = np.inf if grows and kinked > 4 * rounded else curved + kinked + rounded  # a pole within the step
+    return Derivative(np.sum(gy * slopes), np.asarray(bar), slopes, is_kink)
 
 
 def refined(

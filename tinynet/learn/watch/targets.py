@@ -71,7 +71,7 @@ def home_of(op: str, target: Target) -> Path:
         entries = folder_of(op) / "entries.py"  # in a folder of several ops
         return entries if entries.exists() else folder_of(op) / "op.py"
     function = implementation_kernel(op, target.kernel, target.tier, target.implementation)
-    return Path(inspect.getsourcefile(getattr(function, "func", function)))  # func: of a functools.partial
+    return Path(str(inspect.getsourcefile(getattr(function, "func", function))))  # func: of a functools.partial
 
 
 def files_of(op: str, target: Target, sources: Iterable[Source] | None = None) -> set[Path]:

@@ -27,7 +27,7 @@ class Case:
 
     label: str
     calls: dict[str, tuple[tuple, dict[str, Any]]]
-    function: Callable | None = None
+    function: Any = None  # a Callable, or None
     inputs: tuple[np.ndarray, ...] = ()
     terms: int = 1
     changed: dict[str, int] = field(default_factory=dict)
