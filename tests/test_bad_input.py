@@ -30,6 +30,16 @@ OPS = {
     "conv_transpose2d": ({}, {"x": ones(2, 8, 8, 3), "weight": ones(3, 3, 4, 3), "bias": ones(4)}),
     "max_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
     "avg_pool2d": ({}, {"x": ones(2, 8, 8, 3)}),
+    "conv3d": ({}, {"x": ones(1, 4, 4, 4, 2), "weight": ones(3, 3, 3, 2, 4), "bias": ones(4)}),
+    "conv_transpose3d": ({}, {"x": ones(1, 4, 4, 4, 2), "weight": ones(3, 3, 3, 4, 2), "bias": ones(4)}),
+    "max_pool3d": ({}, {"x": ones(1, 4, 4, 4, 2)}),
+    "avg_pool3d": ({}, {"x": ones(1, 4, 4, 4, 2)}),
+    "resize2d": ({"size": 3}, {"x": ones(1, 4, 4, 2)}),
+    "resize3d": ({"size": 3}, {"x": ones(1, 4, 4, 4, 2)}),
+    "grid_sample2d": ({}, {"x": ones(1, 4, 4, 2), "grid": ones(1, 3, 3, 2)}),
+    "grid_sample3d": ({}, {"x": ones(1, 4, 4, 4, 2), "grid": ones(1, 3, 3, 3, 3)}),
+    "warp": ({}, {"x": ones(1, 4, 4, 2), "displacement": ones(1, 4, 4, 2)}),
+    "affine_grid": ({"size": (4, 4)}, {"matrices": ones(1, 2, 3)}),
     "batch_norm": ({}, {"x": ones(2, 8, 8, 3), "gamma": ones(3), "beta": ones(3)}),
     "local_response_norm": ({}, {"x": ones(2, 8, 8, 3)}),
     "lstm": ({}, {"a": ones(5, 2, 12), "weight": ones(3, 12), "h": ones(2, 3), "c": ones(2, 3)}),
@@ -87,7 +97,7 @@ NOT_OPERATIONS = {
 ROWS = {**OPS, **BASIC}
 ARGUMENTS = [(name, argument) for name, (_, arguments) in ROWS.items() for argument in arguments]
 OPTIONAL = [
-    *(("conv2d", "bias"), ("conv_transpose2d", "bias")),
+    *((convolution, "bias") for convolution in ("conv2d", "conv_transpose2d", "conv3d", "conv_transpose3d")),
     *(("bce_with_logits", "weight"), ("softmax_cross_entropy", "weight")),
 ]
 
@@ -111,7 +121,10 @@ def test_every_operation_has_a_row():
     assert set(ROWS) == names - NOT_OPERATIONS
     # concat and matmul take integers too, so their rows are among the basic operations. The fused operation of
     # nn.Sequential has no public name.
-    with_folder = {*OPS, "concat", "matmul", "conv_elu_dropout"}
+    composed = {"conv_transpose3d", "max_pool3d", "avg_pool3d", "affine_grid"}
+    kernels = {"resize2d": "resize", "resize3d": "resize", "warp": "sample"}
+    kernels |= {"grid_sample2d": "sample", "grid_sample3d": "sample"}
+    with_folder = {kernels.get(op, op) for op in {*OPS, "concat", "matmul", "conv_elu_dropout"} - composed}
     assert {"dice" if name == "dice_loss" else name for name in with_folder} == set(DIFFERENTIABLE)
 
 

@@ -449,11 +449,12 @@ def test_writing_in_place():
         x[0] = p[0]
 
 
-def test_augmented_assignment_makes_a_new_tensor():
-    x = y = Tensor(np.ones(2), requires_grad=True)
+def test_augmented_assignment_of_a_result_makes_a_new_tensor():
+    x = Tensor(np.ones(2), requires_grad=True)
+    y = z = x + 0
     y += 1
     y *= 3
-    assert x.numpy().tolist() == [1, 1] and y.numpy().tolist() == [6, 6]
+    assert z.numpy().tolist() == [1, 1] and y.numpy().tolist() == [6, 6]
     y.sum().backward()
     assert x.grad.numpy().tolist() == [3, 3]
 

@@ -85,7 +85,8 @@ def test_arrays_and_tensors_mix_in_either_order():
     x = Tensor(np.ones((2, 2)), requires_grad=True)
     for y in (np.eye(2) + x, np.eye(2) @ x, np.eye(2) - x, np.float64(2) * x, np.eye(2) / x):
         assert isinstance(y, Tensor) and y.requires_grad
-    np.testing.assert_array_equal(np.asarray(x + 1), [[2, 2], [2, 2]])
+    assert (np.eye(2) < x).numpy().tolist() == [[False, True], [True, False]]
+    np.testing.assert_array_equal(np.asarray(x.detach() + 1), [[2, 2], [2, 2]])
 
 
 # ------------------------------------------------------------------------------------ what is kept and freed
@@ -572,7 +573,7 @@ def test_making_tensors():
 
 
 def test_only_floats_can_require_a_gradient():
-    with pytest.raises(TypeError, match="requires_grad needs a floating-point dtype, data has int64"):
+    with pytest.raises(TypeError, match="requires_grad needs a floating-point dtype, the tensor has int64"):
         Tensor(np.arange(3), requires_grad=True)
     with pytest.raises(TypeError, match="has dtype bool"):
         Tensor(np.array([True])).requires_grad_()

@@ -57,6 +57,8 @@ _backend: ContextVar[str] = ContextVar("backend", default="cpu")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
+# What every CPU kernel goes through when it is looked up; see numba/threads.py.
+cpu_guard: Callable[[Callable], Callable] = lambda kernel: kernel
 # Op -> the package of its folder. `tinynet.ops` makes its folders known with `register_ops`.
 _packages: dict[str, str] = {}
 
@@ -209,7 +211,8 @@ def implementation_kernel(op: str, name: str, tier: str, implementation: str | N
             f"{op} has no implementation {implementation!r} in tier {tier!r}; it has: {', '.join(available)}"
         )
     found = available[implementation].get(name) or getattr(module, name)
-    return found.definition if isinstance(found, Kernel) else found
+    function = found.definition if isinstance(found, Kernel) else found
+    return cpu_guard(function) if tier == "cpu" else function
 
 
 @contextlib.contextmanager

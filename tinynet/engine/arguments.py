@@ -77,10 +77,10 @@ def two(op: str, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[A
     if x_dtype is None and y_dtype is None:
         dtype = np.float32 if isinstance(x, float) or isinstance(y, float) else None
         return np.asarray(x, dtype), np.asarray(y, dtype)
-    if x_dtype is None or y_dtype is None:  # a Python float beside an integer array needs a float array
-        if isinstance(x, float) and y_dtype.kind != "f":
+    if x_dtype is None or y_dtype is None:  # a Python float beside integers needs floats; np.float64 is a float, too
+        if x_dtype is None and isinstance(x, float) and y_dtype.kind != "f":
             y = astype(y, np.float32)
-        if isinstance(y, float) and x_dtype.kind != "f":
+        if y_dtype is None and isinstance(y, float) and x_dtype.kind != "f":
             x = astype(x, np.float32)
         return x, y
     if type(data_of(x)) is not type(data_of(y)):

@@ -43,7 +43,7 @@ from .foreign import explained
 from .reductions import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, var
 from .shapes import broadcast_to, expand_dims, flatten, getitem, pad, reshape, setitem, squeeze, sum, sum_to
 from .shapes import swapaxes, transpose
-from .tensor import Tensor
+from .tensor import Tensor, is_grad_enabled
 
 
 def operator_method(function: Callable, reflected: bool = False) -> Callable:
@@ -60,10 +60,31 @@ def operator_method(function: Callable, reflected: bool = False) -> Callable:
     return method
 
 
+def in_place_method(function: Callable) -> Callable:
+    """A method for `x += y`.
+
+    Inside of `with no_grad():` it overwrites a leaf, so that `p -= lr * p.grad` updates a parameter. Anywhere else it
+    is `x = x + y`, a new tensor, which is correct in every graph; a leaf that needs a gradient raises RuntimeError,
+    because the variable would no longer be that leaf.
+    """
+
+    def method(self: Tensor, other: Any) -> Any:
+        if not (hasattr(other, "dtype") or is_scalar(other)):
+            return NotImplemented
+        if not self.is_leaf or (is_grad_enabled() and not self.requires_grad):
+            return function(self, other)
+        if is_grad_enabled():
+            self.changed_in_place()  # raises
+        return self.assign(function(self, other))
+
+    return method
+
+
 def add_operator(name: str, function: Callable) -> None:
-    """Give Tensor the operator `name` ("add" for `x + y`), also with the tensor on the right."""
+    """Give Tensor the operator `name` ("add" for `x + y`), also with the tensor on the right, and `x += y`."""
     setattr(Tensor, f"__{name}__", operator_method(function))
     setattr(Tensor, f"__r{name}__", operator_method(function, reflected=True))
+    setattr(Tensor, f"__i{name}__", in_place_method(function))
 
 
 def add_methods(*functions: Callable) -> None:
@@ -76,7 +97,6 @@ def _elements(self: Tensor) -> Iterator[Any]:
     return (self[i] for i in range(len(self)))
 
 
-# There is no __iadd__, so Python reads `x += y` as `x = x + y`: a new tensor, which is correct in every graph.
 _ARITHMETIC: dict[str, Callable] = {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow}
 for _name, _function in _ARITHMETIC.items():
     add_operator(_name, _function)

@@ -93,20 +93,23 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return _extreme("min", x, axis, keepdims)
 
 
-def argmax(x: Any, axis: int | None = None) -> Any:
-    """The index of the (first) largest element along `axis`, or in the flattened array. Without history."""
+def argmax(x: Any, axis: Axis = None) -> Any:
+    """The index of the (first) largest element along `axis`; of several axes, or of all, in the flattened part.
+
+    Without history.
+    """
     return _index_of("argmax", x, axis)
 
 
-def argmin(x: Any, axis: int | None = None) -> Any:
-    """The index of the (first) smallest element along `axis`, or in the flattened array. Without history."""
+def argmin(x: Any, axis: Axis = None) -> Any:
+    """The index of the (first) smallest element; see `argmax`."""
     return _index_of("argmin", x, axis)
 
 
-def _index_of(op: str, x: Any, axis: int | None) -> Any:
+def _index_of(op: str, x: Any, axis: Axis) -> Any:
     x = one(op, x)
     axes, _ = axes_and_count(op, x, axis)
-    return no_history(lambda a: getattr(a, op)(axis=None if axis is None else axes[0]), x)
+    return no_history(lambda a: getattr(as_rows(a, axes), op)(axis=-1), x)
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -167,7 +170,7 @@ class _LogSumExp(Function):
 
     def backward(self, gy):
         x, y = self.saved
-        return gy * exp(x - y)
+        return gy * exp(x - where(y > -math.inf, y, 0.0))  # of elements that are all -inf, 0: -inf - -inf would be nan
 
 
 def softmax(x: Any, axis: int = -1) -> Any:

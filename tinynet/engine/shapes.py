@@ -246,10 +246,12 @@ class _PutItem(Function):
 
 
 def _array_index(part: Any, device: str) -> Any:
-    """One part of an index. Tensors, arrays and lists become new arrays, because backward needs them unchanged."""
-    if isinstance(part, list):
-        return to_device(np.array(part, dtype=None if part else np.intp), device)
-    return to_device(data_of(part).copy(), device) if is_array(part) else part
+    """One part of an index. Tensors, arrays and sequences become new arrays, because backward needs them unchanged."""
+    if is_array(part):
+        return to_device(data_of(part).copy(), device)
+    if hasattr(part, "__len__") and not isinstance(part, (str, dict, set)):  # a list, tuple, range, memoryview ...
+        return to_device(np.array(part, dtype=None if len(part) else np.intp), device)
+    return part
 
 
 def getitem(x: Any, index: Any) -> Any:

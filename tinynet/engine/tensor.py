@@ -36,7 +36,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..backends.arrays import array_module, device_of
+from ..backends.arrays import array_module, device_of, plain_array
 from ..backends.context import set_inside
 from ..backends.devices import to_device
 from ..backends.memory import named_error
@@ -83,27 +83,65 @@ class Tensor(Operators):
     Raises TypeError if data is a Tensor already, or if requires_grad is True and the dtype is not floating-point.
     """
 
-    __slots__ = ("__weakref__", "_hooks", "_retain_grad", "_version", "creator", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_requires_grad", "_retain_grad", "_version", "creator")
 
-    # NumPy must leave `array + tensor` to Tensor.__radd__ instead of looping over the elements.
-    __array_ufunc__ = None
+    # NumPy and CuPy must leave `array + tensor` to Tensor.__radd__ instead of looping over the elements.
+    __array_priority__ = 1000
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for the same values without history")
         is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
-        self.data = data if is_array else np.asarray(data)
-        if requires_grad and self.data.dtype.kind != "f":
-            raise TypeError(
-                f"Tensor: requires_grad needs a floating-point dtype, data has {self.data.dtype}; "
-                "convert it first, e.g. data.astype('float32')"
-            )
-        self.requires_grad = requires_grad
-        self.grad: Tensor | None = None
+        self._data = plain_array("Tensor: data", data if is_array else np.asarray(data))
+        self._requires_grad = False
+        self._grad: Tensor | None = None
         self.creator: Function | None = None
         self._version = Version()
         self._hooks: list[Callable] | None = None
         self._retain_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    @property
+    def data(self) -> Any:
+        """The array. Another array of the same shape may take its place."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        if not hasattr(array, "dtype") or isinstance(array, (Tensor, np.generic)):
+            raise TypeError(
+                f"data is set to a {type(array).__name__}; an array is needed: write x.data = other.numpy()"
+            )
+        if array.shape != self.shape or (array.dtype.kind != "f" and self._requires_grad):
+            raise ValueError(f"data is set to {array.dtype}{array.shape}; {self.dtype}{self.shape} is needed")
+        self._data = plain_array("data", array)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` added up, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Any) -> None:
+        if gradient is not None and not isinstance(gradient, Tensor):
+            if not hasattr(gradient, "dtype"):
+                raise TypeError(f"grad is set to a {type(gradient).__name__}; a Tensor, an array or None is needed")
+            gradient = Tensor(gradient)
+        if gradient is not None and (gradient.shape, gradient.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"grad is set to {gradient.dtype}{gradient.shape}; {self.dtype}{self.shape}, as the tensor, is needed"
+            )
+        self._grad = gradient
+
+    @property
+    def requires_grad(self) -> bool:
+        """True if `backward()` computes the gradient with respect to this tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -156,8 +194,30 @@ class Tensor(Operators):
     def __int__(self) -> int:
         return int(self.item())
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and self.size == 1 else str(self), spec)
+
+    def __round__(self, digits: int | None = None) -> float:
+        return round(self.item(), digits)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._check_no_history_is_lost("NumPy")
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_function__(self, function: Callable, types: Any, arguments: Any, options: Any) -> Any:
+        """np.mean(x), np.stack([x, y]), ...: of the values, if no gradient is needed."""
+        if function in (np.shape, np.ndim, np.size):
+            return function(self.data)
+        name = f"np.{function.__name__}"
+        return function(*_values(name, arguments), **_values(name, options))
+
+    def _check_no_history_is_lost(self, function: str) -> None:
+        if self._requires_grad and is_grad_enabled():
+            raise RuntimeError(
+                f"{function} would take the values of a tensor that needs a gradient, and the gradient would miss this "
+                "step. Write the function of tinynet (tn.exp for np.exp, x.mean() for np.mean), or x.numpy() for the "
+                "values alone"
+            )
 
     def item(self) -> float | int | bool:
         """The value of a tensor with one element, as a Python number. Raises ValueError for any other size."""
@@ -182,10 +242,13 @@ class Tensor(Operators):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Freeze (False) or train (True) a leaf, such as a parameter, and return it."""
         if not self.is_leaf:
-            raise RuntimeError("requires_grad_: only a leaf can be switched; use .detach() to stop a gradient")
+            raise RuntimeError("requires_grad: only a leaf can be switched; use .detach() to stop a gradient")
         if requires_grad and self.dtype.kind != "f":
-            raise TypeError(f"requires_grad_: the tensor has dtype {self.dtype}; a floating-point one is needed")
-        self.requires_grad = requires_grad
+            raise TypeError(
+                f"requires_grad needs a floating-point dtype, the tensor has {self.dtype}; "
+                "convert it first, e.g. data.astype('float32')"
+            )
+        self._requires_grad = bool(requires_grad)
         return self
 
     def retain_grad(self) -> Tensor:
@@ -216,6 +279,21 @@ class Tensor(Operators):
             )
         self._version.count += 1
 
+    def assign(self, value: Any) -> Tensor:
+        """Overwrite the elements, as `p -= lr * p.grad` does inside of `with no_grad():`; returns this tensor.
+
+        value: an array or Tensor of this shape and dtype. Raises RuntimeError as `changed_in_place` does, ValueError or
+        TypeError for a value that does not fit or memory that is read-only.
+        """
+        value = value.data if isinstance(value, Tensor) else value
+        if (value.shape, value.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"in-place change: the result is {value.dtype}{value.shape}, the tensor is {self.dtype}{self.shape}"
+            )
+        self.changed_in_place()
+        self.data[...] = value
+        return self
+
     def backward(self, gradient: Any = None, *, create_graph: bool = False, retain_graph: bool | None = None) -> None:
         """Compute d(self)/d(leaf) for every leaf that requires it and add it to `leaf.grad`.
 
@@ -240,6 +318,16 @@ class Tensor(Operators):
             tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
 
         _propagate(self, gradient, create_graph, retain_graph, deliver)
+
+
+def _values(name: str, value: Any) -> Any:
+    """The value with each Tensor in it, also in lists, tuples and dicts, as a NumPy array."""
+    if isinstance(value, Tensor):
+        value._check_no_history_is_lost(name)
+        return value.numpy()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_values(name, v) for v in value)
+    return {key: _values(name, v) for key, v in value.items()} if isinstance(value, dict) else value
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -323,7 +411,7 @@ class Function:
         out = self._out()
         if out is None:
             out = Tensor(data)
-            out.requires_grad, out.creator, out._version = True, self, version
+            out._requires_grad, out.creator, out._version = True, self, version
             self._out = weakref.ref(out)
         return out
 
@@ -337,9 +425,9 @@ class Function:
     def apply(cls, *args: Any, **parameters: Any) -> Any:
         """Run the operation. Tensors among `args` make the result a Tensor; plain arrays give a plain array."""
         function = cls()
-        arrays = tuple(a.data if isinstance(a, Tensor) else a for a in args)
+        arrays = tuple(a._data if isinstance(a, Tensor) else _plain(cls, a) for a in args)
         inputs = [a for a in args if isinstance(a, Tensor)]
-        function.needs_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        function.needs_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
         function._recording = any(function.needs_grad) and is_grad_enabled()
         try:
             result = function.forward(*arrays, **parameters)
@@ -355,7 +443,7 @@ class Function:
             if is_view(data, tensor.data):
                 out._version = tensor._version
         if function._recording and out.dtype.kind == "f":
-            out.requires_grad = True
+            out._requires_grad = True
             out.creator = function
             function._out = weakref.ref(out)
             function.inputs = tuple(a.node if needed else None for a, needed in zip(args, function.needs_grad))
@@ -406,6 +494,11 @@ class Function:
     def _release(self) -> None:
         """Drop inputs and saved arrays, so that activations are freed during the backward pass."""
         self.inputs = self._record = None
+
+
+def _plain(cls: type[Function], argument: Any) -> Any:
+    """An argument that is no Tensor: an array as kernels take it, anything else unchanged."""
+    return plain_array(f"{cls.op_name()}: an array", argument) if hasattr(argument, "dtype") else argument
 
 
 Node = Tensor | Function

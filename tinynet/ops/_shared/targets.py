@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.arrays import device_of
+from ...backends.arrays import device_of, plain_array
 from ...backends.devices import to_device
 from ...engine.tensor import Tensor
 
@@ -21,7 +21,7 @@ def constant(op: str, name: str, value: Any) -> Any:
         return value.data
     if not hasattr(value, "dtype"):
         raise TypeError(f"{op}: {name} is a {type(value).__name__}; a Tensor or an array is needed")
-    return value
+    return plain_array(f"{op}: {name}", value)
 
 
 def beside(op: str, name: str, value: Any, x: Any) -> Any:
