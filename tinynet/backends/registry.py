@@ -57,8 +57,6 @@ _backend: ContextVar[str] = ContextVar("backend", default="cpu")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 # (op, kernel) -> function and (op, None) -> implementation name, as set by use_kernels.
 _overrides: ContextVar[dict] = ContextVar("overrides", default={})  # noqa: B039 (replaced, never changed)
-# What every CPU kernel goes through when it is looked up; see numba/threads.py.
-cpu_guard: Callable[[Callable], Callable] = lambda kernel: kernel
 # Op -> the package of its folder. `tinynet.ops` makes its folders known with `register_ops`.
 _packages: dict[str, str] = {}
 
@@ -212,7 +210,11 @@ def implementation_kernel(op: str, name: str, tier: str, implementation: str | N
         )
     found = available[implementation].get(name) or getattr(module, name)
     function = found.definition if isinstance(found, Kernel) else found
-    return cpu_guard(function) if tier == "cpu" else function
+    if tier != "cpu":
+        return function
+    from .numba import threads
+
+    return threads.guarded(function, implementation_kernel.cache_clear)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ import numpy as np
 from numba.core import event
 
 from ...files import cache_folder
-from . import settings, threads
+from . import settings
 from .announce import Announcer
 from .separate import are_loaded, keep_separate, needed_by
 
@@ -65,7 +65,6 @@ def load_openmp() -> None:
 
 load_openmp()
 settings.limit_threads()  # not earlier: it starts the threads
-threads.prepare()
 
 announcer = Announcer(cache_folder())
 event.register("numba:compile", announcer)

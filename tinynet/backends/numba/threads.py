@@ -19,39 +19,43 @@ import numba
 from numba.np.ufunc import parallel
 
 from ...errors import BackendError
-from .. import registry
 
 FORKED = (
     "this process was forked from one that had run kernels, and Numba's threads do not survive a fork. Start processes "
     'with multiprocessing.get_context("spawn"), or run the first kernel after the fork'
 )
+_one_kernel_at_a_time = threading.RLock()
+_forked = False
 
 
-def prepare() -> None:
-    """Start the threads and install what the layer needs. To be called once, before the first kernel."""
+@functools.cache
+def _layer(forget: Callable[[], None]) -> str:
+    """The threading layer, whose threads run from now on. forget: called in a forked process."""
+
+    def note_fork() -> None:
+        global _forked
+        _forked = True
+        forget()
+
     parallel._launch_threads()
-    if numba.threading_layer() == "workqueue":
-        registry.cpu_guard = functools.partial(_one_at_a_time, threading.RLock())
     if numba.threading_layer() == "omp" and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_refuse_kernels)
+        os.register_at_fork(after_in_child=note_fork)
+    return numba.threading_layer()
 
 
-def _one_at_a_time(lock: threading.RLock, kernel: Callable) -> Callable:
-    """The kernel, which waits until no other thread runs one."""
+def guarded(kernel: Callable, forget: Callable[[], None]) -> Callable:
+    """The kernel as the threading layer needs it. Raises BackendError in a forked process.
+
+    forget: a function that makes the caller drop the kernels that it has looked up; a forked process calls it.
+    """
+    if _forked:
+        raise BackendError(FORKED)
+    if _layer(forget) != "workqueue":
+        return kernel
 
     @functools.wraps(kernel)
     def waiting(*arguments: Any, **parameters: Any) -> Any:
-        with lock:
+        with _one_kernel_at_a_time:
             return kernel(*arguments, **parameters)
 
     return waiting
-
-
-def _refuse_kernels() -> None:
-    """In a forked process: no kernel that was found before is used again, and looking for one raises BackendError."""
-
-    def refused(kernel: Callable) -> Callable:
-        raise BackendError(FORKED)
-
-    registry.cpu_guard = refused
-    registry.implementation_kernel.cache_clear()

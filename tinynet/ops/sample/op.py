@@ -48,6 +48,7 @@ def warp(x: Tensor, displacement: Tensor, padding: str = "border") -> Tensor:
     Raises ValueError or TypeError, naming the argument, for shapes, dtypes or a padding that do not fit.
     Source: Balakrishnan et al., VoxelMorph, CVPR 2018, section 3.2.
     """
+    check_float("warp", x=x, displacement=displacement)
     axes = x.ndim - 2
     if axes not in (2, 3):
         raise ValueError(f"warp: x has shape {tuple(x.shape)}; (N, H, W, C) or (N, D, H, W, C) is needed")
