@@ -85,9 +85,6 @@ class _ShortNames:
 class _Package(ModuleType):
     """This package. `import tinynet.gradcheck` must not put a module in the place of the function of that name."""
 
-    def __reduce__(self) -> tuple:  # a program that sends `tn` to another process, as joblib does, pickles the package
-        return importlib.import_module, (__name__,)
-
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in ("gradcheck", "tensor") and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
