@@ -6,6 +6,7 @@ Archives are not extracted: their members are read into memory one at a time. A 
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -21,6 +22,8 @@ from .decode import IMAGE_SUFFIXES, decode, other_kind
 # A file or member of more bytes is refused before it is read. The largest real images (whole microscope fields, 16
 # bits, three channels) are smaller; a "zip bomb" unpacks to gigabytes.
 MAX_MEMBER_BYTES = 512 * 2**20
+# What zipfile raises for damaged archives: also in names, and after a flipped bit in the kind of compression.
+DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, UnicodeError)
 
 
 class ImageFiles:
@@ -58,7 +61,7 @@ class ImageFiles:
                     f"{self.path}: a {kind} file, which is not read; need a zip archive or an image ({kinds})"
                 )
             self._zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except DAMAGES as error:
             raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
         for member in self._zip.infolist():
             name = member.filename.replace("\\", "/")  # some programs for Windows write its separator
@@ -93,7 +96,7 @@ class ImageFiles:
     def _reading(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, NotImplementedError) as error:
+        except DAMAGES as error:
             problem = "cannot be read" if self._zip is None else "damaged inside the archive"
             raise DataError(f"{self.where(name)}: {problem} ({error})") from error
 

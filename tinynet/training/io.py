@@ -206,6 +206,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _remove_leftovers(path: Path) -> None:
     """Delete the temporary files of this checkpoint that a killed process left."""
-    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
+    for leftover in path.parent.glob(f".{glob.escape(path.stem[:40])}.*.part{path.suffix}"):
         with contextlib.suppress(OSError):
             leftover.unlink()

@@ -19,7 +19,7 @@ from typing import Any
 from .. import __version__
 from ..backends.registry import backend
 from ..errors import CheckpointError
-from ..files import atomic_path, locked
+from ..files import atomic_path, locked, table_file
 from .io import load_checkpoint, save_checkpoint
 
 # Drawing the curve takes a fraction of a second, which would slow down runs with short epochs.
@@ -108,7 +108,7 @@ class RunFolder:
         """Write metrics.csv, and the curve if `last` or if the curve is older than `SECONDS_BETWEEN_CURVES`."""
         columns = list(dict.fromkeys(name for row in history for name in row))
         path = self.path / "metrics.csv"
-        with writing(path), atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with writing(path), table_file(path) as file:
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
