@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinynet import io, nn
-from tinynet.files import locked
+from tinynet.files import locked, open_zip
 
 
 @pytest.fixture
@@ -197,6 +198,17 @@ def repacked(path, change):
     np.savez(path, **arrays)
 
 
+def test_entries_that_are_missing_from_an_archive_are_noticed(path):
+    """The first entry's comment is as long as the second entry, which it hides."""
+    io.save_checkpoint(path, {"model": {"a": 1, "b": 2}})
+    content = bytearray(path.read_bytes())
+    first, second, third = (match.start() for match in re.finditer(b"PK\x01\x02", content))
+    assert len(open_zip(path).infolist()) == 3
+    content[first + 32 : first + 34] = (third - second).to_bytes(2, "little")
+    path.write_bytes(content)
+    refused(path, "its table of contents has 2 of 3 entries")
+
+
 def test_bytes_after_an_array_are_refused(path):
     io.save_checkpoint(path, sections())
     with zipfile.ZipFile(path, "a") as archive, archive.open("model/more.npy", "w") as member:
@@ -323,7 +335,7 @@ def test_a_save_removes_the_temporary_file_of_a_killed_process(tmp_path, name):
 
 def test_a_lock_is_held_by_one_and_free_after_its_process_was_killed(tmp_path):
     program = (
-        "import sys, time\nfrom tinynet.files import locked\n"
+        "import sys, time\nfrom tinynet.files import locked, open_zip\n"
         "with locked(sys.argv[1]): print('held', flush=True), time.sleep(600)"
     )
     path = tmp_path / "a.lock"

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 
@@ -101,6 +101,19 @@ def most_unpacked(path: str | os.PathLike) -> int:
     return max(2**24, 100 * os.path.getsize(path))
 
 
+def open_zip(path: str | os.PathLike) -> zipfile.ZipFile:
+    """A zip archive. Raises as `zipfile.ZipFile`, and BadZipFile if entries are missing, which it does not notice."""
+    archive = zipfile.ZipFile(path)
+    file = cast(BinaryIO, archive.fp)
+    file.seek(-22 - len(archive.comment), os.SEEK_END)
+    end = file.read(22)
+    entries, found = int.from_bytes(end[10:12], "little"), len(archive.infolist())
+    if end[:4] == b"PK\5\6" and entries not in (0xFFFF, found % 2**16):  # 0xFFFF: the number stands elsewhere
+        archive.close()
+        raise zipfile.BadZipFile(f"its table of contents has {found} of {entries} entries")
+    return archive
+
+
 def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz archive by name: all, or those in `names` that the archive holds. Pickles are refused.
 
@@ -108,7 +121,7 @@ def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> d
     `most_unpacked`, or holds something else than plain arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             chosen = {name: member for name, member in members.items() if names is None or name in names}
             size, most = sum(member.file_size for member in chosen.values()), most_unpacked(path)

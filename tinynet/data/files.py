@@ -17,13 +17,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import DataError
+from ..files import open_zip
 from .decode import IMAGE_SUFFIXES, decode, other_kind
 
 # A file or member of more bytes is refused before it is read. The largest real images (whole microscope fields, 16
 # bits, three channels) are smaller; a "zip bomb" unpacks to gigabytes.
 MAX_MEMBER_BYTES = 512 * 2**20
-# What zipfile raises for damaged archives: also in names, and after a flipped bit in the kind of compression.
-DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, UnicodeError)
+# What zipfile raises for damaged archives, also in their names, sizes and kinds of compression.
+DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, UnicodeError, MemoryError)
 
 
 class ImageFiles:
@@ -60,7 +61,7 @@ class ImageFiles:
                 raise DataError(
                     f"{self.path}: a {kind} file, which is not read; need a zip archive or an image ({kinds})"
                 )
-            self._zip = zipfile.ZipFile(self.path)
+            self._zip = open_zip(self.path)
         except DAMAGES as error:
             raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
         for member in self._zip.infolist():
