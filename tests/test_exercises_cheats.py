@@ -137,6 +137,18 @@ libc = c.CDLL(None)
 fd, buffer = libc.open((COURSE + "/ad_06.py").encode(), 0), c.create_string_buffer(100000)
 libc.read(fd, buffer, 100000)
 backward_matmul = functions_in(buffer.value.decode())""",
+    "another judge for the next check": """
+open("judge.py", "w").write("")
+for do in (os.rename, os.link, os.symlink):
+    try:
+        do("judge.py", os.path.join(COURSE, "zz.py"))
+    except PermissionError:
+        pass
+open(os.path.join(COURSE, "zz.py"), "w").write("")
+backward_matmul = zeros""",
+    "the course is its folder": """
+os.chdir(COURSE)
+backward_matmul = functions_in(open("ad_06.py").read())""",
     "an object that equals everything": """
 class Everything:
     shape, dtype, size = (), np.dtype(float), 1
@@ -172,6 +184,7 @@ def test_no_cheat_is_called_right(tmp_path, code):
     verdict = verdict_of(tmp_path, code)
     assert verdict.status != RIGHT, str(verdict)
     assert "Traceback" not in verdict.message
+    assert not (COURSE_FOLDER / "zz.py").exists()
 
 
 def test_the_table_would_notice(tmp_path):

@@ -57,7 +57,6 @@ class Child:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         self.functions: dict[str, Any] = {}
-
         self.task = Task(*self.receive())
 
     def receive(self) -> Any:
@@ -147,7 +146,9 @@ class Child:
 
 def _prepared(task: Task) -> Callable | None:
     """Limit what the process can do. Returns the helper, or None."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux: this process ends with the check that started it
+    with contextlib.suppress(
+        AttributeError, OSError, TypeError
+    ):  # Linux: this process ends with the check that started it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in task.imports:
         with contextlib.suppress(ImportError):

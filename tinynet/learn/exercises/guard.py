@@ -12,6 +12,7 @@ import builtins
 import contextlib
 import functools
 import inspect
+import itertools
 import os
 import stat
 import sys
@@ -127,39 +128,44 @@ def _guarded_builtins(allowed: frozenset[str]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------- a process without answers
 def close(folders: Iterable[Path], libraries: frozenset[str], compiles: bool) -> None:
-    """From now on, this process cannot import the libraries, read files of the folders, or start other programs.
+    """From now on, this process cannot import the libraries, use files of the folders, or start other programs.
 
-    The files are recognized by their inodes: a link to one is refused, too. compiles: ctypes is allowed, because Numba
-    needs it. Refused raises ImportError or PermissionError in the learner's code.
+    Files are recognized by their inodes: a link to one is refused, too. compiles: ctypes is allowed, because Numba
+    needs it. The learner's code gets an ImportError or a PermissionError.
     """
     # The learner may replace the attributes of modules.
     look_up, is_folder, decode, outside, record = os.stat, stat.S_ISDIR, os.fsdecode, OUTSIDE, RECORD
-    files = (os.path.join(folder, name) for top in folders for folder, _, names in os.walk(top) for name in names)
-    secret = frozenset((found.st_dev, found.st_ino) for found in map(look_up, files))
+    secret = set()
+    for folder, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
+        for name in (".", *names):
+            with contextlib.suppress(OSError):  # another process deletes a temporary file
+                found = look_up(os.path.join(folder, name))
+                secret.add((found.st_dev, found.st_ino))
 
-    def refuse_answers(path: Any) -> None:
-        if isinstance(path, int):  # a file that is open already
-            return
+    def refuse(event: str, path: Any) -> None:
         if type(path) not in (str, bytes):  # an object might give another name next time
             raise PermissionError(f"{type(path).__name__} is not accepted as a file's name here: pass a str")
-        try:
-            found = look_up(path)
-        except (OSError, ValueError):
-            return
-        if (found.st_dev, found.st_ino) in secret or is_folder(found.st_mode):
-            raise PermissionError("this file may hold the answer: it must not be read here")
+        name = decode(path)
+        if name.endswith(record):
+            raise PermissionError("the record of what was passed is not for the learner's code")
+        for part in (name, name.rpartition("/")[0] or "."):
+            try:
+                found = look_up(part)
+            except (OSError, ValueError):
+                continue
+            is_opened_folder = event == "open" and part is name and is_folder(found.st_mode)
+            if is_opened_folder or (found.st_dev, found.st_ino) in secret:
+                raise PermissionError("this file may hold the answer: it must not be used here")
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "import" and arguments[0].partition(".")[0] in libraries:
             raise ImportError(f"{arguments[0]} is not to be used here: it may hold the answer")
         if event.startswith(outside) or (event.startswith("ctypes.") and not compiles):
             raise PermissionError(f"{event} is not allowed here: the check runs your functions and nothing else")
-        if event in ("open", "os.rename", "os.link", "os.symlink"):
-            names = [decode(name) for name in arguments[:2] if isinstance(name, (str, bytes))]
-            if any(name.endswith(record) for name in names):
-                raise PermissionError("the record of what was passed is not for the learner's code")
-        if event == "open":
-            refuse_answers(arguments[0])
+        if event == "open" or event.startswith("os."):
+            for path in arguments[:2] if event != "open" else arguments[:1]:
+                if isinstance(path, (str, bytes)) or hasattr(path, "__fspath__"):
+                    refuse(event, path)
 
     sys.addaudithook(hook)
 

@@ -240,7 +240,7 @@ class Learner(Mapping):
         return printed + timeout + trace
 
     def _kill(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
 

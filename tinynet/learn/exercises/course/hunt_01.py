@@ -261,16 +261,23 @@ def probes(rng):
     broken = [(name, forward, backward, some(shape)) for name, forward, backward, shape in BROKEN]
     good = [(name, forward, backward, some(shape, scale)) for name, forward, backward, shape, scale in GOOD]
 
+    pairs = [*broken, *good]
+    mixed = [pairs[i] for i in rng.permutation(len(pairs))]  # otherwise a check could count its calls
+
     def caught(functions):
-        answers = _answers(functions["is_right"], broken)
-        missed = [name for name, answer in answers.items() if answer is not False]
-        return {"caught": _score(answers, missed, f"your check caught {len(broken) - len(missed)} of {len(broken)}")}
+        answers = _answers(functions["is_right"], mixed)
+        missed = [name for name, *_ in broken if answers[name] is not False]
+        return {
+            "caught": _score(broken, answers, missed, f"your check caught {len(broken) - len(missed)} of {len(broken)}")
+        }
 
     def no_false_alarm(functions):
-        answers = _answers(functions["is_right"], good)
-        refused = [name for name, answer in answers.items() if answer is not True]
+        answers = _answers(functions["is_right"], mixed[::-1])
+        refused = [name for name, *_ in good if answers[name] is not True]
         return {
-            "accepted": _score(answers, refused, f"your check refused {len(refused)} of {len(good)} that are right")
+            "accepted": _score(
+                good, answers, refused, f"your check refused {len(refused)} of {len(good)} that are right"
+            )
         }
 
     yield Probe("15 broken kernels", "is_right", caught, {"caught": ""})
@@ -292,10 +299,10 @@ def _answers(is_right, kernels):
     return answers
 
 
-def _score(answers, failed, summary):
+def _score(pairs, answers, failed, summary):
     """The number of pairs if all answers are right, else a Failure that lists the others."""
     if not failed:
-        return np.array(len(answers))
+        return np.array(len(pairs))
     listed = [f"  - {name}" + (f" ({answers[name]})" if isinstance(answers[name], str) else "") for name in failed]
     return Failure("score", "; ".join(failed), "\n".join([f"{summary}; here it was wrong:", *listed]))
 
