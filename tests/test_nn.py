@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+from op_folders import missing
 from scipy import special
 
 import tinynet as tn
@@ -425,6 +426,54 @@ def test_embedding(rng):
     ):
         with pytest.raises(error, match=message):
             layer(wrong)
+
+
+def test_embedding_on_a_gpu(fake_gpu):
+    layer = nn.Embedding(5, 3).to("cuda")
+    x = tn.tensor(np.array([1, -1, 5])).to("cuda")
+    fake_gpu.forget()
+    y = layer(x)
+    assert fake_gpu.to_cpu == []
+    np.testing.assert_array_equal(y.numpy(), [layer.weight.numpy()[1], [np.nan] * 3, [np.nan] * 3])
+
+
+ON_A_GPU = {
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), (1, 6, 6, 2)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (1, 6, 6, 2)),
+    "Conv2d": (lambda: nn.Conv2d(2, 3, 2, padding="same"), (1, 5, 4, 2)),
+    "LayerNorm": (lambda: nn.LayerNorm(4), (3, 4)),
+    "Softmax": (lambda: nn.Softmax(), (3, 4)),
+    **{
+        kind.__name__: (lambda kind=kind: Last(kind(2, 3, bidirectional=True)), (2, 4, 2))
+        for kind in (nn.RNN, nn.GRU, nn.LSTM)
+    },
+}
+
+
+class Last(nn.Module):
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x, lengths=[4, 2])[0]
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_layers_on_a_gpu(rng, name, fake_gpu):
+    make, shape = ON_A_GPU[name]
+    layer, x = make(), tensor(rng, *shape)
+    with tn.use_backend("cuda-sim"):
+        expected = layer(x)
+        expected.sum().backward()
+    slopes = [p.grad.numpy() for p in layer.parameters()]
+    layer.zero_grad()
+    y = layer.to("cuda")(tn.Tensor(x.data, requires_grad=True).to("cuda"))
+    y.sum().backward()
+    assert y.device == "cuda" and all(p.grad.device == "cuda" for p in layer.parameters())
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    for p, slope in zip(layer.parameters(), slopes):
+        np.testing.assert_allclose(p.grad.numpy(), slope, rtol=1e-4, atol=1e-5)
 
 
 def padded(x, kernel, dilation):

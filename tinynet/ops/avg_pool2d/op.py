@@ -38,8 +38,8 @@ def avg_pool2d(
         return y
     (py, px), counts = geometry.padding, float(count_include_pad)
     counted = np.pad(np.ones(x.shape[1:3], x.dtype), ((py, py), (px, px)), constant_values=counts)
-    plane = extended(counted[None, :, :, None], extra, 0.0)
-    return y / to_device(forward(plane, kernel_size, geometry._replace(padding=(0, 0))), device_of(data_of(x)))
+    plane = extended(to_device(counted[None, :, :, None], device_of(data_of(x))), extra)
+    return y / forward(plane, kernel_size, geometry._replace(padding=(0, 0)))
 
 
 # Linear, so the gradient is the transpose, and the gradient of the transpose is the pooling again: closed under

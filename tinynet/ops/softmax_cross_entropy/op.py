@@ -54,7 +54,9 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
     """The loss in basic operations, for the options that the kernel lacks. counts: booleans, or None for all."""
     xp = array_module(target)
     weight = xp.ones(x.shape[-1], x.dtype) if weight is None else weight
-    of_target = weight[target]
+    exists = (target >= 0) & (target < x.shape[-1])  # on a GPU nothing has checked it: the loss is NaN, as the kernel's
+    target = target * exists
+    of_target = xp.where(exists, weight[target], x.dtype.type("nan"))
     if counts is not None:
         of_target = of_target * counts
         x = where(counts[..., None], x, 0.0)  # if an ignored logit is NaN, its gradient is 0 even so
@@ -66,7 +68,7 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
         losses = (1 - smoothing) * losses + smoothing * (spread if counts is None else spread * counts)
     if reduction == "none":
         return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / float(of_target.sum(dtype="float64"))
+    return losses.sum() if reduction == "sum" else losses.sum() / of_target.sum(dtype="float64").astype(x.dtype)
 
 
 def _checked_target(op: str, target: Any, x: Any, ignore_index: int | None, reduction: str) -> tuple[Any, Any]:
