@@ -126,7 +126,7 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
 
 
 # ------------------------------------------------------------------------------------- the weights
-@jit
+@jit(separate=True)
 def copy_taps(w, rotated, ci, co, taps):
     """taps (3, 3, LANES, LANES) between the input channels from ci and the output channels from co on, zero-padded.
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from numba import prange
+from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
@@ -113,12 +114,13 @@ def _forward(x, weights, bias, band, y):
 @jit(separate=True)
 def _backward_input_band(g, weights, gx):
     blocks, kh, _, _, width = weights.shape
+    zeros = as_strided(np.zeros(width, gx.dtype), (gx.shape[1], width), (0, gx.itemsize))  # one row, seen as many
     for k in range(blocks):
         for row in range(len(g)):
-            target = gx[row, :, k * width : (k + 1) * width]
-            multiply(g[row, 0], weights[k, 0], None, target)
-            for ky in range(1, kh):
-                multiply(g[row, ky], weights[k, ky], target, target)
+            start, target = zeros, gx[row, :, k * width : (k + 1) * width]
+            for ky in range(kh):
+                multiply(g[row, ky], weights[k, ky], start, target)
+                start = target
 
 
 @jit(parallel=True)
