@@ -87,16 +87,13 @@ def copy_back(window, image, y, x):
 
 
 @jit(separate=True)
-def prefetch_tiles(x, first, count, grid, size, step):
-    """Ask for the pixels of tiles of size x size pixels, `step` apart, some time before they are loaded (prefetch.py).
-
-    The last `step` rows and columns of a tile are enough: the tiles above and to the left read the others.
-    """
+def prefetch_tiles(m, x, first, count, grid):
+    """Ask for the m x m pixels of each of these tiles, some time before they are loaded (prefetch.py)."""
     _, height, width, channels = x.shape
     for _, image, row, column, length in runs(first, min(count, len(x) * grid.rows * grid.columns - first), grid):
-        top, left = row * step + grid.top + size - step, column * step + grid.left + size - step
-        start, end = max(0, left), min(width, left + length * step)
-        for y in range(max(0, top), min(height, top + step)):
+        top, left = row * m + grid.top, column * m + grid.left
+        start, end = max(0, left), min(width, left + length * m)
+        for y in range(max(0, top), min(height, top + m)):
             first_pixel = (image * height + y) * width
             for i in range((first_pixel + start) * channels, (first_pixel + end) * channels, LINE):
                 prefetch(x, i)

@@ -48,6 +48,12 @@ WIDTH = 2 * LANES  # columns of a product
 
 
 # ------------------------------------------------------------------------------------- the loops over tiles
+@jit(inline="always")
+def last_pixels(grid):
+    """The grid of the last m x m pixels of each tile of inputs: the tiles above and to the left read the others."""
+    return Grid(grid.rows, grid.columns, grid.top + 2, grid.left + 2)
+
+
 def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> Callable:
     """correlate(parts, U, bias, y, grid, activation, threads): forward and backward_input.
 
@@ -60,7 +66,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
         positions, blocks, c_in, width = U.shape
         group = (GROUP_BYTES // (positions * c_in * 4) // SMALLEST_GROUP + 1) * SMALLEST_GROUP
         share = -(-group // positions)  # of the next group's tiles: prefetched before each product
-        is_far = parts[0].nbytes > CACHED
+        ahead, is_far = last_pixels(grid), parts[0].nbytes > CACHED
         V, M = stack(positions, group, c_in), stack(positions, group, width)
         window = np.empty((m + 2, m + 2, max(c_in, width)), np.float32)
         for first in range(span[0], span[1], group):
@@ -73,7 +79,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
                 for s in range(positions):
                     if is_far and block == 0:
                         for x in parts:
-                            prefetch_tiles(x, first + group + s * share, share, grid, m + 2, m)
+                            prefetch_tiles(m, x, first + group + s * share, share, ahead)
                     multiply(V[s], U[s, block], None, M[s])
                 part = slice(block * width, (block + 1) * width)
                 store_outputs(M, first, count, grid, y[..., part], bias[part], window[:m, :m])
@@ -99,7 +105,7 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
         positions, c_in, c_out = gU.shape
         V, Z = stack(positions, GRADIENT_GROUP, c_in), stack(positions, GRADIENT_GROUP, c_out)
         window, outputs = np.empty((m + 2, m + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
-        share, is_far = -(-GRADIENT_GROUP // positions), x.nbytes > CACHED
+        share, ahead, is_far = -(-GRADIENT_GROUP // positions), last_pixels(grid), x.nbytes > CACHED
         gU[:] = 0
         for first in range(span[0], span[1], GRADIENT_GROUP):
             count = min(GRADIENT_GROUP, span[1] - first)
@@ -107,8 +113,8 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
             load_gradients(gy, first, count, outputs, Z, window[:m, :m])
             for s in range(positions):
                 if is_far:
-                    prefetch_tiles(x, first + GRADIENT_GROUP + s * share, share, grid, m + 2, m)
-                    prefetch_tiles(gy, first + GRADIENT_GROUP + s * share, share, outputs, m, m)
+                    prefetch_tiles(m, x, first + GRADIENT_GROUP + s * share, share, ahead)
+                    prefetch_tiles(m, gy, first + GRADIENT_GROUP + s * share, share, outputs)
                 for channel in range(0, c_out, WIDTH):
                     part = slice(channel, channel + WIDTH)
                     total = gU[s, :, part]
