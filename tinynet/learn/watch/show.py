@@ -18,6 +18,8 @@ LEGEND = """\
   with Numba's kernel in float64, the derivatives with numerical ones. time: at one large size; in the emulator at a
   small size with all checks."""
 
+KERNEL_OF = {"value": "forward", "gradient": "backward"}  # the kernel that each formula of an entry defines
+
 
 def list_ops() -> None:
     """Print the operations, a line for each."""
@@ -65,7 +67,7 @@ def _first_line(path: Path) -> str:
 
 
 def _functions(path: Path, op: str) -> list[tuple[str, str]]:
-    """The public functions of a file and their first lines, or the functions of the op's entry and their results.
+    """The kernels in a file: its public functions with their first lines, or the two formulas of the op's entry.
 
     The file is read without running it: it may be broken just now.
     """
@@ -75,8 +77,13 @@ def _functions(path: Path, op: str) -> list[tuple[str, str]]:
         return [("?", f"{path.name}:{error.lineno}: {error.msg}")]
     for entry in (n for n in nodes if isinstance(n, ast.ClassDef)):
         if any(isinstance(k.value, ast.Constant) and k.value.value == op for k in entry.keywords):
-            return [(n.name, ast.unparse(n.body[-1])) for n in entry.body if isinstance(n, ast.FunctionDef)]
+            formulas = [n for n in entry.body if isinstance(n, ast.FunctionDef) and n.name in KERNEL_OF]
+            return [(KERNEL_OF[n.name], f"{n.name}({ast.unparse(n.args)}): {_statements(n)}") for n in formulas]
     return [(n.name, _summary(n)) for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+
+
+def _statements(function: ast.FunctionDef) -> str:
+    return "; ".join(map(ast.unparse, function.body))
 
 
 def _summary(node: ast.Module | ast.FunctionDef) -> str:

@@ -89,4 +89,5 @@ def _kernels(activation: type[Activation], loops: SimpleNamespace) -> SimpleName
 
 LOOPS = {op: _loops(activation) for op, activation in ACTIVATIONS.items()}
 PARTS = {op: _kernels(activation, LOOPS[op]) for op, activation in ACTIVATIONS.items()}
-elu_range = LOOPS["elu"].forward_range  # for the kernels of conv2d, which finish a piece of their result with it
+# For other kernels, which apply an activation to a piece of their result: conv2d and lstm.
+elu_range, sigmoid_range, tanh_range = (LOOPS[op].forward_range for op in ("elu", "sigmoid", "tanh"))

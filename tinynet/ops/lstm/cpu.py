@@ -12,8 +12,9 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.fastmath import ELEMENTWISE, exp_of_nonpositive, expm1_of_nonpositive
+from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.gemm import blocks_of, multiply
+from ..activations.cpu import sigmoid_range, tanh_range
 from ..matmul.cpu import forward as product
 from .weight import gradient_of_weight
 
@@ -69,21 +70,13 @@ def _panels(weight: np.ndarray) -> np.ndarray:
 
 @jit(fastmath=ELEMENTWISE)
 def _sigmoid(values):
-    """In place: 1 / (1 + exp(-v)), without ever taking the exp of a positive number."""
-    one = values.dtype.type(1)
-    for j in range(values.size):
-        e = exp_of_nonpositive(-abs(values[j]))
-        values[j] = (e if values[j] < 0 else one) / (one + e)
+    """In place."""
+    sigmoid_range(values, 0, values.size, (), values)
 
 
 @jit(fastmath=ELEMENTWISE)
 def _tanh(values, result):
-    """result = tanh(values). Why it is computed in this way: activations/derivation.md."""
-    two = values.dtype.type(2)
-    for j in range(values.size):
-        t = expm1_of_nonpositive(-two * abs(values[j]))
-        size = -t / (two + t)
-        result[j] = -size if values[j] < 0 else size
+    tanh_range(values, 0, values.size, (), result)
 
 
 @jit
