@@ -44,6 +44,13 @@ def test_an_op_is_shown_with_what_this_machine_lacks(capsys):
     assert (missing("cuda") or "here, by cuda.py") in out
 
 
+def test_the_kernels_of_an_activation_are_its_two_formulas(capsys):
+    describe("sigmoid")
+    shown = capsys.readouterr().out
+    assert "forward                value(x): e = exp_of_nonpositive(-abs(x)); return" in shown
+    assert "backward               gradient(gy, y): return" in shown
+
+
 def test_targets_are_the_kernels_that_differ():
     targets = targets_of("conv2d", "cpu")
     assert len({t for t in targets if t.kernel == "backward_bias"}) == 1
