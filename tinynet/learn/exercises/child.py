@@ -146,9 +146,7 @@ class Child:
 
 def _prepared(task: Task) -> Callable | None:
     """Limit what the process can do. Returns the helper, or None."""
-    with contextlib.suppress(
-        AttributeError, OSError, TypeError
-    ):  # Linux: this process ends with the check that started it
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # on Linux it ends with the check that started it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in task.imports:
         with contextlib.suppress(ImportError):

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ..gradcheck.explain import Explanation, explain
 from .answers import Answers, Book, agree, answer_book, observe
 from .exercise import Exercise, Variant, Wrong
 from .probe import Failure, Probe
@@ -159,7 +158,9 @@ def _describe(actual: Any, expected: Any, probe: Probe, output: str) -> str:
     return str(replace(_explained(actual, expected, probe, output), sentence=None, tried=()))
 
 
-def _explained(actual: Any, expected: Any, probe: Probe, output: str) -> Explanation:
+def _explained(actual: Any, expected: Any, probe: Probe, output: str) -> Any:
+    from ..gradcheck.explain import explain  # imported here, because a right file does not need it
+
     axes = tuple(probe.axes[output].split())
     actual, expected = np.asarray(actual, float), np.asarray(expected, float)
     return explain(actual, expected, axes=axes, name=output, every=True, **probe.context)

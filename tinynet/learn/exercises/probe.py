@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +71,7 @@ class Probe:
                 text = f"array of shape {value.shape}"
                 if value.size <= largest:
                     text = np.array2string(value, separator=", ", threshold=value.size + 1, max_line_width=100)
-                    text = text.replace("\n\n", "\n")
+                    text = re.sub("\n+", "\n", text)
             else:
                 text = getattr(value, "__name__", None) or repr(value)
                 text = text if len(text) <= 10 * largest else f"{text[:100]} ..."

@@ -84,7 +84,7 @@ def fitted_factor(actual: np.ndarray, candidate: np.ndarray) -> float | None:
 
 
 def lengths_in_words(factor: float, pair: Pair) -> list[str]:
-    """' (3 is the length of c: summed where it must be averaged?)' for each such length or its inverse; else ['']."""
+    """' (3 is the length of c: summed where it must be averaged?)' for each such length or its inverse; then ''."""
     size = abs(factor)
     inverse = size < 1
     count = 1 / size if inverse else size
@@ -98,7 +98,7 @@ def lengths_in_words(factor: float, pair: Pair) -> list[str]:
             if length > 1 and math.isclose(count, length, rel_tol=1e-6):
                 asked = "averaged where it must be summed?" if inverse else "summed where it must be averaged?"
                 words.append(f" ({length} is the length of {names_of(axes, some)}{name}: {asked})")
-    return words or [""]
+    return [*words, ""]
 
 
 def shifts(array: np.ndarray, axes: Sequence[str]) -> Iterator[Candidate]:

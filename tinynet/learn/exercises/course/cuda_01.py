@@ -180,4 +180,4 @@ def _emulated(label, kernel, arrays, result, shape, sizes, axes):
         untouched = Failure("NotImplementedError", "", f"{kernel} writes nothing yet", not_written=True)
         return {result: untouched if np.array_equal(out, garbage) else out}
 
-    return Probe(label, "SOURCE", run, {result: axes})
+    return Probe(label, "SOURCE", run, {result: axes}, {}, {"kernel": kernel, **arrays, **sizes})

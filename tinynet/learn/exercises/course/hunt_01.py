@@ -267,18 +267,14 @@ def probes(rng):
     def caught(functions):
         answers = _answers(functions["is_right"], mixed)
         missed = [name for name, *_ in broken if answers[name] is not False]
-        return {
-            "caught": _score(broken, answers, missed, f"your check caught {len(broken) - len(missed)} of {len(broken)}")
-        }
+        summary = f"your check caught {len(broken) - len(missed)} of {len(broken)}"
+        return {"caught": _score(broken, answers, missed, summary)}
 
     def no_false_alarm(functions):
         answers = _answers(functions["is_right"], mixed[::-1])
         refused = [name for name, *_ in good if answers[name] is not True]
-        return {
-            "accepted": _score(
-                good, answers, refused, f"your check refused {len(refused)} of {len(good)} that are right"
-            )
-        }
+        summary = f"your check refused {len(refused)} of {len(good)} that are right"
+        return {"accepted": _score(good, answers, refused, summary)}
 
     yield Probe("15 broken kernels", "is_right", caught, {"caught": ""})
     yield Probe("7 right ones", "is_right", no_false_alarm, {"accepted": ""})

@@ -195,7 +195,7 @@ def _watched(label, function, arguments, result, shape, axes):
             found[compiled] = Failure("differs", "", "compiled by Numba, it returns other values than as Python")
         return found
 
-    return Probe(label, function, run, {result: axes, bounds: "", race: "", compiled: ""})
+    return Probe(label, function, run, {result: axes, bounds: "", race: "", compiled: ""}, {}, arguments)
 
 
 def kernels(functions):
