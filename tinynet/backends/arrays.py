@@ -6,6 +6,7 @@ This file imports nothing of tinynet: kernels that depend on it need not be comp
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ def device_of(array: Any) -> str:
 
 
 _NUMBERS = frozenset("?bBhHiIlLqQfd")  # NumPy's letters for booleans, integers, float32 and float64
+takes_complex: ContextVar[bool] = ContextVar("takes_complex", default=False)  # True in gradcheck's complex step
 
 
 def plain_array(name: str, array: Any) -> Any:
@@ -31,7 +33,7 @@ def plain_array(name: str, array: Any) -> Any:
     The array itself if it is plain already, else a copy. name: of the argument, for messages.
     Raises TypeError for other dtypes (float16, complex numbers, strings, objects) and for masked arrays.
     """
-    if array.dtype.char not in _NUMBERS:
+    if array.dtype.char not in _NUMBERS and not (array.dtype.char == "D" and takes_complex.get()):
         known = "float32, float64, integers or booleans are needed"
         raise TypeError(f"{name} has dtype {array.dtype}; {known}: convert it, e.g. with .astype('float32')")
     if type(array) is np.ndarray and array.dtype.isnative and array.flags.aligned:

@@ -40,6 +40,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...backends.arrays import takes_complex
+from ...backends.context import set_inside
+
 
 class Derivative(NamedTuple):
     """d(sum(gy * y))/dx for every element of x, with an error bar; both float64 of the shape of x.
@@ -117,7 +120,7 @@ def refined(
         direction = np.zeros(x.shape)
         direction[index] = 1.0
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), set_inside(takes_complex, True):
                 warnings.simplefilter("ignore")  # NumPy's, that an imaginary part is dropped
                 slopes = complex_step(f, [x], [direction])
         except Exception:  # f was not written for complex numbers
