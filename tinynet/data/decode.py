@@ -257,7 +257,8 @@ def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
     So the file is decoded twice: once with the byte order that keeps the high bytes, once with the one that keeps the
     low bytes. Gray + alpha has no second order, but its 4 bytes a pixel can be taken for the channels of RGBA.
     """
-    codec, box, offset, arguments = tuple(image.tile[0])[:4]  # type: ignore[attr-defined]
+    tile: Any = image.tile[0]  # type: ignore[attr-defined]
+    arguments = tile[3]
     rawmode = arguments if isinstance(arguments, str) else arguments[0]
     if ";16" not in rawmode or rawmode.startswith("I"):
         return None
@@ -265,7 +266,7 @@ def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
     def load(rawmode: str) -> np.ndarray:
         again = _open(data)
         changed = rawmode if isinstance(arguments, str) else (rawmode, *arguments[1:])
-        again.tile = [(codec, box, offset, changed)]  # type: ignore[attr-defined]
+        again.tile = [tile._replace(args=changed) if hasattr(tile, "_replace") else (*tile[:3], changed)]  # type: ignore[attr-defined]
         return np.asarray(ImageOps.exif_transpose(again))
 
     channels, _, order = rawmode.partition(";16")
