@@ -99,6 +99,31 @@ def test_what_each_intensity_step_does():
     assert np.std(np.log([g[0, 0, 0] for g in gains])) == pytest.approx(0.2, rel=0.15)
 
 
+def test_blur_keeps_channels_apart():
+    image = np.zeros((21, 21, 3), np.float32)
+    image[10, 10, 1] = 1
+    blurred, _ = GaussianBlur(1.5, 1)(image, None, np.random.default_rng(5))
+    assert blurred[:, :, 1].max() < 0.9 and not blurred[:, :, [0, 2]].any()
+
+
+def test_zoom_enlarges_and_reduces():
+    """The area of a disc, over many draws: as often larger as smaller, up to the square of the zoom."""
+    disc = (np.hypot(*np.mgrid[-32:32, -32:32]) < 12).astype(np.float32)[:, :, None]
+    only_zoom = Affine(shift=0, rotation=0, shear=0, zoom=1.5, rescale=1, flip=False)
+    areas = [only_zoom(disc, None, np.random.default_rng(s))[0].sum() / disc.sum() for s in range(60)]
+    assert 0.4 < min(areas) < 0.6 and 1.8 < max(areas) < 2.3
+    assert 0.3 < np.mean(np.array(areas) > 1) < 0.7
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32), np.ones((8, 8, 1), int)]
+)
+@pytest.mark.parametrize("step", EVERYTHING.steps, ids=lambda step: type(step).__name__)
+def test_integers_and_images_without_channels_are_refused(step, image):
+    with pytest.raises(TypeError, match=rf"{type(step).__name__}: image has .*divide 8-bit images by 255"):
+        step(image, None, np.random.default_rng(0))
+
+
 def test_stain_changes_colors_only():
     image = IMAGE.copy()
     image[:, :, 0] += 0.3

@@ -241,6 +241,13 @@ REFUSED = {
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
         "a PostScript file, which is not read",
     ),
+    "PostScript with a header": (
+        b"\xc5\xd0\xd3\xc6"
+        + struct.pack("<6IH", 32, 40, 0, 0, 0, 0, 65535)
+        + b"\0\0%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "no known kind",
+    ),
+    "PPM": (pillow(GRAY8, "PPM"), "no known kind"),
     "GIF": (pillow(GRAY8, "GIF"), "a GIF file"),
     "WebP": (pillow(GRAY8, "WEBP"), "a WebP file"),
     "JPEG 2000": (pillow(GRAY8, "JPEG2000"), "a JPEG 2000 file"),

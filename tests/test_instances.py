@@ -146,6 +146,23 @@ def test_a_component_without_a_seed_is_one():
     assert labels[20, 20] != labels[1, 1]
 
 
+def test_seeds_and_regrowth_are_8_connected():
+    mask = np.zeros((20, 20), np.float32)
+    mask[2:8, 2:8] = mask[8:14, 8:14] = 1  # two squares that touch in a corner only
+    assert instances.seeded_watershed(mask, 0 * mask, min_size=1).max() == 1
+    border = 0.9 * mask
+    border[2:8, 2:8] = 0  # a seed in the first square only: it grows through the corner
+    assert np.unique(instances.seeded_watershed(mask, border, min_size=1)[mask > 0]).tolist() == [1]
+
+
+def test_seeds_do_not_join_outside_of_the_mask():
+    """Between two nuclei the net is rather sure (0.45), which is above the seed threshold, not above the mask's."""
+    mask = np.full((10, 21), 0.45, np.float32)
+    mask[:, :10] = mask[:, 11:] = 0.9
+    labels = instances.seeded_watershed(mask, 0 * mask, seed_threshold=0.4, mask_threshold=0.5, min_size=1)
+    assert np.unique(labels[0]).tolist() == [0, 1, 2] and not labels[:, 10].any()
+
+
 def test_tiny_seeds_do_not_count_small_nuclei_go_and_holes_are_filled():
     mask = np.zeros((40, 60), np.float32)
     mask[TWO_TOUCHING] = 0.6

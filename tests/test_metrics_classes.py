@@ -109,6 +109,22 @@ def test_confusion_matrix():
         confusion_matrix([0.5, 1], [0, 1], 3)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64])
+def test_small_integers_do_not_overflow(dtype):
+    true, pred = np.arange(120, dtype=dtype), np.arange(120, dtype=dtype)[::-1]
+    np.testing.assert_array_equal(confusion_matrix(true, pred, 120), np.eye(120, dtype=int)[::-1])
+    assert cohen_kappa(np.array([[100, 90], [90, 100]], dtype=np.uint8), "quadratic") == pytest.approx(10 / 190)
+
+
+def test_bootstrap_draws_positives_and_negatives():
+    """Only negatives (positives) differ among themselves: a figure of them has a width only if they are drawn."""
+    true = np.repeat([1, 0], 30)
+    for drawn in (0, 1):
+        score = np.where(true == drawn, np.arange(60), 5.0)
+        low, high = bootstrap_interval(lambda t, s, drawn=drawn: s[t == drawn].mean(), true, score, samples=50)
+        assert low < score[true == drawn].mean() < high
+
+
 @pytest.mark.parametrize(
     ("table", "expected"),
     [(WINNIPEG, (0.2079, 0.3797, 0.5246)), (NEW_ORLEANS, (0.2965, 0.4773, 0.6256))],

@@ -203,6 +203,46 @@ def test_the_scale_is_the_median_over_three_guesses(monkeypatch):
     assert asked == pytest.approx([24 / 12, 24 / 40, 1])
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),  # for each guess: nuclei and their diameter
+    [
+        ({30: (5, 27), 113: (46, 114), 24: (1, 20)}, 114),  # large nuclei, and the texture inside of them
+        ({45: (7, 32), 113: (40, 114), 24: (15, 17)}, 114),
+        ({12: (60, 12), 40: (12, 30), 24: (40, 14)}, 14),  # more nuclei, but not on a larger area: the median
+        ({30: (0, 0), 60: (4, 50), 24: (0, 0)}, 50),
+    ],
+)
+def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, monkeypatch):
+    def labels_from_maps(guess):
+        count, diameter = found[guess]
+        area = round(np.pi / 4 * (diameter * segment.DIAMETER / guess) ** 2)
+        return np.repeat(np.arange(count + 1)[:, None], max(area, 1), axis=1)
+
+    first, second, _ = found
+    median = segment.median_diameter
+    baseline = np.zeros((64, 64), np.int32)
+    monkeypatch.setattr(segment, "otsu_watershed", lambda image: baseline)
+    monkeypatch.setattr(segment, "predict_maps", lambda net, image, scale: round(segment.DIAMETER / scale))
+    monkeypatch.setattr(segment, "labels_from_maps", labels_from_maps)
+    monkeypatch.setattr(
+        segment,
+        "median_diameter",
+        lambda labels, area_weighted=False: (
+            median(labels) if labels is not baseline else (first, second)[area_weighted]
+        ),
+    )
+    scale = segment.estimate_scale(blind_net, np.zeros((64, 64, 3), np.uint8))
+    assert segment.DIAMETER / scale == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("width", "scale", "message"), [(0, 1, "no nucleus"), (24, 1, ""), (60, 1, "60 pixels wide"), (9, 1, "9 in the")]
+)
+def test_a_result_far_from_the_training_range_is_doubted(width, scale, message):
+    labels = (discs(80, 80, [(40, 40)], width / 2)[:, :, 0] > 0).astype(int) * (width > 0)
+    assert re.search(message, segment.doubt(labels, scale)) and bool(message) == bool(segment.doubt(labels, scale))
+
+
 @pytest.mark.parametrize("function", [segment.segment, segment.estimate_scale])
 def test_the_net_sees_normalized_images(function):
     brightest = []

@@ -3,8 +3,8 @@
 Call an augmentation as `image, labels = augmentation(image, labels, rng)`: `image` (H, W, C) float32, about 0 (dark) to
 1 (bright); `labels` (H, W) int32, or None. An augmentation that moves pixels uses the same map for both: linear
 interpolation for the image, the nearest pixel for the labels, because there is no nucleus 4 between nucleus 3 and
-nucleus 5. Changes of the intensities do not affect the labels. All randomness comes from `rng`: the same generator
-gives the same result.
+nucleus 5. Changes of the intensities do not affect the labels. Images of integers are a TypeError. All
+randomness comes from `rng`: the same generator gives the same result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ import numpy as np
 from scipy import ndimage
 
 Pair = tuple[np.ndarray, np.ndarray | None]
+
+
+def _check_image(step: object, image: np.ndarray) -> None:
+    """Integers 0 .. 255 would pass through most steps, and come out wrong."""
+    if image.ndim != 3 or image.dtype.kind != "f":
+        raise TypeError(
+            f"{type(step).__name__}: image has shape {image.shape} and dtype {image.dtype}; floats of about 0 to 1, "
+            "(H, W, C), are needed: divide 8-bit images by 255"
+        )
 
 
 class Compose:
@@ -82,6 +91,7 @@ class Affine:
     flip: bool = True
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
+        _check_image(self, image)
         shape = np.array(image.shape[:2])
         center = (shape - 1) / 2 + rng.uniform(-self.shift, self.shift, 2) * shape
         zoom = self.zoom ** rng.uniform(-1, 1) * self.rescale ** rng.uniform(-1, 1, 2)
@@ -108,6 +118,7 @@ class BrightnessContrast:
     channels: float = 0.3
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
+        _check_image(self, image)
         change = rng.standard_normal(2) + self.channels * rng.standard_normal((image.shape[2], 2))
         gain = np.exp(self.contrast * change[:, 0]).astype(image.dtype)
         lift = (self.brightness * change[:, 1]).astype(image.dtype)
@@ -120,6 +131,7 @@ class _Sometimes:
     probability: float
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator) -> Pair:
+        _check_image(self, image)
         return (self.change(image, rng) if rng.random() < self.probability else image), labels
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

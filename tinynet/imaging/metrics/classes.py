@@ -136,7 +136,8 @@ def confusion_matrix(true: np.ndarray, pred: np.ndarray, classes: int) -> np.nda
             raise ValueError(
                 f"confusion_matrix: {name} holds {values.min()} .. {values.max()}; must lie in 0 .. {classes - 1}"
             )
-    return np.bincount(true * classes + pred, minlength=classes * classes).reshape(classes, classes)
+    pairs = true.astype(np.int64) * classes + pred.astype(np.int64)  # 8 bits would overflow
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def cohen_kappa(table: np.ndarray, weights: str | None = None) -> float:
