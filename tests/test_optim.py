@@ -440,8 +440,6 @@ def frozen():
         (lambda: [LAYER.weight * 1], ValueError, r"parameters\[0\], of shape \(2, 1\), was computed from other"),
         (lambda: [LAYER.weight, tn.tensor([1.0])], ValueError, r"parameters\[1\], .* requires no gradient"),
         (frozen, ValueError, "all parameters are frozen"),
-        (lambda: [nn.Parameter(np.ones(2, np.float16))], TypeError, r"parameters\[0\], of shape \(2,\), is float16"),
-        (lambda: [nn.Parameter(np.ones(2, ">f4"))], TypeError, "is >f4; float32 or float64 is needed"),
         (lambda: [nn.Parameter(np.broadcast_to(1.0, 2))], ValueError, "memory that must not be written"),
         (lambda: np.ones((2, 3)), TypeError, "parameters is a ndarray"),
         (lambda: [np.ones(2)], TypeError, r"parameters\[0\] is a ndarray"),
@@ -470,22 +468,12 @@ def test_a_step_without_any_gradient_says_so():
     assert optimizer.steps == 0
 
 
-@pytest.mark.parametrize(
-    ("gradient", "given"),
-    [
-        (np.ones((2, 3), np.float32), "a ndarray"),
-        (tn.tensor(np.ones(3, np.float32)), r"float32 \(3,\)"),  # a kernel would read memory behind it
-        (tn.tensor(np.ones((3, 2), np.float32)), r"float32 \(3, 2\)"),
-        (tn.tensor(np.ones((2, 3))), r"float64 \(2, 3\)"),
-        (tn.tensor(np.ones((2, 3), ">f4")), r">f4 \(2, 3\)"),
-        (tn.tensor(np.ones((2, 3), int)), r"int64 \(2, 3\)"),
-    ],
-)
-def test_a_gradient_that_does_not_fit_is_refused(gradient, given):
+def test_a_gradient_that_no_longer_fits_is_refused():
     p = nn.Parameter(np.ones((2, 3), np.float32))
-    p.grad = gradient
+    p.grad = np.ones((2, 3), np.float32)
+    p.data = np.ones((2, 3))  # a kernel would read memory behind the gradient
     for use in (optim.SGD([p], 1).step, lambda: optim.clip_grad_norm(p, 1), lambda: optim.clip_grad_value(p, 1)):
-        with pytest.raises(TypeError, match=rf"gradient of parameters\[0\] is {given}; a Tensor like the parameter"):
+        with pytest.raises(TypeError, match=r"gradient of parameters\[0\] is float32 \(2, 3\); .* float64 \(2, 3\)"):
             use()
     assert (p.numpy() == 1).all()
 

@@ -62,8 +62,6 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
-        if device_of(self.data) == "cpu" and not self.data.flags.writeable:  # of a file mapped to memory, for example
-            self.data = self.data.copy()
 
 
 class Module(CallsExplained):

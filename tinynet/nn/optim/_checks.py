@@ -44,8 +44,6 @@ def check_trainable(name: str, tensors: list[Tensor]) -> None:
                 f"{what} was computed from other tensors, so the next forward pass would not see its change; "
                 "pass a leaf: compute its values first, then tn.tensor(values, requires_grad=True)"
             )
-        if p.dtype not in (np.float32, np.float64):  # not float16, and not float32 in a foreign byte order
-            raise TypeError(f"{what} is {p.dtype}; float32 or float64 is needed: .astype('float32')")
         if not getattr(p.data.flags, "writeable", True):
             raise ValueError(f"{what} lies in memory that must not be written; make it of a copy: array.copy()")
         if not (p.requires_grad or isinstance(p, Parameter)):
