@@ -65,7 +65,7 @@ class BCELoss(_Elementwise):
     def each(self, x: Tensor, target: Any) -> Tensor:
         check_unit_range("BCELoss", "x", data_of(x), "logits: use BCEWithLogitsLoss")
         t = soft_target("BCELoss", target, "x", x)
-        return -(t * _log(x) + (1 - t) * _log(1 - x))
+        return -(_log(x) * t + _log(1 - x) * (1 - t))
 
 
 def _log(p: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def bce_with_logits(
     target = soft_target("bce_with_logits", target, "x", x)
     weight = None if weight is None else _weight_like(x, weight)
     if reduction == "none":
-        losses = pos_weight * target * softplus(-x) + (1 - target) * softplus(x)
-        return losses if weight is None else weight * losses
+        losses = softplus(-x) * (pos_weight * target) + softplus(x) * (1 - target)
+        return losses if weight is None else losses * weight
     mean = BceWithLogits.apply(x, target, weight, pos_weight=float(pos_weight))
     return mean if reduction == "mean" else mean * x.size
 

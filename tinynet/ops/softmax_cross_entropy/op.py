@@ -62,9 +62,9 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
         x = where(counts[..., None], x, 0.0)  # if an ignored logit is NaN, its gradient is 0 even so
     log_p = log_softmax(x, axis=-1)
     rows = log_p.reshape(-1, x.shape[-1])[xp.arange(target.size), target.reshape(-1)].reshape(target.shape)
-    losses = -of_target * rows
+    losses = rows * -of_target
     if smoothing:
-        spread = -(weight * log_p).mean(axis=-1)
+        spread = -(log_p * weight).mean(axis=-1)
         losses = (1 - smoothing) * losses + smoothing * (spread if counts is None else spread * counts)
     if reduction == "none":
         return losses
