@@ -108,7 +108,7 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
     columns = tuple(names)
-    if lines and not any(_is_value(cell) for cell in lines[0][1]):
+    if lines and all(_number(cell) is None for cell in lines[0][1]):
         columns = tuple(cell.strip() for cell in lines[0][1])
         lines = lines[1:]
     if len(columns) != len(names):
@@ -124,9 +124,10 @@ def read_table(path: str | Path, names: Sequence[str]) -> tuple[tuple[str, ...],
         if len(cells) != len(columns):
             raise DataError(f"{path}: line {number} has {len(cells)} values; {len(columns)} are needed")
         for i, cell in enumerate(cells):
-            if not _is_value(cell):
+            value = _number(cell)
+            if value is None:
                 raise DataError(f"{path}: line {number}, column {columns[i]}: {cell!r} is neither a number nor '?'")
-            row[i] = _number(cell)
+            row[i] = value
     return columns, values
 
 
@@ -178,15 +179,15 @@ def standardize(training: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 # ---------------------------------------------------------------------------------------- small parts
-def _number(cell: str) -> float:
-    return np.nan if cell.strip() in ("", "?") else float(cell)
-
-
-def _is_value(cell: str) -> bool:
+def _number(cell: str) -> float | None:
+    """The value of a cell, NaN if it is missing; None if the cell is neither a finite number nor missing."""
+    if cell.strip() in ("", "?"):
+        return math.nan
     try:
-        return not math.isinf(_number(cell)) and "_" not in cell  # Python reads 1_0 as 10
+        value = float(cell)
     except ValueError:
-        return False
+        return None
+    return None if math.isinf(value) or "_" in cell else value  # Python reads 1_0 as 10
 
 
 def _with_classes(

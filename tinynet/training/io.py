@@ -67,11 +67,10 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
     arrays = _read_arrays(path)
     try:
         header = json.loads(arrays.pop("metadata").item())
-        is_ours = header["format"] == _FORMAT
+        if header["format"] != _FORMAT:
+            raise ValueError(header["format"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        is_ours = False
-    if not is_ours:
-        raise CheckpointError(f"{path} is an npz archive, but not a tinynet checkpoint")
+        raise CheckpointError(f"{path} is an npz archive, but not a tinynet checkpoint") from None
     version, names, meta = (header.get(key) for key in ("version", "sections", "meta"))
     if version != _VERSION:
         raise CheckpointError(
