@@ -46,7 +46,17 @@ class Data:
         self.ptr = ptr
 
 
-class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+def leaves_to_tensors(operator: Any) -> Any:
+    """The operator `array * other`, which leaves a Tensor to the Tensor, as CuPy and NumPy do by their priorities."""
+    return lambda self, other: NotImplemented if getattr(other, "__array_priority__", 0) > 0 else operator(self, other)
+
+
+class Operators(np.lib.mixins.NDArrayOperatorsMixin):
+    for _name in ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge", "eq", "ne"):
+        locals()[f"__{_name}__"] = leaves_to_tensors(getattr(np.lib.mixins.NDArrayOperatorsMixin, f"__{_name}__"))
+
+
+class ndarray(Operators):
     """An array "on the GPU". `_values` holds the elements; only this file reads it."""
 
     def __init__(self, values: Any) -> None:
