@@ -215,7 +215,12 @@ def test_run_prints_errors_of_the_user_as_a_sentence(error, sentence, capsys, mo
 def test_run_leaves_the_rest_alone(capsys):
     with pytest.raises(KeyError):
         run(failing(KeyError("a mistake in the program")))
-    for main, code in ((failing(KeyboardInterrupt()), 130), (failing(SystemExit(130)), 130), (dict, 0)):
+    for main, code in (
+        (failing(KeyboardInterrupt()), 130),
+        (failing(SystemExit(130)), 130),
+        (dict, 0),
+        (lambda: {"skipped": 2}, 1),
+    ):
         with pytest.raises(SystemExit) as exit:
             run(main)
         assert exit.value.code == code

@@ -253,6 +253,10 @@ REFUSED = {
     "JPEG 2000": (pillow(GRAY8, "JPEG2000"), "a JPEG 2000 file"),
     "LERC": (tiff_by_hand(GRAY8[:, :, None], 34887, bytes, t262=1), "compression LERC"),
     "JPEG 2000 in TIFF": (tiff_by_hand(GRAY8[:, :, None], 34712, bytes, t262=1), "compression JPEG2000"),
+    "WhiteIsZero, 16 bits, LZW": (tiff_by_hand(RGB16[:, :, :1], 5, lzw, t262=0), "color model MINISWHITE and 16 bits"),
+    "premultiplied, LZW": (tiff_by_hand(np.dstack([RGB16, RGB16[:, :, :1]]), 5, lzw, t338=1), "compression LZW"),
+    "YCbCr, 16 bits": (tiff_by_hand(RGB16, 1, bytes, t262=6), "color model YCBCR and 16 bits"),
+    "PNG without a header": (png_chunks((b"IEND", b"")), "no header"),
     "complex": (tiff(np.zeros((4, 4), np.complex64)), "complex64"),
 }
 

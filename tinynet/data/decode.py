@@ -12,7 +12,7 @@ import lzma
 import math
 import struct
 import zlib
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -146,13 +146,15 @@ def _read_tiff(data: bytes, where: str, stored: bool) -> np.ndarray | None:
             raise DataError(f"{where}: a stack of {images} images; need a single one: save one slice or channel")
         _check_channels(page, where)
         if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK):
-            return None
+            return None if page.bitspersample <= 8 else _refuse(page, where)
         try:
             array = page.asarray()
         except (KeyError, ValueError) as error:
             if "imagecodecs" not in str(error):
                 raise
-            return None
+            # Of deep samples Pillow inverts no WhiteIsZero, mixes up planes and divides each byte by alpha.
+            odd = page.photometric == WHITE_IS_ZERO or page.planarconfig == 2 or 1 in page.extrasamples
+            return None if page.bitspersample <= 8 or not odd else _refuse(page, where)
         if page.planarconfig == 2 and array.ndim == 3:
             array = np.moveaxis(array, 0, -1)
         # tifffile marks bool arrays as WhiteIsZero and ImageJ the masks with an inverting table, but what they mean by
@@ -191,6 +193,21 @@ def _check_channels(page: Any, where: str) -> None:
         )
 
 
+def _refuse(page: Any, where: str) -> NoReturn:
+    names = [
+        f"{word} {getattr(value, 'name', value)}"
+        for word, value in (
+            ("compression", page.compression),
+            ("predictor", page.predictor),
+            ("color model", page.photometric),
+        )
+    ]
+    raise DataError(
+        f"{where}: not a readable image: a TIFF with {', '.join(names)} and {page.bitspersample} bits; "
+        "save it as gray or RGB without compression"
+    )
+
+
 def _inverted(array: np.ndarray, bits: int, where: str) -> np.ndarray:
     if array.dtype == bool:
         return ~array
@@ -227,7 +244,10 @@ def _read_with_pillow(data: bytes, where: str, palette_as_index: bool) -> np.nda
         image = _open(data)
     except Image.UnidentifiedImageError as error:  # its own message names an object in memory
         if data.startswith(TIFF_STARTS):
-            raise DataError(f"{where}: not a readable image: {_unknown_tiff(data)}") from error
+            import tifffile
+
+            with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+                _refuse(tiff.pages.first, where)
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise DataError(f"{where}: not a readable image; its first bytes are of no known kind ({kinds})") from error
     except Image.DecompressionBombError as error:
@@ -277,25 +297,11 @@ def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
     return load(channels + high).astype(np.uint16) << 8 | load(channels + low)
 
 
-def _unknown_tiff(data: bytes) -> str:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page: Any = tiff.pages.first
-        names = [
-            f"{word} {getattr(value, 'name', value)}"
-            for word, value in (
-                ("compression", page.compression),
-                ("predictor", page.predictor),
-                ("color model", page.photometric),
-            )
-        ]
-    return f"a TIFF with {', '.join(names)} and {page.bitspersample} bits; save it without compression"
-
-
 def _png_pixels(data: bytes, where: str) -> tuple[bytes, int]:
     """(the compressed pixels of a PNG, their number of bytes unpacked), after a check of every chunk's checksum."""
     packed, at, name = [], 8, b""
+    if data[12:16] != b"IHDR":
+        raise DataError(f"{where}: not a readable image, corrupt: it has no header")
     while name != b"IEND":
         if at + 12 > len(data):
             raise DataError(f"{where}: not a readable image, truncated")
