@@ -75,13 +75,14 @@ class Kernel(Generic[Parameters, Result]):
         self.definition, self.op, self.name = definition, op, name
 
     def __call__(self, *arguments: Parameters.args, **parameters: Parameters.kwargs) -> Result:
-        function = kernel_to_run(self.op, self.name, arguments)
         overrides = _overrides.get()
         if (self.op, self.name) not in overrides:
-            return function(*arguments, **parameters)
+            return _kernel_of_tier(self.op, self.name, arguments)(*arguments, **parameters)
         # An override may call the kernel that it replaces, so it is not active while it runs.
-        with set_inside(_overrides, {key: f for key, f in overrides.items() if key != (self.op, self.name)}):
-            return function(*arguments, **parameters)
+        others = dict(overrides)
+        override = others.pop((self.op, self.name))
+        with set_inside(_overrides, others):
+            return override(*arguments, **parameters)
 
 
 def kernel(definition: Callable[Parameters, Result]) -> Kernel[Parameters, Result]:
@@ -91,9 +92,11 @@ def kernel(definition: Callable[Parameters, Result]) -> Kernel[Parameters, Resul
 
 def kernel_to_run(op: str, name: str, arguments: Iterable[Any] = ()) -> Callable:
     """The function to call now for a kernel: an override, or the implementation for the first array's tier."""
-    override = _overrides.get().get((op, name))
-    if override is not None:
-        return override
+    return _overrides.get().get((op, name)) or _kernel_of_tier(op, name, arguments)
+
+
+def _kernel_of_tier(op: str, name: str, arguments: Iterable[Any]) -> Callable:
+    """The implementation of a kernel for the first array's tier."""
     tier = tier_of(_first_array(arguments))
     return implementation_kernel(op, name, tier, _implementation(op, tier))
 

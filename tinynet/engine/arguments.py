@@ -32,7 +32,7 @@ def is_scalar(x: Any) -> bool:
 
 def data_of(x: Any) -> Any:
     """The array inside a Tensor; any other argument is returned unchanged."""
-    return x.data if isinstance(x, Tensor) else x
+    return x._data if isinstance(x, Tensor) else x
 
 
 def one(op: str, x: Any, name: str = "x") -> Any:
@@ -46,10 +46,11 @@ def check_real(op: str, x: Any, name: str) -> None:
 
     NumPy would silently drop the imaginary part of complex numbers.
     """
-    if not (hasattr(x, "dtype") or is_scalar(x)):
+    dtype = getattr(x, "dtype", None)
+    if dtype is None and not is_scalar(x):
         raise TypeError(f"{op}: {name} is a {type(x).__name__}; a Tensor, an array or a number is needed")
-    if hasattr(x, "dtype") and x.dtype.kind not in "biuf":
-        raise TypeError(f"{op}: {name} has dtype {x.dtype}; real numbers or booleans are needed")
+    if dtype is not None and dtype.kind not in "biuf":
+        raise TypeError(f"{op}: {name} has dtype {dtype}; real numbers or booleans are needed")
 
 
 def one_float(op: str, x: Any) -> Any:

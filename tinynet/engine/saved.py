@@ -96,7 +96,7 @@ def is_view(data: Any, other: Any) -> bool:
 def _owner_of(saved: Any, inputs: Sequence[Any], out_data: Any, out_version: Version) -> _Owner | None:
     """The input or the output whose array was saved; None for any other object."""
     for tensor in inputs:
-        if tensor.data is saved:
+        if tensor._data is saved:
             return _Owner(tensor, tensor._version, tensor._version.count, tensor.shape)
     if saved is out_data:  # not the tensor itself, or output -> function -> output would be a cycle
         return _Owner(None, out_version, out_version.count, saved.shape)

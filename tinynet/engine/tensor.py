@@ -145,19 +145,19 @@ class Tensor(Operators):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self._data.shape
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self._data.ndim
 
     @property
     def size(self) -> int:
-        return _Size(self.data.size)
+        return _Size(self._data.size)
 
     @property
     def dtype(self) -> np.dtype:
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def device(self) -> str:
@@ -307,15 +307,15 @@ class Tensor(Operators):
 
         def deliver(node: Node, gradient: Any) -> None:
             tensor = node if isinstance(node, Tensor) else node._out()
-            if tensor is None or not (tensor.is_leaf or tensor._retain_grad):
+            if tensor is None or not (tensor.creator is None or tensor._retain_grad):
                 return
-            if tensor.grad is not None:
-                total = (tensor.grad if create_graph else tensor.grad.data) + gradient
+            if tensor._grad is not None:
+                total = (tensor._grad if create_graph else tensor._grad._data) + gradient
             else:
                 # A function may return the same array for two inputs, so each leaf gets memory of its own. With
                 # create_graph the copy must be an operation with a gradient: a multiplication.
                 total = gradient * 1 if create_graph else gradient.copy()
-            tensor.grad = total if isinstance(total, Tensor) else Tensor(total)
+            tensor._grad = total if isinstance(total, Tensor) else Tensor(total)
 
         _propagate(self, gradient, create_graph, retain_graph, deliver)
 
@@ -440,14 +440,14 @@ class Function:
         data, *extra = result if isinstance(result, tuple) else (result,)
         out = Tensor(data)
         for tensor in inputs:  # a view (reshape, slice) shares the version of its tensor
-            if is_view(data, tensor.data):
+            if is_view(data, tensor._data):
                 out._version = tensor._version
-        if function._recording and out.dtype.kind == "f":
+        if function._recording and out._data.dtype.kind == "f":
             out._requires_grad = True
             out.creator = function
             function._out = weakref.ref(out)
             function.inputs = tuple(a.node if needed else None for a, needed in zip(args, function.needs_grad))
-            function._input_kinds = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else None for a in args)
+            function._input_kinds = tuple((a._data.shape, a._data.dtype) if isinstance(a, Tensor) else None for a in args)
             function._record = Saved(cls.__name__, function._saved, inputs, data, out._version)
         function._saved = ()
         return (out, *map(Tensor, extra)) if isinstance(result, tuple) else out
