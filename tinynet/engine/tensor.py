@@ -447,7 +447,7 @@ class Function:
             out.creator = function
             function._out = weakref.ref(out)
             function.inputs = tuple(a.node if needed else None for a, needed in zip(args, function.needs_grad))
-            function._input_kinds = tuple((a._data.shape, a._data.dtype) if isinstance(a, Tensor) else None for a in args)
+            function._input_kinds = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else None for a in args)
             function._record = Saved(cls.__name__, function._saved, inputs, data, out._version)
         function._saved = ()
         return (out, *map(Tensor, extra)) if isinstance(result, tuple) else out
