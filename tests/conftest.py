@@ -9,9 +9,15 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TINYNET_IS_SECOND_PROCESS", "1")
 
+import signal
+
 import pytest
 
 from tinynet.nn import layers
+
+# A shell that starts pytest in the background lets it ignore SIGINT, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

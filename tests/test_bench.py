@@ -13,6 +13,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -474,6 +475,33 @@ def test_ops_prints_rows_and_writes_json(tmp_path, capsys, monkeypatch, without_
     assert row["gflops"] == pytest.approx(elements / row["ms"] / 1e6)
     assert row["share"] == pytest.approx(moved / 10 / row["ms"] / 1e6), "memory is the limit"
     assert row["torch_ms"] is None and row["ratio"] is None
+
+
+def test_a_peak_of_a_busy_machine_is_not_divided_by(capsys, monkeypatch):
+    monkeypatch.setattr(
+        Child, "ask", lambda self, request: {"rate": 1.0, "ms": [1.0], "flops": 1, "bytes": 1, "others_busy": 1.0}
+    )
+    monkeypatch.setattr(Child, "_answer", lambda self: {"calls": [CALL]})
+    monkeypatch.setattr(processes, "wait_until_idle", lambda children: None)
+    assert peak.measured_peak(1) == (None, None)
+    report = main(["ops", "elu", "--batch", "1", "--size", "16", "--threads", "1", "--against", "nothing"])
+    assert [row["share"] for row in report["rows"]] == [None, None]
+    printed = capsys.readouterr()
+    assert "no share of its peak: other processes were busy" in printed.out and "%" not in printed.out
+    assert "1 of 2 measured, about 0.0 minutes left" in printed.err
+
+
+CALL = {"op": "elu", "kernel": "forward", "shapes": "3", "per_step": 1, "implementations": ["simd", "naive"]}
+
+
+def test_what_takes_seconds_is_timed_once(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: 2.0 * next(clock))
+    asked = []
+    assert processes.timed(lambda: asked.append(1)) == [2000.0] and len(asked) == 1
+    monkeypatch.undo()
+    answers = iter([{"ms": [2000.0], "others_busy": 1.0}, {}])
+    assert processes.quiet_answer(SimpleNamespace(ask=lambda request: next(answers)), None)["ms"] == [2000.0]
 
 
 def test_rows_go_on_without_torch_where_it_fails(tmp_path, capsys, monkeypatch):

@@ -6,10 +6,13 @@ masks and sums that must agree to the last bit, special values in every version 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from op_folders import checks, fetch, misaligned, on, place
 
+from tinynet.backends.cuda.source import HEADERS
 from tinynet.backends.launch import blocks, launch
 from tinynet.backends.registry import implementation_kernel, implementations, use_backend
 from tinynet.ops._cuda import elementwise as elementwise_cuda
@@ -197,3 +200,24 @@ def test_sums_are_added_in_the_order_of_the_reference(kind, implementation, tier
     placed = place(g, tier), place(indices, tier)
     actual = run("max_pool2d", "scatter", tier, *placed, size=(9, 11), implementation=implementation)
     np.testing.assert_array_equal(actual, expected)
+
+
+# ------------------------------------------------------------------------------------ numbers that do not fit
+def test_the_number_of_a_thread_has_64_bits():
+    """blockIdx.x * blockDim.x is a product of 32-bit numbers: beyond 2^32 elements it begins again at 0.
+
+    Grids have at most 65,535 blocks in y and z.
+    """
+    files = [*HEADERS.rglob("*.cu"), *HEADERS.rglob("*.cuh")]
+    product = re.compile(r"(?<!\(size_t\))\bblockIdx\.x\s*\*|\b(?:int|u32|unsigned) \w+ = thread_number\(\)")
+    found = [f"{file.name}: {line.strip()}" for file in files for line in file.open() if product.search(line)]
+    assert len(files) > 20 and not found, found
+
+
+@pytest.mark.parametrize("tier", ["reference", "cpu", *[on(tier, tier) for tier in ("cuda-sim", "cuda")]])
+def test_squares_of_float32_gradients_are_summed_in_float64(tier):
+    """The square of 1e25 is no float32, and 1e8 + 1 is 1e8 there."""
+    g = np.array([1e25, 1e25], np.float32), np.array([1e4] + [1.0] * 100, np.float32)
+    for gradients, expected in ((g[:1], 2e50), (g[1:], 100_000_100.0)):
+        actual = run("gradient_norm", "sum_of_squares", tier, [place(a, tier) for a in gradients])
+        assert float(np.asarray(actual)) == pytest.approx(expected, rel=1e-7)

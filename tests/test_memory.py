@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import tinynet as tn
 from tinynet import nn
 from tinynet.backends import memory
-from tinynet.backends.memory import ALIGNMENT, HEADROOM, LARGER, SMALLEST, Pool
+from tinynet.backends.memory import ALIGNMENT, HEADROOM, HUGE_PAGE, LARGER, SMALLEST, Pool
 from tinynet.engine.tensor import Function, Tensor
 from tinynet.ops._shared.layout import rows_of
 from tinynet.ops.accumulate import cpu as accumulate
@@ -43,6 +43,31 @@ def test_an_array_is_like_one_of_numpy(shape, dtype):
     assert address(array) % ALIGNMENT == 0
     array[...] = 1
     assert array.all()
+
+
+@pytest.mark.parametrize("nbytes", [SMALLEST, SMALLEST + 1, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 3 * HUGE_PAGE])
+def test_a_block_is_aligned_and_has_all_bytes(nbytes):
+    """Several at a time: the first may be aligned by chance."""
+    blocks = [memory._from_system(nbytes) for _ in range(4)]
+    assert all(block.nbytes >= nbytes for block in blocks)
+    assert not any(address(block) % (ALIGNMENT if nbytes < HUGE_PAGE else HUGE_PAGE) for block in blocks)
+    pool = Pool()
+    array = pool.empty(nbytes, np.uint8)
+    assert pool.usage().in_use >= array.nbytes == nbytes
+
+
+def test_the_lists_of_blocks_change_under_the_lock_only():
+    pool = Pool()
+    unlocked = []
+
+    def watched(method):
+        return lambda *arguments: (pool._lock.locked() or unlocked.append(method.__name__), method(*arguments))[1]
+
+    for name in ("_collect", "_best_free", "_shrink", "_new"):
+        setattr(pool, name, watched(getattr(pool, name)))
+    for use in (lambda: pool.empty(SMALLEST, np.uint8), pool.usage, pool.release):
+        use()
+    assert not unlocked
 
 
 @pytest.mark.parametrize(

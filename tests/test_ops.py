@@ -30,6 +30,7 @@ from tinynet.backends.registry import implementation_kernel, kernel_names, op_mo
 from tinynet.engine.tensor import Tensor, grad
 from tinynet.learn.gradcheck import gradcheck, gradgradcheck
 from tinynet.learn.gradcheck.tiers import cases_of
+from tinynet.ops.activations.entries import ACTIVATIONS
 
 
 def results(value) -> tuple:
@@ -75,6 +76,33 @@ def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layou
                 assert_close(a, b, dtype, case.terms, what, implementation)
             for a, b in zip(all_arrays(arguments[changed:]), before):
                 np.testing.assert_array_equal(a, b, err_msg=f"{what} changed its input")
+
+
+ELEMENTWISE = [v for v in IMPLEMENTATIONS if v.values[0] in ACTIVATIONS]
+ELEMENTWISE += [pytest.param(op, "reference", "default", id=f"{op}-reference") for op in ACTIVATIONS]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("op", "tier", "implementation"), ELEMENTWISE)
+def test_extreme_values_element_by_element(op, tier, implementation, dtype):
+    """Every activation, a new one too: nothing overflows at 1000, NaN stays NaN, infinity gives no NaN, 0-d stays 0-d.
+
+    The reference is one of the tiers here: if its formula overflows, the other tiers agree with it.
+    """
+    x = np.array([-1000, -100, -0.0, 0, 100, 1000, np.inf, -np.inf, np.nan] * 5, dtype)
+    for parameters in ACTIVATIONS[op].parameters:
+        with checks(tier, "shuffled"):
+            kernels = [implementation_kernel(op, name, tier, implementation) for name in ("forward", "backward")]
+            y = fetch(kernels[0](place(x, tier), **parameters))
+            gx = fetch(kernels[1](place(np.ones_like(x), tier), place(y, tier), **parameters))
+            scalars = [fetch(kernels[0](place(np.full((), x[5]), tier), **parameters))]
+            scalars.append(fetch(kernels[1](place(np.ones((), dtype), tier), place(scalars[0], tier), **parameters)))
+        is_finite, is_nan = np.isfinite(x), np.isnan(x)
+        assert np.isfinite(y[is_finite]).all() and np.isfinite(gx[is_finite]).all(), (y, gx)
+        assert np.isnan(y[is_nan]).all() and not np.isnan(y[~is_nan]).any(), y
+        assert not np.isnan(gx[~is_nan]).any(), gx
+        for scalar, array in zip(scalars, (y, gx)):
+            assert (scalar.shape, scalar.dtype) == ((), dtype) and scalar == array[5]
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)

@@ -12,7 +12,7 @@
 KERNEL bce_sums(const real* __restrict__ x, const real* __restrict__ t, OPTIONAL const real* __restrict__ w,
                 double* __restrict__ partial, size_t n, size_t chunk, real q) {
   __shared__ double of_warp[32];
-  const size_t first = blockIdx.x * chunk, end = first + chunk < n ? first + chunk : n;
+  const size_t first = (size_t)blockIdx.x * chunk, end = first + chunk < n ? first + chunk : n;
   double sum = 0;
   for (size_t i = first + threadIdx.x; i < end; i += blockDim.x) {
     const real x_i = x[i], t_i = t[i];

@@ -127,7 +127,7 @@ KERNEL scatter_reach(const int* __restrict__ indices, int* __restrict__ reach, s
   __syncthreads();
   int low = 0x7fffffff, high = -1;
   for (size_t i = threadIdx.x; i < row; i += blockDim.x) {
-    const int place = indices[blockIdx.x * row + i];
+    const int place = indices[(size_t)blockIdx.x * row + i];
     low = min(low, place);
     high = max(high, place);
   }

@@ -38,7 +38,7 @@ KERNEL softmax_cross_entropy_sums(const real* __restrict__ x, const i64* __restr
                                   size_t chunk, int classes, int lanes) {
   __shared__ double of_warp[2][32];
   const int lane = threadIdx.x % lanes;
-  const size_t first = blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;
+  const size_t first = (size_t)blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;
   double loss = 0, weight = 0;
   for (size_t next = first; next < end; next += blockDim.x / lanes) {
     const size_t r = next + threadIdx.x / lanes;
@@ -73,7 +73,7 @@ KERNEL softmax_cross_entropy_finish(const double* __restrict__ partial, real* __
 KERNEL softmax_cross_entropy_weights(const i64* __restrict__ t, const real* __restrict__ w,
                                      double* __restrict__ partial, size_t rows, size_t chunk, int classes) {
   __shared__ double of_warp[32];
-  const size_t first = blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;
+  const size_t first = (size_t)blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;
   double sum = 0;
   for (size_t r = first + threadIdx.x; r < end; r += blockDim.x) sum += weight_of(t[r], w, classes);
   sum = block_sum(sum, of_warp);

@@ -114,6 +114,7 @@ def calls_of(step: Callable[[], Any]) -> Calls:
 
         return call
 
+    noting_kernel.cache_clear = lookup.cache_clear  # use_kernels calls it
     with mock.patch.object(registry, "implementation_kernel", noting_kernel):
         step()
     return calls

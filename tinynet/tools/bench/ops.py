@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Row:
     ms: float
     gflops: float  # GFLOP/s
     gbytes: float  # GB/s
-    share: float  # of what the machine's peak allows; may exceed 1 if the data fit into a cache
+    share: float | None  # of what the machine's peak allows; above 1 if the data fit into a cache; None: no peak
     torch_ms: float | None  # None: PyTorch is not installed or has no such kernel
     quiet: bool  # whether no other process was busy
 
@@ -72,8 +73,12 @@ def ops(config: OpsConfig) -> dict[str, Any]:
     print(
         f"the kernels of one training step of the U-Net, {config.batch} x {config.size} x {config.size} x 3, float32\n"
         f"{machine.processor()}, {config.threads} of {len(machine.cores())} cores: "
-        f"{peak[0]:.0f} GFLOP/s (sgemm), {peak[1]:.0f} GB/s (triad)\n"
-        "share: of the speed that these two allow; ratio: tinynet's time over PyTorch's; "
+        + (
+            "no share of its peak: other processes were busy when that was measured\n"
+            if None in peak
+            else f"{peak[0]:.0f} GFLOP/s (sgemm), {peak[1]:.0f} GB/s (triad)\n"
+        )
+        + "share: of the speed that these two allow; ratio: tinynet's time over PyTorch's; "
         "* other processes were busy"
     )
     rows: list[Row] = []
@@ -86,11 +91,14 @@ def ops(config: OpsConfig) -> dict[str, Any]:
         theirs = start_torch(config, left_out)
         if theirs:
             stack.callback(theirs.close)
+        total, begin = sum(len(call["implementations"]) for call in ours.started["calls"]), time.monotonic()
         for row in measure(ours, theirs, peak, left_out):
             if not rows or (rows[-1].op, rows[-1].kernel) != (row.op, row.kernel):
                 print(f"\n{row.op}.{row.kernel}\n{HEAD}")
             print(format_row(row), flush=True)
             rows.append(row)
+            seconds_left = (time.monotonic() - begin) / len(rows) * (total - len(rows))
+            announce(f"{len(rows)} of {total} measured, about {seconds_left / 60:.1f} minutes left")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
     report = {
@@ -122,8 +130,10 @@ def start_torch(config: OpsConfig, left_out: dict[str, str]) -> Child | None:
         return None
 
 
-def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_out: dict[str, str]) -> Iterator[Row]:
-    """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s).
+def measure(
+    ours: Child, theirs: Child | None, peak: tuple[float | None, float | None], left_out: dict[str, str]
+) -> Iterator[Row]:
+    """The rows, as they are measured. theirs: PyTorch's process; peak: (GFLOP/s, GB/s), None where not known.
 
     If PyTorch fails, the rows that follow are without it, and left_out["torch"] says why.
     """
@@ -146,7 +156,7 @@ def measure(ours: Child, theirs: Child | None, peak: tuple[float, float], left_o
                 ms=ms,
                 gflops=answer["flops"] / ms / 1e6,
                 gbytes=answer["bytes"] / ms / 1e6,
-                share=max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6 / ms,
+                share=None if None in peak else max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6 / ms,
                 torch_ms=torch_ms,
                 quiet=torch_quiet and not answer["others_busy"] > LOUD,
             )
@@ -163,5 +173,5 @@ def format_row(row: Row) -> str:
     theirs = f"{row.torch_ms:9.3f} {row.ratio:6.2f}" if row.torch_ms else f"{'-':>9} {'-':>6}"
     return (
         f"  {row.shapes:46} {row.per_step:6} {row.implementation:14} {row.ms:9.3f} {row.gflops:8.1f} {row.gbytes:6.1f} "
-        f"{row.share:6.1%} {theirs}{'' if row.quiet else ' *'}"
+        f"{'-' if row.share is None else f'{row.share:.1%}':>6} {theirs}{'' if row.quiet else ' *'}"
     )

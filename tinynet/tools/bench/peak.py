@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .processes import Child, ChildError, quiet_answer, timed
+from .processes import LOUD, Child, ChildError, quiet_answer, timed
 
 # On a new processor OpenBLAS may choose kernels for an older one, at half the speed, so the fastest of these counts.
 # A processor that lacks the instructions ends the child process, which does no harm.
@@ -20,8 +20,11 @@ SIZE = 2048  # of the matrices
 ELEMENTS = 2**24  # in each array of the triad, far more than a cache holds
 
 
-def measured_peak(threads: int) -> tuple[float, float]:
-    """(GFLOP/s, GB/s) of float32 with so many threads, each measured in a process of its own."""
+def measured_peak(threads: int) -> tuple[float | None, float | None]:
+    """(GFLOP/s, GB/s) of float32 with so many threads, each measured in a process of its own.
+
+    None if other processes were busy: a rate measured meanwhile is too low, and kernels would seem to be faster.
+    """
     rates = []
     for name in BLAS_KERNELS:
         try:
@@ -29,12 +32,13 @@ def measured_peak(threads: int) -> tuple[float, float]:
         except ChildError:
             if not name:
                 raise
-    return max(rates), _in_child("triad", threads, {})
+    return max((rate for rate in rates if rate), default=None), _in_child("triad", threads, {})
 
 
-def _in_child(what: str, threads: int, environment: dict[str, str]) -> float:
+def _in_child(what: str, threads: int, environment: dict[str, str]) -> float | None:
     with contextlib.closing(Child(__name__, what, threads=threads, environment=environment)) as child:
-        return quiet_answer(child, None)["rate"]
+        answer = quiet_answer(child, None)
+    return None if answer["others_busy"] > LOUD else answer["rate"]
 
 
 def sgemm() -> float:
