@@ -1,10 +1,16 @@
 """Small differences in the engine that larger tests do not see: each test is for one kind of mistake."""
 
+import copy
+import math
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import tinynet as tn
 from tinynet.backends import registry
+from tinynet.ops.conv2d import reference
 
 
 def leaf(*values):
@@ -87,3 +93,52 @@ def test_use_backend_restores_backend_and_precision(monkeypatch):
         inside.append(state())
     assert inside == [("cpu", "float32"), ("cuda-sim", "tf32"), ("cuda-sim", "tf32")]
     assert state() == ("cpu", "float32")
+
+
+@pytest.mark.parametrize("convert", [float, math.exp, np.float64, lambda x: [float(x)]])
+def test_a_python_number_of_a_tensor_that_needs_a_gradient_warns(convert, recwarn):
+    x = leaf(2.0)
+    with pytest.warns(UserWarning, match=r"has no gradient.*x.item\(\).*tn.exp"):
+        convert(x)
+    recwarn.clear()
+    x.item(), convert(x.detach()), f"{x.sum():.3f}", round(x, 2)
+    with tn.no_grad():
+        convert(x)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_tensor_with_history_is_not_copied_without_it(send):
+    with pytest.raises(TypeError, match=r"would lose its graph; take x.detach\(\)"):
+        send(leaf(2.0) * 2)
+    send((leaf(2.0) * 2).detach())
+
+
+def test_kernels_and_public_functions_are_pickled_by_name():
+    for function in (reference.forward, tn.conv2d, tn.tensor, tn.equal, tn.elu):
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("make", [np.matrix, pd.DataFrame, lambda x: np.array(x).view(np.recarray)])
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_classes_with_operators_of_their_own_become_plain_arrays(make):
+    """`*` of two np.matrix is a matrix product."""
+    x = make([[1.0, 2.0], [3.0, 4.0]])
+    assert type(tn.tensor(x).numpy()) is type(tn.exp(pd.Series([1.0]))) is np.ndarray
+    assert (tn.tensor(x) * tn.tensor(x)).numpy().tolist() == [[1, 4], [9, 16]]
+
+
+def test_new_data_is_noticed_by_a_graph_of_the_gradient():
+    x = leaf(3.0)
+    y = x * x
+    x.data = np.array([9.0])
+    with pytest.raises(RuntimeError, match="changed in place"):
+        tn.grad(y, x, create_graph=True)
+
+
+def test_masked_indices_and_formats_of_many_elements_are_refused():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(TypeError, match="getitem: index is a masked array"):
+        x[np.ma.array([0, 1], mask=[False, True])]
+    with pytest.raises(TypeError, match=r"format: '.2f' is for one element, the tensor has shape \(2,\)"):
+        f"{x:.2f}"

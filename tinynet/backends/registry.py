@@ -74,6 +74,9 @@ class Kernel(Generic[Parameters, Result]):
         functools.update_wrapper(self, definition)
         self.definition, self.op, self.name = definition, op, name
 
+    def __reduce__(self) -> str:
+        return self.name  # pickle stores the name only, as for a function
+
     def __call__(self, *arguments: Parameters.args, **parameters: Parameters.kwargs) -> Result:
         overrides = _overrides.get()
         if (self.op, self.name) not in overrides:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.arrays import array_module, device_of
+from ..backends.arrays import array_module, device_of, plain_array
 from ..backends.devices import to_device
 from .arguments import Axis, data_of, is_array, kept_shape, one, sorted_axes
 from .tensor import Function, Tensor, is_grad_enabled
@@ -248,7 +248,7 @@ class _PutItem(Function):
 def _array_index(part: Any, device: str) -> Any:
     """One part of an index. Tensors, arrays and sequences become new arrays, because backward needs them unchanged."""
     if is_array(part):
-        return to_device(data_of(part).copy(), device)
+        return to_device(plain_array("getitem: index", data_of(part)).copy(), device)
     if hasattr(part, "__len__") and not isinstance(part, (str, dict, set)):  # a list, tuple, range, memoryview ...
         return to_device(np.array(part, dtype=None if len(part) else np.intp), device)
     return part

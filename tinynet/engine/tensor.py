@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -91,8 +92,7 @@ class Tensor(Operators):
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("Tensor: data is already a Tensor; use tensor.detach() for the same values without history")
-        is_array = hasattr(data, "dtype") and not isinstance(data, np.generic)
-        self._data = plain_array("Tensor: data", data if is_array else np.asarray(data))
+        self._data = plain_array("Tensor: data", _array(data))
         self._requires_grad = False
         self._grad: Tensor | None = None
         self.creator: Function | None = None
@@ -115,7 +115,8 @@ class Tensor(Operators):
             )
         if array.shape != self.shape or (array.dtype.kind != "f" and self._requires_grad):
             raise ValueError(f"data is set to {array.dtype}{array.shape}; {self.dtype}{self.shape} is needed")
-        self._data = plain_array("data", array)
+        self._data = plain_array("data", _array(array))
+        self._version.count += 1  # a graph of the gradient would compute with the new values
 
     @property
     def grad(self) -> Tensor | None:
@@ -189,13 +190,26 @@ class Tensor(Operators):
         return bool(self.data)
 
     def __float__(self) -> float:
+        if self._requires_grad and is_grad_enabled():  # also math.exp(x) and np.float64(x) come here
+            warnings.warn(
+                "float(x), math.exp(x), ...: a Python number has no gradient, but this tensor needs one. Write "
+                "x.item() for the number, or tn.exp(x), ...",
+                stacklevel=2,
+            )
         return float(self.item())
 
     def __int__(self) -> int:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item() if spec and self.size == 1 else str(self), spec)
+        if spec and self.size != 1:
+            raise TypeError(f"format: {spec!r} is for one element, the tensor has shape {self.shape}; format x.numpy()")
+        return format(self.item() if spec else str(self), spec)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.is_leaf:
+            raise TypeError("copy, pickle: a tensor with history would lose its graph; take x.detach() or x.numpy()")
+        return super().__reduce_ex__(protocol)
 
     def __round__(self, digits: int | None = None) -> float:
         return round(self.item(), digits)
@@ -320,6 +334,12 @@ class Tensor(Operators):
         _propagate(self, gradient, create_graph, retain_graph, deliver)
 
 
+def _array(data: Any) -> Any:
+    """The data as an array of NumPy or CuPy: np.matrix, pandas' and PyTorch's classes have operators of their own."""
+    is_kept = type(data) is np.ndarray or isinstance(data, np.ma.MaskedArray) or array_module(data) is not np
+    return data if is_kept else np.asarray(data)
+
+
 def _values(name: str, value: Any) -> Any:
     """The value with each Tensor in it, also in lists, tuples and dicts, as a NumPy array."""
     if isinstance(value, Tensor):
@@ -339,7 +359,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """
     is_array = hasattr(data, "dtype")
     try:
-        array = data.data if isinstance(data, Tensor) else data if is_array else np.asarray(data)
+        array = data.data if isinstance(data, Tensor) else _array(data)
     except ValueError:
         raise TypeError("tensor: data is ragged; a rectangular array of numbers is needed") from None
     if array.dtype == object:
@@ -498,7 +518,12 @@ class Function:
 
 def _plain(cls: type[Function], argument: Any) -> Any:
     """An argument that is no Tensor: an array as kernels take it, anything else unchanged."""
-    return plain_array(f"{cls.op_name()}: an array", argument) if hasattr(argument, "dtype") else argument
+    if not hasattr(argument, "dtype"):
+        return argument
+    try:
+        return plain_array("an array", argument if isinstance(argument, np.generic) else _array(argument))
+    except TypeError as error:  # only now: making the message takes longer than the check
+        raise TypeError(f"{cls.op_name()}: {error}") from None
 
 
 Node = Tensor | Function
