@@ -3,7 +3,11 @@
 import doctest
 import re
 
+import pytest
+from op_folders import missing
 from processes import ROOT
+
+from tinynet.backends.registry import implementation_kernel
 
 
 def blocks(file: str, language: str) -> list[str]:
@@ -16,6 +20,27 @@ def test_readme(capsys):
     for block in blocks("README.md", "python")[:2]:  # the third one needs a C++ compiler
         exec(block, names)
     assert "multiply-adds" in capsys.readouterr().out and "x64" in names
+
+
+@pytest.mark.skipif(bool(missing("cuda-sim")), reason=missing("cuda-sim") or "")
+def test_readme_in_the_emulator(capsys):
+    names: dict = {}
+    for block in blocks("README.md", "python"):
+        exec(block, names)
+
+
+def test_register_block(capsys):
+    exec(blocks("docs/register_block.md", "python")[0], {})
+    assert re.fullmatch(
+        r"(\(\d+, 2\) \d+ multiply-adds, \d+ vectors to or from the stack\n){3}", capsys.readouterr().out
+    )
+
+
+def test_exercises():
+    """The call runs; what it answers to a solution of the package itself is tested with the exercises."""
+    names = {"my_backward_input": implementation_kernel("conv2d", "backward_input", "reference")}
+    exec(blocks("docs/exercises.md", "python")[0].replace("check(", "result = check(", 1), names)
+    assert str(names["result"]).startswith("conv-05: ")
 
 
 def test_coming_from():
