@@ -142,3 +142,19 @@ def test_masked_indices_and_formats_of_many_elements_are_refused():
         x[np.ma.array([0, 1], mask=[False, True])]
     with pytest.raises(TypeError, match=r"format: '.2f' is for one element, the tensor has shape \(2,\)"):
         f"{x:.2f}"
+
+
+@pytest.mark.parametrize("foreign", [np.ma.array, lambda x: x.astype("U4"), lambda x: x.astype(object)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda v: tn.tensor(np.zeros(2)).__setitem__(slice(None), v),
+        lambda v: (leaf(1.0, 2.0) * 2).backward(v),
+        lambda v: tn.batch_norm(np.ones((3, 2)), np.ones(2), np.ones(2), v, np.ones(2)),
+    ],
+    ids=["x[...] = value", "backward", "batch_norm"],
+)
+def test_foreign_values_are_refused(use, foreign):
+    use(np.ones(2))
+    with pytest.raises(TypeError, match=r"needed|masked array"):
+        use(foreign(np.ones(2)))

@@ -271,6 +271,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, in place. Allowed if the tensor needs no gradient, or inside `with no_grad():`."""
     if isinstance(value, Tensor) and value.requires_grad and is_grad_enabled():
         raise RuntimeError("x[...] = value: value requires a gradient, which would be lost; use where or concat")
+    value = data_of(value)
+    if is_array(value):
+        value = plain_array("x[...] = value: value", value)
     self.changed_in_place()
     parts = index if isinstance(index, tuple) else (index,)
-    self.data[tuple(data_of(part) for part in parts)] = data_of(value)
+    self.data[tuple(data_of(part) for part in parts)] = value

@@ -56,7 +56,7 @@ def grad_mode(enabled: bool) -> contextlib.AbstractContextManager[None]:
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
-    """Inside `with no_grad():` no graph is built, so no array is kept for a backward pass."""
+    """Inside `with no_grad():` this thread builds no graph, so no array is kept for a backward pass."""
     return grad_mode(False)
 
 
@@ -608,6 +608,8 @@ def _first_gradient(root: Tensor, gradient: Any, create_graph: bool) -> Any:
         if gradient.dtype != root.dtype:
             raise TypeError(f"backward: gradient is {gradient.dtype}, the tensor is {root.dtype}")
     else:
+        if hasattr(gradient, "dtype"):
+            gradient = plain_array("backward: gradient", gradient)
         gradient = Tensor(array_module(root.data).asarray(gradient, dtype=root.dtype))
     if gradient.shape != root.shape:
         raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {root.shape}")

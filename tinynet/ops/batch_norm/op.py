@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...backends.arrays import plain_array
 from ...backends.devices import common_device
 from ...engine.basic_ops import mean as mean_of
 from ...engine.basic_ops import sqrt, sum
@@ -43,7 +44,7 @@ def batch_norm(
     _check_shapes(op, **arrays)
     if not eps > 0:
         raise ValueError(f"{op}: eps is {eps}; it must be positive")
-    data = {name: _array(a) for name, a in arrays.items()}
+    data = {name: plain_array(f"{op}: {name}", _array(a)) for name, a in arrays.items()}
     common_device(op, data)
     if mean is not None:
         y = NormalizedByConstants.apply(x, gamma, beta, mean=data["mean"], var=data["var"], eps=float(eps))
