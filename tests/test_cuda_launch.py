@@ -177,3 +177,13 @@ def test_alignment_is_that_of_the_address():
     start = -memory.ctypes.data % 16 // 4
     assert launcher.is_aligned(memory[start:], memory[start + 4 :])
     assert not launcher.is_aligned(memory[start:], memory[start + 1 :])
+
+
+def test_a_bool_is_0_or_1(tmp_path, launched):
+    path = tmp_path / "flag.cu"
+    path.write_text("KERNEL flag(u8* y, bool value) {}\n")
+    for value in (True, 0, np.True_):
+        launch(Source(path, [{}]), "flag", 1, 1, np.zeros(1, np.uint8), value)
+        assert launched.pop().arguments[1].dtype == bool
+    with pytest.raises(ValueError, match="flag: value is 2; a number from 0 to 1"):
+        launch(Source(path, [{}]), "flag", 1, 1, np.zeros(1, np.uint8), 2)
