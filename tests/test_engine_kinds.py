@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import threading
 
 import numpy as np
 import pandas as pd
@@ -158,3 +159,13 @@ def test_foreign_values_are_refused(use, foreign):
     use(np.ones(2))
     with pytest.raises(TypeError, match=r"needed|masked array"):
         use(foreign(np.ones(2)))
+
+
+def test_a_new_thread_begins_with_the_defaults():
+    seen = []
+    with tn.no_grad(), tn.use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append((tn.is_grad_enabled(), tn.backend())))
+        thread.start()
+        thread.join()
+        seen.append((tn.is_grad_enabled(), tn.backend()))
+    assert seen == [(True, "cpu"), (False, "reference")]
