@@ -242,7 +242,6 @@ IMAGE_FUNCTIONS = {
     "otsu_foreground": instances.otsu_foreground,
     "segment": lambda image: segment.segment(lambda x: x[..., :1], image),
     "estimate_scale": lambda image: segment.estimate_scale(lambda x: x[..., :1], image),
-    "measure": lambda image: instances.measure(LABELS, image),
     "overlay": lambda image: viz.overlay(image, LABELS),
     "comparison_overlay": lambda image: viz.comparison_overlay(image, LABELS, LABELS),
 }

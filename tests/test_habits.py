@@ -156,7 +156,7 @@ def test_an_assignment_that_fits_is_done():
         [True, False, True],
         ([], [0, 0][:0]),
     ],
-    ids=str,
+    ids=lambda index: type(index).__name__,
 )
 def test_an_element_named_twice_gets_the_sum_of_its_gradients(index):
     x = tn.tensor(np.arange(9.0).reshape(3, 3), requires_grad=True)
