@@ -280,6 +280,8 @@ def test_timed_calls_often_enough(monkeypatch):
     monkeypatch.setattr(processes.time, "perf_counter", lambda: next(clock) / 1000)  # each call takes a millisecond
     assert processes.timed(lambda: None) == pytest.approx([1.0] * processes.MAX_CALLS)
     monkeypatch.setattr(processes.time, "perf_counter", lambda: 10.0 * next(clock))
+    assert len(processes.timed(lambda: None)) == 1  # one call takes ten seconds
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: 0.25 * next(clock))
     assert len(processes.timed(lambda: None)) == processes.MIN_CALLS
 
 

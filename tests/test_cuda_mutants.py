@@ -27,13 +27,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     # the ends of chunks
     (
         "bce_with_logits/bce_with_logits.cu",
-        "const size_t first = blockIdx.x * chunk, end = first + chunk < n ? first + chunk : n;",
+        "const size_t first = (size_t)blockIdx.x * chunk, end = first + chunk < n ? first + chunk : n;",
         "one further: chunk < n",
     ): BOTH_EQUAL,
     ("dice/dice.cu", "return end < end_of_group ? end : end_of_group;", "one further: end < end_of_group"): BOTH_EQUAL,
     (
         LOSS,
-        "const size_t first = blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;",
+        "const size_t first = (size_t)blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;",
         "one further: chunk < rows",
     ): BOTH_EQUAL,
     # the losses
