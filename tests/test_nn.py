@@ -794,3 +794,20 @@ def test_a_parameter_is_made_of_an_array_or_a_tensor():
     assert p.is_leaf and p.requires_grad and p.tolist() == [2, 2, 2] and not frozen.requires_grad
     with pytest.raises(TypeError, match="requires_grad needs a floating-point dtype"):
         nn.Parameter(np.ones(3, int))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.ma.array(np.ones((2, 1)), mask=[[0], [1]]),
+        np.full((2, 1), None),
+        np.array([["1"], ["2"]]),
+        1j * np.ones((2, 1)),
+    ],
+)
+def test_a_state_that_is_no_array_of_numbers_is_refused(values):
+    layer = nn.Linear(2, 1)
+    before = layer.state_dict()
+    with pytest.raises(ValueError, match="no numbers, or masked: weight"):
+        layer.load_state_dict({**before, "weight": values})
+    assert (layer.weight.numpy() == before["weight"]).all()

@@ -16,8 +16,10 @@ from PIL import Image
 import tinynet as tn
 from tinynet import nn
 from tinynet.backends.registry import use_backend, use_kernels
+from tinynet.errors import CheckpointError
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.bench.peers.textbook import CONVOLUTIONS, POOLING, pool_forward
+from tinynet.training.run_folder import RunFolder
 
 script = load_example("segmentation/unet_nuclei.py")
 
@@ -678,3 +680,8 @@ def test_images_in_which_nobody_marked_a_nucleus_are_not_trained_on(tmp_path):
     with pytest.raises(ValueError, match="no nucleus is marked in any of the 2 training images"):
         script.main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_two_predictions_into_one_folder_do_not_mix(predicted, tmp_path):
+    with RunFolder(tmp_path / "out").claimed(), pytest.raises(CheckpointError, match="in use by another run"):
+        script.main(["predict", "--images", "none", "--out", str(tmp_path / "out")])

@@ -283,12 +283,19 @@ def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
 
 def predict(config: PredictConfig) -> dict[str, float]:
     """Find the nuclei of every image: label images, overlays, a table of measurements and Kaggle's submission file."""
+    from tinynet.training.run_folder import RunFolder
+
+    with RunFolder(Path(config.out)).claimed():  # two runs would mix their tables
+        return predict_into(Path(config.out), config)
+
+
+def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
+    """The results of `predict` in a folder; returns how many images and nuclei there were."""
     from tifffile import imwrite
 
     from tinynet.files import atomic_path
 
     net, model, native = load_net(config.weights)
-    out = Path(config.out)
     print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
     submission, measurements, skipped = [], [], []
     images = tn.data.read_raw_images(config.images, skipped)

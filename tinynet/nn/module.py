@@ -212,6 +212,7 @@ class Module(CallsExplained):
         problems = {
             "missing": [name for name in arrays if name not in state] if strict else [],
             "unknown to the model": [name for name in state if name not in arrays] if strict else [],
+            "no numbers, or masked": [name for name in common if not _holds_numbers(state[name])],
             "of another shape": [
                 f"{name} has shape {np.shape(state[name])}, {arrays[name].shape} is needed"
                 for name in common
@@ -274,6 +275,11 @@ def predict(model: Callable[[Tensor], Tensor], x: np.ndarray, batch: int = 500) 
 
 
 _SEARCHED = (Tensor, Module, Mapping, list, tuple, deque, set, frozenset, np.ndarray)
+
+
+def _holds_numbers(array: Any) -> bool:
+    """True for an array of numbers, float16 included, without a mask."""
+    return getattr(array, "dtype", np.asarray(array).dtype).kind in "biuf" and not isinstance(array, np.ma.MaskedArray)
 
 
 def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
