@@ -315,6 +315,8 @@ def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
                 except DataError as error:
                     skipped.append(error)
                     continue
+                if any("\udc80" <= letter <= "\udcff" for letter in name):  # how Python keeps bytes that are no UTF-8
+                    print(f"warning: the name {name!a} is not UTF-8; the tables hold its bytes", file=sys.stderr)
                 measurements.append((name, rows))
                 submission.append((name, labels))
                 print(f"{name}: {len(rows)} nuclei; estimated diameter {tn.segment.DIAMETER / scale:.0f} pixels")
