@@ -546,8 +546,8 @@ def test_torch_has_counterparts_that_run(tiny_calls):
 
 @pytest.mark.slow
 def test_peak_is_measured():
-    gflops, gbytes = peak.measured_peak(1)
-    assert gflops > 0 and gbytes > 0
+    for rate in peak.measured_peak(1):
+        assert rate is None or rate > 0  # None: other processes were busy
 
 
 # ---------------------------------------------------------------------------------------- the examples

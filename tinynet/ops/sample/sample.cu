@@ -9,6 +9,7 @@
 //                      finds the points of a cell side by side. With a thread for each point, threads would have to add
 //                      atomically, in an order that changes from run to run.
 //
+// A block has 256 threads, which sample_points promises: it may then use more registers than 1024 threads could have.
 // points: (N, M, axes) in the order (z, y, x) or (y, x). reach: see reference.py.
 
 #define SIZES int depth, int height, int width, int channels, int points_per_image, int axes, int reach
@@ -54,8 +55,9 @@ KERNEL sample_forward(const real* __restrict__ x, const real* __restrict__ point
   }
 }
 
-KERNEL sample_points(const real* __restrict__ x, const real* __restrict__ gy, const real* __restrict__ points,
-                     real* __restrict__ gpoints, size_t size, SIZES) {
+KERNEL __launch_bounds__(256)
+sample_points(const real* __restrict__ x, const real* __restrict__ gy, const real* __restrict__ points,
+              real* __restrict__ gpoints, size_t size, SIZES) {
   for (size_t m = thread_number(); m < size; m += thread_count()) {
     const size_t n = m / points_per_image;
     const Place p = place_of(points + m * axes, depth, height, width, axes, reach);
