@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 Pair = tuple[int, int]
 Triple = tuple[int, int, int]
+Images = np.ndarray | tuple[np.ndarray, ...]  # one array, or several whose channels follow each other
+Bias = np.ndarray | None
 
 
 class Geometry(NamedTuple):

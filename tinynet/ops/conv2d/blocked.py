@@ -32,7 +32,7 @@ from ...backends.numba.simd import VECTOR_BYTES
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair, phase
+from .._shared.geometry import Bias, Geometry, Images, Pair, phase
 from .epilogue import Activation, activate
 
 BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
@@ -167,13 +167,7 @@ def accumulate_all(x, gy, gw, steps, band):
 
 
 # ------------------------------------------------------------------------------------- the kernels
-def forward(
-    x: np.ndarray | tuple[np.ndarray, ...],
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: Geometry,
-    epilogue: Epilogue = PLAIN,
-) -> np.ndarray:
+def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
     """y[n, oy, ox, co] = epilogue(b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co])."""
     x = whole(x)
     size = geometry.output_size(x.shape[1:3], w.shape[:2])

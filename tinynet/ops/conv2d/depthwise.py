@@ -24,17 +24,11 @@ from ...backends.numba.jit import jit
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair
+from .._shared.geometry import Bias, Geometry, Images, Pair
 from .epilogue import finish
 
 
-def forward(
-    x: np.ndarray | tuple[np.ndarray, ...],
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: Geometry,
-    epilogue: Epilogue = PLAIN,
-) -> np.ndarray:
+def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
     """y[n, oy, ox, c] = epilogue(b[c] + sum over ky, kx of x[n, iy, ix, c] w[ky, kx, 0, c])."""
     x = whole(x)
     y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], w.shape[:2]), w.shape[3]), x.dtype)
@@ -71,21 +65,34 @@ def interior(size, outputs, kernel, stride, padding):
     return min(first, outputs), max(min(last + 1, outputs), min(first, outputs))
 
 
+@jit
+def border_output(image, w, start, top, left, result):
+    """One output at the border: the taps outside of the image are left out."""
+    height, width, channels = image.shape
+    result[:] = start
+    for ky in range(w.shape[0]):
+        for kx in range(w.shape[1]):
+            iy, ix = top + ky, left + kx
+            if 0 <= iy < height and 0 <= ix < width:
+                for c in range(channels):
+                    result[c] += image[iy, ix, c] * w[ky, kx, c]
+
+
+@jit
+def add_border_output(image, g, top, left, total):
+    """total (KH, KW, C) += what one output at the border contributes to the gradient of the weights."""
+    height, width, channels = image.shape
+    for ky in range(total.shape[0]):
+        for kx in range(total.shape[1]):
+            iy, ix = top + ky, left + kx
+            if 0 <= iy < height and 0 <= ix < width:
+                for c in range(channels):
+                    total[ky, kx, c] += image[iy, ix, c] * g[c]
+
+
 @functools.cache
 def _correlate(kh: int, kw: int, sx: int) -> Callable:
     """y = start + the correlation of x with w (KH, KW, C). steps: stride and padding, as pairs (y, x)."""
-
-    @jit
-    def one_output(image, w, start, top, left, result):
-        """An output at the border: the taps outside of the image are left out."""
-        height, width, channels = image.shape
-        result[:] = start
-        for ky in range(kh):
-            for kx in range(kw):
-                iy, ix = top + ky, left + kx
-                if 0 <= iy < height and 0 <= ix < width:
-                    for c in range(channels):
-                        result[c] += image[iy, ix, c] * w[ky, kx, c]
 
     @jit(fastmath=ELEMENTWISE)
     def four_outputs(image, w, start, top, left, results):
@@ -114,7 +121,7 @@ def _correlate(kh: int, kw: int, sx: int) -> Callable:
                     four_outputs(image, w, start, top, ox * sx - px, y[n, oy, ox : ox + 4])
                     ox += 4
                 else:
-                    one_output(image, w, start, top, ox * sx - px, y[n, oy, ox])
+                    border_output(image, w, start, top, ox * sx - px, y[n, oy, ox])
                     ox += 1
 
     return correlate
@@ -145,16 +152,6 @@ def _backward_input(gy, w, steps, gx):
 def _accumulate(kh: int, kw: int, sx: int) -> Callable:
     """sums[thread] (KH, KW, C) = the gradient of the weights over the thread's share of the rows of gy."""
 
-    @jit
-    def one_output(image, g, top, left, total):
-        height, width, channels = image.shape
-        for ky in range(kh):
-            for kx in range(kw):
-                iy, ix = top + ky, left + kx
-                if 0 <= iy < height and 0 <= ix < width:
-                    for c in range(channels):
-                        total[ky, kx, c] += image[iy, ix, c] * g[c]
-
     @jit(fastmath=ELEMENTWISE)
     def four_outputs(image, g, top, left, total):
         for ky in range(kh):
@@ -176,7 +173,7 @@ def _accumulate(kh: int, kw: int, sx: int) -> Callable:
         first_y, end_y = interior(height, gy.shape[1], kh, sy, py)
         first_x, end_x = interior(width, gy.shape[2], kw, sx, px)
         for thread in prange(threads):
-            of_line = np.empty(sums.shape[1:], x.dtype)  # added up before it is added to the total: less rounding error
+            of_line = np.empty(sums.shape[1:], x.dtype)  # a sum of its own: less rounding error
             for line in range(thread * lines // threads, (thread + 1) * lines // threads):
                 n, oy = line // gy.shape[1], line % gy.shape[1]
                 image, top, ox = x[n], oy * sy - py, 0
@@ -186,7 +183,7 @@ def _accumulate(kh: int, kw: int, sx: int) -> Callable:
                         four_outputs(image, gy[n, oy, ox : ox + 4], top, ox * sx - px, of_line)
                         ox += 4
                     else:
-                        one_output(image, gy[n, oy, ox], top, ox * sx - px, of_line)
+                        add_border_output(image, gy[n, oy, ox], top, ox * sx - px, of_line)
                         ox += 1
                 sums[thread] += of_line
 

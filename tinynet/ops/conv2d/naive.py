@@ -19,17 +19,11 @@ from ...backends import memory
 from ...backends.numba.jit import jit
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair
+from .._shared.geometry import Bias, Geometry, Images, Pair
 from .epilogue import finish
 
 
-def forward(
-    x: np.ndarray | tuple[np.ndarray, ...],
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: Geometry,
-    epilogue: Epilogue = PLAIN,
-) -> np.ndarray:
+def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
     """y[n, oy, ox, co] = epilogue(b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co])."""
     x = whole(x)
     y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], w.shape[:2]), w.shape[3]), x.dtype)

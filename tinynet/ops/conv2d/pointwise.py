@@ -16,20 +16,14 @@ from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair
+from .._shared.geometry import Bias, Geometry, Images, Pair
 from .epilogue import finish
 
 FEW = 4  # output channels, at most
 CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error
 
 
-def forward(
-    x: np.ndarray | tuple[np.ndarray, ...],
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: Geometry,
-    epilogue: Epilogue = PLAIN,
-) -> np.ndarray:
+def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
     """y[n, y, x, co] = epilogue(b[co] + sum over ci of x[n, y, x, ci] w[ci, co])."""
     x, (c_in, c_out) = whole(x), w.shape[2:]
     y = memory.empty((*x.shape[:3], c_out), x.dtype)

@@ -10,19 +10,13 @@ import numpy as np
 
 from ...backends.registry import kernel
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair, channel_groups
+from .._shared.geometry import Bias, Geometry, Images, Pair, channel_groups
 from ..activations.entries import Elu
 from ..dropout import reference as dropout
 
 
 @kernel
-def forward(
-    x: np.ndarray | tuple[np.ndarray, ...],
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: Geometry,
-    epilogue: Epilogue = PLAIN,
-) -> np.ndarray:
+def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
     """y[n, oy, ox, co] = b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co], then the epilogue.
 
     x: (N, H, W, C_in), or a tuple of arrays whose channels follow each other.

@@ -36,7 +36,7 @@ from ...backends.numba.simd import gather, scatter
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Geometry, Pair
+from .._shared.geometry import Bias, Geometry, Images, Pair
 from .epilogue import Activation
 from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack, tile_loader, tile_storer
 
@@ -206,14 +206,7 @@ class Winograd:
         self._accumulate_all = accumulation_loop(self.m, load_inputs, tile_loader(gather(AT.T), self.m, self.m))
         self._load_weights, self._store_weights = weight_loader(gather(G)), weight_storer(scatter(G.T))
 
-    def forward(
-        self,
-        x: np.ndarray | tuple[np.ndarray, ...],
-        w: np.ndarray,
-        b: np.ndarray | None,
-        geometry: Geometry,
-        epilogue: Epilogue = PLAIN,
-    ) -> np.ndarray:
+    def forward(self, x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
         """y = epilogue(x * w + b). Two arrays whose channels follow each other are read where they lie."""
         if not isinstance(x, tuple) or len(x) != 2 or x[0].shape[3] % LANES:
             x = (whole(x),)
