@@ -631,3 +631,37 @@ def test_the_stub_of_tensor_lists_every_operator_and_method():
     of_a_class.add("__slotnames__")  # copy and pickle leave it there
     attached = set(vars(Tensor)) - names("tensor.py", "Tensor") - of_a_class
     assert names("operators.pyi", "Operators") == attached
+
+
+# Elementwise operation: (its value in NumPy, its derivative).
+ELEMENTWISE = {
+    "neg": (np.negative, lambda x: -np.ones_like(x)),
+    "abs": (np.abs, np.sign),
+    "sign": (np.sign, np.zeros_like),
+    "exp": (np.exp, np.exp),
+    "log": (np.log, lambda x: 1 / x),
+    "sqrt": (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+    "sin": (np.sin, np.cos),
+    "cos": (np.cos, lambda x: -np.sin(x)),
+    "floor": (np.floor, np.zeros_like),
+    "ceil": (np.ceil, np.zeros_like),
+    "round": (np.round, np.zeros_like),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's: log(-1000), exp(1000), sin(inf)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_extreme_values(name, dtype):
+    """Overflow, poles, NaN, infinities and 0-d arrays give what NumPy gives; the gradient is that of the formula."""
+    value, derivative = ELEMENTWISE[name]
+    array = np.array([-1000, -1.5, -0.0, 0, 0.5, 1000, np.inf, -np.inf, np.nan], dtype)
+    for x in (array, *(np.array(number, dtype) for number in array)):
+        leaf = Tensor(x, requires_grad=True)
+        y = getattr(tn, name)(leaf)
+        np.testing.assert_array_equal(y.numpy(), value(x))
+        assert (y.shape, y.dtype) == (x.shape, dtype)
+        if y.requires_grad:
+            (g,) = tn.grad(y, [leaf], np.ones_like(x))
+            np.testing.assert_allclose(g.numpy(), derivative(x), rtol=1e-6)
+            assert (g.shape, g.dtype) == (x.shape, dtype)

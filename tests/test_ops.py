@@ -105,6 +105,27 @@ def test_extreme_values_element_by_element(op, tier, implementation, dtype):
             assert (scalar.shape, scalar.dtype) == ((), dtype) and scalar == array[5]
 
 
+SUMS = [v for v in IMPLEMENTATIONS if v.values[0] in ("accumulate", "dropout")]
+EXTREMES = [-1000, -0.0, 0, 1000, np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("op", "tier", "implementation"), SUMS)
+def test_extreme_values_of_the_other_elementwise_kernels(op, tier, implementation, dtype):
+    """A sum, and a choice: a dropped infinity or NaN is 0, one that is kept stays."""
+    x = np.array(EXTREMES * 5, dtype)
+    name, arrays = ("add", (x, x)) if op == "accumulate" else ("forward", (x,))
+    parameters = {} if op == "accumulate" else {"p": 0.5, "seed": 1, "stream": 2, "step": 3}
+    expected = implementation_kernel(op, name, "reference")(*arrays, **parameters)
+    with checks(tier, "shuffled"):
+        kernel = implementation_kernel(op, name, tier, implementation)
+        actual = fetch(kernel(*place(arrays, tier), **parameters))
+    np.testing.assert_array_equal(actual, expected)
+    if op == "dropout":
+        kept = implementation_kernel(op, name, "reference")(np.ones_like(x), **parameters) != 0
+        np.testing.assert_array_equal(actual, np.where(kept, 2 * x, 0))
+
+
 @pytest.mark.parametrize("op", DIFFERENTIABLE)
 @pytest.mark.parametrize("tier", ["reference", "cpu"])
 def test_gradients(op, tier):
