@@ -358,3 +358,12 @@ def test_a_sparse_field_keeps_its_contrast():
     field[RNG.integers(0, 400, 20), RNG.integers(0, 400, 20)] = 65535
     image = to_rgb8(field.astype(np.uint16))[:, :, 0]
     assert image[500:520, 500:520].min() > 200 and np.percentile(image, 99.9) < 25
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(1, np.uint32), (2, np.int32)])
+def test_32_bits_with_lzw_keep_their_sign(kind, dtype):
+    values, file = np.array([[0, 5], [2**31 + 7, 2**32 - 1]], np.uint32), io.BytesIO()
+    Image.fromarray(values.view(np.int32)).save(file, "TIFF", compression="tiff_lzw")
+    signed, wanted = (struct.pack("<HHII", 339, 3, 1, number) for number in (2, kind))
+    assert signed in file.getvalue()
+    np.testing.assert_array_equal(decode(file.getvalue().replace(signed, wanted), "x.tif"), values.view(dtype))

@@ -35,6 +35,7 @@ OTHER_KINDS = {
 }
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_IN_TIFF = (6, 7, 33007, 34892)
+SAMPLE_FORMAT = 339  # a tag of TIFF: 1 unsigned, 2 signed, 3 float
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5  # photometric interpretations of TIFF
 
 
@@ -245,10 +246,12 @@ def _read_with_pillow(data: bytes, where: str, palette_as_index: bool) -> np.nda
         _check_rows(image, *png, where)
     if deep is not None:
         return _rgb_from_cmyk(deep) if image.mode == "CMYK" else deep
+    unsigned = getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,)) == (1,)
     image = ImageOps.exif_transpose(image)
     if (image.mode == "P" and not palette_as_index) or image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"):
         image = image.convert("RGB")
-    return np.asarray(image)
+    samples = np.asarray(image)
+    return samples.view(np.uint32) if samples.dtype == np.int32 and unsigned else samples  # Pillow has int32 only
 
 
 def _open(data: bytes) -> Image.Image:
