@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, integers
 from .._shared.geometry import Geometry, Triple
-from .reference import backward_bias, backward_input, backward_weight, forward
+from ..conv2d.op import BackwardBias
+from .reference import backward_input, backward_weight, forward
 
 AXES = "(z, y, x)"
 
@@ -120,7 +120,7 @@ class Conv3d(Function):
         (x, w), (needs_x, needs_w, needs_b) = self.saved, self.needs_grad
         gx = BackwardInput.apply(gy, w, input_size=x.shape[1:4], geometry=self.geometry) if needs_x else None
         gw = BackwardWeight.apply(x, gy, kernel_size=w.shape[:3], geometry=self.geometry) if needs_w else None
-        return gx, gw, BackwardBias.apply(gy) if needs_b else None
+        return gx, gw, BackwardBias.apply(gy.reshape(-1, *gy.shape[2:])) if needs_b else None  # slices are images
 
 
 class BackwardInput(Function):
@@ -149,14 +149,3 @@ class BackwardWeight(Function):
         (x, gy), (needs_x, needs_gy) = self.saved, self.needs_grad
         gx = BackwardInput.apply(gy, ggw, input_size=x.shape[1:4], geometry=self.geometry) if needs_x else None
         return gx, Conv3d.apply(x, ggw, None, geometry=self.geometry) if needs_gy else None
-
-
-class BackwardBias(Function):
-    """gb of gy: a sum over voxels, whose gradient is the same for every voxel."""
-
-    def forward(self, gy):
-        self.shape = gy.shape
-        return backward_bias(gy)
-
-    def backward(self, ggb):
-        return broadcast_to(ggb, self.shape)

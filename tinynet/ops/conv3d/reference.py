@@ -49,12 +49,6 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Triple, geometry
     return gw
 
 
-@kernel
-def backward_bias(gy: np.ndarray) -> np.ndarray:
-    """gb[co] = sum over n, oz, oy, ox of gy[n, oz, oy, ox, co]."""
-    return gy.sum(axis=(0, 1, 2, 3))
-
-
 def _taps(size: Triple, kernel: Triple, out: Triple, geometry: Geometry) -> Iterator[tuple]:
     """For each tap (kz, ky, kx): the outputs that use it and the inputs they read, as three slices each."""
     axes = zip(size, kernel, out, geometry.stride, geometry.padding, geometry.dilation)
