@@ -39,7 +39,10 @@ from .bench.examples import FOLDERS, load_example
 from .cli import option, parse
 
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
-TOPICS = ("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences")  # the order of the lectures
+TOPICS = (  # the order of the lectures
+    *("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences"),
+    *("volumes", "registration", "detection"),
+)
 THUMBNAIL = (480, 360)  # largest width and height of an image in the table, in pixels
 FIGURES = "figures.json"
 START, END = "<!-- table: written by `python -m tinynet examples --all` -->", "<!-- end of the table -->"
