@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from nuclei_files import kaggle_files, squares, write_zip
 from PIL import Image
+from torch_files import Tensor, write_torch
 
 from tinynet import data, nn
 from tinynet.data.files import ImageFiles
@@ -98,6 +99,11 @@ def save_state(path: Path) -> None:
     io.save_checkpoint(path, {**state, "progress": {"epoch": 3, "best": float("nan")}}, {"history": [{"epoch": 1}]})
 
 
+def save_torch(path: Path, old: bool = False) -> None:
+    tensors = {"w": Tensor(np.ones(24, "f4"), (3, 8), (8, 1)), "b": Tensor(np.arange(8))}
+    write_torch(path, tensors, old)
+
+
 def write_medmnist(path: Path) -> None:
     arrays = {}
     for part in ("train", "val", "test"):
@@ -165,6 +171,15 @@ def read_nuclei(folder: Path) -> list[np.ndarray]:
 READERS = {
     "checkpoint": Reader(one_file("last.npz", save_state), lambda folder: io.load_checkpoint(folder / "last.npz")),
     "weights": Reader(one_file("w.npz", save_weights), load_weights),
+    "torch": Reader(one_file("w.pt", save_torch), lambda folder: io.load_torch(folder / "w.pt")),
+    "torch_old": Reader(
+        one_file("w.pt", lambda path: save_torch(path, old=True)), lambda folder: io.load_torch(folder / "w.pt"), False
+    ),
+    "safetensors": Reader(
+        one_file("w.st", lambda path: io.save_safetensors(path, {"w": np.ones((3, 8), "f4"), "b": np.arange(8)})),
+        lambda folder: io.load_safetensors(folder / "w.st"),
+        exact=False,
+    ),
     "medmnist": Reader(
         one_file("b.npz", write_medmnist), lambda folder: data.read_breastmnist("train", folder / "b.npz")
     ),

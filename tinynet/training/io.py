@@ -4,6 +4,8 @@ A checkpoint is an npz archive without pickles, so reading one cannot run code. 
 optimizer, the schedule, ...), each the flattened state dict of one object: the entry `optimizer/mean/0` is
 `sections["optimizer"]["mean"]["0"]`. The entry `metadata` is a JSON text with the version of the format, the caller's
 `meta` and a digest of everything in the file.
+
+Weights of other programs: `load_torch`, `load_safetensors`, `save_safetensors`.
 """
 
 import contextlib
@@ -19,6 +21,9 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files import atomic_path, read_npz
+from .safetensors import load_safetensors as load_safetensors
+from .safetensors import save_safetensors as save_safetensors
+from .torch_files import load_torch as load_torch
 
 if TYPE_CHECKING:
     from ..nn.module import Module
