@@ -7,6 +7,9 @@ from .download import data_path as data_path, fetch as fetch, find_data as find_
 from .ecg import Recording as Recording, mitbih_100 as mitbih_100, read_ecg as read_ecg, synthetic_ecg as synthetic_ecg
 from .decode import to_rgb8 as to_rgb8
 from .files import DataError as DataError, ImageFiles as ImageFiles
+from .histology import StainedSlice as StainedSlice, common_landmarks as common_landmarks
+from .histology import read_stained_slices as read_stained_slices
+from .histology import synthetic_stained_slices as synthetic_stained_slices
 from .loader import AugmentedImages as AugmentedImages, DataLoader as DataLoader
 from .maps import binary_map as binary_map, border_map as border_map, distance_map as distance_map, targets as targets
 from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist
@@ -18,3 +21,4 @@ from .nuclei import validation_ids as validation_ids
 from .synthetic import synthetic_nuclei as synthetic_nuclei
 from .tables import Table as Table, bundled as bundled, cleveland as cleveland, dermatology as dermatology
 from .tables import read_table as read_table, standardize as standardize, stratified_folds as stratified_folds
+from .templates import mni_template as mni_template, synthetic_template as synthetic_template
