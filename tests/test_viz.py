@@ -182,6 +182,19 @@ def test_bad_pictures_are_named():
         viz.panel([], ["a"])
 
 
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_checkerboard_shows_each_image_in_half_of_the_squares(channels):
+    first, second = np.zeros((8, 12, *channels), np.uint8), np.full((8, 12, *channels), 9, np.uint8)
+    board = viz.checkerboard(first, second, squares=4)
+    assert board.shape == first.shape and board.dtype == np.uint8
+    flat = board if not channels else board[:, :, 0]
+    assert flat[::2, ::2].tolist() == [[0, 9] * 3, [9, 0] * 3] * 2 and (flat[::2, ::2] == flat[1::2, 1::2]).all()
+    with pytest.raises(ValueError, match=r"first has shape .*second \(8, 11"):
+        viz.checkerboard(first, second[:, 1:])
+    with pytest.raises(ValueError, match="squares is 0"):
+        viz.checkerboard(first, second, squares=0)
+
+
 def test_diagrams_say_what_they_show(tmp_path):
     figure = viz.new_figure(6, 3)
     left, right = figure.subplots(1, 2)

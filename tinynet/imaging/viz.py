@@ -200,6 +200,24 @@ def save_png(path: str | os.PathLike, drawing: np.ndarray) -> None:
         Image.fromarray(check_image("save_png", drawing)).save(temporary, format="PNG")
 
 
+def checkerboard(first: np.ndarray, second: np.ndarray, squares: int = 8) -> np.ndarray:
+    """Two images in the squares of a checkerboard: where they fit, edges go on from square to square.
+
+    first, second: arrays of one shape, (H, W) or (H, W, C). squares: along the shorter side; the upper left one is of
+    `first`. Returns the same shape. Raises ValueError for other shapes and for squares < 1.
+    """
+    if first.shape != second.shape or first.ndim not in (2, 3) or first.size == 0:
+        raise ValueError(
+            f"checkerboard: first has shape {first.shape}, second {second.shape}; (H, W) or (H, W, C) twice is needed"
+        )
+    if squares < 1:
+        raise ValueError(f"checkerboard: squares is {squares}; at least 1 is needed")
+    height, width = first.shape[:2]
+    side = max(1, -(-min(height, width) // squares))
+    odd = (np.arange(height)[:, None] // side + np.arange(width) // side) % 2 == 1
+    return np.where(odd.reshape(height, width, *(1,) * (first.ndim - 2)), second, first)
+
+
 # --- diagrams -----------------------------------------------------------------------------------------------
 
 
