@@ -139,6 +139,27 @@ def write_ecg(folder: Path) -> list[Path]:
     return [folder / f"100{suffix}" for suffix in (".hea", ".dat", ".atr")]
 
 
+def nifti(values: np.ndarray) -> bytes:
+    import nibabel
+
+    return nibabel.Nifti1Image(values, np.eye(4)).to_bytes()
+
+
+def write_hippocampus(path: Path) -> None:
+    import gzip
+    import io
+    import tarfile
+
+    with tarfile.open(path, "w") as archive:
+        for number in range(3):
+            values = np.stack([picture((12, 10))] * 8) + number
+            for folder, content in (("imagesTr", values), ("labelsTr", values % 3)):
+                packed = gzip.compress(nifti(content), mtime=0)
+                member = tarfile.TarInfo(f"Task04/{folder}/hippocampus_{number:03d}.nii.gz")
+                member.size = len(packed)
+                archive.addfile(member, io.BytesIO(packed))
+
+
 def image_reader(suffix: str, exact: bool = False, shape: tuple[int, ...] = (40, 50, 3), **options: Any) -> Reader:
     dtype = options.pop("dtype", np.uint8)
 
@@ -191,6 +212,14 @@ READERS = {
         exact=False,
     ),
     "ecg": Reader(write_ecg, lambda folder: data.read_ecg(folder / "100.dat"), exact=(".dat",)),
+    "nifti": Reader(
+        one_file("v.nii", lambda path: path.write_bytes(nifti(np.stack([picture((12, 10))] * 8)))),
+        lambda folder: data.read_volume(folder / "v.nii"),
+        exact=False,
+    ),
+    "hippocampus": Reader(
+        one_file("h.tar", write_hippocampus), lambda folder: data.read_hippocampus(folder / "h.tar"), exact=True
+    ),
     "nuclei": Reader(one_file("nuclei.zip", write_nuclei), read_nuclei, exact=True),
     "png": image_reader(".png", exact=True),
     "png 16": image_reader(".png", exact=True, shape=(40, 50), dtype=np.uint16),

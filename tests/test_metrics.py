@@ -95,6 +95,11 @@ def test_dice_and_iou_by_hand():
     assert metrics.iou(true, pred) == pytest.approx(3 / 8)
 
 
+def test_dice_of_each_class():
+    true, pred = np.array([[[0, 1, 1], [2, 2, 2]]]), np.array([[[0, 1, 0], [2, 2, 1]]])
+    np.testing.assert_allclose(metrics.class_dice(true, pred, 4), [1 / 2, 4 / 5, 1])
+
+
 def test_pooled_is_not_the_mean_over_images():
     many = np.arange(1, 10)[None, :]  # nine nuclei of one pixel, all found
     one, nothing = row_of(1, -8), np.zeros((1, 9), int)

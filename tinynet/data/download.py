@@ -16,7 +16,8 @@ MITDB = "https://physionet.org/files/mitdb/1.0.0/"
 MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 # Name -> address. Image set BBBC038 of the Broad Bioimage Benchmark Collection (Caicedo et al. 2019), CC0; tables of
 # the UCI Machine Learning Repository, CC BY 4.0; MNIST (LeCun et al. 1998), CC BY-SA 3.0; MedMNIST (Yang et al. 2023),
-# CC BY 4.0; record 100 of the MIT-BIH Arrhythmia Database (Moody and Mark 2001), ODC-By.
+# CC BY 4.0; record 100 of the MIT-BIH Arrhythmia Database (Moody and Mark 2001), ODC-By; the hippocampus
+# set of the Medical Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0.
 SOURCES = {
     "dsb2018/stage1_train.zip": BBBC038 + "stage1_train.zip",
     "dsb2018/stage1_test.zip": BBBC038 + "stage1_test.zip",
@@ -27,6 +28,7 @@ SOURCES = {
     "mnist/train-labels-idx1-ubyte.gz": MNIST + "train-labels-idx1-ubyte.gz",
     "mnist/t10k-images-idx3-ubyte.gz": MNIST + "t10k-images-idx3-ubyte.gz",
     "mnist/t10k-labels-idx1-ubyte.gz": MNIST + "t10k-labels-idx1-ubyte.gz",
+    "hippocampus/Task04_Hippocampus.tar": "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
     "mitbih/100.hea": MITDB + "100.hea",
     "mitbih/100.dat": MITDB + "100.dat",
     "mitbih/100.atr": MITDB + "100.atr",

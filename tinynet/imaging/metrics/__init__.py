@@ -20,6 +20,7 @@ from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusi
 from .label_images import (
     THRESHOLDS,
     average_precision,
+    class_dice,
     dice,
     iou,
     iou_matrix,

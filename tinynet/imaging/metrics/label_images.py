@@ -125,6 +125,14 @@ def dice(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
     return 2 * np.count_nonzero(true_mask & pred_mask) / total if total else 1.0
 
 
+def class_dice(true: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:
+    """`dice` of each class but the background 0: float64 (classes - 1,).
+
+    true, pred: integer arrays of one shape, the class of each pixel or voxel.
+    """
+    return np.array([dice(np.asarray(true) == label, np.asarray(pred) == label) for label in range(1, classes)])
+
+
 def iou(true_mask: np.ndarray, pred_mask: np.ndarray) -> float:
     """Intersection over union (Jaccard index) of two foregrounds; 1 if both are empty.
 
