@@ -227,8 +227,9 @@ def _members(archive: tarfile.TarFile, path: Path) -> dict[tuple[str, str], tarf
         if inside.parts[-2:] in members:
             raise DataError(f"{path}: damaged: it holds two files of the name {member.name!r}")
         members[inside.parts[-2], inside.name] = member
-    archive.fileobj.seek(archive.offset)  # type: ignore[union-attr]
-    end = archive.fileobj.read()  # type: ignore[union-attr]
+    with path.open("rb") as file:
+        file.seek(archive.offset)
+        end = file.read()
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):  # tarfile stops at a damaged header without a word
         raise DataError(f"{path}: cut short or damaged after byte {archive.offset:,}; get it again")
     return members
