@@ -45,6 +45,7 @@ ROWS = {
         1.0,
     ),
     "relu": Row(lambda x: x * (x > 0), [NAN, INF, 0.0, 0.0], lambda gy, y: np.where(y >= 0, gy, 0.0), 0.0),
+    "relu6": Row(lambda x: np.clip(x, 0, 6), [NAN, 6.0, 0.0, 0.0], lambda gy, y: np.where(y > 0, gy, 0.0), 0.0),
     "leaky_relu": Row(
         lambda x: np.maximum(x, x / 10),
         [NAN, INF, -INF, 0.0],
@@ -222,7 +223,7 @@ MISTAKES["maxout"] = lambda gy, winner, *, pieces: np.repeat(gy, pieces, axis=-1
 
 @pytest.mark.parametrize("op", MISTAKES)
 def test_gradcheck_finds_the_typical_mistake(op):
-    x = np.array([[-2.0, 0.5, 1.5, -0.7], [0.3, -0.2, -1.1, 2.2]])
+    x = np.array([[-2.0, 0.5, 1.5, -0.7], [0.3, -0.2, -1.1, 7.2]])
 
     def function(x):
         return getattr(tn, op)(x, **{"elu": {"alpha": 0.3}, "maxout": {"pieces": 2}}.get(op, {}))

@@ -47,6 +47,7 @@ OPS = {
     "dropout": ({"p": 0.5, "seed": 0, "stream": 0, "step": 0}, {"x": ones(2, 4)}),
     "elu": ({}, {"x": ones(2, 3)}),
     "relu": ({}, {"x": ones(2, 3)}),
+    "relu6": ({}, {"x": ones(2, 3)}),
     "leaky_relu": ({}, {"x": ones(2, 3)}),
     "sigmoid": ({}, {"x": ones(2, 3)}),
     "tanh": ({}, {"x": ones(2, 3)}),
@@ -157,7 +158,7 @@ def test_dtypes_that_are_no_numbers_are_refused(name, argument, dtype):
     assert refused(name, argument, wrong).startswith(f"{name}: ")
 
 
-ANY_SHAPE = {"elu", "relu", "leaky_relu", "sigmoid", "softplus", "tanh", "dropout", "local_response_norm"}
+ANY_SHAPE = {"elu", "relu", "relu6", "leaky_relu", "sigmoid", "softplus", "tanh", "dropout", "local_response_norm"}
 ANY_SHAPE |= {*UNARY, "clip", "cumsum", "topk", "astype", "swapaxes", "expand_dims", "getitem"}
 
 

@@ -380,6 +380,7 @@ def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
     [
         (nn.ELU(2.0), lambda x: np.where(x > 0, x, 2 * np.expm1(x))),
         (nn.ReLU(), lambda x: np.maximum(x, 0)),
+        (nn.ReLU6(), lambda x: np.clip(x, 0, 6)),
         (nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
         (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
         (nn.Tanh(), np.tanh),

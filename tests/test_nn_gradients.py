@@ -36,6 +36,7 @@ LAYERS = {
     "Dropout": (lambda: nn.Dropout(0.4), (3, 4, 5)),
     "ELU": (lambda: nn.ELU(0.7), (3, 4)),
     "ReLU": (lambda: nn.ReLU(), (3, 4)),
+    "ReLU6": (lambda: nn.ReLU6(), (3, 4)),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.2), (3, 4)),
     "Sigmoid": (lambda: nn.Sigmoid(), (3, 4)),
     "Tanh": (lambda: nn.Tanh(), (3, 4)),

@@ -28,7 +28,7 @@ from .ops._composed.functions import cat as cat, ceil as ceil, clone as clone, c
 from .ops._composed.functions import einsum as einsum, floor as floor, norm as norm, prod as prod, round as round
 from .ops._composed.functions import sin as sin, sort as sort, std as std, topk as topk
 from .ops.activations.entries import elu as elu, leaky_relu as leaky_relu, relu as relu, sigmoid as sigmoid
-from .ops.activations.entries import softplus as softplus, tanh as tanh
+from .ops.activations.entries import relu6 as relu6, softplus as softplus, tanh as tanh
 from .ops.avg_pool2d.op import avg_pool2d as avg_pool2d
 from .ops.avg_pool2d.volumes import avg_pool3d as avg_pool3d
 from .ops.batch_norm.op import batch_norm as batch_norm

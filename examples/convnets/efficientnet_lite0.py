@@ -54,7 +54,7 @@ class ConvNorm(nn.Module):
         pads = [max((-(-n // self.stride) - 1) * self.stride + self.size - n, 0) for n in x.shape[1:3]]
         x = tn.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)))
         x = self.norm(self.conv(x))
-        return x.clip(0, 6) if self.clipped else x
+        return tn.relu6(x) if self.clipped else x
 
 
 class Block(nn.Module):

@@ -2,7 +2,20 @@
 
 from ..engine.foreign import module_getattr
 from . import init, optim
-from .activations import ELU, Flatten, Identity, LeakyReLU, LogSoftmax, Maxout, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from .activations import (
+    ELU,
+    Flatten,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Maxout,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .containers import ModuleDict, ModuleList
 from .layers import (
     BatchNorm2d,

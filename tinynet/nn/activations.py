@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.basic_ops import log_softmax, reshape, softmax
 from ..engine.tensor import Tensor
-from ..ops.activations.entries import elu, leaky_relu, relu, sigmoid, softplus, tanh
+from ..ops.activations.entries import elu, leaky_relu, relu, relu6, sigmoid, softplus, tanh
 from ..ops.maxout.op import maxout
 from .module import Module
 
@@ -29,6 +29,13 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return relu(x)
+
+
+class ReLU6(Module):
+    """min(max(x, 0), 6)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu6(x)
 
 
 class LeakyReLU(Module):

@@ -43,6 +43,14 @@ KERNEL relu_backward(const real* gy, const real* y, real* gx, size_t n) {
   each(gy, y, gx, n, [](real gy, real y) { return y > 0 ? gy : real(0); });
 }
 
+KERNEL relu6_forward(const real* x, real* y, size_t n) {
+  each(x, y, n, [](real x) { return x <= 0 ? real(0) : x >= 6 ? real(6) : x; });
+}
+
+KERNEL relu6_backward(const real* gy, const real* y, real* gx, size_t n) {
+  each(gy, y, gx, n, [](real gy, real y) { return y > 0 && y < 6 ? gy : real(0); });
+}
+
 KERNEL leaky_relu_forward(const real* x, real* y, size_t n, real slope) {
   each(x, y, n, [=](real x) { return x > 0 ? x : slope * x; });
 }

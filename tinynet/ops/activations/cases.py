@@ -13,11 +13,11 @@ from .op import Activation
 
 SHAPES = [(2, 3, 4, 5), (7,), (1,), (0, 3), ()]
 LARGE_SHAPE = (3, 17, 19, 16)
-AT_ZERO_AND_FAR_OUT = np.array([-800.0, -90.0, -30.0, -1.0, -0.0, 0.0, 1.0, 30.0, 90.0, 800.0])
+AT_ZERO_AND_FAR_OUT = np.array([-800.0, -90.0, -30.0, -1.0, -0.0, 0.0, 1.0, 6.0, 30.0, 90.0, 800.0])
 
 
 def _cases(activation: type[Activation], rng: np.random.Generator, large: bool = True) -> list[Case]:
-    """All cases. Values to differentiate at keep away from the kink; in the last case the kernels meet it."""
+    """All cases. Values to differentiate at keep away from kinks; in the last case the kernels meet them."""
     drawn = {
         f"shape {shape}": np.asarray(3 * rng.standard_normal(shape)) for shape in SHAPES + [LARGE_SHAPE] * bool(large)
     }
@@ -39,7 +39,7 @@ def _case(
             "backward": ((gy, y), parameters),
         },
         function=lambda x: activation.of(x, **parameters),
-        inputs=(x if activation.kink is None else away_from(x, activation.kink),),
+        inputs=(functools.reduce(away_from, activation.kinks, x),),
     )
 
 

@@ -11,12 +11,12 @@ from .._shared.formulas import ONE, exp_of_nonpositive, expm1_of_nonpositive, lo
 from .._shared.formulas import tanh as tanh_of
 from .op import ACTIVATIONS, Activation
 
-__all__ = ["ACTIVATIONS", "elu", "leaky_relu", "relu", "sigmoid", "softplus", "tanh"]
+__all__ = ["ACTIVATIONS", "elu", "leaky_relu", "relu", "relu6", "sigmoid", "softplus", "tanh"]
 
 
 class Elu(Activation, op="elu"):
     parameters = ({"alpha": 1.0}, {"alpha": 0.3})
-    kink = 0.0  # unless alpha is 1
+    kinks = (0.0,)  # unless alpha is 1
 
     @staticmethod
     def value(x, alpha):
@@ -37,7 +37,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 class Relu(Activation, op="relu"):
-    kink = 0.0
+    kinks = (0.0,)
 
     @staticmethod
     def value(x):
@@ -57,9 +57,30 @@ def relu(x: Tensor) -> Tensor:
     return Relu.of(x)
 
 
+class Relu6(Activation, op="relu6"):
+    kinks = (0.0, 6.0)
+
+    @staticmethod
+    def value(x):
+        return where(x <= 0, 0, where(x >= 6, 6, x))  # NaN stays NaN
+
+    @staticmethod
+    def gradient(gy, y):
+        return where((y > 0) & (y < 6), gy, 0)
+
+
+def relu6(x: Tensor) -> Tensor:
+    """Rectified linear unit with a ceiling, min(max(x, 0), 6); its derivative at 0 and 6 is taken to be 0.
+
+    x: float, any shape. Returns the same shape and dtype. Raises TypeError for integers.
+    Source: Krizhevsky, Convolutional deep belief networks on CIFAR-10, 2010; Sandler et al., MobileNetV2, CVPR 2018.
+    """
+    return Relu6.of(x)
+
+
 class LeakyRelu(Activation, op="leaky_relu"):
     parameters = ({"slope": 0.1}, {"slope": 1.5})
-    kink = 0.0
+    kinks = (0.0,)
 
     @staticmethod
     def value(x, slope):

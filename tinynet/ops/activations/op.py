@@ -23,13 +23,13 @@ class Activation(Function):
     has one parameter, the last argument of both, or none.
 
     parameters: the values of that parameter that are worth checking, as keyword arguments.
-    kink: where the derivative jumps, if it does; cases.py keeps away from it.
+    kinks: where the derivative jumps; cases.py keeps away from there.
     """
 
     value: Callable[..., Any]
     gradient: Callable[..., Any]
     parameters: tuple[dict[str, float], ...] = ({},)
-    kink: float | None = None
+    kinks: tuple[float, ...] = ()
     op: str
     has_parameter: bool
     kernels: SimpleNamespace  # forward, backward: the dispatch points

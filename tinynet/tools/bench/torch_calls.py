@@ -140,6 +140,7 @@ COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
         backward=lambda gy, y, p: aten.elu_backward(gy, p["alpha"], 1, 1, True, y),
     ),
     "relu": of_tensors(forward=lambda x, p: F.relu(x), backward=lambda gy, y, p: aten.threshold_backward(gy, y, 0)),
+    "relu6": of_tensors(forward=lambda x, p: F.relu6(x), backward=lambda gy, y, p: aten.hardtanh_backward(gy, y, 0, 6)),
     "leaky_relu": of_tensors(
         forward=lambda x, p: F.leaky_relu(x, p["slope"]),
         backward=lambda gy, y, p: aten.leaky_relu_backward(gy, y, p["slope"], True),
