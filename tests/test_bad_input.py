@@ -52,6 +52,8 @@ OPS = {
     "sigmoid": ({}, {"x": ones(2, 3)}),
     "tanh": ({}, {"x": ones(2, 3)}),
     "softplus": ({}, {"x": ones(2, 3)}),
+    "prelu": ({}, {"x": ones(2, 3), "slope": ones(3)}),
+    "group_norm": ({"groups": 2}, {"x": ones(2, 3, 4), "gamma": ones(4), "beta": ones(4)}),
     "maxout": ({"pieces": 2}, {"x": ones(2, 4)}),
     "dice_loss": ({}, {"p": ones(2, 4), "target": ones(2, 4)}),
     "bce_with_logits": ({}, {"x": ones(2, 4), "target": ones(2, 4), "weight": ones(2, 4)}),
@@ -100,6 +102,7 @@ ARGUMENTS = [(name, argument) for name, (_, arguments) in ROWS.items() for argum
 OPTIONAL = [
     *((convolution, "bias") for convolution in ("conv2d", "conv_transpose2d", "conv3d", "conv_transpose3d")),
     *(("bce_with_logits", "weight"), ("softmax_cross_entropy", "weight")),
+    *(("group_norm", "gamma"), ("group_norm", "beta")),
 ]
 
 
@@ -123,6 +126,7 @@ def test_every_operation_has_a_row():
     # concat and matmul take integers too, so their rows are among the basic operations. The fused operation of
     # nn.Sequential has no public name.
     composed = {"conv_transpose3d", "max_pool3d", "avg_pool3d", "affine_grid"}
+    composed |= {"prelu", "group_norm"}
     kernels = {"resize2d": "resize", "resize3d": "resize", "warp": "sample"}
     kernels |= {"grid_sample2d": "sample", "grid_sample3d": "sample"}
     with_folder = {kernels.get(op, op) for op in {*OPS, "concat", "matmul", "conv_elu_dropout"} - composed}

@@ -27,6 +27,7 @@ from .ops._composed.creation import zeros as zeros, zeros_like as zeros_like
 from .ops._composed.functions import cat as cat, ceil as ceil, clone as clone, cos as cos, cumsum as cumsum
 from .ops._composed.functions import einsum as einsum, floor as floor, norm as norm, prod as prod, round as round
 from .ops._composed.functions import sin as sin, sort as sort, std as std, topk as topk
+from .ops._composed.layers import group_norm as group_norm, prelu as prelu
 from .ops.activations.entries import elu as elu, leaky_relu as leaky_relu, relu as relu, sigmoid as sigmoid
 from .ops.activations.entries import relu6 as relu6, softplus as softplus, tanh as tanh
 from .ops.avg_pool2d.op import avg_pool2d as avg_pool2d

@@ -59,7 +59,7 @@ one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers o
 functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
 compile jit vmap cudnn autocast set_num_threads DataParallel synchronize: leave it out
 nll_loss NLLLoss CategoricalCrossentropy: write nn.CrossEntropyLoss(), of logits and class numbers
-gelu silu GELU SiLU PReLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
+gelu silu GELU SiLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
 AdaptiveAvgPool2d adaptive_avg_pool2d: write nn.GlobalAvgPool2d(), whose result is (N, C)
 Upsample UpSampling2D interpolate: write tn.resize2d(x, size), or nn.ConvTranspose2d(channels, channels, 2, stride=2)
@@ -75,7 +75,8 @@ autograd GradientTape gradient: write loss.backward(), or tn.grad(loss, x); oper
 enable_grad inference_mode set_grad_enabled: write with tn.no_grad(): ...
 optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(optimizer, 10)
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
-GroupNorm InstanceNorm2d MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoder: there is none
+GroupNormalization: nn.GroupNorm | InstanceNorm1d InstanceNorm2d InstanceNorm3d instance_norm: nn.InstanceNorm
+MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoder: there is none
 TransformerEncoderLayer special inverse set_default_dtype hub onnx distributed amp: there is none
 smooth_l1_loss SmoothL1Loss HuberLoss kl_div KLDivLoss distributions: there is none; write it with tn.where, tn.log, ...
 minimize apply_gradients: write loss.backward() and optimizer.step()
@@ -86,7 +87,8 @@ dim= dims= axes=: axis= | keepdim=: keepdims= | unbiased= correction=: ddof= | i
 tensors=: arrays= | min= a_min=: low= | max= a_max=: high= | ord=: p= | num=: steps= | filters=: out_channels=
 units= output_dim=: out_features= | input_dim= input_size=: in_features= | hidden_size=: hidden= | num_layers=: layers=
 strides=: stride= | pool_size=: kernel_size= | dilation_rate=: dilation= | use_bias=: bias= | kernel_initializer=: init=
-num_features=: channels= | num_embeddings=: count= | embedding_dim= normalized_shape=: features= | epsilon=: eps=
+num_features= num_channels= num_parameters=: channels= | num_groups=: groups= | num_embeddings=: count=
+embedding_dim= normalized_shape=: features= | epsilon=: eps=
 negative_slope=: slope= | rate=: p= | learning_rate=: lr= | beta_1= beta_2=: betas= | step_size=: every=
 gamma= factor=: decay= | T_max= total_steps=: total= | eta_min=: floor= | num_workers=: workers= | collate_fn=: collate=
 scheduler= lr_scheduler=: schedule= | optim=: optimizer= | criterion= loss_fn=: loss=

@@ -9,6 +9,7 @@ from .activations import (
     LeakyReLU,
     LogSoftmax,
     Maxout,
+    PReLU,
     ReLU,
     ReLU6,
     Sigmoid,
@@ -17,6 +18,7 @@ from .activations import (
     Tanh,
 )
 from .containers import ModuleDict, ModuleList
+from .groups import GroupNorm, InstanceNorm
 from .layers import (
     BatchNorm2d,
     Conv2d,

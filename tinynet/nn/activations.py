@@ -1,14 +1,17 @@
-"""The layers without parameters: activations, Maxout and Flatten."""
+"""Activations, Maxout and Flatten. Only PReLU has a parameter."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..engine.basic_ops import log_softmax, reshape, softmax
 from ..engine.tensor import Tensor
+from ..ops._composed.layers import prelu
 from ..ops.activations.entries import elu, leaky_relu, relu, relu6, sigmoid, softplus, tanh
 from ..ops.maxout.op import maxout
-from .module import Module
+from .module import Module, Parameter
 
 
 class ELU(Module):
@@ -46,6 +49,23 @@ class LeakyReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(x, self.slope)
+
+
+class PReLU(Module):
+    """x where x > 0, slope * x elsewhere. The slope is learned.
+
+    channels: the number of slopes, one for each channel of the last axis; 1: one slope for all channels.
+    slope: where they start; afterwards the parameter of this name, (channels,).
+    He et al., Delving Deep into Rectifiers, 2015, section 2.1: no weight decay for the slopes.
+    """
+
+    def __init__(self, channels: int = 1, slope: float = 0.25) -> None:
+        if channels < 1:
+            raise ValueError(f"PReLU: channels is {channels}; it must be at least 1")
+        self.slope = Parameter(np.full(channels, slope, dtype=np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return prelu(x, self.slope)
 
 
 class Sigmoid(Module):
