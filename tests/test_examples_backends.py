@@ -20,6 +20,9 @@ FEW = {  # flags that leave next to nothing to do
         *("--digits", "1400", "--hidden", "8", "--rbm-epochs", "1", "--epochs", "1", "--few-steps", "1"),
     ],
     "unsupervised/rbm.py": ["--digits", "100", "--hidden", "4", "--small", "2", "--epochs", "1", "--betas", "2"],
+    "segmentation/fcn_vessels.py": [
+        *("--epochs", "1", "--patches", "4", "--crops", "1", "--size", "8", "--drawing", "28"),
+    ],
     "sequences/rnn_vanishing_gradient.py": ["--steps", "1", "--length", "51", "--hidden", "4"],
 }
 

@@ -54,6 +54,9 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "convnets/handcrafted_features.py": lambda m: m["nuclei_hog_auc"] > 0.8,
     "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
     "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
+    "segmentation/fcn_vessels.py": lambda m: (
+        m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
+    ),
     "sequences/lstm_ecg.py": lambda m: (  # in the synthetic heart a premature beat is always early
         m["auc"] > 0.8 and m["auc_interval"] > 0.99 and m["surprise_premature"] > m["surprise_normal"]
     ),
@@ -86,6 +89,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
+    "segmentation/fcn_vessels.py": "synthetic drawings",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data

@@ -23,6 +23,8 @@ from .synthetic import synthetic_nuclei as synthetic_nuclei
 from .tables import Table as Table, bundled as bundled, cleveland as cleveland, dermatology as dermatology
 from .tables import read_table as read_table, standardize as standardize, stratified_folds as stratified_folds
 from .templates import mni_template as mni_template, synthetic_template as synthetic_template
+from .vessels import Retina as Retina, read_vessels as read_vessels, split_children as split_children
+from .vessels import synthetic_retina as synthetic_retina
 from .volumes import Volume as Volume, hippocampus_or_synthetic as hippocampus_or_synthetic
 from .volumes import normalize_volume as normalize_volume, pad_or_crop as pad_or_crop
 from .volumes import read_hippocampus as read_hippocampus, read_volume as read_volume, split_volumes as split_volumes
