@@ -410,7 +410,7 @@ EXPECTED = {
     "difference": (0, 1e-5),
 }
 PICTURE = "maps.png"
-NEXT = "python examples/segmentation/unet_nuclei.py train"
+NEXT = "python examples/segmentation/unet_nuclei.py evaluate"
 
 
 if __name__ == "__main__":
