@@ -68,10 +68,21 @@ def test_what_may_be_missing_or_gray(tmp_path):
     assert not field_of_view(np.zeros((8, 8, 3), np.uint8)).any()
 
 
+def test_a_mask_of_zeros_and_ones(tmp_path):
+    drawn = synthetic_retina(np.random.default_rng(0), 64)
+    changes = {"CHASEDB1/1st_label/Image_01L_1stHO.png": png(drawn.vessels.astype(np.uint8))}
+    np.testing.assert_array_equal(
+        read_vessels(write_archive(tmp_path / "c.zip", changes=changes))[0].vessels, drawn.vessels
+    )
+
+
+BLACK = np.zeros((64, 64), np.uint8)
 BROKEN = {
     "missing tracing": ("1st_label/Image_01L_1stHO.png", None, r"Image_01L\.jpg: the tracing of the first observer"),
     "other size": ("1st_label/Image_01L_1stHO.png", png(np.zeros((64, 60), bool)), r"1stHO\.png: 64 x 60 pixels; .*64"),
     "mask of another size": ("mask/Image_01L.png", png(np.zeros((6, 64), np.uint8)), r"mask/Image_01L\.png: 6 x 64"),
+    "empty mask": ("mask/Image_01L.png", png(BLACK), r"mask/Image_01L\.png: the field of view is empty"),
+    "two photographs": ("more/Image_1l.png", png(BLACK), r"more/Image_1l\.png: .*/Image_01L\.jpg is the same part"),
     "damaged": ("images/Image_01L.jpg", b"\xff\xd8\xff\xe0 no more", r"Image_01L\.jpg: "),
 }
 
@@ -81,6 +92,38 @@ def test_broken_archives_are_named(tmp_path, name):
     member, content, message = BROKEN[name]
     with pytest.raises(DataError, match=message):
         read_vessels(write_archive(tmp_path / "c.zip", changes={f"CHASEDB1/{member}": content}))
+
+
+def test_a_dark_photograph_without_a_mask(tmp_path):
+    write_archive(tmp_path / "c.zip", "flat", {"Image_01L.jpg": png(BLACK, "JPEG")})
+    with pytest.raises(DataError, match=r"Image_01L\.jpg: the field of view is empty; .* brighter than 20"):
+        read_vessels(tmp_path / "c.zip")
+
+
+def test_a_damaged_member_and_half_an_archive(tmp_path):
+    content = bytearray(write_archive(tmp_path / "c.zip").read_bytes())
+    content[200] ^= 255  # inside the first photograph
+    (tmp_path / "c.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"Image_01L\.jpg: damaged inside the archive"):
+        read_vessels(tmp_path / "c.zip")
+    (tmp_path / "c.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"c\.zip: not a zip archive, or a truncated one"):
+        read_vessels(tmp_path / "c.zip")
+
+
+def test_where_it_is_looked_for(tmp_path, monkeypatch):
+    path = write_archive(tmp_path / "CHASEDB1.zip")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "extracted")
+    for given in (path, tmp_path, tmp_path / "extracted", tmp_path / "extracted" / "CHASEDB1"):
+        assert [r.id for r in read_vessels(given)] == list(EYES)
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
+    with pytest.raises(DataError, match=r"CHASEDB1\.zip was not found .*; get it from https://blogs\.kingston"):
+        read_vessels()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no photographs; .* get chase_db1/CHASEDB1\.zip from https://"):
+        read_vessels(tmp_path / "empty")
 
 
 def test_an_archive_of_something_else(tmp_path):

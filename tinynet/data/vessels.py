@@ -17,11 +17,12 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from ..errors import DataError
+from .class_folders import find_archive
 from .decode import to_rgb8
-from .download import find_data
 from .files import ImageFiles
 
 CHASE = "chase_db1/CHASEDB1.zip"
+ADDRESS = "https://blogs.kingston.ac.uk/retinal/chasedb1 (CHASEDB1.zip)"  # a web page, which `fetch` cannot use
 # Children. As in most papers, the first 20 images are for training and the last 8 for tests.
 HELD_OUT = ("11", "12", "13", "14")
 NAME = re.compile(r"Image_(\d+)([LR])", re.IGNORECASE)
@@ -50,18 +51,24 @@ class Retina:
 def read_vessels(given: str | Path | None = None, limit: int | None = None) -> list[Retina]:
     """The photographs of CHASE_DB1, sorted by id.
 
-    given: the archive or its folder; the default is what `find_data` finds. limit: read only the first so many. A
-    missing mask is computed by `field_of_view`; a missing tracing of the second observer is None. Tracings may be gray:
-    a vessel is where they are at least 128.
+    given: the archive, a folder with it, or a folder with its files; the default is what `data_path` finds. limit: read
+    only the first so many. A missing mask is computed by `field_of_view`; a missing tracing of the second observer is
+    None. Tracings may be gray: a vessel is where they are at least 128, or 1 if no pixel is larger.
 
-    Raises DataError, which names the file, if there are no photographs, a tracing of the first observer is missing,
-    files of one eye differ in size, or a file cannot be read.
+    Raises DataError, which names the file, if nothing is found, there are no photographs, a tracing of the first
+    observer is missing, two files are the same part of one eye, files of one eye differ in size, the field of view is
+    empty, or a file cannot be read.
     """
-    path = find_data(CHASE, given)
+    path = find_archive(CHASE, ADDRESS, given)
+    if (path / Path(CHASE).name).is_file():
+        path = path / Path(CHASE).name
     with ImageFiles(path) as files:
         parts = _by_eye(files)
         if not parts:
-            raise DataError(f"{path}: no photographs; need files such as Image_01L.jpg and Image_01L_1stHO.png")
+            raise DataError(
+                f"{path}: no photographs; need files such as Image_01L.jpg and Image_01L_1stHO.png; get {CHASE} from "
+                f"{ADDRESS}"
+            )
         eyes = sorted(parts)[:limit]
         return [_read_eye(files, eye, parts[eye]) for eye in tqdm(eyes, "retinas", leave=False, disable=None)]
 
@@ -75,7 +82,10 @@ def _by_eye(files: ImageFiles) -> dict[str, dict[str, str]]:
         if match:
             kind = "first" if "1stHO" in base else "second" if "2ndHO" in base else "image"
             kind = "mask" if folder.endswith("mask") or "mask" in base else kind
-            parts.setdefault(f"{int(match[1]):02d}{match[2].upper()}", {})[kind] = name
+            eye = parts.setdefault(f"{int(match[1]):02d}{match[2].upper()}", {})
+            if kind in eye:
+                raise DataError(f"{files.where(name)}: {eye[kind]} is the same part of this eye; remove one of them")
+            eye[kind] = name
     return {eye: names for eye, names in parts.items() if "image" in names}
 
 
@@ -92,8 +102,11 @@ def _read_eye(files: ImageFiles, eye: str, names: dict[str, str]) -> Retina:
                     f"{files.where(names[kind])}: {gray.shape[0]} x {gray.shape[1]} pixels; the photograph has "
                     f"{image.shape[0]} x {image.shape[1]}"
                 )
-            masks[kind] = gray >= 128
+            masks[kind] = gray >= (128 if gray.max() > 1 else 1)  # some programs save masks as 0 and 1
     field = masks["mask"] if "mask" in masks else field_of_view(image)
+    if not field.any():
+        where = files.where(names.get("mask", names["image"]))
+        raise DataError(f"{where}: the field of view is empty; need a photograph brighter than {DARK}, or its mask")
     return Retina(eye, image, masks["first"], masks.get("second"), field)
 
 
