@@ -55,6 +55,12 @@ OPS = {
     "prelu": ({}, {"x": ones(2, 3), "slope": ones(3)}),
     "group_norm": ({"groups": 2}, {"x": ones(2, 3, 4), "gamma": ones(4), "beta": ones(4)}),
     "maxout": ({"pieces": 2}, {"x": ones(2, 4)}),
+    "softmax_dice_loss": ({}, {"x": ones(2, 5, 4), "target": ones(2, 5, dtype=np.int64)}),
+    "smooth_l1_loss": ({}, {"x": ones(2, 3), "target": ones(2, 3)}),
+    "focal_loss": ({}, {"x": ones(2, 3), "target": ones(2, 3)}),
+    "hinge_loss": ({}, {"x": ones(2, 3), "target": ones(2, 3)}),
+    "hardest_mean": ({"k": 2}, {"losses": ones(2, 3)}),
+    "ncc_loss": ({}, {"x": ones(1, 3, 4, 1), "target": ones(1, 3, 4, 1)}),
     "dice_loss": ({}, {"p": ones(2, 4), "target": ones(2, 4)}),
     "bce_with_logits": ({}, {"x": ones(2, 4), "target": ones(2, 4), "weight": ones(2, 4)}),
     "softmax_cross_entropy": ({}, {"x": ones(2, 4), "target": ones(2, dtype=np.int64), "weight": ones(4)}),
@@ -87,6 +93,7 @@ BASIC = {
     "pad": ({"widths": ((0, 1), (1, 0))}, {"x": ones(2, 3)}),
     "concat": ({}, {"arrays": [ones(2, 3), ones(2, 3)]}),
     "stack": ({}, {"arrays": [ones(2, 3), ones(2, 3)]}),
+    "scatter_add": ({"index": [0, 0]}, {"x": ones(2, 3), "values": ones(3)}),
     "getitem": ({"index": 0}, {"x": ones(2, 3)}),
 }
 NOT_OPERATIONS = {
@@ -110,6 +117,8 @@ def call(name, arguments):
     parameters = ROWS[name][0]
     if name == "reshape":  # its shape is many arguments, not one
         return tn.reshape(*arguments.values(), parameters["shape"])
+    if name == "scatter_add":  # its index stands between the two arrays
+        return tn.scatter_add(**arguments, **parameters)
     return getattr(tn, name)(*arguments.values(), **parameters)
 
 
@@ -126,7 +135,8 @@ def test_every_operation_has_a_row():
     # concat and matmul take integers too, so their rows are among the basic operations. The fused operation of
     # nn.Sequential has no public name.
     composed = {"conv_transpose3d", "max_pool3d", "avg_pool3d", "affine_grid"}
-    composed |= {"prelu", "group_norm"}
+    composed |= {"prelu", "group_norm", "softmax_dice_loss", "smooth_l1_loss", "focal_loss", "hinge_loss"}
+    composed |= {"hardest_mean", "ncc_loss"}
     kernels = {"resize2d": "resize", "resize3d": "resize", "warp": "sample"}
     kernels |= {"grid_sample2d": "sample", "grid_sample3d": "sample"}
     with_folder = {kernels.get(op, op) for op in {*OPS, "concat", "matmul", "conv_elu_dropout"} - composed}
@@ -163,7 +173,7 @@ def test_dtypes_that_are_no_numbers_are_refused(name, argument, dtype):
 
 
 ANY_SHAPE = {"elu", "relu", "relu6", "leaky_relu", "sigmoid", "softplus", "tanh", "dropout", "local_response_norm"}
-ANY_SHAPE |= {*UNARY, "clip", "cumsum", "topk", "astype", "swapaxes", "expand_dims", "getitem"}
+ANY_SHAPE |= {*UNARY, "clip", "cumsum", "topk", "astype", "swapaxes", "expand_dims", "getitem", "hardest_mean"}
 
 
 @pytest.mark.parametrize(("name", "argument"), [a for a in ARGUMENTS if a[0] not in ANY_SHAPE])

@@ -135,6 +135,23 @@ CASES = {
     "x[indices from an input]": case(lambda x, i: x[i, 0], normal(3, 2), np.array([2, 0, 2])),
     "x[mask]": case(lambda x: x[x > 0], distinct(2, 3)),
     "x[mask of rows]": case(lambda x: x[np.array([True, False, True]), 1:], normal(3, 3)),
+    "x[mask, array]": case(lambda x: x[np.array([True, False, True]), np.array([1, 1])], normal(3, 2)),
+    "scatter_add, repetition": case(
+        lambda x, v: tn.scatter_add(x, [0, 2, 0], v),
+        *(normal(3, 2), normal(3, 2)),
+        numpy=lambda x, v: np.stack([x[0] + v[0] + v[2], x[1], x[2] + v[1]]),
+    ),
+    "scatter_add, two arrays, broadcast": case(
+        lambda x, v: tn.scatter_add(x, (np.array([1, 1, 0]), np.array([2, 2, 0])), v),
+        *(normal(2, 3), normal(1)),
+        numpy=lambda x, v: x + np.array([[1, 0, 0], [0, 0, 2]]) * v,
+    ),
+    "scatter_add, mask": case(
+        lambda x, v: tn.scatter_add(x, np.array([[True, False], [True, True]]), v),
+        *(normal(2, 2), normal(3)),
+        numpy=lambda x, v: x + np.array([[v[0], 0], [v[1], v[2]]]),
+    ),
+    "scatter_add, nothing": case(lambda x: tn.scatter_add(x, [], 1.0), normal(3), numpy=np.copy),
     "softmax": case(tn.softmax, normal(2, 3), numpy=lambda x: scipy.special.softmax(x, -1)),
     "softmax, axis 0": case(lambda x: tn.softmax(x, 0), normal(2, 3), numpy=lambda x: scipy.special.softmax(x, 0)),
     "log_softmax": case(
@@ -574,6 +591,12 @@ ERRORS = {
     "pad negative": (lambda: tn.pad(x23, ((1, 1), (0, -1))), ValueError, "pad: widths"),
     "index": (lambda: x23[2], IndexError, r"getitem: x \(2, 3\): index 2 is out of bounds"),
     "many indices": (lambda: x23[0, 0, 0], IndexError, r"getitem: x \(2, 3\): too many indices"),
+    "scatter_add": (lambda: tn.scatter_add(x23, [2], 1.0), IndexError, r"scatter_add: x \(2, 3\): index 2 is out of"),
+    "scatter_add, values": (
+        lambda: tn.scatter_add(x23, [0, 1, 0], np.ones((2, 3))),
+        ValueError,
+        r"scatter_add: values \(2, 3\) do not broadcast to x\[index\] \(3, 3\) of x \(2, 3\)",
+    ),
     "clip": (lambda: x23.clip(2, 1), ValueError, "clip: low 2 is above high 1"),
     "clip nothing": (lambda: x23.clip(), ValueError, "clip: low and high are both None"),
     "clip array": (lambda: x23.clip(np.zeros(3)), TypeError, "clip: low must be a number"),

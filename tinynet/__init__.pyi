@@ -10,6 +10,7 @@ from .engine.basic_ops import log as log, log_softmax as log_softmax, logical_an
 from .engine.basic_ops import logical_not as logical_not, logical_or as logical_or, logsumexp as logsumexp, max as max
 from .engine.basic_ops import maximum as maximum, mean as mean, min as min, minimum as minimum, mul as mul, neg as neg
 from .engine.basic_ops import not_equal as not_equal, pad as pad, pow as pow, reshape as reshape, sign as sign
+from .engine.basic_ops import scatter_add as scatter_add
 from .engine.basic_ops import softmax as softmax, sqrt as sqrt, squeeze as squeeze, sub as sub, sum as sum
 from .engine.basic_ops import sum_to as sum_to, swapaxes as swapaxes, transpose as transpose, var as var, where as where
 from .engine.random import seed as seed
@@ -24,10 +25,13 @@ from .ops import use_kernels as use_kernels
 from .ops._composed.creation import arange as arange, eye as eye, full as full, linspace as linspace, ones as ones
 from .ops._composed.creation import ones_like as ones_like, rand as rand, randint as randint, randn as randn
 from .ops._composed.creation import zeros as zeros, zeros_like as zeros_like
+from .ops._composed.correlation import ncc_loss as ncc_loss
 from .ops._composed.functions import cat as cat, ceil as ceil, clone as clone, cos as cos, cumsum as cumsum
 from .ops._composed.functions import einsum as einsum, floor as floor, norm as norm, prod as prod, round as round
 from .ops._composed.functions import sin as sin, sort as sort, std as std, topk as topk
 from .ops._composed.layers import group_norm as group_norm, prelu as prelu
+from .ops._composed.losses import focal_loss as focal_loss, hardest_mean as hardest_mean, hinge_loss as hinge_loss
+from .ops._composed.losses import smooth_l1_loss as smooth_l1_loss, softmax_dice_loss as softmax_dice_loss
 from .ops.activations.entries import elu as elu, leaky_relu as leaky_relu, relu as relu, sigmoid as sigmoid
 from .ops.activations.entries import relu6 as relu6, softplus as softplus, tanh as tanh
 from .ops.avg_pool2d.op import avg_pool2d as avg_pool2d

@@ -42,7 +42,7 @@ from .elementwise import logical_and, logical_not, logical_or
 from .foreign import explained
 from .reductions import all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, var
 from .shapes import broadcast_to, expand_dims, flatten, getitem, pad, reshape, setitem, squeeze, sum, sum_to
-from .shapes import swapaxes, transpose
+from .shapes import scatter_add, swapaxes, transpose
 from .tensor import Tensor, is_grad_enabled
 
 

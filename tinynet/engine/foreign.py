@@ -78,7 +78,11 @@ Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSp
 GroupNormalization: nn.GroupNorm | InstanceNorm1d InstanceNorm2d InstanceNorm3d instance_norm: nn.InstanceNorm
 MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoder: there is none
 TransformerEncoderLayer special inverse set_default_dtype hub onnx distributed amp: there is none
-smooth_l1_loss SmoothL1Loss HuberLoss kl_div KLDivLoss distributions: there is none; write it with tn.where, tn.log, ...
+HuberLoss huber_loss Huber: write nn.SmoothL1Loss(beta=d)(x, y) * d
+HingeEmbeddingLoss MarginRankingLoss MultiMarginLoss Hinge: tn.hinge_loss
+sigmoid_focal_loss BinaryFocalCrossentropy: tn.focal_loss
+scatter scatter_ scatter_add_ index_add index_add_: write tn.scatter_add(x, index, values), index as in x[index]
+kl_div KLDivLoss distributions: there is none; write it with tn.where, tn.log, ...
 minimize apply_gradients: write loss.backward() and optimizer.step()
 utils Dataset TensorDataset Subset: tn.data.DataLoader takes a list of tuples, or what has __len__ and item(index, rng)
 callbacks: write train.Trainer(...).fit(..., on_epoch=function)

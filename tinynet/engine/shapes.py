@@ -20,7 +20,7 @@ import numpy as np
 
 from ..backends.arrays import array_module, device_of, plain_array
 from ..backends.devices import to_device
-from .arguments import Axis, data_of, is_array, kept_shape, one, sorted_axes
+from .arguments import Axis, astype, data_of, is_array, kept_shape, one, sorted_axes
 from .tensor import Function, Tensor, is_grad_enabled
 
 
@@ -254,17 +254,43 @@ def _array_index(part: Any, device: str) -> Any:
     return part
 
 
+def _array_indices(x: Any, index: Any) -> tuple:
+    parts = index if isinstance(index, tuple) else (index,)  # x[i] is x[(i,)]
+    return tuple(_array_index(part, device_of(data_of(x))) for part in parts)
+
+
 def getitem(x: Any, index: Any) -> Any:
     """x[index] for every index that NumPy knows: integers, slices, ..., None, integer arrays, boolean masks.
 
     An element named several times gets the sum of its gradients. Raises IndexError.
     """
     x = one("getitem", x)
-    parts = index if isinstance(index, tuple) else (index,)  # x[i] is x[(i,)]
     try:
-        return _GetItem.apply(x, index=tuple(_array_index(part, device_of(data_of(x))) for part in parts))
+        return _GetItem.apply(x, index=_array_indices(x, index))
     except IndexError as error:
         raise IndexError(f"getitem: x {x.shape}: {error}") from None
+
+
+def scatter_add(x: Any, index: Any, values: Any) -> Any:
+    """A copy of x with values added at x[index]. An element that is named several times gets all its values.
+
+    index: as in x[index]: integers, slices, integer arrays, boolean masks. values: they broadcast to the shape of
+    x[index]; numbers and integers take the dtype of x. Gradients flow to x and to values.
+    Raises IndexError, TypeError or ValueError.
+    """
+    x, checked = one("scatter_add", x), one("scatter_add", values, "values")
+    is_weak = not is_array(values) or (x.dtype.kind == "f" and checked.dtype.kind != "f")
+    values = astype(checked, x.dtype) if is_weak else checked
+    if values.dtype != x.dtype:
+        raise TypeError(f"scatter_add: values are {values.dtype}, x is {x.dtype}; convert one with .astype")
+    parts = _array_indices(x, index)
+    try:
+        shape = data_of(x)[parts].shape
+    except IndexError as error:
+        raise IndexError(f"scatter_add: x {x.shape}: {error}") from None
+    if not _broadcasts(values.shape, shape):
+        raise ValueError(f"scatter_add: values {values.shape} do not broadcast to x[index] {shape} of x {x.shape}")
+    return x + _PutItem.apply(broadcast_to(values, shape), shape=x.shape, index=parts)
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:

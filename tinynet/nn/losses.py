@@ -1,7 +1,8 @@
 """The losses as modules: `loss = nn.MSELoss(); loss(prediction, target)`.
 
-reduction: "mean" over all elements, their "sum", or "none": one loss for each. Except for MSELoss and L1Loss, targets
-are constants. The functions say more: `tn.softmax_cross_entropy`, `tn.bce_with_logits`, `tn.dice_loss`.
+reduction: "mean" over all elements, their "sum", or "none": one loss for each. Except for MSELoss, L1Loss and
+SmoothL1Loss, targets are constants. The functions say more, and some have no module: `tn.softmax_dice_loss`,
+`tn.focal_loss`, `tn.hinge_loss`, `tn.hardest_mean`, `tn.ncc_loss`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from ..engine.arguments import data_of
 from ..engine.basic_ops import abs, log, where
 from ..engine.tensor import Tensor
+from ..ops._composed.losses import smooth_l1_loss
 from ..ops._shared.checks import check_float
 from ..ops._shared.targets import check_not_empty, check_reduction, check_unit_range, soft_target
 from ..ops.bce_with_logits.op import bce_with_logits
@@ -54,6 +56,17 @@ class L1Loss(_Elementwise):
 
     def each(self, x: Tensor, target: Any) -> Tensor:
         return abs(x - target)
+
+
+class SmoothL1Loss(Module):
+    """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, of d = x - target: `tn.smooth_l1_loss`."""
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        check_reduction("SmoothL1Loss", reduction)
+        self.reduction, self.beta = reduction, beta
+
+    def forward(self, x: Tensor, target: Any) -> Tensor:
+        return smooth_l1_loss(x, target, beta=self.beta, reduction=self.reduction)
 
 
 class BCELoss(_Elementwise):

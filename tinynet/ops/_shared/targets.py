@@ -49,6 +49,31 @@ def soft_target(op: str, target: Any, name: str, x: Any) -> Any:
     return beside(op, "target", target, x).astype(x.dtype, copy=False)
 
 
+def class_indices(op: str, target: Any, x: Any, advice: str = "") -> Any:
+    """`target` as an array of class indices, where the logits x (..., C) are, after checking its shape and values.
+
+    In a NumPy array they must be in 0 .. C - 1. advice: for the error message; {} stands for the wrong class.
+    """
+    target = constant(op, "target", target)
+    if x.ndim == 0:
+        raise ValueError(f"{op}: x has no axes; the last one is needed for the classes")
+    if target.shape != x.shape[:-1]:
+        cause = "one-hot: target.argmax(-1)" if target.shape == x.shape else "the classes are the last axis of x"
+        raise ValueError(
+            f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
+            f"{tuple(x.shape[:-1])} ({cause})"
+        )
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{op}: target is {target.dtype}; class indices, integers, are needed: .astype('int64')")
+    if device_of(target) == "cpu":
+        classes = x.shape[-1]
+        for value in (int(target.min()), int(target.max())):
+            if not 0 <= value < classes:
+                known = f"x has {classes} classes, 0 to {classes - 1}"
+                raise ValueError(f"{op}: target holds class {value}; {known}{advice.format(value)}")
+    return beside(op, "target", target, x)
+
+
 def check_unit_range(op: str, name: str, values: Any, advice: str, tolerance: float = 0.0) -> None:
     """Raise ValueError unless the values of a NumPy array lie in 0..1. NaN is passed on to the loss."""
     if device_of(values) == "cpu" and (values.min() < -tolerance or values.max() > 1 + tolerance):

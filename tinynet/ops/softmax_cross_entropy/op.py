@@ -8,7 +8,7 @@ from ...backends.arrays import array_module, device_of
 from ...engine.basic_ops import log_softmax, softmax, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
-from .._shared.targets import beside, check_not_empty, check_reduction, constant
+from .._shared.targets import beside, check_not_empty, check_reduction, class_indices, constant
 from .formula import total_weight
 from .reference import backward, forward
 
@@ -73,25 +73,15 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
 
 def _checked_target(op: str, target: Any, x: Any, ignore_index: int | None, reduction: str) -> tuple[Any, Any]:
     """(class indices, 0 where they are ignored; booleans, which of them count, or None for all), on the device of x."""
+    advice = "; ignore_index={} would leave it out"
+    if ignore_index is None:
+        return class_indices(op, target, x, advice), None
     target = constant(op, "target", target)
-    if x.ndim == 0:
-        raise ValueError(f"{op}: x has no axes; the last one is needed for the classes")
-    if target.shape != x.shape[:-1]:
-        advice = "one-hot: target.argmax(-1)" if target.shape == x.shape else "the classes are the last axis of x"
-        raise ValueError(
-            f"{op}: target has shape {tuple(target.shape)}; x {tuple(x.shape)} needs class indices of shape "
-            f"{tuple(x.shape[:-1])} ({advice})"
-        )
-    if target.dtype.kind not in "iu":
-        raise TypeError(f"{op}: target is {target.dtype}; class indices, integers, are needed: .astype('int64')")
-    counts = None if ignore_index is None else target != ignore_index
-    if counts is not None:
-        target = array_module(target).where(counts, target, 0)
-    if device_of(target) == "cpu":
-        _check_range(op, target, x.shape[-1])
-        if counts is not None and not counts.any() and reduction == "mean":
-            raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
-    return beside(op, "target", target, x), None if counts is None else beside(op, "target", counts, x)
+    counts = target != ignore_index
+    indices = class_indices(op, array_module(target).where(counts, target, 0), x, advice)
+    if device_of(target) == "cpu" and not counts.any() and reduction == "mean":
+        raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
+    return indices, beside(op, "target", counts, x)
 
 
 def _checked_weight(op: str, weight: Any, x: Any) -> Any:
@@ -100,13 +90,6 @@ def _checked_weight(op: str, weight: Any, x: Any) -> Any:
     if weight.shape != x.shape[-1:]:
         raise ValueError(f"{op}: weight has shape {tuple(weight.shape)}; one for each of {x.shape[-1]} classes")
     return beside(op, "weight", weight, x)
-
-
-def _check_range(op: str, target: Any, classes: int) -> None:
-    for value in (int(target.min()), int(target.max())):
-        if not 0 <= value < classes:
-            known = f"x has {classes} classes, 0 to {classes - 1}"
-            raise ValueError(f"{op}: target holds class {value}; {known}; ignore_index={value} would leave it out")
 
 
 class SoftmaxCrossEntropy(Function):
