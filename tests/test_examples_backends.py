@@ -23,6 +23,7 @@ FEW = {  # flags that leave next to nothing to do
     "segmentation/fcn_vessels.py": [
         *("--epochs", "1", "--patches", "4", "--crops", "1", "--size", "8", "--drawing", "28"),
     ],
+    "detection/rpn_blood_cells.py": ["--epochs", "1", "--images", "1", "--drawing", "32"],
     "sequences/rnn_vanishing_gradient.py": ["--steps", "1", "--length", "51", "--hidden", "4"],
 }
 

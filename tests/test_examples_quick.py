@@ -57,6 +57,7 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "segmentation/fcn_vessels.py": lambda m: (
         m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
     ),
+    "detection/rpn_blood_cells.py": lambda m: m["recall_100"] > 0.6 and m["mean_ap"] > 0.05 and m["rules_white"] > 0.5,
     "sequences/lstm_ecg.py": lambda m: (  # in the synthetic heart a premature beat is always early
         m["auc"] > 0.8 and m["auc_interval"] > 0.99 and m["surprise_premature"] > m["surprise_normal"]
     ),
@@ -90,6 +91,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
     "segmentation/fcn_vessels.py": "synthetic drawings",
+    "detection/rpn_blood_cells.py": "synthetic drawings",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data

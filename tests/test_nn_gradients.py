@@ -83,6 +83,18 @@ def as_function(layer):
     return function
 
 
+def as_function_of_a_vector(net):
+    """The net as a function of its input and of one vector of all parameters: few checks for a net of many layers."""
+    function, shapes = as_function(net), [p.shape for p in net.parameters()]
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+
+    def of_vector(x, vector):
+        parts = zip(np.r_[0, ends[:-1]], ends, shapes)
+        return function(x, *(vector[start:end].reshape(shape) for start, end, shape in parts))
+
+    return of_vector
+
+
 def parameter_values(layer, rng):
     return [rng.normal(size=p.shape) / 2 for p in layer.parameters()]
 

@@ -14,9 +14,12 @@ thresholds 0.50, 0.55, ..., 0.95 and then over images.
 
 **Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold.
 `confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
+
+**Boxes**: `precision_recall` and `detection_ap` judge boxes that were found.
 """
 
 from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusion_matrix, roc_curve, sensitivity_at
+from .detections import detection_ap, precision_recall
 from .label_images import (
     THRESHOLDS,
     average_precision,

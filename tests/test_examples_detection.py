@@ -1,0 +1,87 @@
+"""The exact parts of examples/detection."""
+
+import numpy as np
+import pytest
+from test_nn_gradients import as_function_of_a_vector, parameter_values
+
+import tinynet as tn
+from tinynet.learn.gradcheck import gradcheck
+from tinynet.tools.bench.examples import load_example
+
+
+@pytest.fixture
+def cells():
+    return load_example("detection/rpn_blood_cells.py")
+
+
+def test_anchors_stand_on_the_grid(cells):
+    places = cells.anchors((16, 24))
+    assert places.shape == (2 * 3 * len(cells.ANCHORS), 4)
+    centers = (places[:, :2] + places[:, 2:]) / 2
+    assert centers[:: len(cells.ANCHORS)].tolist() == [[4, 4], [4, 12], [4, 20], [12, 4], [12, 12], [12, 20]]
+    np.testing.assert_array_equal(places[: len(cells.ANCHORS), 2] - places[: len(cells.ANCHORS), 0], cells.ANCHORS)
+
+
+def test_matching(cells):
+    candidates = np.array([[0, 0, 10, 10], [0, 0, 10, 6.5], [0, 0, 10, 4], [50, 50, 60, 60], [20, 20, 30, 30.0]])
+    true = np.array([[0, 0, 10, 10], [20, 20, 30, 60.0]])  # the second box overlaps its best candidate by 0.25 only
+    labels, partners = cells.match(candidates, true, 0.6, 0.3)
+    assert labels.tolist() == [1, 1, -1, 0, 1] and partners[labels == 1].tolist() == [0, 0, 1]
+    assert cells.match(candidates, np.zeros((0, 4)), 0.6, 0.3)[0].tolist() == [0] * 5
+    positive, negative = cells.sample(np.array([1] * 9 + [0] * 9 + [-1] * 9), 6, np.random.default_rng(0))
+    assert len(positive) == len(negative) == 3 and max(positive) < 9 <= min(negative) <= max(negative) < 18
+    positive, negative = cells.sample(np.array([1] + [0] * 9), 6, np.random.default_rng(0))
+    assert len(positive) == 1 and len(negative) == 5
+
+
+def test_mirrored_boxes_stay_on_their_cells(cells):
+    smear = tn.data.Smear(
+        "a", np.full((24, 32, 3), 255, np.uint8), np.array([[3, 5, 9, 15]], np.float32), np.array([1])
+    )
+    smear.image[3:9, 5:15] = 0
+    for seed in range(8):
+        image, boxes, kinds, _ = cells.Training([smear], 1).item(0, np.random.default_rng(seed))
+        y1, x1, y2, x2 = boxes[0].astype(int)
+        assert (image[y1:y2, x1:x2] < -0.8).all() and (image < -0.8).sum() == 3 * 60 and kinds.tolist() == [2]
+
+
+def test_gradients_of_all_four_losses(cells):
+    """The boxes to judge are given: which proposals a net makes is no smooth function of its weights."""
+    rng = np.random.default_rng(0)
+    model = cells.Detector((2, 2, 2))
+    true, kinds = np.array([[2.0, 3, 13, 12]]), np.array([1])
+    places = cells.anchors((16, 16))
+    labels, partners = cells.match(places, true, 0.4, 0.2)
+    positive, negative = cells.sample(labels, 8, rng)
+    first = [(0, positive, negative, cells.bx.encode_boxes(true[partners[positive]], places[positive]))]
+    boxes = np.array([[1.3, 2.2, 12.1, 13.4], [4.1, 0.3, 15.2, 7.7]])
+    second = [(0, boxes, kinds, 1, cells.SCALE * cells.bx.encode_boxes(true, boxes[:1]))]
+
+    class Losses(tn.nn.Module):
+        def __init__(self):
+            self.model = model
+
+        def forward(self, x):
+            features = model.backbone(x)
+            return cells.proposal_loss(*model.propose(features), first) + cells.head_loss(model, features, second)
+
+    whole = Losses()
+    vector = np.concatenate([value.ravel() for value in parameter_values(whole, rng)])
+    inputs = [rng.standard_normal((1, 16, 16, 3)), vector]
+    checks = gradcheck(as_function_of_a_vector(whole), inputs, mode="directions").inputs
+    assert all(check.wrong == 0 for check in checks)
+
+
+def test_an_image_without_cells_is_background(cells):
+    tn.seed(0)
+    model = cells.Detector((2, 2, 2))
+    images = tn.tensor(np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype("f4"))
+    loss = cells.detection_loss(model, images, np.zeros((1, 1, 4), "f4"), np.zeros((1, 1), int), np.zeros(1, int))
+    loss.backward()
+    assert np.isfinite(loss.item()) and model.kinds.weight.grad is not None
+
+
+def test_rules_find_drawn_cells(cells):
+    smears = [tn.data.synthetic_smear(np.random.default_rng(i), (120, 160)) for i in range(8)]
+    precisions = cells.class_precisions(smears, [cells.by_rules(smear.image) for smear in smears])
+    assert precisions["white"] > 0.6

@@ -1,0 +1,188 @@
+"""Blood smears with a box around each cell: BCCD (github.com/Shenggan/BCCD_Dataset, MIT license), and drawings.
+
+BCCD holds 364 photographs of 640 x 480 pixels with boxes around red cells, white cells and platelets, in the format of
+Pascal VOC (Everingham et al., The PASCAL visual object classes challenge, IJCV 88, 2010), and a split into three parts.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..files import open_zip
+from .class_folders import find_archive
+from .decode import to_rgb8
+from .files import DAMAGES, MAX_MEMBER_BYTES, ImageFiles
+
+BCCD = "bccd/BCCD.zip"
+ADDRESS = "https://github.com/Shenggan/BCCD_Dataset (download it as a ZIP)"
+PARTS = ("train", "val", "test")
+CELLS = ("red", "white", "platelet")
+NAMES = {"RBC": 0, "WBC": 1, "Platelets": 2}  # in the files -> class
+
+
+@dataclass
+class Smear:
+    """A photograph and its cells.
+
+    id: name of the file without suffix. image: uint8 (H, W, 3). boxes: float32 (K, 4), (y1, x1, y2, x2) in pixels, the
+    edges as in `tinynet.boxes`. classes: int64 (K,), the index of each cell in CELLS. K may be 0.
+    """
+
+    id: str
+    image: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+
+
+def read_blood_cells(
+    part: str, given: str | Path | None = None, reduce: int = 2, limit: int | None = None
+) -> list[Smear]:
+    """The photographs of the part "train" (205), "val" (87) or "test" (72) of BCCD.
+
+    given: the archive, its folder, or a data folder with it; the default is what `data_path` finds. reduce: height and
+    width are divided by it, by means of pixels; the boxes too. limit: read only the first so many. A photograph without
+    a cell is kept. Boxes are clipped to the image. A warning counts boxes without an area and boxes outside of their
+    image; both are left out.
+
+    Raises ValueError for another part or reduce < 1. Raises DataError, which names the file, for a missing or damaged
+    photograph or annotation, an unknown class, or an annotation for an image of another size.
+    """
+    if part not in PARTS:
+        raise ValueError(f"read_blood_cells: part is {part!r}; it must be one of {', '.join(PARTS)}")
+    if reduce < 1:
+        raise ValueError(f"read_blood_cells: reduce is {reduce}; at least 1 is needed")
+    path = find_archive(BCCD, ADDRESS, given)
+    texts = _Texts(path)
+    with ImageFiles(path) as files:
+        photographs = {Path(name).stem: name for name in files.names}
+        smears, dropped = [], []
+        for name in texts.read(f"ImageSets/Main/{part}.txt").decode("utf-8", "replace").split()[:limit]:
+            if name not in photographs:
+                raise DataError(f"{path}: the part {part} names {name}, but there is no photograph {name}.jpg")
+            where = files.where(photographs[name])
+            image = to_rgb8(files.read_array(photographs[name]), where)
+            boxes, classes = parse_voc(texts.read(f"Annotations/{name}.xml"), image.shape[:2], f"{path}: {name}.xml")
+            inside = np.clip(boxes, 0, np.tile(image.shape[:2], 2)).astype(np.float32)
+            has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+            dropped += [name] * int((~has_area).sum())
+            small = Image.fromarray(image).reduce(reduce)
+            smears.append(Smear(name, np.asarray(small), inside[has_area] / reduce, classes[has_area]))
+    if dropped:
+        warnings.warn(
+            f"{path}: {len(dropped)} boxes without an area in their image left out, the first in {dropped[0]}",
+            stacklevel=2,
+        )
+    return smears
+
+
+class _Texts:
+    """The text files of an archive, or of its folder, by the end of their names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir():
+            self.names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+        else:
+            with self._archive() as archive:
+                self.names = archive.namelist()
+
+    def _archive(self) -> zipfile.ZipFile:
+        try:
+            return open_zip(self.path)
+        except DAMAGES as error:
+            raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
+
+    def read(self, end: str) -> bytes:
+        """The bytes of the file whose name ends with `end`. Raises DataError if there is none or it is damaged."""
+        found = [name for name in self.names if f"/{name}".endswith(f"/{end}") and not name.startswith("__MACOSX")]
+        if not found:
+            raise DataError(f"{self.path}: no file {end}; need the folders of {BCCD}")
+        if self.path.is_dir():
+            return (self.path / found[0]).read_bytes()
+        with self._archive() as archive:
+            try:
+                if archive.getinfo(found[0]).file_size > MAX_MEMBER_BYTES:
+                    raise DataError(f"{self.path}: {found[0]} is too large for a text")
+                return archive.read(found[0])
+            except DAMAGES as error:
+                raise DataError(f"{self.path}: {found[0]} is damaged inside the archive ({error})") from error
+
+
+def parse_voc(content: bytes, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """(boxes float64 (K, 4), classes int64 (K,)) of an annotation in the format of Pascal VOC.
+
+    size: (height, width) of the image. where: the name of the file, for messages. The format counts pixels from 1 and
+    names the first and the last pixel of a box; so the first edge is one less. A box whose first and last pixel are the
+    same has no area: somebody clicked once. Raises DataError as `read_blood_cells`.
+    """
+    if re.search(rb"<!\s*(DOCTYPE|ENTITY)", content):  # entities can be nested until they fill the memory
+        raise DataError(f"{where}: refused, because it declares a document type or entities; annotations have none")
+    try:
+        root = ElementTree.fromstring(content)
+        given = tuple(int(_text(root, f"size/{name}")) for name in ("height", "width"))
+        cells = [(_text(cell, "name"), _box(cell)) for cell in root.iter("object")]
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"{where}: not an annotation of Pascal VOC ({error})") from error
+    if given != size:
+        raise DataError(
+            f"{where}: it is for an image of {given[0]} x {given[1]} pixels; the image has {size[0]} x {size[1]}"
+        )
+    unknown = [name for name, _ in cells if name not in NAMES]
+    if unknown:
+        raise DataError(f"{where}: the class {unknown[0]!r} is unknown; {', '.join(NAMES)} are read")
+    boxes = np.array([box for _, box in cells], np.float64).reshape(-1, 4)
+    boxes[:, :2] -= (boxes[:, 2:] > boxes[:, :2]).all(axis=1, keepdims=True)
+    return boxes, np.array([NAMES[name] for name, _ in cells], np.int64)
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    found = element.findtext(path)
+    if found is None:
+        raise ValueError(f"no element {path}")
+    return found.strip()
+
+
+def _box(cell: ElementTree.Element) -> list[float]:
+    box = [float(_text(cell, f"bndbox/{name}")) for name in ("ymin", "xmin", "ymax", "xmax")]
+    if not np.isfinite(box).all():
+        raise ValueError(f"the box {box}")
+    return box
+
+
+# ---------------------------------------------------------------------------------------- drawings
+def synthetic_smear(rng: np.random.Generator, size: tuple[int, int] = (120, 160)) -> Smear:
+    """A drawing for trying out a program: red discs with pale centers, one large purple cell, small purple platelets.
+
+    size: (height, width) in pixels; the cells are as large as those of BCCD at half resolution. Cells may overlap, and
+    the edge may cut them. Results on these drawings have no medical meaning.
+    """
+    image = np.full((*size, 3), (225.0, 220.0, 215.0))
+    kinds = [0] * int(rng.integers(3, 6)) + [1] * int(rng.integers(0, 2)) + [2] * int(rng.integers(0, 3))
+    boxes = [_draw_cell(image, kind, rng) for kind in kinds]
+    image += rng.normal(0, 5, image.shape)
+    clipped = np.clip(np.array(boxes), 0, np.tile(size, 2)).astype(np.float32)
+    return Smear("drawing", np.clip(image, 0, 255).astype(np.uint8), clipped, np.array(kinds, np.int64))
+
+
+def _draw_cell(image: np.ndarray, kind: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Draw a cell of this kind somewhere; its box."""
+    radii = rng.normal((24, 42, 9)[kind], (2, 5, 1.5)[kind]) * rng.uniform(0.93, 1.07, 2)
+    center = rng.uniform(0.1, 0.9, 2) * image.shape[:2]
+    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+    distance = ((rows + 0.5 - center[0]) / radii[0]) ** 2 + ((columns + 0.5 - center[1]) / radii[1]) ** 2
+    if kind == 0:
+        image[distance < 1] = (205, 160, 165)
+        image[distance < 0.15] = (220, 195, 195)
+    else:
+        image[distance < 1] = (170, 140, 190)
+        image[distance < 0.5] = (110, 60, 150)
+    return (*(center - radii), *(center + radii))
