@@ -12,6 +12,10 @@ FEW = {  # flags that leave next to nothing to do
     "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
+    "registration/voxelmorph.py": [
+        *("--shape", "4", "6", "4", "--width", "1", "--epochs", "1", "--pairs", "1"),
+        *("--window", "3", "--direct-steps", "1"),
+    ],
     "unsupervised/autoencoder.py": ["--digits", "100", "--epochs", "1", "--hidden", "8", "--code", "4"],
     "unsupervised/stacked_autoencoder.py": [
         *("--digits", "100", "--hidden", "8", "--code", "4", "--epochs", "1", "--greedy-epochs", "1"),

@@ -58,6 +58,11 @@ LEARNS = {  # script -> whether its metrics show that it learns
         m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
     ),
     "detection/rpn_blood_cells.py": lambda m: m["recall_100"] > 0.6 and m["mean_ap"] > 0.05 and m["rules_white"] > 0.5,
+    "registration/voxelmorph.py": lambda m: (
+        min(m[f"{part}_net"] - m[f"{part}_before"] for part in ("anterior", "posterior")) > 0.02
+        and m["anterior_direct"] > 0.75
+        and max(m["folded_net"], m["folded_direct"]) < 0.01
+    ),
     "sequences/lstm_ecg.py": lambda m: (  # in the synthetic heart a premature beat is always early
         m["auc"] > 0.8 and m["auc_interval"] > 0.99 and m["surprise_premature"] > m["surprise_normal"]
     ),
@@ -92,6 +97,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
     "segmentation/fcn_vessels.py": "synthetic drawings",
     "detection/rpn_blood_cells.py": "synthetic drawings",
+    "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data

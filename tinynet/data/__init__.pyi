@@ -4,6 +4,7 @@ from .augment import GaussianBlur as GaussianBlur, GaussianNoise as GaussianNois
 from .blood_cells import Smear as Smear, read_blood_cells as read_blood_cells, synthetic_smear as synthetic_smear
 from .chest_xray import read_chest_xrays as read_chest_xrays, synthetic_chest_xrays as synthetic_chest_xrays
 from .crops import NucleiCrops as NucleiCrops
+from .deformed import deformed_volumes as deformed_volumes
 from .download import data_path as data_path, fetch as fetch, find_data as find_data
 from .ecg import Recording as Recording, mitbih_100 as mitbih_100, read_ecg as read_ecg, synthetic_ecg as synthetic_ecg
 from .decode import to_rgb8 as to_rgb8

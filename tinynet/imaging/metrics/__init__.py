@@ -1,4 +1,4 @@
-"""Scores of predictions, for label images and for classes.
+"""Scores of predictions: of label images, of classes and of displacement fields.
 
 **Label images**: how well were the nuclei found, and how well were they separated? A *label image* is an integer array
 (H, W): 0 is background, every other number is one nucleus. All scores compare a true label image with a predicted label
@@ -16,10 +16,13 @@ thresholds 0.50, 0.55, ..., 0.95 and then over images.
 `confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
 
 **Boxes**: `precision_recall` and `detection_ap` judge boxes that were found.
+
+**Displacement fields**: `jacobian_determinant` and `folded_share` tell where a warp folds an image.
 """
 
 from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusion_matrix, roc_curve, sensitivity_at
 from .detections import detection_ap, precision_recall
+from .displacements import folded_share, jacobian_determinant
 from .label_images import (
     THRESHOLDS,
     average_precision,
