@@ -207,3 +207,13 @@ def test_diagrams_say_what_they_show(tmp_path):
     viz.save_figure(tmp_path / "new" / "figure.png", figure)
     assert Image.open(tmp_path / "new" / "figure.png").size == (600, 300)
     assert viz.mpl((255, 0, 51)) == (1.0, 0.0, 0.2)
+
+
+def test_the_warped_grid_lies_where_the_image_lies_after_the_warp():
+    _, axes = viz.subplots(figsize=(3, 3))
+    displacement = np.zeros((8, 10, 2), np.float32)
+    displacement[..., 1] = 1  # each pixel shows its right neighbor: the image moves to the left by 1
+    viz.draw_warped_grid(axes, displacement)
+    rows, columns = axes.collections
+    assert [set(path.vertices[:, 1]) for path in rows.get_paths()] == [{0.0}, {3.0}, {6.0}]
+    assert [set(path.vertices[:, 0]) for path in columns.get_paths() if len(path.vertices)] == [{2.0}, {5.0}, {8.0}]

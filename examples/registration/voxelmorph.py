@@ -1,4 +1,37 @@
-"""VoxelMorph: a net that registers two volumes in one pass, and learned to do so without labels."""
+"""VoxelMorph: a net registers two volumes in one pass, and has learned it without a single label.
+
+    python examples/registration/voxelmorph.py               # train, then register the held-out pairs
+    python examples/registration/voxelmorph.py --epochs 4    # fewer steps: how much is lost?
+
+To register is to find, for each voxel of a fixed volume, its place in a moving volume: a displacement field. The
+classical way starts anew with every pair, and improves the field step by step until the volumes look alike. VoxelMorph
+learns a function that looks at both volumes and outputs the field:
+
+    moving, fixed  --3-D U-Net-->  displacement  --tn.warp-->  moved volume,  compared with the fixed one
+
+The loss is the one of the classical way: how unlike the two volumes are (correlation in small windows, which does not
+care about brightness and contrast) plus how rough the field is. It needs no labels and no true fields; the warp is
+differentiable, so gradients of the loss reach the net through it.
+
+- **What is registered**: MR volumes of the hippocampus of different people. The middles of two cutouts lie on each
+  other; that is the start, and no labels are used for it (but the cutouts were made around the labeled organ).
+- **How it is measured**: labels of the moving volume are warped (each part as a mask, linear interpolation, the largest
+  value wins) and compared with the labels of the fixed volume: the Dice coefficient of both parts. Forty volumes are
+  held out; each is registered to the next in the list. The loss of twenty training volumes chooses the epoch.
+- **Does the field fold?** Where its Jacobian determinant is 0 or less, tissue is turned inside out. The script counts
+  these voxels.
+- **The price of the classical way**: the same loss, minimized for one pair by gradient descent on the field.
+
+RESULTS
+
+What differs from the paper: the net predicts the field at half the resolution and enlarges it, which costs an eighth;
+strided convolutions start at once; windows of 7 voxels for 9, as the volumes are small; voxels outside of the fixed
+cutout do not count.
+
+Sources: Balakrishnan, Zhao, Sabuncu, Guttag, Dalca, An unsupervised learning model for deformable medical image
+registration, CVPR 2018; the same with more experiments: VoxelMorph, IEEE TMI 38(8), 2019. Data: Antonelli et al., The
+Medical Segmentation Decathlon, Nature Communications 13, 2022, task 4.
+"""
 
 from __future__ import annotations
 
@@ -64,26 +97,8 @@ def registration_loss(
     inside (N, D, H, W, 1): 1 where the fixed volume was measured, 0 where it was padded.
     """
     moved = tn.warp(moving, displacement)  # beyond its border the moving volume goes on with its outermost voxels
-    return -similarity(moved, fixed, inside, config.window) + config.smoothness * roughness(displacement)
-
-
-def similarity(a: tn.Tensor, b: tn.Tensor, inside: tn.Tensor, window: int) -> tn.Tensor:
-    """The mean squared correlation of two volumes in windows of `window` voxels a side (NCC): 1 if they fit.
-
-    Correlation does not care about brightness and contrast, which differ from scanner to scanner.
-    """
-    a_mean, b_mean, aa, bb, ab = (window_means(x, window) for x in (a, b, a * a, b * b, a * b))
-    covariance = ab - a_mean * b_mean
-    squared = covariance * covariance / ((aa - a_mean * a_mean) * (bb - b_mean * b_mean) + 1e-5)
-    return (squared * inside).sum() / inside.sum()
-
-
-def window_means(x: tn.Tensor, window: int) -> tn.Tensor:
-    for axis in range(3):
-        size, padding = [1, 1, 1], [0, 0, 0]
-        size[axis], padding[axis] = window, window // 2
-        x = tn.avg_pool3d(x, tuple(size), 1, tuple(padding))
-    return x
+    dissimilarity = tn.ncc_loss(moved * inside, fixed * inside, window=config.window)
+    return dissimilarity + config.smoothness * roughness(displacement)
 
 
 def roughness(displacement: tn.Tensor) -> tn.Tensor:
@@ -331,23 +346,11 @@ def draw_pair(scans: Scans, pair: tuple[int, int], displacement: np.ndarray) -> 
         row[2].set_title(f"parts of moving on fixed (white), {when}")
     panels[0, 3].imshow(target, **show)
     panels[0, 3].set_title("fixed volume")
-    draw_grid(panels[1, 3], displacement[:, :, x])
+    viz.draw_warped_grid(panels[1, 3], displacement[:, :, x, :2])
+    panels[1, 3].set_title("grid of moving, after")
     for panel in panels.flat:
         panel.axis("off")
     return figure
-
-
-def draw_grid(axes: viz.Axes, displacement: np.ndarray) -> None:
-    """A grid on the moving slice, as it lies after the warp. displacement: (D, H, 3) of voxels (z, y) in the slice.
-
-    A pixel of the fixed slice shows what lies at its place + displacement. So the line z = 8 of the moving slice is the
-    contour of the height 8 of z + displacement.
-    """
-    for axis, size in enumerate(displacement.shape[:2]):
-        place = np.indices(displacement.shape[:2])[axis] + displacement[..., axis]
-        axes.contour(place, np.arange(0, size, 3), colors=[viz.mpl(viz.BLUE)], linewidths=0.8)
-    axes.set(aspect="equal")
-    axes.set_title("grid of moving, after")
 
 
 def draw_dice(scores: dict[str, np.ndarray]) -> viz.Figure:

@@ -251,3 +251,15 @@ def draw_confusion(axes: "Axes", table: np.ndarray, classes: Sequence[str]) -> N
     )
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted", ylabel="true")
+
+
+def draw_warped_grid(axes: "Axes", displacement: np.ndarray, step: int = 3) -> None:
+    """Draw where the grid lines of an image lie after `tn.warp(image, displacement)`; row 0 is at the bottom.
+
+    displacement: (H, W, 2) in pixels, (y, x). step: pixels between two lines. The pixel p of the result shows what lay
+    at p + displacement[p], so the line y = 6 of the image lies where y + displacement is 6: it is a contour.
+    """
+    for axis, size in enumerate(displacement.shape[:2]):
+        place = np.indices(displacement.shape[:2])[axis] + displacement[..., axis]
+        axes.contour(place, np.arange(0, size, step), colors=[mpl(BLUE)], linewidths=0.8)
+    axes.set(aspect="equal")
