@@ -22,8 +22,6 @@ differentiable, so gradients of the loss reach the net through it.
   these voxels.
 - **The price of the classical way**: the same loss, minimized for one pair by gradient descent on the field.
 
-RESULTS
-
 What differs from the paper: the net predicts the field at half the resolution and enlarges it, which costs an eighth;
 strided convolutions start at once; windows of 7 voxels for 9, as the volumes are small; voxels outside of the fixed
 cutout do not count.
@@ -247,7 +245,7 @@ def train(model: RegistrationNet, training: Scans, watched: Scans, config: Confi
 @dataclass
 class Config(TrainingOptions):
     out: str = option("out/voxelmorph", "folder for checkpoints, metrics and figures", quick="out/voxelmorph_quick")
-    data: str | None = option(None, "Task04_Hippocampus.tar or its folder, or 'synthetic' (default: TINYNET_DATA, cache)")
+    data: str | None = option(None, "Task04_Hippocampus.tar, its folder or 'synthetic' (default: TINYNET_DATA, cache)")
     shape: tuple[int, ...] = option(SHAPE, "voxels (z, y, x) of the padded volumes", nargs=3, quick=(24, 32, 24))
     width: int = option(16, "channels of the net at half the resolution", quick=8)
     epochs: int = option(10, "epochs of --pairs pairs", quick=2)
@@ -300,7 +298,8 @@ def finish(
     print_table(scores, seconds)
     means = {name: of_method.mean(axis=0) for name, of_method in scores.items()}
     results = {f"{part}_{name}": means[name][k] for name in means for k, part in enumerate(PARTS[1:])}
-    results |= {f"folded_{name}": means[name][2] for name in found} | {f"seconds_{name}": seconds[name] for name in found}
+    results |= {f"folded_{name}": means[name][2] for name in found}
+    results |= {f"seconds_{name}": seconds[name] for name in found}
     figures = {"registration.png": draw_pair(scans, pairs[0], found["net"][0]), "dice.png": draw_dice(scores)}
     results = {name: float(value) for name, value in results.items()}
     return report(config, results, EXPECTED if source.startswith("hippocampus") else {}, figures, NEXT)
