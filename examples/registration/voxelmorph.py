@@ -373,7 +373,7 @@ DATA = "220 MR volumes of the hippocampus (Medical Segmentation Decathlon), 40 o
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
 EXPECTED = {"anterior_net": (0.70, None), "posterior_net": (0.66, None), "folded_net": (None, 0.01)}
 PICTURE = "registration.png"
-NEXT = "python examples/registration/learned_similarity.py"
+NEXT = "python examples/unsupervised/rbm.py"
 
 
 if __name__ == "__main__":
