@@ -26,6 +26,7 @@ def write_archive(path, changes=()):
     for number in (1, 2, 3):
         members[f"JPEGImages/B_{number}.png"] = content.getvalue()
         members[f"Annotations/B_{number}.xml"] = voc(("RBC", 1, 1, 10, 8), ("Platelets", 21, 11, 24, 14))
+    members["preview/B_1.png"] = b"no photograph of the set"  # copies of the set hold other images, too
     members.update(changes)
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
@@ -57,11 +58,15 @@ def test_boxes_outside_without_an_area_and_no_boxes_at_all(tmp_path):
     assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float32 and empty.classes.shape == (0,)
 
 
-BOMB = b'<!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
+BOMB = '<?xml version="1.0" encoding="{0}"?><!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
 BROKEN = {
     "unknown class": ({"Annotations/B_1.xml": voc(("CAT", 1, 1, 3, 3))}, r"B_1\.xml: the class 'CAT' is unknown; RBC"),
     "no XML": ({"Annotations/B_1.xml": b"<annotation><size>"}, r"B_1\.xml: not an annotation of Pascal VOC"),
-    "entities": ({"Annotations/B_1.xml": BOMB}, r"B_1\.xml: refused, because it declares a document type"),
+    **{
+        f"entities, {code}": ({"Annotations/B_1.xml": BOMB.format(code).encode(code)}, r"B_1\.xml: .*a document type")
+        for code in ("utf-8", "utf-16")  # a search for the bytes of "DOCTYPE" would miss the second one
+    },
+    "encoding": ({"Annotations/B_1.xml": BOMB.format("no").encode()}, r"B_1\.xml: .*unknown encoding: no"),
     "other size": ({"Annotations/B_1.xml": voc(width=30)}, r"B_1\.xml: .* of 20 x 30 pixels; the image has 20 x 40"),
     "no number": ({"Annotations/B_1.xml": voc(("RBC", "x", 1, 2, 2))}, r"B_1\.xml: not an annotation .*'x'"),
     "NaN": ({"Annotations/B_1.xml": voc(("RBC", "nan", 1, 2, 2))}, r"B_1\.xml: not an annotation .*the box"),
@@ -80,11 +85,17 @@ def test_broken_files_are_named(tmp_path, name):
         read_blood_cells("train", write_archive(tmp_path / "b.zip", changes))
 
 
-def test_wrong_arguments_and_other_files(tmp_path):
+def test_wrong_arguments_and_other_files(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="part is 'all'; it must be one of train, val, test"):
         read_blood_cells("all", tmp_path)
     with pytest.raises(ValueError, match="reduce is 0; at least 1 is needed"):
         read_blood_cells("train", tmp_path, reduce=0)
+    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    with pytest.raises(
+        DataError, match=r"bccd/BCCD\.zip was not found in TINYNET_DATA or in the cache; get it from http"
+    ):
+        read_blood_cells("train")
     (tmp_path / "b.zip").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"b\.zip: not a zip archive"):
         read_blood_cells("train", tmp_path / "b.zip")

@@ -6,21 +6,18 @@ Pascal VOC (Everingham et al., The PASCAL visual object classes challenge, IJCV 
 
 from __future__ import annotations
 
-import re
 import warnings
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..files import open_zip
 from .class_folders import find_archive
 from .decode import to_rgb8
-from .files import DAMAGES, MAX_MEMBER_BYTES, ImageFiles
+from .files import ImageFiles
 
 BCCD = "bccd/BCCD.zip"
 ADDRESS = "https://github.com/Shenggan/BCCD_Dataset (download it as a ZIP)"
@@ -61,16 +58,18 @@ def read_blood_cells(
     if reduce < 1:
         raise ValueError(f"read_blood_cells: reduce is {reduce}; at least 1 is needed")
     path = find_archive(BCCD, ADDRESS, given)
-    texts = _Texts(path)
     with ImageFiles(path) as files:
-        photographs = {Path(name).stem: name for name in files.names}
+        named = [PurePosixPath(name) for name in files.names]
+        photographs = {path.stem: str(path) for path in named if path.parent.name == "JPEGImages"}
         smears, dropped = [], []
-        for name in texts.read(f"ImageSets/Main/{part}.txt").decode("utf-8", "replace").split()[:limit]:
+        for name in _text_file(files, f"ImageSets/Main/{part}.txt").decode("utf-8", "replace").split()[:limit]:
             if name not in photographs:
                 raise DataError(f"{path}: the part {part} names {name}, but there is no photograph {name}.jpg")
             where = files.where(photographs[name])
             image = to_rgb8(files.read_array(photographs[name]), where)
-            boxes, classes = parse_voc(texts.read(f"Annotations/{name}.xml"), image.shape[:2], f"{path}: {name}.xml")
+            boxes, classes = parse_voc(
+                _text_file(files, f"Annotations/{name}.xml"), image.shape[:2], f"{path}: {name}.xml"
+            )
             inside = np.clip(boxes, 0, np.tile(image.shape[:2], 2)).astype(np.float32)
             has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
             dropped += [name] * int((~has_area).sum())
@@ -84,37 +83,24 @@ def read_blood_cells(
     return smears
 
 
-class _Texts:
-    """The text files of an archive, or of its folder, by the end of their names."""
+def _text_file(files: ImageFiles, end: str) -> bytes:
+    """The bytes of the file whose name ends with `end`. Raises DataError if there is none, or it is damaged."""
+    found = [name for name in files.other_names if f"/{name}".endswith(f"/{end}") and "__MACOSX" not in name]
+    if not found:
+        raise DataError(
+            f"{files.path}: no file {end}; need the folders JPEGImages, Annotations and ImageSets of {BCCD}"
+        )
+    return files.read(found[0])
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.is_dir():
-            self.names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
-        else:
-            with self._archive() as archive:
-                self.names = archive.namelist()
 
-    def _archive(self) -> zipfile.ZipFile:
-        try:
-            return open_zip(self.path)
-        except DAMAGES as error:
-            raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
+class _WithoutDoctype(ElementTree.TreeBuilder):
+    """Builds the tree of an XML file, in any encoding, unless the file declares a document type.
 
-    def read(self, end: str) -> bytes:
-        """The bytes of the file whose name ends with `end`. Raises DataError if there is none or it is damaged."""
-        found = [name for name in self.names if f"/{name}".endswith(f"/{end}") and not name.startswith("__MACOSX")]
-        if not found:
-            raise DataError(f"{self.path}: no file {end}; need the folders of {BCCD}")
-        if self.path.is_dir():
-            return (self.path / found[0]).read_bytes()
-        with self._archive() as archive:
-            try:
-                if archive.getinfo(found[0]).file_size > MAX_MEMBER_BYTES:
-                    raise DataError(f"{self.path}: {found[0]} is too large for a text")
-                return archive.read(found[0])
-            except DAMAGES as error:
-                raise DataError(f"{self.path}: {found[0]} is damaged inside the archive ({error})") from error
+    Only there can entities be declared, which can be nested until they fill the memory.
+    """
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise ValueError("refused, because it declares a document type, which could define entities without end")
 
 
 def parse_voc(content: bytes, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -124,13 +110,11 @@ def parse_voc(content: bytes, size: tuple[int, int], where: str) -> tuple[np.nda
     names the first and the last pixel of a box; so the first edge is one less. A box whose first and last pixel are the
     same has no area: somebody clicked once. Raises DataError as `read_blood_cells`.
     """
-    if re.search(rb"<!\s*(DOCTYPE|ENTITY)", content):  # entities can be nested until they fill the memory
-        raise DataError(f"{where}: refused, because it declares a document type or entities; annotations have none")
     try:
-        root = ElementTree.fromstring(content)
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutDoctype()))
         given = tuple(int(_text(root, f"size/{name}")) for name in ("height", "width"))
         cells = [(_text(cell, "name"), _box(cell)) for cell in root.iter("object")]
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         raise DataError(f"{where}: not an annotation of Pascal VOC ({error})") from error
     if given != size:
         raise DataError(

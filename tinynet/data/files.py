@@ -30,7 +30,8 @@ DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFErro
 class ImageFiles:
     """The image files of a zip archive, of a folder (with everything below it), or one single file.
 
-    `names` lists them with forward slashes, sorted, relative to the archive or folder. Use as a context manager.
+    `names` lists them with forward slashes, sorted, relative to the archive or folder; `other_names` lists the other
+    files, such as texts beside the images. Use as a context manager.
 
     Raises `DataError` if `path` does not exist, is a broken or truncated archive or another kind of file, or is an
     archive with a name that leads out of it (`../x`, `/x`, `C:\\x`): such an archive is malicious, so none of it is
@@ -51,6 +52,7 @@ class ImageFiles:
         else:
             raise DataError(f"{self.path}: no such file or folder; need a zip archive, a folder or an image file")
         self.names = sorted(name for name in found if _is_image_name(name))
+        self.other_names = sorted({*found} - {*self.names})
 
     def _open_zip(self) -> list[str]:
         try:
