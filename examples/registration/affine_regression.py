@@ -1,0 +1,409 @@
+"""Registration by regression: a net looks at two images and says how one of them is rotated and shifted.
+
+    python examples/registration/affine_regression.py
+
+To register two images is to find the transform that brings them together. The classical way is a search: change the
+transform a little, see whether the images agree better, and so on. Here a net does it in one look. Its input are both
+images as two channels, its output the three parameters of a rigid transform, (angle, dy, dx). It has learned from pairs
+that the script transformed at random, so that the right answer is known for every pair.
+
+TODO results
+
+- **Looking again.** One look leaves an error. So the moving image is transformed by what the net said, and the net looks
+  at the rest. The transforms are composed, and the original image is read again each time, so that nothing blurs.
+- **The search** is gradient descent on the sum of squared differences (SSD), through `tn.grid_sample2d`: the slope of
+  the image tells in which direction each pixel should move. It is exact where it starts close enough, and goes astray
+  where it does not. Coarse to fine, on blurred images first, it starts well from further away.
+- **Two contrasts.** SSD asks for equal gray levels. The T1-weighted image and the map of gray matter have opposite ones
+  (white matter is bright in one, black in the other), and SSD moves them apart. The net has seen such pairs and does
+  not care.
+
+The images are axial slices of the MNI templates at 3 mm a pixel, an average head. The test slices lie in two bands that
+training left out, with a margin; so the net registers slices it has not seen, but of the same head. Error: the mean
+distance, over all pixels of the head, between where the transform puts a pixel and where it belongs.
+
+Sources: Miao, Wang, Liao, A CNN regression approach for real-time 2D/3D registration, IEEE TMI 35, 2016 (there an X-ray
+is registered to a CT volume; the transform is regressed in several looks, too); Fonov et al., NeuroImage 54, 2011 (the
+templates).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+import tinynet as tn
+from tinynet import metrics, nn, optim, viz
+from tinynet.data import DataError, mni_template, synthetic_template
+from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
+
+SIZE, MILLIMETERS = 96, 3  # height and width of a slice in pixels, and the size of a pixel
+RADIUS = 25  # pixels, about that of the head: a rotation by 1 / RADIUS moves its border by about one pixel
+
+
+# ---------------------------------------------------------------------------------------- the transform
+# A rigid transform is three numbers in pixels, (angle * RADIUS, dy, dx): rotate about the middle, then shift.
+def rigid_matrices(p: tn.Tensor) -> tn.Tensor:
+    """Transforms (N, 3) as matrices (N, 2, 3) for `tn.affine_grid`, whose units are half the size of the image."""
+    angle, dy, dx = p[:, 0] / RADIUS, p[:, 1] * (2 / SIZE), p[:, 2] * (2 / SIZE)
+    cos, sin = tn.cos(angle), tn.sin(angle)
+    return tn.stack([tn.stack([cos, -sin, dx], axis=1), tn.stack([sin, cos, dy], axis=1)], axis=1)
+
+
+def transformed(images: tn.Tensor, p: tn.Tensor) -> tn.Tensor:
+    """y[point] = image[transform(point)]: images (N, H, W, C), transforms p (N, 3). Differentiable in both."""
+    return tn.grid_sample2d(images, tn.affine_grid(rigid_matrices(p), images.shape[1:3]))
+
+
+def composed(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """The transforms point -> first(then(point)), all (N, 3)."""
+    angle, dy, dx = first.T
+    cos, sin = np.cos(angle / RADIUS), np.sin(angle / RADIUS)
+    y, x = then[:, 1], then[:, 2]
+    return np.stack([angle + then[:, 0], cos * y + sin * x + dy, cos * x - sin * y + dx], axis=1)
+
+
+def inverse(p: np.ndarray) -> np.ndarray:
+    """The inverse transforms (N, 3)."""
+    rotation = np.stack([-p[:, 0], 0 * p[:, 0], 0 * p[:, 0]], axis=1)
+    return composed(rotation, np.stack([0 * p[:, 0], -p[:, 1], -p[:, 2]], axis=1))
+
+
+def errors(p: np.ndarray, true: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """The mean distance in pixels between p(point) and true(point) over the points of the head: (N,).
+
+    head: bool (N, H, W).
+    """
+    y, x = np.meshgrid(np.arange(SIZE) - SIZE / 2 + 0.5, np.arange(SIZE) - SIZE / 2 + 0.5, indexing="ij")
+    places = []
+    for angle, dy, dx in (p.T, true.T):
+        cos, sin = (f(angle / RADIUS)[:, None, None] for f in (np.cos, np.sin))
+        places.append((cos * y - sin * -x + dy[:, None, None], cos * x - sin * y + dx[:, None, None]))
+    distance = np.hypot(places[0][0] - places[1][0], places[0][1] - places[1][1])
+    return np.array([d[inside].mean() for d, inside in zip(distance, head)])
+
+
+# ---------------------------------------------------------------------------------------- the data
+FIRST, LAST = 32, 132  # axial slices, in voxels from the bottom
+TEST, VALIDATION, MARGIN = (range(58, 68), range(98, 108)), (range(80, 88),), 3
+
+
+def slices_of(template: np.ndarray) -> np.ndarray:
+    """The axial slices of a template at 3 mm a pixel, front up: float32 (LAST - FIRST, SIZE, SIZE, 1) in 0 .. 1."""
+    stack = template[:, :, FIRST:LAST].transpose(2, 1, 0)[:, ::-1].astype(np.float32) / 255
+    height, width = (size // MILLIMETERS for size in stack.shape[1:])
+    stack = stack[:, : height * MILLIMETERS, : width * MILLIMETERS]
+    small = stack.reshape(len(stack), height, MILLIMETERS, width, MILLIMETERS).mean(axis=(2, 4))
+    above, left = (SIZE - height) // 2, (SIZE - width) // 2
+    margins = ((0, 0), (above, SIZE - height - above), (left, SIZE - width - left), (0, 0))
+    return np.pad(small[..., None], margins)
+
+
+def parts() -> dict[str, np.ndarray]:
+    """Indices of the slices to train on, to validate and to test with. No training slice is next to another part."""
+    held_out = {"validation": VALIDATION, "test": TEST}
+    result = {name: np.concatenate([np.array(band) for band in bands]) - FIRST for name, bands in held_out.items()}
+    near = [range(band.start - MARGIN, band.stop + MARGIN) for bands in held_out.values() for band in bands]
+    result["training"] = np.array([i - FIRST for i in range(FIRST, LAST) if not any(i in band for band in near)])
+    return result
+
+
+@dataclass
+class Pairs:
+    """fixed, moving: float32 (N, SIZE, SIZE, 1); fixed[point] fits moving[true(point)]. head: bool (N, SIZE, SIZE)."""
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    true: np.ndarray
+    head: np.ndarray
+
+
+LIMITS = np.array([np.radians(80) * RADIUS, 15, 15])  # of the random transforms: 80 degrees and 15 pixels, 45 mm
+POSE = np.array([np.radians(15) * RADIUS, 5, 5])  # both images of a pair are rotated and shifted: the net must compare, not memorize a position
+NOISE = 0.02
+
+
+def random_pairs(fixed: np.ndarray, moving: np.ndarray, count: int, rng: np.random.Generator, near: float) -> Pairs:
+    """Random pairs of slices of two contrasts, float32 (slices, SIZE, SIZE, 1).
+
+    near: the share of the pairs whose transform is scaled down by a random factor. Looking again, the net sees pairs
+    that fit almost.
+    """
+    chosen = rng.integers(0, len(fixed), count)
+    pose, true = (rng.uniform(-1, 1, (count, 3)) * limits for limits in (POSE, LIMITS))
+    true *= np.where(rng.random(count) < near, rng.random(count), 1)[:, None]
+    noise = rng.normal(0, NOISE, (2, count, SIZE, SIZE, 1)).astype(np.float32)
+    at_pose = move(fixed[chosen], pose)
+    return Pairs(
+        at_pose + noise[0],
+        move(moving[chosen], composed(pose, inverse(true))) + noise[1],
+        true,
+        at_pose[..., 0] > 0.05,
+    )
+
+
+def move(images: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """`transformed` for arrays, without gradients."""
+    with tn.no_grad():
+        return transformed(on_device(images), on_device(p)).numpy()
+
+
+def on_device(array: np.ndarray) -> tn.Tensor:
+    """A float32 tensor on the device of the backend."""
+    return tn.tensor(array.astype(np.float32)).to(tn.device())
+
+
+# ---------------------------------------------------------------------------------------- the net
+def transform_net() -> nn.Sequential:
+    """x: (N, 96, 96, 2), fixed and moving image -> (N, 3), the transform between them in pixels."""
+    return nn.Sequential(
+        nn.Conv2d(2, 16, 5, stride=2, padding=2),
+        nn.ELU(),
+        nn.Conv2d(16, 24, 3, stride=2, padding=1),
+        nn.ELU(),
+        nn.Conv2d(24, 32, 3, stride=2, padding=1),
+        nn.ELU(),
+        nn.Conv2d(32, 48, 3, stride=2, padding=1),
+        nn.ELU(),
+        nn.Flatten(),
+        nn.Linear(6 * 6 * 48, 128),
+        nn.ELU(),
+        nn.Linear(128, 3),
+    )
+
+
+def train(fixed: np.ndarray, moving: np.ndarray, config: Config, seed: int, name: str) -> nn.Sequential:
+    """Train on random pairs. The loss is the absolute error of the three parameters, all of them in pixels."""
+    tn.seed(seed)
+    rng = np.random.default_rng(seed)
+    model = transform_net().to(tn.device())
+    optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-3)
+    schedule = optim.CosineDecay(optimizer, config.steps, warmup=max(1, config.steps // 20), floor=0.01)
+    for _ in tqdm(range(config.steps), f"{name}, seed {seed}", leave=False, disable=None):
+        pairs = random_pairs(fixed, moving, config.batch_size, rng, near=0.5)
+        both = on_device(np.concatenate([pairs.fixed, pairs.moving], axis=3))
+        loss = tn.abs(model(both) - on_device(pairs.true)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+# ---------------------------------------------------------------------------------------- registration
+def look(model: nn.Sequential, pairs: Pairs, times: int) -> np.ndarray:
+    """The transforms (N, 3) that the net finds: it looks, the moving image is transformed, it looks again, ..."""
+    p = np.zeros((len(pairs.fixed), 3))
+    for _ in range(times):
+        both = np.concatenate([pairs.fixed, move(pairs.moving, p)], axis=3)
+        p = composed(p, nn.predict(model, both))
+    return p
+
+
+def descend(pairs: Pairs, start: np.ndarray, blurs: tuple[float, ...], steps: int) -> np.ndarray:
+    """The transforms (N, 3) after gradient descent (Adam) on the squared difference, from the transforms `start`.
+
+    blurs: standard deviations of the Gaussian in pixels, a descent for each: coarse to fine. Adam scales the gradient
+    of each parameter on its own, so that the pairs do not influence each other.
+    """
+    p = tn.tensor(start.astype(np.float32)).to(tn.device())
+    p.requires_grad = True
+    for blur in blurs:
+        fixed, moving = (
+            on_device(ndimage.gaussian_filter(images, (0, blur, blur, 0)) if blur else images)
+            for images in (pairs.fixed, pairs.moving)
+        )
+        optimizer = optim.Adam([p], 0.5)
+        schedule = optim.CosineDecay(optimizer, steps // len(blurs), floor=0.02)
+        for _ in range(steps // len(blurs)):
+            loss = ((transformed(moving, p) - fixed) ** 2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return p.detach().numpy().astype(np.float64)
+
+
+# ---------------------------------------------------------------------------------------- the comparison
+FINE, COARSE_TO_FINE = (0.0,), (6.0, 3.0, 0.0)
+LOOKS = 4
+HIT = 2.0  # pixels: a registration with a smaller error has found the right place
+METHODS: dict[str, Callable[[nn.Sequential, Pairs, int], np.ndarray]] = {  # (net, pairs, steps of the search)
+    "none": lambda model, pairs, steps: np.zeros((len(pairs.fixed), 3)),
+    "ssd": lambda model, pairs, steps: descend(pairs, np.zeros((len(pairs.fixed), 3)), FINE, steps),
+    "coarse_to_fine": lambda model, pairs, steps: descend(
+        pairs, np.zeros((len(pairs.fixed), 3)), COARSE_TO_FINE, steps
+    ),
+    "one_look": lambda model, pairs, steps: look(model, pairs, 1),
+    "net": lambda model, pairs, steps: look(model, pairs, LOOKS),
+    "net_then_ssd": lambda model, pairs, steps: descend(pairs, look(model, pairs, LOOKS), FINE, steps // 2),
+}
+NAMES = {
+    "none": "no registration",
+    "ssd": "descent on SSD",
+    "coarse_to_fine": "descent, coarse to fine",
+    "one_look": "net, one look",
+    "net": f"net, {LOOKS} looks",
+    "net_then_ssd": "net, then descent",
+}
+TASKS = {"t1": "T1 to T1", "gm": "T1 to gray matter"}  # contrast of the fixed image; the moving one is T1-weighted
+
+
+@dataclass
+class Result:
+    """pairs: the test pairs. found: the transforms of each method (N, 3). errors: (N,) in pixels. ms: per pair."""
+
+    pairs: Pairs
+    found: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    ms: dict[str, float]
+
+
+def compare(slices: dict[str, np.ndarray], contrast: str, config: Config, seed: int) -> Result:
+    """Train a net for one pair of contrasts; register the test pairs with every method."""
+    part = parts()
+    learned, tested = ((slices[contrast][part[p]], slices["t1"][part[p]]) for p in ("training", config.part))
+    model = train(*learned, config, seed, TASKS[contrast])
+    rng = np.random.default_rng((seed, 1))
+    pairs = random_pairs(*tested, config.test, rng, near=0.0)
+    result = Result(pairs, {}, {}, {})
+    for name, method in METHODS.items():
+        begin = time.perf_counter()
+        result.found[name] = method(model, pairs, config.search_steps)
+        result.ms[name] = 1000 * (time.perf_counter() - begin) / len(pairs.fixed)
+        result.errors[name] = errors(result.found[name], pairs.true, pairs.head)
+    return result
+
+
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(NetOptions):
+    out: str = option("out/affine_regression", "folder for the figures")
+    steps: int = option(1000, "training steps", quick=20)
+    batch_size: int = option(32, "pairs in a step", quick=12)
+    lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
+    test: int = option(60, "pairs to test with", quick=6)
+    search_steps: int = option(120, "steps of gradient descent on SSD", quick=20)
+    part: str = option("test", "slices to test with; choose settings on 'validation'", choices=("test", "validation"))
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Compare a net with gradient descent, for one contrast and for two; return errors, shares of hits, times."""
+    slices, source = load_slices()
+    sizes = ", ".join(f"{len(indices)} {name}" for name, indices in parts().items())
+    print_settings(config, transform_net(), data=source, slices=f"{sizes}, {SIZE} x {SIZE} pixels")
+    runs: dict[str, list[Result]] = {contrast: [] for contrast in TASKS}
+
+    def one_run(seed: int) -> dict[str, float]:
+        for contrast in TASKS:
+            runs[contrast].append(compare(slices, contrast, config, seed))
+        return figures_of({contrast: results[-1] for contrast, results in runs.items()})
+
+    results = mean_over_seeds(one_run, config.seed, config.seeds)
+    print_tables(runs)
+    figures = {"registered.png": draw_pairs(runs), "capture_range.png": draw_capture(runs)}
+    return report(config, results, EXPECTED if source.startswith("MNI") else {}, figures, NEXT)
+
+
+def load_slices() -> tuple[dict[str, np.ndarray], str]:
+    """({contrast: slices}, their source)."""
+    try:
+        templates, source = {contrast: mni_template(contrast) for contrast in TASKS}, "MNI templates (ICBM 152, 2009a)"
+    except DataError as error:
+        templates, source = synthetic_template(np.random.default_rng(0)), f"a synthetic head, because {error}"
+    return {contrast: slices_of(template) for contrast, template in templates.items()}, source
+
+
+def figures_of(results: dict[str, Result]) -> dict[str, float]:
+    """The metrics of one run. Errors are medians in pixels, hits the share of pairs with an error below HIT."""
+    metrics_of_run = {"error_none": float(np.median(results["t1"].errors["none"]))}
+    for contrast, result in results.items():
+        for name in ("net", "ssd"):
+            metrics_of_run[f"{contrast}_error_{name}"] = float(np.median(result.errors[name]))
+        for name in ("net", "ssd", "coarse_to_fine"):
+            metrics_of_run[f"{contrast}_hits_{name}"] = float(np.mean(result.errors[name] < HIT))
+    both = results["t1"]
+    metrics_of_run["t1_hits_net_then_ssd"] = float(np.mean(both.errors["net_then_ssd"] < HIT))
+    metrics_of_run["times_faster"] = both.ms["ssd"] / both.ms["net"]
+    return metrics_of_run
+
+
+def print_tables(runs: dict[str, list[Result]]) -> None:
+    """Errors, hits and time of every method, over all pairs of all runs."""
+    for contrast, results in runs.items():
+        rows = []
+        for name, title in NAMES.items():
+            found = np.concatenate([result.errors[name] for result in results])
+            row = {"method": title, "median error, px": float(np.median(found)), "mean error, px": float(found.mean())}
+            row[f"error < {HIT:g} px"] = float(np.mean(found < HIT))
+            rows.append(row | {"ms a pair": float(np.mean([result.ms[name] for result in results]))})
+        print(f"\n{TASKS[contrast]}\n{metrics.format_table(rows)}")
+
+
+# ---------------------------------------------------------------------------------------- figures
+def draw_pairs(runs: dict[str, list[Result]]) -> viz.Figure:
+    """For each task two pairs as checkerboards of fixed and moving image: before, after the descent, after the net."""
+    figure, panels = viz.subplots(2 * len(runs), 5, figsize=(10.5, 4.4 * len(runs)))
+    for number, (contrast, results) in enumerate(runs.items()):
+        pairs, found, errors_of = results[0].pairs, results[0].found, results[0].errors
+        by_error = np.argsort(errors_of["none"])
+        for row, i in zip(panels[2 * number :], (by_error[len(by_error) // 3], by_error[-1])):
+            row[0].imshow(pairs.fixed[i, :, :, 0], cmap="gray", vmin=0, vmax=1)
+            row[0].set_title(f"fixed ({TASKS[contrast]})", fontsize=9)
+            row[1].imshow(pairs.moving[i, :, :, 0], cmap="gray", vmin=0, vmax=1)
+            row[1].set_title("moving", fontsize=9)
+            for panel, name in zip(row[2:], ("none", "ssd", "net")):
+                moved = move(pairs.moving[i : i + 1], found[name][i : i + 1])[0, :, :, 0]
+                panel.imshow(viz.checkerboard(pairs.fixed[i, :, :, 0], moved, 6), cmap="gray", vmin=0, vmax=1)
+                panel.set_title(f"{NAMES[name]}:\n{errors_of[name][i]:.1f} px", fontsize=9)
+    for panel in panels.flat:
+        panel.axis("off")
+    return figure
+
+
+def draw_capture(runs: dict[str, list[Result]]) -> viz.Figure:
+    """Above: the share of hits by the error before (the capture range). Below: the errors of all pairs, sorted."""
+    figure, panels = viz.subplots(2, len(runs), squeeze=False, figsize=(5.5 * len(runs), 7.5))
+    shown = {"ssd": viz.VERMILLION, "coarse_to_fine": viz.ORANGE, "net": viz.BLUE, "net_then_ssd": viz.GREEN}
+    for (above, below), (contrast, results) in zip(panels.T, runs.items()):
+        pooled = {name: np.concatenate([result.errors[name] for result in results]) for name in NAMES}
+        edges = np.quantile(pooled["none"], np.linspace(0, 1, 7))
+        place = np.digitize(pooled["none"], edges[1:-1])
+        filled = np.unique(place)
+        middles = [pooled["none"][place == k].mean() for k in filled]
+        for name, color in shown.items():
+            hits = [np.mean(pooled[name][place == k] < HIT) for k in filled]
+            above.plot(middles, hits, "o-", color=viz.mpl(color), label=NAMES[name])
+        for name, color in ({"none": (90, 90, 90), "one_look": viz.SKY} | shown).items():
+            shares = (np.arange(len(pooled[name])) + 1) / len(pooled[name])
+            below.plot(np.sort(pooled[name]).clip(1e-2), shares, color=viz.mpl(color), label=NAMES[name])
+        above.set(xlabel="error before, pixels", ylabel=f"share with an error < {HIT:g} px after", ylim=(-0.03, 1.03))
+        above.set_title(TASKS[contrast])
+        below.set(xlabel="error after, pixels", ylabel="share of the pairs with at most this error", xscale="log")
+        below.legend(fontsize=9)
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Registration: a net regresses the transform"
+DATA = "MNI templates of the head (nilearn): axial slices, T1-weighted and gray matter"
+EXPECTED = {
+    "t1_hits_net": (0.9, None),
+    "gm_hits_net": (0.75, None),
+    "times_faster": (5, None),
+}
+PICTURE = "registered.png"
+ARGUMENTS = ("--seeds", "3")
+NEXT = "python examples/registration/voxelmorph.py"
+
+
+if __name__ == "__main__":
+    run(main)
