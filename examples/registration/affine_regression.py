@@ -95,7 +95,7 @@ TEST, VALIDATION, MARGIN = (range(58, 68), range(98, 108)), (range(80, 88),), 3
 
 def slices_of(template: np.ndarray) -> np.ndarray:
     """The axial slices of a template at 3 mm a pixel, front up: float32 (LAST - FIRST, SIZE, SIZE, 1) in 0 .. 1."""
-    stack = template[:, :, FIRST:LAST].transpose(2, 1, 0)[:, ::-1].astype(np.float32) / 255
+    stack = template[FIRST:LAST, ::-1] / 255
     height, width = (size // MILLIMETERS for size in stack.shape[1:])
     stack = stack[:, : height * MILLIMETERS, : width * MILLIMETERS]
     small = stack.reshape(len(stack), height, MILLIMETERS, width, MILLIMETERS).mean(axis=(2, 4))
@@ -124,7 +124,9 @@ class Pairs:
 
 
 LIMITS = np.array([np.radians(80) * RADIUS, 15, 15])  # of the random transforms: 80 degrees and 15 pixels, 45 mm
-POSE = np.array([np.radians(15) * RADIUS, 5, 5])  # both images of a pair are rotated and shifted: the net must compare, not memorize a position
+POSE = np.array(
+    [np.radians(15) * RADIUS, 5, 5]
+)  # both images of a pair are rotated and shifted: the net must compare, not memorize a position
 NOISE = 0.02
 
 
@@ -159,22 +161,18 @@ def on_device(array: np.ndarray) -> tn.Tensor:
 
 
 # ---------------------------------------------------------------------------------------- the net
-def transform_net() -> nn.Sequential:
-    """x: (N, 96, 96, 2), fixed and moving image -> (N, 3), the transform between them in pixels."""
-    return nn.Sequential(
-        nn.Conv2d(2, 16, 5, stride=2, padding=2),
-        nn.ELU(),
-        nn.Conv2d(16, 24, 3, stride=2, padding=1),
-        nn.ELU(),
-        nn.Conv2d(24, 32, 3, stride=2, padding=1),
-        nn.ELU(),
-        nn.Conv2d(32, 48, 3, stride=2, padding=1),
-        nn.ELU(),
-        nn.Flatten(),
-        nn.Linear(6 * 6 * 48, 128),
-        nn.ELU(),
-        nn.Linear(128, 3),
-    )
+def transform_net(size: int = SIZE, channels: int = 16) -> nn.Sequential:
+    """x: (N, size, size, 2), fixed and moving image -> (N, 3), the transform between them in pixels.
+
+    Four strided convolutions compare the images at ever larger scales; the linear layers know where. size: a multiple
+    of 16. channels: of the first convolution.
+    """
+    layers: list[nn.Module] = []
+    widths = (2, channels, 3 * channels // 2, 2 * channels, 3 * channels)
+    for c_in, c_out in zip(widths, widths[1:]):
+        layers += [nn.Conv2d(c_in, c_out, 5 if c_in == 2 else 3, stride=2, padding=2 if c_in == 2 else 1), nn.ELU()]
+    features = (size // 16) ** 2 * widths[-1]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 8 * channels), nn.ELU(), nn.Linear(8 * channels, 3))
 
 
 def train(fixed: np.ndarray, moving: np.ndarray, config: Config, seed: int, name: str) -> nn.Sequential:
@@ -386,6 +384,8 @@ def draw_capture(runs: dict[str, list[Result]]) -> viz.Figure:
         above.set(xlabel="error before, pixels", ylabel=f"share with an error < {HIT:g} px after", ylim=(-0.03, 1.03))
         above.set_title(TASKS[contrast])
         below.set(xlabel="error after, pixels", ylabel="share of the pairs with at most this error", xscale="log")
+        below.set_xticks((0.01, 0.1, 1, 10), ("0.01", "0.1", "1", "10"))
+        below.axvline(HIT, color="0.7", linestyle="--", linewidth=1)
         below.legend(fontsize=9)
         for axes in (above, below):
             axes.grid(alpha=0.3)

@@ -234,6 +234,11 @@ def inner_points(pair: Pair, level: int) -> np.ndarray:
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).astype(np.float32)
 
 
+def rotations(angles, linear):
+    cos, sin = tn.cos(angles), tn.sin(angles)
+    return tn.matmul(tn.stack([tn.stack([cos, -sin], axis=1), tn.stack([sin, cos], axis=1)], axis=1), linear)
+
+
 def similarity(measure, pair, level, start, q):
     """(N,)"""
     points = inner_points(pair, level)
@@ -241,9 +246,9 @@ def similarity(measure, pair, level, start, q):
     center = points.reshape(-1, 2).mean(axis=0)
     s = start.astype(np.float32)
     base = tn.tensor((s[:, :, :2] @ center + s[:, :, 2])[:, None]).to(tn.device())
-    linear = tn.tensor(s[:, :, :2]).to(tn.device()) + q[:, :4].reshape(n, 2, 2) / REACH
+    linear = rotations(q[:, 0] / REACH, tn.tensor(s[:, :, :2]).to(tn.device()))
     flat = tn.tensor((points.reshape(1, -1, 2) - center)).to(tn.device())
-    target = tn.matmul(flat, linear.swapaxes(1, 2)) + base + q[:, 4:].reshape(n, 1, 2)
+    target = tn.matmul(flat, linear.swapaxes(1, 2)) + base + q[:, 1:].reshape(n, 1, 2)
     h, w, _ = points.shape
     moving = read_at(tn.tensor(pair.moving[level]).to(tn.device()), target.reshape(n, h, w, 2), LEVELS[level])
     fixed = read_at(tn.tensor(pair.fixed[level]).to(tn.device()), tn.tensor(points[None]).to(tn.device()), LEVELS[level])
@@ -252,15 +257,15 @@ def similarity(measure, pair, level, start, q):
 
 def matrices(pair, level, start, q):
     center = inner_points(pair, level).reshape(-1, 2).mean(axis=0).astype(np.float64)
-    linear = start[:, :, :2] + q[:, :4].reshape(-1, 2, 2) / REACH
-    shift = start[:, :, :2] @ center + start[:, :, 2] + q[:, 4:] - linear @ center
+    linear = rotations(tn.tensor(q[:, 0] / REACH), tn.tensor(start[:, :, :2])).numpy()
+    shift = start[:, :, :2] @ center + start[:, :, 2] + q[:, 1:] - linear @ center
     return np.concatenate([linear, shift[:, :, None]], axis=2)
 
 
 def register(measure, pair, start, steps):
     """(N, 2, 3)"""
     for level, factor in enumerate(LEVELS):
-        q = tn.tensor(np.zeros((len(start), 6), np.float32)).to(tn.device())
+        q = tn.tensor(np.zeros((len(start), 3), np.float32)).to(tn.device())
         q.requires_grad = True
         optimizer = optim.Adam([q], 0.5 * factor)
         schedule = optim.CosineDecay(optimizer, steps, floor=0.02)

@@ -1,30 +1,30 @@
 """The MNI templates: the average head of 152 people in several contrasts, which the package nilearn brings with it.
 
 Fonov et al., Unbiased average age-appropriate atlases for pediatric studies, NeuroImage 54, 2011 (ICBM 152, nonlinear,
-symmetric, 2009a). nilearn itself is not imported, because that takes seconds: nibabel reads the file in its folder.
+symmetric, 2009a). nilearn itself is not imported, because that takes seconds: only the file in its folder is read.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, how_to_install
+from .volumes import read_volume
 
 CONTRASTS = ("t1", "gm", "wm")
 FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-SHAPE, ORIENTATION = (197, 233, 189), ("R", "A", "S")
+TEMPLATE_SHAPE = (189, 233, 197)
 
 
 def mni_template(contrast: str = "t1") -> np.ndarray:
-    """One contrast of the MNI head: uint8 (197, 233, 189), voxels of 1 mm; the axes go to the right, front and top.
+    """One contrast of the MNI head: float32 (189, 233, 197), 0 to 255, voxels of 1 mm.
 
-    contrast: 't1' (the T1-weighted image without the skull), 'gm' or 'wm' (the share of gray or of white matter, 255
-    for all). The three fit voxel by voxel. Raises ValueError for another contrast, and DataError if nilearn or nibabel
-    is not installed or the file is not the expected one.
+    The axes (z, y, x) go up, to the face and to the right. contrast: 't1' (the T1-weighted image without the skull),
+    'gm' or 'wm' (the share of gray or of white matter, 255 for all). The three fit voxel by voxel. Raises ValueError
+    for another contrast, and DataError if nilearn or nibabel is not installed or the file is not the expected one.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"mni_template: contrast is {contrast!r}; it must be one of {', '.join(CONTRASTS)}")
@@ -35,24 +35,17 @@ def mni_template(contrast: str = "t1") -> np.ndarray:
 
 
 def read_template(path: Path) -> np.ndarray:
-    """Read a template and check its shape, orientation and values. Raises DataError as `mni_template`."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise DataError(f"{path}: NIfTI files are read by nibabel: {how_to_install('examples')}") from error
-    try:
-        image: Any = nibabel.load(path)
-        shape, axes = image.shape, nibabel.aff2axcodes(image.affine)
-        if shape != SHAPE or axes != ORIENTATION:
-            raise DataError(f"{path}: shape {shape}, axes to {axes}; {SHAPE} with axes to {ORIENTATION} is needed")
-        voxels = np.asarray(image.dataobj)
-    except DataError:
-        raise
-    except Exception as error:  # nibabel and zlib raise errors of many kinds for damaged files
-        raise DataError(f"{path}: not a readable NIfTI file ({error})") from error
-    if voxels.dtype != np.uint8:
-        raise DataError(f"{path}: voxels of dtype {voxels.dtype}; uint8 is needed")
-    return np.ascontiguousarray(voxels)
+    """Read a template and check its shape and voxels. Raises DataError as `mni_template`."""
+    volume = read_volume(path)
+    if volume.image.shape != TEMPLATE_SHAPE or not np.allclose(volume.spacing, 1):
+        raise DataError(
+            f"{path}: shape {volume.image.shape}, voxels of {volume.spacing} mm; {TEMPLATE_SHAPE} voxels of 1 mm are "
+            "needed"
+        )
+    low, high = float(volume.image.min()), float(volume.image.max())
+    if low < 0 or high > 255:
+        raise DataError(f"{path}: values from {low:g} to {high:g}; 0 to 255 are needed")
+    return volume.image
 
 
 def synthetic_template(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -61,7 +54,8 @@ def synthetic_template(rng: np.random.Generator) -> dict[str, np.ndarray]:
     A cortex with folds surrounds white matter; inside are two ventricles and four nuclei of gray matter at random
     places.
     """
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in SHAPE), indexing="ij", sparse=True)
+    sides = (np.linspace(-1, 1, n, dtype=np.float32) for n in TEMPLATE_SHAPE)
+    z, y, x = np.meshgrid(*sides, indexing="ij", sparse=True)
 
     def inside(center: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
         (cx, cy, cz), (rx, ry, rz) = center, radii
@@ -76,4 +70,4 @@ def synthetic_template(rng: np.random.Generator) -> dict[str, np.ndarray]:
     liquid = inside((-0.12, 0.05, 0.1), (0.07, 0.3, 0.35)) | inside((0.12, -0.02, 0.1), (0.07, 0.38, 0.35))
     gray = brain & ~white & ~liquid
     t1 = np.where(liquid, 60, np.where(gray, 150, 220)) * brain
-    return {"t1": t1.astype(np.uint8), "gm": (255 * gray).astype(np.uint8)}
+    return {"t1": t1.astype(np.float32), "gm": 255 * gray.astype(np.float32)}
