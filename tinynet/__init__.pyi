@@ -15,7 +15,8 @@ from .engine.basic_ops import softmax as softmax, sqrt as sqrt, squeeze as squee
 from .engine.basic_ops import sum_to as sum_to, swapaxes as swapaxes, transpose as transpose, var as var, where as where
 from .engine.random import seed as seed
 from .engine.saved import check_saved_arrays as check_saved_arrays
-from .imaging import boxes as boxes, instances as instances, metrics as metrics, segment as segment, viz as viz
+from .imaging import boxes as boxes, instances as instances, metrics as metrics, registration as registration
+from .imaging import segment as segment, viz as viz
 from .learn import exercises as exercises
 from .learn.gradcheck import gradcheck as gradcheck, gradgradcheck as gradgradcheck
 from .nn import optim as optim

@@ -29,6 +29,7 @@ templates).
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,54 +39,43 @@ from scipy import ndimage
 from tqdm import tqdm
 
 import tinynet as tn
-from tinynet import metrics, nn, optim, viz
+from tinynet import metrics, nn, optim, registration, viz
 from tinynet.data import DataError, mni_template, synthetic_template
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
 SIZE, MILLIMETERS = 96, 3  # height and width of a slice in pixels, and the size of a pixel
-RADIUS = 25  # pixels, about that of the head: a rotation by 1 / RADIUS moves its border by about one pixel
+PLACES = registration.pixel_centers(SIZE, SIZE)  # (SIZE, SIZE, 2)
+CENTER = PLACES.mean(axis=(0, 1))
+
+# A transform is (angle, dy, dx): rotate about the center, then shift. The net and the search count all three in pixels:
+# at RADIUS pixels from the center, about the border of the head, an angle of 1 / RADIUS moves a point by a pixel.
+RADIUS = 25
+FROM_PIXELS = np.array([1 / RADIUS, 1, 1])
 
 
 # ---------------------------------------------------------------------------------------- the transform
-# A rigid transform is three numbers in pixels, (angle * RADIUS, dy, dx): rotate about the middle, then shift.
-def rigid_matrices(p: tn.Tensor) -> tn.Tensor:
-    """Transforms (N, 3) as matrices (N, 2, 3) for `tn.affine_grid`, whose units are half the size of the image."""
-    angle, dy, dx = p[:, 0] / RADIUS, p[:, 1] * (2 / SIZE), p[:, 2] * (2 / SIZE)
-    cos, sin = tn.cos(angle), tn.sin(angle)
-    return tn.stack([tn.stack([cos, -sin, dx], axis=1), tn.stack([sin, cos, dy], axis=1)], axis=1)
-
-
 def transformed(images: tn.Tensor, p: tn.Tensor) -> tn.Tensor:
-    """y[point] = image[transform(point)]: images (N, H, W, C), transforms p (N, 3). Differentiable in both."""
-    return tn.grid_sample2d(images, tn.affine_grid(rigid_matrices(p), images.shape[1:3]))
-
-
-def composed(first: np.ndarray, then: np.ndarray) -> np.ndarray:
-    """The transforms point -> first(then(point)), all (N, 3)."""
-    angle, dy, dx = first.T
-    cos, sin = np.cos(angle / RADIUS), np.sin(angle / RADIUS)
-    y, x = then[:, 1], then[:, 2]
-    return np.stack([angle + then[:, 0], cos * y + sin * x + dy, cos * x - sin * y + dx], axis=1)
-
-
-def inverse(p: np.ndarray) -> np.ndarray:
-    """The inverse transforms (N, 3)."""
-    rotation = np.stack([-p[:, 0], 0 * p[:, 0], 0 * p[:, 0]], axis=1)
-    return composed(rotation, np.stack([0 * p[:, 0], -p[:, 1], -p[:, 2]], axis=1))
+    """y[place] = image[transform(place)]: images (N, SIZE, SIZE, 1), transforms p (N, 3). Differentiable in both."""
+    places = registration.rigid(p, PLACES.reshape(-1, 2), CENTER).reshape(len(p), SIZE, SIZE, 2)
+    return registration.read_at(images, places, padding="zeros")
 
 
 def errors(p: np.ndarray, true: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """The mean distance in pixels between p(point) and true(point) over the points of the head: (N,).
-
-    head: bool (N, H, W).
-    """
-    y, x = np.meshgrid(np.arange(SIZE) - SIZE / 2 + 0.5, np.arange(SIZE) - SIZE / 2 + 0.5, indexing="ij")
-    places = []
-    for angle, dy, dx in (p.T, true.T):
-        cos, sin = (f(angle / RADIUS)[:, None, None] for f in (np.cos, np.sin))
-        places.append((cos * y - sin * -x + dy[:, None, None], cos * x - sin * y + dx[:, None, None]))
-    distance = np.hypot(places[0][0] - places[1][0], places[0][1] - places[1][1])
+    """The mean distance in pixels of p(place) from true(place) over the places of the head, bool (N, SIZE, SIZE)."""
+    found, right = (registration.rigid(tn.tensor(q), PLACES.reshape(-1, 2), CENTER).numpy() for q in (p, true))
+    distance = np.linalg.norm(found - right, axis=2).reshape(head.shape)
     return np.array([d[inside].mean() for d, inside in zip(distance, head)])
+
+
+def move(images: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """`transformed` for arrays, without gradients."""
+    with tn.no_grad():
+        return transformed(on_device(images), on_device(p)).numpy()
+
+
+def on_device(array: np.ndarray) -> tn.Tensor:
+    """A float32 tensor on the device of the backend."""
+    return tn.tensor(array.astype(np.float32)).to(tn.device())
 
 
 # ---------------------------------------------------------------------------------------- the data
@@ -115,7 +105,7 @@ def parts() -> dict[str, np.ndarray]:
 
 @dataclass
 class Pairs:
-    """fixed, moving: float32 (N, SIZE, SIZE, 1); fixed[point] fits moving[true(point)]. head: bool (N, SIZE, SIZE)."""
+    """fixed, moving: float32 (N, SIZE, SIZE, 1). fixed[place] fits moving[true(place)]. head: bool (N, SIZE, SIZE)."""
 
     fixed: np.ndarray
     moving: np.ndarray
@@ -123,10 +113,9 @@ class Pairs:
     head: np.ndarray
 
 
-LIMITS = np.array([np.radians(80) * RADIUS, 15, 15])  # of the random transforms: 80 degrees and 15 pixels, 45 mm
-POSE = np.array(
-    [np.radians(15) * RADIUS, 5, 5]
-)  # both images of a pair are rotated and shifted: the net must compare, not memorize a position
+# Of the random transforms: 80 degrees and 15 pixels, 45 mm. Before, both images of a pair are rotated and shifted a
+# little, so that the net must compare them and cannot memorize a position.
+LIMITS, POSE = np.array([np.radians(80), 15, 15]), np.array([np.radians(15), 5, 5])
 NOISE = 0.02
 
 
@@ -143,21 +132,10 @@ def random_pairs(fixed: np.ndarray, moving: np.ndarray, count: int, rng: np.rand
     at_pose = move(fixed[chosen], pose)
     return Pairs(
         at_pose + noise[0],
-        move(moving[chosen], composed(pose, inverse(true))) + noise[1],
+        move(moving[chosen], registration.composed(pose, registration.inverse(true))) + noise[1],
         true,
         at_pose[..., 0] > 0.05,
     )
-
-
-def move(images: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """`transformed` for arrays, without gradients."""
-    with tn.no_grad():
-        return transformed(on_device(images), on_device(p)).numpy()
-
-
-def on_device(array: np.ndarray) -> tn.Tensor:
-    """A float32 tensor on the device of the backend."""
-    return tn.tensor(array.astype(np.float32)).to(tn.device())
 
 
 # ---------------------------------------------------------------------------------------- the net
@@ -169,7 +147,7 @@ def transform_net(size: int = SIZE, channels: int = 16) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     widths = (2, channels, 3 * channels // 2, 2 * channels, 3 * channels)
-    for c_in, c_out in zip(widths, widths[1:]):
+    for c_in, c_out in itertools.pairwise(widths):
         layers += [nn.Conv2d(c_in, c_out, 5 if c_in == 2 else 3, stride=2, padding=2 if c_in == 2 else 1), nn.ELU()]
     features = (size // 16) ** 2 * widths[-1]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 8 * channels), nn.ELU(), nn.Linear(8 * channels, 3))
@@ -185,7 +163,7 @@ def train(fixed: np.ndarray, moving: np.ndarray, config: Config, seed: int, name
     for _ in tqdm(range(config.steps), f"{name}, seed {seed}", leave=False, disable=None):
         pairs = random_pairs(fixed, moving, config.batch_size, rng, near=0.5)
         both = on_device(np.concatenate([pairs.fixed, pairs.moving], axis=3))
-        loss = tn.abs(model(both) - on_device(pairs.true)).mean()
+        loss = tn.abs(model(both) - on_device(pairs.true / FROM_PIXELS)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -199,7 +177,7 @@ def look(model: nn.Sequential, pairs: Pairs, times: int) -> np.ndarray:
     p = np.zeros((len(pairs.fixed), 3))
     for _ in range(times):
         both = np.concatenate([pairs.fixed, move(pairs.moving, p)], axis=3)
-        p = composed(p, nn.predict(model, both))
+        p = registration.composed(p, nn.predict(model, both) * FROM_PIXELS)
     return p
 
 
@@ -209,22 +187,23 @@ def descend(pairs: Pairs, start: np.ndarray, blurs: tuple[float, ...], steps: in
     blurs: standard deviations of the Gaussian in pixels, a descent for each: coarse to fine. Adam scales the gradient
     of each parameter on its own, so that the pairs do not influence each other.
     """
-    p = tn.tensor(start.astype(np.float32)).to(tn.device())
-    p.requires_grad = True
+    pixels = on_device(start / FROM_PIXELS)
+    pixels.requires_grad = True
     for blur in blurs:
         fixed, moving = (
             on_device(ndimage.gaussian_filter(images, (0, blur, blur, 0)) if blur else images)
             for images in (pairs.fixed, pairs.moving)
         )
-        optimizer = optim.Adam([p], 0.5)
+        optimizer = optim.Adam([pixels], 0.5)
         schedule = optim.CosineDecay(optimizer, steps // len(blurs), floor=0.02)
         for _ in range(steps // len(blurs)):
+            p = pixels * on_device(FROM_PIXELS)
             loss = ((transformed(moving, p) - fixed) ** 2).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return p.detach().numpy().astype(np.float64)
+    return pixels.detach().numpy() * FROM_PIXELS
 
 
 # ---------------------------------------------------------------------------------------- the comparison

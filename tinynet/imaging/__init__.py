@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["boxes", "checks", "instances", "intensity", "metrics", "segment", "viz"]
+    __name__, ["boxes", "checks", "instances", "intensity", "metrics", "registration", "segment", "viz"]
 )
