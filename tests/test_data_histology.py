@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinynet.data import DataError, common_landmarks, data_path, read_stained_slices, synthetic_stained_slices
+import tinynet as tn
+from tinynet.data import (
+    DataError,
+    common_landmarks,
+    data_path,
+    read_stained_slices,
+    stain_pair,
+    synthetic_stained_slices,
+)
 from tinynet.data.histology import LUNG, read_landmarks
 
 NAMES = {"29-041-Izd2-w35-CD31-3-les3": "CD31", "29-041-Izd2-w35-He-les3": "He", "other": "other"}
@@ -137,6 +145,30 @@ def test_synthetic_landmarks_mark_the_same_place():
         assert np.corrcoef(seen[0], seen[i])[0, 1] > max(0.6, np.corrcoef(seen[0], elsewhere[i])[0, 1] + 0.1)
         assert len(common_landmarks(slices[0], slices[i])[0]) == 40
         assert np.abs(slices[0].landmarks - slices[i].landmarks).max() > 3
+
+
+def test_a_pair_is_reduced_and_keeps_its_places():
+    slices = synthetic_stained_slices(np.random.default_rng(1), size=99)
+    pair = stain_pair(*slices[:2], factor=4)
+    assert pair.fixed.shape == pair.moving.shape == (24, 24, 1) and pair.fixed.dtype == np.float32
+    assert abs(pair.fixed.mean()) < 1e-5 and abs(pair.fixed.std() - 1) < 1e-4
+    brightness = slices[0].image[8:12, 40:44].mean(), slices[0].image[:96, :96].mean()
+    assert (pair.fixed[2, 10, 0] > 0) == (brightness[0] < brightness[1])
+    places = pair.places(margin=3)
+    assert places.shape == (18, 18, 2) and places[0, 0].tolist() == [13.5, 13.5]
+    read = tn.registration.read_at(pair.fixed[None], tn.tensor(pair.reduced(places)[None].astype(np.float32)))
+    np.testing.assert_allclose(read.numpy()[0], pair.fixed[3:-3, 3:-3], atol=1e-5)
+    assert pair.errors(pair.best)[0] < 1e-9 < 1 < pair.errors(np.zeros((1, 3)))[0]
+
+
+def test_patches_fit_as_their_labels_say():
+    slices = synthetic_stained_slices(np.random.default_rng(2), size=256)
+    slices[0].image[:, :, :] = slices[1].image  # the same image in both, at places that the landmarks map exactly
+    slices[0].landmarks = slices[1].landmarks
+    x, labels = stain_pair(*slices[:2], factor=4).patches(40, np.random.default_rng(0))
+    assert x.shape == (40, 30, 30, 2) and x.dtype == labels.dtype == np.float32 and labels.tolist() == [1, 0] * 20
+    likeness = np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in np.moveaxis(x, 3, 1)])
+    assert likeness[labels == 1].min() > 0.999 and np.median(likeness[labels == 0]) < 0.6
 
 
 def test_the_real_slices():

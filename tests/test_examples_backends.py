@@ -28,6 +28,10 @@ FEW = {  # flags that leave next to nothing to do
         *("--epochs", "1", "--patches", "4", "--crops", "1", "--size", "8", "--drawing", "28"),
     ],
     "detection/rpn_blood_cells.py": ["--epochs", "1", "--images", "1", "--drawing", "32"],
+    "registration/affine_regression.py": ["--steps", "1", "--batch-size", "2", "--test", "2", "--search-steps", "3"],
+    "registration/learned_similarity.py": [
+        *("--steps", "1", "--batch-size", "2", "--starts", "2", "--search-steps", "1"),
+    ],
     "sequences/rnn_vanishing_gradient.py": ["--steps", "1", "--length", "51", "--hidden", "4"],
 }
 

@@ -63,6 +63,12 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and m["anterior_direct"] > 0.75
         and max(m["folded_net"], m["folded_direct"]) < 0.01
     ),
+    "registration/affine_regression.py": lambda m: (
+        m["t1_error_net"] < 0.8 * m["error_none"] and 0 <= m["gm_hits_ssd"] <= 1 and m["times_faster"] > 0
+    ),
+    "registration/learned_similarity.py": lambda m: (  # the landmarks of the synthetic slices are exact
+        m["error_best_affine"] < 1e-6 < m["error_ncc"] < 0.5 * m["error_before"] and 0 <= m["auc_patches"] <= 1
+    ),
     "sequences/lstm_ecg.py": lambda m: (  # in the synthetic heart a premature beat is always early
         m["auc"] > 0.8 and m["auc_interval"] > 0.99 and m["surprise_premature"] > m["surprise_normal"]
     ),
@@ -95,6 +101,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
+    "registration/learned_similarity.py": "synthetic, because histology_landmarks/lung-lesion_3 was not found",
     "segmentation/fcn_vessels.py": "synthetic drawings",
     "detection/rpn_blood_cells.py": "synthetic drawings",
     "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",

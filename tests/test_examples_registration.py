@@ -1,10 +1,11 @@
 """The exact parts of examples/registration/affine_regression.py and learned_similarity.py."""
 
 import numpy as np
+import pytest
 from test_nn_gradients import as_function
 
 import tinynet as tn
-from tinynet.data import DataError
+from tinynet.data import DataError, StainedSlice, StainPair, synthetic_stained_slices
 from tinynet.tools.bench.examples import load_example
 
 AFFINE, LEARNED = "registration/affine_regression.py", "registration/learned_similarity.py"
@@ -65,3 +66,53 @@ def test_gradients_of_the_net_that_regresses():
     rng = np.random.default_rng(3)
     values = [rng.normal(size=p.shape) / 2 for p in net.parameters()]
     tn.gradcheck(as_function(net), (rng.normal(size=(1, 16, 16, 2)), *values), mode="directions")
+
+
+# ---------------------------------------------------------------------------------------- learned similarity
+def small_pair():
+    """Two reduced images of 24 pixels and a frame, the moving one without the kinks of interpolation: it is linear."""
+    rng = np.random.default_rng(4)
+    height, width, factor = 58, 56, 8
+    image = np.zeros((height * factor, width * factor, 3), np.uint8)
+    landmarks = rng.uniform(100, 300, (5, 2))
+    slices = tuple(StainedSlice(name, name, image, np.arange(5), landmarks) for name in "ab")
+    ramp = tn.registration.pixel_centers(height, width) @ [[0.05], [-0.03]]
+    return StainPair(slices, rng.normal(size=(height, width, 1)), ramp, factor, (landmarks, landmarks + [3, -4]))
+
+
+def test_a_patch_gives_one_score():
+    net = load_example(LEARNED).similarity_net()
+    scores = [net(tn.tensor(np.zeros((2, size, 40, 2), np.float32))).shape for size in (30, 34, 46)]
+    assert scores == [(2, 1, 3, 1), (2, 2, 3, 1), (2, 5, 3, 1)]
+
+
+def test_gradients_of_the_learned_similarity_to_net_and_transform():
+    script = load_example(LEARNED)
+    rng = np.random.default_rng(5)
+    net = script.similarity_net(channels=1)
+    values, bound = [rng.normal(size=p.shape) / 2 for p in net.parameters()], as_function(net)
+    tn.gradcheck(bound, (rng.normal(size=(1, 30, 30, 2)), *values), mode="directions")
+    pair, constants = small_pair(), [tn.tensor(value) for value in values]
+
+    def similarity(p):
+        return script.similarity(script.learned(lambda x: bound(x, *constants)), pair, p)
+
+    tn.gradcheck(similarity, (np.array([[0.02, 5.0, -3], [-0.01, 1, 2]]),))
+
+
+def test_correlation_finds_a_pair_of_one_image():
+    script = load_example(LEARNED)
+    slices = synthetic_stained_slices(np.random.default_rng(3), 384)
+    pair = script.pyramid(slices[0], slices[3])
+    starts = script.random_starts(pair, 3, np.random.default_rng(0))
+    assert not starts[0].any() and starts.shape == (3, 3)
+    start = pair[0].best + [[0.03, 8, -12]]
+    found = script.register(tn.registration.correlation, pair, start, 40)
+    assert pair[0].errors(found)[0] < 3 < 10 < pair[0].errors(start)[0]
+
+
+@pytest.mark.parametrize("fold", ["test", "validation"])
+def test_no_stain_of_the_test_pair_is_learned_from(fold):
+    folds = load_example(LEARNED).FOLDS
+    learned, held_out = folds[fold]
+    assert not set(held_out) <= set(learned) and not set(learned) & set(folds["test"][1])

@@ -30,7 +30,7 @@ def pyramid(fixed: StainedSlice, moving: StainedSlice) -> Pair:
 
 # ---------------------------------------------------------------------------------------- the net
 def similarity_net(channels: int = 16) -> nn.Sequential:
-    """x: (N, H, W, 2), fixed and moving -> (N, h, w, 1): the score of each patch of 32 x 32 pixels, 4 pixels apart.
+    """x: (N, H, W, 2), fixed and moving -> (N, h, w, 1): the score of each patch of 30 x 30 pixels, 4 pixels apart.
 
     A patch gives one score. Average pooling and ELU have no jumps: the score changes smoothly as the images move.
     """
@@ -241,15 +241,13 @@ def main(config: Config) -> dict[str, float]:
 
 def load_slices(config: Config) -> tuple[dict[str, StainedSlice], str, str]:
     """({stain: slice}, which of FOLDS, the source of the slices)."""
-    source = "synthetic, for a quick run"
-    if not config.quick or config.data is not None:
-        try:
-            slices = read_stained_slices(config.data)
-            return {s.stain: s for s in slices}, config.part, f"{len(slices)} stained slices of a lung lesion"
-        except DataError as error:
-            if config.data is not None:
-                raise
-            source = f"synthetic, because {error}"
+    try:
+        slices = read_stained_slices(config.data)
+        return {s.stain: s for s in slices}, config.part, f"{len(slices)} stained slices of a lung lesion"
+    except DataError as error:
+        if config.data is not None:
+            raise
+        source = f"synthetic, because {error}"
     return {s.stain: s for s in synthetic_stained_slices(np.random.default_rng(0), 448)}, "synthetic", source
 
 

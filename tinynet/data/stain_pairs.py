@@ -11,7 +11,7 @@ from ..engine.tensor import Tensor
 from ..imaging.registration import best_affine, best_rigid, pixel_centers, rigid
 from .histology import StainedSlice, common_landmarks
 
-PATCH = 32  # height and width of a patch in pixels of the reduced image
+PATCH = 30  # height and width of a patch in pixels of the reduced image
 SHIFTS = (3.0, 18.0)  # of the second patch of a negative, in pixels of the reduced image
 TURN = 0.15  # radians: it is rotated by at most so much
 
