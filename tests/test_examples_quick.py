@@ -64,7 +64,7 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and max(m["folded_net"], m["folded_direct"]) < 0.01
     ),
     "registration/affine_regression.py": lambda m: (
-        m["t1_error_net"] < 0.8 * m["error_none"] and 0 <= m["gm_hits_ssd"] <= 1 and m["times_faster"] > 0
+        m["t1_error_net"] < 0.9 * m["error_none"] and 0 <= m["gm_hits_ssd"] <= 1 and m["times_faster"] > 0
     ),
     "registration/learned_similarity.py": lambda m: (  # the landmarks of the synthetic slices are exact
         m["error_best_affine"] < 1e-6 < m["error_ncc"] < 0.5 * m["error_before"] and 0 <= m["auc_patches"] <= 1

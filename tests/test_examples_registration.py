@@ -77,7 +77,7 @@ def small_pair():
     landmarks = rng.uniform(100, 300, (5, 2))
     slices = tuple(StainedSlice(name, name, image, np.arange(5), landmarks) for name in "ab")
     ramp = tn.registration.pixel_centers(height, width) @ [[0.05], [-0.03]]
-    return StainPair(slices, rng.normal(size=(height, width, 1)), ramp, factor, (landmarks, landmarks + [3, -4]))
+    return StainPair(slices, rng.normal(size=(height, width, 1)), ramp, factor, (landmarks, landmarks + np.array([3, -4])))
 
 
 def test_a_patch_gives_one_score():
@@ -106,7 +106,7 @@ def test_correlation_finds_a_pair_of_one_image():
     pair = script.pyramid(slices[0], slices[3])
     starts = script.random_starts(pair, 3, np.random.default_rng(0))
     assert not starts[0].any() and starts.shape == (3, 3)
-    start = pair[0].best + [[0.03, 8, -12]]
+    start = pair[0].best + np.array([[0.03, 8, -12]])
     found = script.register(tn.registration.correlation, pair, start, 40)
     assert pair[0].errors(found)[0] < 3 < 10 < pair[0].errors(start)[0]
 

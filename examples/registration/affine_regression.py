@@ -62,7 +62,7 @@ def transformed(images: tn.Tensor, p: tn.Tensor) -> tn.Tensor:
 
 def errors(p: np.ndarray, true: np.ndarray, head: np.ndarray) -> np.ndarray:
     """The mean distance in pixels of p(place) from true(place) over the places of the head, bool (N, SIZE, SIZE)."""
-    found, right = (registration.rigid(tn.tensor(q), PLACES.reshape(-1, 2), CENTER).numpy() for q in (p, true))
+    found, right = (registration.moved(q, PLACES.reshape(-1, 2), CENTER) for q in (p, true))
     distance = np.linalg.norm(found - right, axis=2).reshape(head.shape)
     return np.array([d[inside].mean() for d, inside in zip(distance, head)])
 
@@ -159,7 +159,7 @@ def train(fixed: np.ndarray, moving: np.ndarray, config: Config, seed: int, name
     rng = np.random.default_rng(seed)
     model = transform_net().to(tn.device())
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-3)
-    schedule = optim.CosineDecay(optimizer, config.steps, warmup=max(1, config.steps // 20), floor=0.01)
+    schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20, floor=0.01)
     for _ in tqdm(range(config.steps), f"{name}, seed {seed}", leave=False, disable=None):
         pairs = random_pairs(fixed, moving, config.batch_size, rng, near=0.5)
         both = on_device(np.concatenate([pairs.fixed, pairs.moving], axis=3))
@@ -261,11 +261,11 @@ def compare(slices: dict[str, np.ndarray], contrast: str, config: Config, seed: 
 @dataclass
 class Config(NetOptions):
     out: str = option("out/affine_regression", "folder for the figures")
-    steps: int = option(1000, "training steps", quick=20)
+    steps: int = option(1000, "training steps", quick=50)
     batch_size: int = option(32, "pairs in a step", quick=12)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     test: int = option(60, "pairs to test with", quick=6)
-    search_steps: int = option(120, "steps of gradient descent on SSD", quick=20)
+    search_steps: int = option(120, "steps of gradient descent on SSD", quick=12)
     part: str = option("test", "slices to test with; choose settings on 'validation'", choices=("test", "validation"))
 
 

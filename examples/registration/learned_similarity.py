@@ -56,7 +56,7 @@ def train(pairs: list[Pair], config: Config, seed: int) -> nn.Sequential:
     rng = np.random.default_rng(seed)
     model = similarity_net().to(tn.device())
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
-    schedule = optim.CosineDecay(optimizer, config.steps, warmup=max(1, config.steps // 20), floor=0.01)
+    schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20, floor=0.01)
     for _ in tqdm(range(config.steps), f"seed {seed}", leave=False, disable=None):
         level, count = rng.integers(len(LEVELS)), max(2, config.batch_size // len(pairs))
         x, labels = map(np.concatenate, zip(*(pair[level].patches(count, rng) for pair in pairs)))
@@ -159,7 +159,7 @@ def curve(measure: Measure, pair: Pair) -> np.ndarray:
     return values.reshape(len(SHIFTS), 8).mean(axis=1)
 
 
-def patch_auc(model: nn.Sequential, pair: Pair, rng: np.random.Generator, count: int = 200) -> float:
+def patch_auc(model: nn.Sequential, pair: Pair, rng: np.random.Generator, count: int) -> float:
     """How well the net tells patches that fit from patches that do not, on a pair: area under the ROC curve."""
     x, labels = map(np.concatenate, zip(*(level.patches(count, rng) for level in pair)))
     return metrics.auc(labels.astype(int), nn.predict(model, x).reshape(-1))
@@ -176,7 +176,7 @@ def compare(training: list[Pair], pair: Pair, config: Config, seed: int) -> Resu
     }
     rng = np.random.default_rng((seed, 1))
     start = random_starts(pair, config.starts, rng)
-    result = Result({"start": start}, {"start": pair[0].errors(start)}, {}, {}, patch_auc(model, pair, rng))
+    result = Result({"start": start}, {"start": pair[0].errors(start)}, {}, {}, patch_auc(model, pair, rng, 8 * config.batch_size))
     for name, measure in measures.items():
         begin = time.perf_counter()
         result.found[name] = register(measure, pair, start, config.search_steps)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tensor import Tensor
-from ..imaging.registration import best_affine, best_rigid, pixel_centers, rigid
+from ..imaging.registration import best_affine, best_rigid, moved, pixel_centers
 from .histology import StainedSlice, common_landmarks
 
 PATCH = 30  # height and width of a patch in pixels of the reduced image
@@ -42,7 +41,7 @@ class StainPair:
 
     def errors(self, p: np.ndarray) -> np.ndarray:
         """Mean distance of the transformed landmarks from those of the moving slice, of transforms (N, 3): (N,)."""
-        found = rigid(Tensor(p), self.landmarks[0], self.center).numpy()
+        found = moved(p, self.landmarks[0], self.center)
         return np.linalg.norm(found - self.landmarks[1], axis=2).mean(axis=1)
 
     def places(self, margin: int) -> np.ndarray:
@@ -73,8 +72,8 @@ class StainPair:
         length = self.factor * np.exp(rng.uniform(np.log(SHIFTS[0]), np.log(SHIFTS[1]), count)) * ~fits
         direction = rng.uniform(0, 2 * np.pi, count)
         shifts = length[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1)
-        first = _rotated(offsets, turns) + centers[:, None]
-        second = _rotated(offsets, turns + rng.uniform(-TURN, TURN, count) * ~fits) + (centers + shifts)[:, None]
+        first = moved(np.c_[turns, centers], offsets, 0)
+        second = moved(np.c_[turns + rng.uniform(-TURN, TURN, count) * ~fits, centers + shifts], offsets, 0)
         matrix = best_affine(*self.landmarks)
         both = [
             ndimage.map_coordinates(image[:, :, 0], np.moveaxis(self.reduced(places), 2, 0), order=1, mode="nearest")
@@ -100,9 +99,3 @@ def darkness(image: np.ndarray, factor: int) -> np.ndarray:
     dark = 255 - image[: height * factor, : width * factor].astype(np.float32).mean(axis=2)
     small = dark.reshape(height, factor, width, factor).mean(axis=(1, 3))
     return ((small - small.mean()) / (small.std() + 1e-6))[:, :, None]
-
-
-def _rotated(offsets: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Offsets (N, M, 2) rotated by angles (N,), as `tn.registration.rigid` does."""
-    c, s = np.cos(angles), np.sin(angles)
-    return offsets @ np.stack([np.stack([c, s], axis=1), np.stack([-s, c], axis=1)], axis=1)

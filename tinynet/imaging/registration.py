@@ -46,6 +46,13 @@ def _as_constant(values: Any, like: Tensor) -> Any:
     return values if isinstance(values, Tensor) else array_module(like.data).asarray(values, like.dtype)
 
 
+def moved(p: np.ndarray, places: np.ndarray, center: Any) -> np.ndarray:
+    """`rigid` for arrays: p (N, 3), places (M, 2) or (N, M, 2). Returns (N, M, 2)."""
+    c, s = np.cos(p[:, 0]), np.sin(p[:, 0])
+    transposed = np.stack([np.stack([c, s], axis=1), np.stack([-s, c], axis=1)], axis=1)
+    return (places - center) @ transposed + (center + p[:, None, 1:])
+
+
 def composed(first: np.ndarray, then: np.ndarray) -> np.ndarray:
     """The transforms place -> first(then(place)) about one center: arrays (N, 3)."""
     c, s = np.cos(first[:, 0]), np.sin(first[:, 0])
@@ -64,7 +71,7 @@ def best_rigid(places: np.ndarray, targets: np.ndarray, center: np.ndarray) -> n
     (y, x), (v, u) = (places - places.mean(axis=0)).T, (targets - targets.mean(axis=0)).T
     p = np.zeros((1, 3))
     p[0, 0] = np.arctan2(np.sum(y * u - x * v), np.sum(y * v + x * u))
-    p[0, 1:] = (targets - rigid(Tensor(p), places, center).numpy()[0]).mean(axis=0)
+    p[0, 1:] = (targets - moved(p, places, center)[0]).mean(axis=0)
     return p
 
 
