@@ -74,10 +74,10 @@ def small_pair():
     rng = np.random.default_rng(4)
     height, width, factor = 58, 56, 8
     image = np.zeros((height * factor, width * factor, 3), np.uint8)
-    landmarks = rng.uniform(100, 300, (5, 2))
-    slices = tuple(StainedSlice(name, name, image, np.arange(5), landmarks) for name in "ab")
+    places = rng.uniform(100, 300, (5, 2))
+    slices = tuple(StainedSlice(name, name, image, np.arange(5), places) for name in "ab")
     ramp = tn.registration.pixel_centers(height, width) @ [[0.05], [-0.03]]
-    return StainPair(slices, rng.normal(size=(height, width, 1)), ramp, factor, (landmarks, landmarks + np.array([3, -4])))
+    return StainPair(slices, rng.normal(size=(height, width, 1)), ramp, factor, (places, places))
 
 
 def test_a_patch_gives_one_score():

@@ -480,7 +480,7 @@ DATA = "BCCD: 364 blood smears with 4,888 cells, official split"
 FILES = ("bccd/BCCD.zip",)
 EXPECTED = {"ap_red": (0.8, None), "ap_white": (0.95, None), "ap_platelet": (0.7, None)}
 PICTURE = "boxes.png"
-NEXT = "python examples/registration/voxelmorph.py"
+NEXT = "python examples/registration/affine_regression.py"
 
 
 if __name__ == "__main__":

@@ -1,30 +1,32 @@
 """Registration by regression: a net looks at two images and says how one of them is rotated and shifted.
 
     python examples/registration/affine_regression.py
+    python examples/registration/affine_regression.py --part validation      # to try other settings
 
 To register two images is to find the transform that brings them together. The classical way is a search: change the
-transform a little, see whether the images agree better, and so on. Here a net does it in one look. Its input are both
-images as two channels, its output the three parameters of a rigid transform, (angle, dy, dx). It has learned from pairs
-that the script transformed at random, so that the right answer is known for every pair.
+transform a little, see whether the images agree better, and so on. Here a net does it in a look. Its input is both
+images as two channels, its output the three parameters of a rigid transform. It has learned from pairs that the script
+transformed at random, up to 80 degrees and 15 pixels, so that the right answer is known for every pair.
 
-TODO results
+- **Looking again.** After one look, the error is 2.8 pixels (the median; 16 without registration). So the moving image
+  is transformed by what the net said, and the net looks at the rest. After four looks it is 0.6 pixels. The transforms
+  are composed and the original image is read again each time, so that nothing blurs.
+- **The search** is gradient descent on the sum of squared differences (SSD): the slope of the moving image tells each
+  pixel in which direction to go. If it starts close enough, it is far more exact than the net, 0.03 pixels; of the
+  pairs with the largest transforms, it finds one in six. Coarse to fine, on blurred images first, it finds half of
+  them. The net finds 98 of 100 pairs, in a fortieth of the time.
+- **Both.** The net finds the place, and then the search makes it exact: 98 of 100 pairs, 0.02 pixels.
+- **Two contrasts.** SSD asks for equal gray levels. In the map of gray matter, white matter is black, and in the
+  T1-weighted image it is bright: SSD fails wherever it starts, and spoils what the net has found. The net has learned
+  from such pairs and does as well as before. A search needs another measure: see learned_similarity.py.
 
-- **Looking again.** One look leaves an error. So the moving image is transformed by what the net said, and the net looks
-  at the rest. The transforms are composed, and the original image is read again each time, so that nothing blurs.
-- **The search** is gradient descent on the sum of squared differences (SSD), through `tn.grid_sample2d`: the slope of
-  the image tells in which direction each pixel should move. It is exact where it starts close enough, and goes astray
-  where it does not. Coarse to fine, on blurred images first, it starts well from further away.
-- **Two contrasts.** SSD asks for equal gray levels. The T1-weighted image and the map of gray matter have opposite ones
-  (white matter is bright in one, black in the other), and SSD moves them apart. The net has seen such pairs and does
-  not care.
+The images are axial slices of the MNI templates at 3 mm a pixel. The test slices lie in two bands that training left
+out, with a margin. So the net registers slices that it has not seen, but of the same head, the average of 152, with the
+contrasts and the noise that it learned from. Other scanners and patients would be harder for it; not so for SSD. Error:
+the mean distance, over all pixels of the head, between where the transform puts a pixel and where it belongs.
 
-The images are axial slices of the MNI templates at 3 mm a pixel, an average head. The test slices lie in two bands that
-training left out, with a margin; so the net registers slices it has not seen, but of the same head. Error: the mean
-distance, over all pixels of the head, between where the transform puts a pixel and where it belongs.
-
-Sources: Miao, Wang, Liao, A CNN regression approach for real-time 2D/3D registration, IEEE TMI 35, 2016 (there an X-ray
-is registered to a CT volume; the transform is regressed in several looks, too); Fonov et al., NeuroImage 54, 2011 (the
-templates).
+Sources: Miao, Wang, Liao, A CNN regression approach for real-time 2D/3D registration, IEEE TMI 35, 2016 (it registers
+X-rays to a CT volume, in several looks, too); Fonov et al., NeuroImage 54, 2011 (the templates).
 """
 
 from __future__ import annotations
@@ -365,9 +367,9 @@ def draw_capture(runs: dict[str, list[Result]]) -> viz.Figure:
         below.set(xlabel="error after, pixels", ylabel="share of the pairs with at most this error", xscale="log")
         below.set_xticks((0.01, 0.1, 1, 10), ("0.01", "0.1", "1", "10"))
         below.axvline(HIT, color="0.7", linestyle="--", linewidth=1)
-        below.legend(fontsize=9)
         for axes in (above, below):
             axes.grid(alpha=0.3)
+    panels[1, -1].legend(fontsize=9)
     return figure
 
 
@@ -375,13 +377,17 @@ def draw_capture(runs: dict[str, list[Result]]) -> viz.Figure:
 TOPIC = "Registration: a net regresses the transform"
 DATA = "MNI templates of the head (nilearn): axial slices, T1-weighted and gray matter"
 EXPECTED = {
-    "t1_hits_net": (0.9, None),
-    "gm_hits_net": (0.75, None),
-    "times_faster": (5, None),
+    "error_none": (14, 19),
+    "t1_hits_net": (0.93, None),
+    "t1_hits_ssd": (0.6, 0.85),
+    "t1_hits_net_then_ssd": (0.93, None),
+    "gm_hits_net": (0.93, None),
+    "gm_hits_ssd": (None, 0.2),
+    "times_faster": (10, None),
 }
 PICTURE = "registered.png"
 ARGUMENTS = ("--seeds", "3")
-NEXT = "python examples/registration/voxelmorph.py"
+NEXT = "python examples/registration/learned_similarity.py"
 
 
 if __name__ == "__main__":

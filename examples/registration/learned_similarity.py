@@ -1,8 +1,28 @@
 """A learned similarity: a net decides whether two patches show the same place, and its gradient registers two stains.
 
     python examples/registration/learned_similarity.py
+    python examples/registration/learned_similarity.py --part validation     # to try other settings
 
-TODO
+Neighboring slices of a tissue are stained for different molecules, and show the same structures in different colors. To
+bring two of them together, one needs a measure of how well they fit, and moves one of them where the measure grows:
+
+- **SSD**, the squared difference, asks for equal gray levels; **correlation** for a linear relation between them;
+  **mutual information** only that the gray levels of one image predict those of the other, in whatever way.
+- **A learned measure.** A net looks at two patches and says whether they show the same place. It has learned from
+  patches at the same place by the landmarks (an affine map, whose error is 6 to 12 pixels), and from patches that are
+  24 to 144 pixels beside each other or turned. The measure is the mean of its scores. The net has convolutions only, so
+  that it scores all patches of an image at once, and the gradient of the score goes through the net and through the
+  interpolation to the three parameters of a rigid transform.
+
+All four are maximized by the same gradient ascent, on images reduced to an eighth and then to a fourth, as gray levels.
+The net learns from three stains; the two stains of the pair that is registered it has never seen. Two figures count:
+the landmark error from the slices as they come (73 pixels apart), and how many of a dozen starts, up to 160 pixels from
+the best transform, end close to it. No rigid transform of this pair has an error below 9 pixels and no affine one below
+7, since tissue bends when it is cut; the images are 892 pixels wide.
+
+Sources: Simonovsky et al., A deep metric for multimodal registration, MICCAI 2016; Mattes et al., IEEE TMI 22, 2003
+(mutual information with a gradient); data: Borovec et al., Benchmarking of image registration methods for differently
+stained histological slides, ICIP 2018.
 """
 
 from __future__ import annotations
@@ -176,7 +196,9 @@ def compare(training: list[Pair], pair: Pair, config: Config, seed: int) -> Resu
     }
     rng = np.random.default_rng((seed, 1))
     start = random_starts(pair, config.starts, rng)
-    result = Result({"start": start}, {"start": pair[0].errors(start)}, {}, {}, patch_auc(model, pair, rng, 8 * config.batch_size))
+    result = Result(
+        {"start": start}, {"start": pair[0].errors(start)}, {}, {}, patch_auc(model, pair, rng, 8 * config.batch_size)
+    )
     for name, measure in measures.items():
         begin = time.perf_counter()
         result.found[name] = register(measure, pair, start, config.search_steps)
@@ -335,7 +357,7 @@ FILES = ("histology_landmarks/lung-lesion_3",)
 EXPECTED = {"error_before": (73, 73.5)}
 PICTURE = "registered.png"
 ARGUMENTS = ("--seeds", "3")
-NEXT = "python examples/registration/affine_regression.py"
+NEXT = "python examples/registration/voxelmorph.py"
 
 
 if __name__ == "__main__":
