@@ -36,8 +36,11 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
+LONG = {path for path in FEW if path.startswith("registration/")}  # their images cannot be made smaller
+
+
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
-@pytest.mark.parametrize("path", FEW)
+@pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in LONG else p for p in FEW])
 @pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
 def test_it_runs_there(path, backend, tmp_path, monkeypatch, fake_gpu):
     """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy."""
