@@ -72,12 +72,12 @@ class _Unpooled(nn.Module):
 
 def as_function(layer):
     """The layer as a function of Tensors: of its input, and of values that replace its parameters."""
-    names = [name for name, _ in layer.named_parameters()]
+    modules, names = dict(layer.named_modules()), [name for name, _ in layer.named_parameters()]
 
     def function(x, *values):
         for name, value in zip(names, values, strict=True):
             owner, _, last = name.rpartition(".")
-            vars(dict(layer.named_modules())[owner])[last] = value  # a module would refuse to lose its Parameter
+            vars(modules[owner])[last] = value  # a module would refuse to lose its Parameter
         return layer(x)
 
     return function
