@@ -28,10 +28,21 @@ def test_matching(cells):
     labels, partners = cells.match(candidates, true, 0.6, 0.3)
     assert labels.tolist() == [1, 1, -1, 0, 1] and partners[labels == 1].tolist() == [0, 0, 1]
     assert cells.match(candidates, np.zeros((0, 4)), 0.6, 0.3)[0].tolist() == [0] * 5
-    positive, negative = cells.sample(np.array([1] * 9 + [0] * 9 + [-1] * 9), 6, np.random.default_rng(0))
-    assert len(positive) == len(negative) == 3 and max(positive) < 9 <= min(negative) <= max(negative) < 18
-    positive, negative = cells.sample(np.array([1] + [0] * 9), 6, np.random.default_rng(0))
-    assert len(positive) == 1 and len(negative) == 5
+
+
+def test_sampling(cells):
+    cell = np.array([[0, 0, 10, 10.0]])
+    for near, far, expected in ((9, 9, (3, 3)), (1, 9, (1, 5)), (9, 2, (3, 2)), (0, 9, (1, 5))):
+        inside, outside = np.tile(cell, (near, 1)), np.tile(cell + 40, (far, 1))
+        if not near:
+            outside[4] = (8, 8, 18, 18)  # overlaps by 0.02; the best of a bad lot
+        candidates = np.concatenate([inside, outside])
+        chosen = cells.sample(7, candidates, (cell, np.array([3])), (0.6, 0.3), 6, np.random.default_rng(0))
+        assert np.bincount(chosen.kinds, minlength=4).tolist() == [expected[1], 0, 0, expected[0]]
+        assert len(set(chosen.indices)) == sum(expected) and set(chosen.images) == {7}
+        np.testing.assert_array_equal(chosen.boxes, candidates[chosen.indices])
+        found = cells.bx.decode_boxes(chosen.offsets, chosen.boxes[chosen.kinds > 0])
+        np.testing.assert_allclose(found, np.tile(cell, (expected[0], 1)), atol=1e-9)
 
 
 def test_mirrored_boxes_stay_on_their_cells(cells):
@@ -49,13 +60,11 @@ def test_gradients_of_all_four_losses(cells):
     """The boxes to judge are given: which proposals a net makes is no smooth function of its weights."""
     rng = np.random.default_rng(0)
     model = cells.Detector((2, 2, 2))
-    true, kinds = np.array([[2.0, 3, 13, 12]]), np.array([1])
-    places = cells.anchors((16, 16))
-    labels, partners = cells.match(places, true, 0.4, 0.2)
-    positive, negative = cells.sample(labels, 8, rng)
-    first = [(0, positive, negative, cells.bx.encode_boxes(true[partners[positive]], places[positive]))]
+    cell = np.array([[2.0, 3, 13, 12]]), np.array([1])
+    first = cells.sample(0, cells.anchors((16, 16)), cell, (0.4, 0.2), 8, rng)
     boxes = np.array([[1.3, 2.2, 12.1, 13.4], [4.1, 0.3, 15.2, 7.7]])
-    second = [(0, boxes, kinds, 1, cells.SCALE * cells.bx.encode_boxes(true, boxes[:1]))]
+    second = cells.sample(0, boxes, cell, (0.5, 0.5), 4, rng)
+    assert (first.kinds > 0).any() and second.kinds.tolist() == [1, 0]
 
     class Losses(tn.nn.Module):
         def __init__(self):

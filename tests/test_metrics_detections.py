@@ -57,7 +57,16 @@ def test_the_threshold_of_the_overlap():
     assert [metrics.detection_ap(*given, iou=iou) for iou in (0.5, 0.8, 0.81)] == [1, 1, 0]
 
 
+def test_recall_counts_the_true_boxes_that_something_overlaps():
+    true, found = [boxes(A, B), boxes(C), boxes()], [boxes(NEAR_A, A, A), boxes(), boxes(A)]
+    assert metrics.box_recall(true, found) == pytest.approx(1 / 3)
+    assert [metrics.box_recall([boxes(A)], [boxes(NEAR_A)], iou) for iou in (0.8, 0.81)] == [1, 0]
+    assert np.isnan(metrics.box_recall([boxes()], [boxes(A)])) and np.isnan(metrics.box_recall([], []))
+
+
 def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="box_recall: true has 1 images, found 0"):
+        metrics.box_recall([boxes(A)], [])
     with pytest.raises(ValueError, match="true has 2 images, found 1, scores 1"):
         metrics.detection_ap([boxes(A), boxes()], [boxes(A)], [np.ones(1)])
     with pytest.raises(ValueError, match="image 0 has 1 boxes and 2 scores"):

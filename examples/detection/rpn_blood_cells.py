@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -36,7 +37,7 @@ from skimage import filters, measure
 import tinynet as tn
 from tinynet import boxes as bx
 from tinynet import instances, metrics, nn, optim, viz
-from tinynet.data import DataLoader, Smear, read_blood_cells, synthetic_smear
+from tinynet.data import DataLoader, Smear, mirrored, read_blood_cells, synthetic_smear
 from tinynet.data.blood_cells import CELLS
 from tinynet.tools.cli import TrainingOptions, command_line, option, print_settings, report, run
 
@@ -96,7 +97,8 @@ def anchors(size: tuple[int, int]) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------- targets
-POSITIVE, NEGATIVE = 0.6, 0.3  # an anchor overlaps a box by at least / at most so much
+# A candidate is positive if it overlaps a cell by at least the first value, negative below the second one.
+FIRST_OVERLAPS, SECOND_OVERLAPS = (0.6, 0.3), (0.5, 0.5)
 SAMPLED_ANCHORS, SAMPLED_BOXES = 128, 64  # of each image, at most half of them positive
 SCALE = np.array([10.0, 10.0, 5.0, 5.0])  # offsets in the second stage are small: as learned, they have this scale
 
@@ -104,7 +106,7 @@ SCALE = np.array([10.0, 10.0, 5.0, 5.0])  # offsets in the second stage are smal
 def match(candidates: np.ndarray, boxes: np.ndarray, positive: float, negative: float) -> tuple[np.ndarray, np.ndarray]:
     """(labels, partners) of candidates (A, 4) for the true boxes (K, 4) of an image.
 
-    labels (A,): 1 if a candidate overlaps a box by at least `positive`, 0 if it overlaps none by more than `negative`,
+    labels (A,): 1 if a candidate overlaps a box by at least `positive`, 0 if it overlaps all by less than `negative`,
     else -1. The best candidate of each box is positive, too, so that every cell has one. partners (A,): the box that
     each candidate overlaps most; meaningless for negative ones.
     """
@@ -121,10 +123,36 @@ def match(candidates: np.ndarray, boxes: np.ndarray, positive: float, negative: 
     return labels, partners
 
 
-def sample(labels: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(positive, negative): indices of `count` labels in all, at most half of them positive."""
-    chosen = rng.permutation(np.flatnonzero(labels == 1))[: count // 2]
-    return chosen, rng.permutation(np.flatnonzero(labels == 0))[: count - len(chosen)]
+class Sampled(NamedTuple):
+    """Candidates that count in a loss: M of them, the P positive ones of each image before its negative ones."""
+
+    images: np.ndarray  # (M,) the number of the image
+    indices: np.ndarray  # (M,) the number of the candidate among all of its image
+    boxes: np.ndarray  # (M, 4)
+    kinds: np.ndarray  # (M,) 1 + class of the cell, 0 without a cell
+    offsets: np.ndarray  # (P, 4) from the positive ones to their cells
+
+
+def sample(
+    image: int,
+    candidates: np.ndarray,
+    cells: tuple[np.ndarray, np.ndarray],
+    overlaps: tuple[float, float],
+    count: int,
+    rng: np.random.Generator,
+) -> Sampled:
+    """Match candidates (A, 4) with the cells of an image, and choose `count`, at most half of them positive.
+
+    cells: (boxes (K, 4), kinds (K,)). overlaps: as the last two arguments of `match`.
+    """
+    boxes, kinds = cells
+    labels, partners = match(candidates, boxes, *overlaps)
+    positive = rng.permutation(np.flatnonzero(labels == 1))[: count // 2]
+    negative = rng.permutation(np.flatnonzero(labels == 0))[: count - len(positive)]
+    chosen = np.append(positive, negative)
+    chosen_kinds = np.append(kinds[partners[positive]], np.zeros(len(negative), int))
+    offsets = bx.encode_boxes(boxes[partners[positive]], candidates[positive])
+    return Sampled(np.full(len(chosen), image), chosen, candidates[chosen], chosen_kinds, offsets)
 
 
 # ---------------------------------------------------------------------------------------- the loss
@@ -138,42 +166,31 @@ def detection_loss(
     """
     features = model.backbone(images)
     logits, offsets = model.propose(features)
-    places, size = anchors(images.shape[1:3]), images.shape[1:3]
-    first, second = [], []
+    size = images.shape[1:3]
+    places, first, second = anchors(size), [], []
     for n, key in enumerate(keys):
-        rng, true = np.random.default_rng(int(key)), boxes[n][kinds[n] > 0]
-        labels, partners = match(places, true, POSITIVE, NEGATIVE)
-        positive, negative = sample(labels, SAMPLED_ANCHORS, rng)
-        targets = bx.encode_boxes(true[partners[positive]], places[positive])
-        first.append((n, positive, negative, targets))
-
-        proposals, _ = best_proposals(logits[n].numpy(), offsets[n].numpy(), places, size, 64)
-        candidates = np.concatenate([proposals, true])  # the true boxes, too: at first no proposal is near a cell
-        labels, partners = match(candidates, true, 0.5, 0.5)
-        inside, outside = sample(labels, SAMPLED_BOXES, rng)
-        refined = SCALE * bx.encode_boxes(true[partners[inside]], candidates[inside])
-        of_kind = kinds[n][kinds[n] > 0][partners[inside]]
-        second.append((n, candidates[np.append(inside, outside)], of_kind, len(outside), refined))
-    return proposal_loss(logits, offsets, first) + head_loss(model, features, second)
+        rng, is_cell = np.random.default_rng(int(key)), kinds[n] > 0
+        cells = boxes[n][is_cell], kinds[n][is_cell]
+        first.append(sample(n, places, cells, FIRST_OVERLAPS, SAMPLED_ANCHORS, rng))
+        proposals = best_proposals(logits[n].numpy(), offsets[n].numpy(), size, 64)
+        candidates = np.concatenate([proposals, cells[0]])  # the cells, too: at first no proposal is near one
+        second.append(sample(n, candidates, cells, SECOND_OVERLAPS, SAMPLED_BOXES, rng))
+    first_loss = proposal_loss(logits, offsets, Sampled(*map(np.concatenate, zip(*first))))
+    return first_loss + head_loss(model, features, Sampled(*map(np.concatenate, zip(*second))))
 
 
-def proposal_loss(logits: tn.Tensor, offsets: tn.Tensor, sampled: list[tuple]) -> tn.Tensor:
-    """The loss of stage 1. sampled: for each image (number, positive anchors, negative ones, target offsets)."""
-    image = np.concatenate([np.full(len(p) + len(q), n) for n, p, q, _ in sampled])
-    anchor = np.concatenate([np.append(p, q) for _, p, q, _ in sampled])
-    is_positive = np.concatenate([np.arange(len(p) + len(q)) < len(p) for _, p, q, _ in sampled])
-    cross_entropy = tn.bce_with_logits(logits[image, anchor], is_positive)
-    targets = np.concatenate([targets for *_, targets in sampled])
-    return cross_entropy + box_loss(offsets[image[is_positive], anchor[is_positive]], targets, len(image))
+def proposal_loss(logits: tn.Tensor, offsets: tn.Tensor, sampled: Sampled) -> tn.Tensor:
+    """The loss of stage 1 for sampled anchors. Arguments as returned by `Detector.propose`."""
+    images, indices, _, kinds, targets = sampled
+    cross_entropy = tn.bce_with_logits(logits[images, indices], kinds > 0)
+    return cross_entropy + box_loss(offsets[images[kinds > 0], indices[kinds > 0]], targets, len(kinds))
 
 
-def head_loss(model: Detector, features: tn.Tensor, sampled: list[tuple]) -> tn.Tensor:
-    """The loss of stage 2. sampled: for each image (number, boxes, kinds of the first ones, others, target offsets)."""
-    images = np.concatenate([np.full(len(candidates), n) for n, candidates, *_ in sampled])
-    kinds = np.concatenate([np.append(of_kind, np.zeros(others, int)) for _, _, of_kind, others, _ in sampled])
-    logits, offsets = model.judge(features, np.concatenate([candidates for _, candidates, *_ in sampled]), images)
-    targets = np.concatenate([targets for *_, targets in sampled])
-    return tn.softmax_cross_entropy(logits, kinds) + box_loss(offsets[kinds > 0], targets, len(kinds))
+def head_loss(model: Detector, features: tn.Tensor, sampled: Sampled) -> tn.Tensor:
+    """The loss of stage 2 for sampled proposals."""
+    logits, offsets = model.judge(features, sampled.boxes, sampled.images)
+    cross_entropy = tn.softmax_cross_entropy(logits, sampled.kinds)
+    return cross_entropy + box_loss(offsets[sampled.kinds > 0], SCALE * sampled.offsets, len(sampled.kinds))
 
 
 def box_loss(offsets: tn.Tensor, targets: np.ndarray, count: int) -> tn.Tensor | float:
@@ -185,26 +202,30 @@ def box_loss(offsets: tn.Tensor, targets: np.ndarray, count: int) -> tn.Tensor |
 
 
 # ---------------------------------------------------------------------------------------- detection
-def best_proposals(
-    logits: np.ndarray, offsets: np.ndarray, places: np.ndarray, size: tuple[int, int], count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(boxes, logits) of the best `count` proposals for one image, the best first, after non-maximum suppression."""
+def best_proposals(logits: np.ndarray, offsets: np.ndarray, size: tuple[int, int], count: int) -> np.ndarray:
+    """The best `count` proposals (K, 4) for an image of this (height, width), the best first, after NMS."""
     best = np.argsort(-logits, kind="stable")[: 4 * count]
-    boxes = bx.clip_boxes(bx.decode_boxes(offsets[best], places[best]), size)
+    boxes = bx.clip_boxes(bx.decode_boxes(offsets[best], anchors(size)[best]), size)
     is_large = (boxes[:, 2:] - boxes[:, :2] >= 4).all(axis=1)
     boxes, best = boxes[is_large], best[is_large]
-    kept = bx.nms(boxes, logits[best], 0.7)[:count]
-    return boxes[kept], logits[best[kept]]
+    return boxes[bx.nms(boxes, logits[best], 0.7)[:count]]
+
+
+def first_stage(model: Detector, image: np.ndarray) -> tuple[tn.Tensor, np.ndarray, np.ndarray]:
+    """(features (1, H / 8, W / 8, C), logits (A,), offsets (A, 4)) of a uint8 image (H, W, 3), without gradients."""
+    with tn.no_grad():
+        features = model.backbone(tn.tensor(as_input(image)[None]).to(tn.device()))
+        logits, offsets = model.propose(features)
+    return features, logits.numpy()[0], offsets.numpy()[0]
 
 
 def detect(model: Detector, image: np.ndarray, count: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(boxes (M, 4), classes (M,), probabilities (M,)) of the cells in a uint8 image (H, W, 3)."""
+    features, *of_anchors = first_stage(model, image)
+    proposals = best_proposals(*of_anchors, image.shape[:2], count)
+    if not len(proposals):
+        return np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)
     with tn.no_grad():
-        features = model.backbone(tn.tensor(as_input(image)[None]).to(tn.device()))
-        logits, offsets = (y.numpy()[0] for y in model.propose(features))
-        proposals, _ = best_proposals(logits, offsets, anchors(image.shape[:2]), image.shape[:2], count)
-        if not len(proposals):
-            return np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)
         logits, offsets = model.judge(features, proposals, np.zeros(len(proposals), int))
     probabilities = tn.softmax(logits).numpy()
     refined = bx.clip_boxes(bx.decode_boxes(offsets.numpy() / SCALE, proposals), image.shape[:2])
@@ -265,12 +286,7 @@ class Training:
 
     def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         smear = self.smears[index % len(self.smears)]
-        height, width = smear.image.shape[:2]
-        image, boxes = smear.image, smear.boxes
-        if rng.random() < 0.5:
-            image, boxes = image[:, ::-1], np.array([0, width, 0, width]) + boxes[:, [0, 3, 2, 1]] * [1, -1, 1, -1]
-        if rng.random() < 0.5:
-            image, boxes = image[::-1], np.array([height, 0, height, 0]) + boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
+        image, boxes = mirrored(smear.image, smear.boxes, rng)
         light = rng.uniform(0.85, 1.15, 3).astype(np.float32)
         filled, kinds = np.zeros((self.most, 4), np.float32), np.zeros(self.most, np.int64)
         filled[: len(boxes)], kinds[: len(boxes)] = boxes, 1 + smear.classes
@@ -306,9 +322,7 @@ def train(training: list[Smear], validation: list[Smear], config: Config) -> Det
 Found = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # (boxes, classes, scores) of each image
 
 
-def of_class(
-    smears: list[Smear], found: Found, kind: int
-) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+def of_class(smears: list[Smear], found: Found, kind: int) -> tuple[list, list, list]:
     """(true boxes, found boxes, scores) of one class, for each image."""
     true = [smear.boxes[smear.classes == kind] for smear in smears]
     return true, [boxes[c == kind] for boxes, c, _ in found], [scores[c == kind] for _, c, scores in found]
@@ -321,17 +335,8 @@ def class_precisions(smears: list[Smear], found: Found) -> dict[str, float]:
 
 def proposal_recall(model: Detector, smears: list[Smear], count: int) -> float:
     """The share of all cells that one of the best `count` proposals overlaps by 0.5 or more."""
-    hits, total = 0, 0
-    for smear in smears:
-        with tn.no_grad():
-            features = model.backbone(tn.tensor(as_input(smear.image)[None]).to(tn.device()))
-            logits, offsets = (y.numpy()[0] for y in model.propose(features))
-        size = smear.image.shape[:2]
-        proposals, _ = best_proposals(logits, offsets, anchors(size), size, count)
-        total += len(smear.boxes)
-        if len(proposals) and len(smear.boxes):
-            hits += int((bx.box_iou(smear.boxes, proposals).max(axis=1) >= 0.5).sum())
-    return hits / max(total, 1)
+    proposals = [best_proposals(*first_stage(model, s.image)[1:], s.image.shape[:2], count) for s in smears]
+    return metrics.box_recall([smear.boxes for smear in smears], proposals)
 
 
 # ---------------------------------------------------------------------------------------- the run
@@ -386,17 +391,8 @@ def load_data(config: Config) -> tuple[list[list[Smear]], str]:
 
 
 # ---------------------------------------------------------------------------------------- figures
-COLORS = ("#d62728", "#1f77b4", "#2ca02c")  # red cells, white cells, platelets
+COLORS = [viz.mpl(color) for color in (viz.VERMILLION, viz.BLUE, viz.GREEN)]  # red cells, white cells, platelets
 SHOWN = 0.5  # boxes with a lower probability are not drawn
-
-
-def draw_box(axes: viz.Axes, box: np.ndarray, color: str, text: str = "", **style: float | str) -> None:
-    y1, x1, y2, x2 = box - 0.5  # imshow puts the center of the first pixel at 0
-    axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=color, **({"linewidth": 1.5} | style))
-    if text:
-        axes.text(
-            x1 + 1, y1 + 1, text, color="white", fontsize=6, va="top", bbox={"facecolor": color, "pad": 0.5, "lw": 0}
-        )
 
 
 def draw_boxes(smears: list[Smear], found: Found) -> viz.Figure:
@@ -406,10 +402,10 @@ def draw_boxes(smears: list[Smear], found: Found) -> viz.Figure:
     for panel, i in zip(axes.flat, chosen):
         panel.imshow(smears[i].image)
         for box, kind in zip(smears[i].boxes, smears[i].classes):
-            draw_box(panel, box, COLORS[kind], linestyle="--", linewidth=0.9)
+            viz.draw_box(panel, box, COLORS[kind], linestyle="--", linewidth=0.9)
         for box, kind, score in zip(*found[i]):
             if score >= SHOWN:
-                draw_box(panel, box, COLORS[kind], f"{score:.2f}")
+                viz.draw_box(panel, box, COLORS[kind], f"{score:.2f}")
     for panel in axes.flat:
         panel.axis("off")
     figure.suptitle("found (with probability) and true (dashed): red cells red, white cells blue, platelets green")
@@ -419,7 +415,7 @@ def draw_boxes(smears: list[Smear], found: Found) -> viz.Figure:
 def draw_anchors(smear: Smear) -> viz.Figure:
     """The anchors at one place of the grid, and those that match a cell."""
     places = anchors(smear.image.shape[:2])
-    labels, _ = match(places, smear.boxes, POSITIVE, NEGATIVE)
+    labels, _ = match(places, smear.boxes, *FIRST_OVERLAPS)
     figure, axes = viz.subplots(1, 2, figsize=(11, 4.6))
     for panel in axes:
         panel.imshow(smear.image)
@@ -427,31 +423,29 @@ def draw_anchors(smear: Smear) -> viz.Figure:
     rows, columns = (n // STRIDE for n in smear.image.shape[:2])
     center = (rows // 2 * columns + columns // 2) * len(ANCHORS)
     for box in places[center : center + len(ANCHORS)]:
-        draw_box(axes[0], box, "black")
+        viz.draw_box(axes[0], box, "black")
     grid = places[:: len(ANCHORS)].reshape(-1, 2, 2).mean(axis=1) - 0.5
     axes[0].plot(grid[:, 1], grid[:, 0], "k.", markersize=1)
     axes[0].set_title(f"{len(places):,} anchors: {len(ANCHORS)} sizes at {rows} x {columns} places")
     for box in places[labels == 1]:
-        draw_box(axes[1], box, "gold", linewidth=0.8)
+        viz.draw_box(axes[1], box, "gold", linewidth=0.8)
     for box, kind in zip(smear.boxes, smear.classes):
-        draw_box(axes[1], box, COLORS[kind], linestyle="--")
+        viz.draw_box(axes[1], box, COLORS[kind], linestyle="--")
     axes[1].set_title(f"{(labels == 1).sum()} positive anchors (yellow), {(labels == -1).sum()} ignored")
     return figure
 
 
 def draw_proposals(model: Detector, smear: Smear) -> viz.Figure:
     """How likely each place is a cell, at its best size, and the best 30 proposals."""
-    with tn.no_grad():
-        features = model.backbone(tn.tensor(as_input(smear.image)[None]).to(tn.device()))
-        logits, offsets = (y.numpy()[0] for y in model.propose(features))
+    _, logits, offsets = first_stage(model, smear.image)
     size = smear.image.shape[:2]
     figure, axes = viz.subplots(1, 2, figsize=(11, 4.6))
     heat = logits.reshape(size[0] // STRIDE, size[1] // STRIDE, len(ANCHORS)).max(axis=2)
     axes[0].imshow(heat, cmap="magma", extent=(0, size[1], size[0], 0))
-    axes[0].set_title("objectness (the best of five anchors)")
+    axes[0].set_title(f"objectness (the best of {len(ANCHORS)} anchors)")
     axes[1].imshow(smear.image)
-    for box in best_proposals(logits, offsets, anchors(size), size, 30)[0]:
-        draw_box(axes[1], box, "gold", linewidth=0.9)
+    for box in best_proposals(logits, offsets, size, 30):
+        viz.draw_box(axes[1], box, "gold", linewidth=0.9)
     axes[1].set_title("the best 30 proposals")
     for panel in axes:
         panel.axis("off")

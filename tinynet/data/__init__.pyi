@@ -1,6 +1,7 @@
 # ruff: noqa: I001  (several names to a line)
 from .augment import Affine as Affine, BrightnessContrast as BrightnessContrast, Compose as Compose
 from .augment import GaussianBlur as GaussianBlur, GaussianNoise as GaussianNoise, Invert as Invert, Stain as Stain
+from .augment import mirrored as mirrored
 from .blood_cells import Smear as Smear, read_blood_cells as read_blood_cells, synthetic_smear as synthetic_smear
 from .chest_xray import read_chest_xrays as read_chest_xrays, synthetic_chest_xrays as synthetic_chest_xrays
 from .crops import NucleiCrops as NucleiCrops

@@ -187,3 +187,15 @@ class GaussianBlur(_Sometimes):
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         width = rng.uniform(0, self.sigma)
         return ndimage.gaussian_filter(image, (width, width, 0))
+
+
+def mirrored(image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, ...) and its boxes (K, 4), mirrored left to right and top to bottom, each in half of the calls.
+
+    boxes: (y1, x1, y2, x2), edges in pixels as in `tinynet.boxes`. The arrays may be views of the given ones.
+    """
+    for axis, size in enumerate(image.shape[:2]):
+        if rng.random() < 0.5:
+            image, boxes = np.flip(image, axis), boxes.copy()
+            boxes[:, [axis, axis + 2]] = size - boxes[:, [axis + 2, axis]]  # the lower edge becomes the upper one
+    return image, boxes

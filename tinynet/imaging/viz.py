@@ -6,7 +6,7 @@ The colors are from Okabe and Ito (2008), which people with any common color bli
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -263,3 +263,15 @@ def draw_warped_grid(axes: "Axes", displacement: np.ndarray, step: int = 3) -> N
         place = np.indices(displacement.shape[:2])[axis] + displacement[..., axis]
         axes.contour(place, np.arange(0, size, step), colors=[mpl(BLUE)], linewidths=0.8)
     axes.set(aspect="equal")
+
+
+def draw_box(axes: "Axes", box: np.ndarray, color: Any, text: str = "", **style: Any) -> None:
+    """Draw the frame of a box (y1, x1, y2, x2), edges in pixels as in `tinynet.boxes`, and a small text in its corner.
+
+    color: a color of Matplotlib. style: of its lines, such as linestyle="--".
+    """
+    y1, x1, y2, x2 = np.asarray(box) - 0.5  # imshow puts the center of the first pixel at 0
+    axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=color, **({"linewidth": 1.5} | style))
+    if text:
+        label = {"facecolor": color, "pad": 0.5, "linewidth": 0}
+        axes.text(x1 + 1, y1 + 1, text, color="w", fontsize=6, va="top", bbox=label)

@@ -15,13 +15,13 @@ thresholds 0.50, 0.55, ..., 0.95 and then over images.
 **Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold.
 `confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
 
-**Boxes**: `precision_recall` and `detection_ap` judge boxes that were found.
+**Boxes**: `precision_recall` and `detection_ap` judge boxes that were found, `box_recall` proposals.
 
 **Displacement fields**: `jacobian_determinant` and `folded_share` tell where a warp folds an image.
 """
 
 from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusion_matrix, roc_curve, sensitivity_at
-from .detections import detection_ap, precision_recall
+from .detections import box_recall, detection_ap, precision_recall
 from .displacements import folded_share, jacobian_determinant
 from .label_images import (
     THRESHOLDS,

@@ -64,3 +64,15 @@ def detection_ap(
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.diff(recall, prepend=0.0)
     return float((envelope * steps).sum())
+
+
+def box_recall(true: Sequence[np.ndarray], found: Sequence[np.ndarray], iou: float = 0.5) -> float:
+    """The share of all true boxes that a found box of their image overlaps by `iou` or more; NaN without true boxes.
+
+    true, found: for each image an array of boxes (K, 4). This is the measure of proposals, whose number is fixed: false
+    alarms are free. Source: Hosang et al., What makes for effective detection proposals?, TPAMI 38, 2016, section 4.
+    """
+    if len(true) != len(found):
+        raise ValueError(f"box_recall: true has {len(true)} images, found {len(found)}")
+    overlaps = [box_iou(boxes, candidates).max(axis=1, initial=0) for boxes, candidates in zip(true, found)]
+    return float(np.mean(np.concatenate(overlaps) >= iou)) if any(len(boxes) for boxes in true) else float("nan")
