@@ -1,0 +1,124 @@
+"""The exact parts of examples/detection/landmarks.py: positions, missing landmarks, gradients of the nets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from test_nn_gradients import as_function_of_two, parameter_vector
+
+import tinynet as tn
+from tinynet import nn
+from tinynet.data import Volume, synthetic_volumes
+from tinynet.errors import UsageError
+from tinynet.tools.bench.examples import load_example
+
+script = load_example("detection/landmarks.py")
+MIDDLE = (9.0, 12.0, 8.0)  # an anterior part of one voxel in a volume of 20 x 24 x 18
+
+
+def volume(spacing=(1.0, 1.0, 1.0)):
+    """A volume with an anterior part of one bright voxel, and without a posterior part."""
+    labels = np.zeros((20, 24, 18), np.uint8)
+    labels[9, 12, 8] = 1
+    return Volume("one part", labels.astype(np.float32), labels, spacing)
+
+
+def test_centers_of_the_parts():
+    labels = np.zeros((8, 9, 10), np.uint8)
+    labels[2:5, 1:3, 4] = 2
+    np.testing.assert_array_equal(script.part_centers(labels), [[np.nan] * 3, [3, 1.5, 4]])
+    labels[7, 8, 9] = 1
+    np.testing.assert_array_equal(script.part_centers(labels)[0], [7, 8, 9])
+
+
+def test_a_crop_holds_the_landmark_where_it_says_or_says_that_it_is_missing():
+    dataset = script.Dataset([volume()])
+    crops = dataset.crops(np.zeros(60, int), 8, 20, np.random.default_rng(0))
+    assert crops.images.shape == (60, 8, 8, 8, 1) and crops.images.dtype == np.float32
+    there = np.isfinite(crops.truth[:, 0, 0])
+    assert 0 < there.sum() < 60 and np.isnan(crops.truth[:, 1]).all()
+    bright = crops.images.max(axis=(1, 2, 3, 4)) > 1
+    np.testing.assert_array_equal(bright, there)
+    places = script.argmax_positions(crops.images[there])
+    np.testing.assert_array_equal(places[:, 0], crops.truth[there, 0])
+
+
+def test_a_missing_landmark_has_an_empty_heatmap_and_no_share_of_the_loss():
+    truth = np.array([[[2.0, 3.0, 4.0], [np.nan] * 3], [[np.nan] * 3, [np.nan] * 3]])
+    targets = script.heatmap_targets(truth, 8, sigma=2.0)
+    assert targets.dtype == np.float32 and targets[0, 2, 3, 4, 0] == 1
+    assert np.count_nonzero(targets[0, ..., 1]) == np.count_nonzero(targets[1]) == 0
+    positions = tn.tensor(np.full((2, 2, 3), 1.0, np.float32), requires_grad=True)
+    loss = script.coordinate_loss(positions, truth, size=8)
+    loss.backward()
+    assert loss.item() == pytest.approx((1 + 4 + 9) / 3 / 16)
+    assert np.count_nonzero(positions.grad[0, 0]) == 3 == np.count_nonzero(positions.grad.numpy())
+    nothing = script.coordinate_loss(positions, np.full((2, 2, 3), np.nan), size=8)
+    assert nothing.item() == 0, "a batch without landmarks has a loss of 0"
+    maps = tn.tensor(targets)
+    assert script.heatmap_loss(maps, targets).item() == 0
+    assert script.heatmap_loss(maps * 0, targets).item() == pytest.approx(1)
+
+
+def test_errors_leave_out_missing_landmarks_and_use_the_spacing():
+    dataset = script.Dataset([volume(spacing=(2.0, 1.0, 0.5))] * 2)
+    crops = dataset.crops(np.arange(2), 16, 0, np.random.default_rng(0))
+    crops.truth[0, 1] = (5, 5, 5)  # the posterior part is in one of the crops only
+    positions = np.nan_to_num(crops.truth) + [3.0, 4.0, 0.0]
+    errors = script.mean_errors("net", positions, crops)
+    assert errors == {"net_anterior": 5, "net_posterior": 5, "net_mm": pytest.approx(np.hypot(6, 4))}
+    maps = np.where(np.isfinite(crops.truth[..., 0]), 0.9, 0.1)[:, None, None, None]
+    assert script.presence(maps, crops.truth) == {"presence_auc": 1, "presence_accuracy": 1}
+    with pytest.raises(ValueError, match="the posterior landmark is in none of 60 test crops"):
+        script.missing(np.stack([np.zeros((60, 3)), np.full((60, 3), np.nan)], axis=1))
+    assert script.presence(-maps, crops.truth)["presence_auc"] == 0
+
+
+def test_guesses_without_the_image():
+    config = script.Config(crop=16, shift=4)
+    dataset = script.Dataset(synthetic_volumes(np.random.default_rng(0), 3))
+    same = script.Dataset([volume()] * 3)
+    same.centers[:, 1] = 20
+    crops = same.crops(np.arange(3), 16, 4, np.random.default_rng(0))
+    guesses = script.mean_positions(same, crops, config)
+    np.testing.assert_allclose(guesses["mean_in_volume"][:, 0], crops.truth[:, 0])
+    moved = crops.corner - (same.shape - 16) // 2
+    np.testing.assert_allclose(guesses["mean_in_crop"] - moved[:, None], guesses["mean_in_volume"])
+    assert np.isfinite(script.mean_positions(dataset, crops, config)["mean_in_crop"]).all()
+
+
+def test_soft_argmax_finds_a_sharp_peak_and_the_middle_of_a_flat_map():
+    maps = np.zeros((1, 4, 6, 8, 2), np.float32)
+    maps[0, 3, 1, 6, 0] = 50
+    np.testing.assert_allclose(script.soft_argmax(tn.tensor(maps)).numpy()[0], [[3, 1, 6], [1.5, 2.5, 3.5]], atol=1e-5)
+
+
+class Loss(nn.Module):
+    """The loss of a method as a function of the crop; one of the two landmarks is missing."""
+
+    def __init__(self, method, config):
+        self.method, self.config, self.model = method, config, method.model(config)
+
+    def forward(self, x):
+        truth = np.array([[[2.0, 3.0, 4.5], [np.nan] * 3]])
+        return self.method.loss(self.model, x, truth, self.config)
+
+
+@pytest.mark.parametrize("name", script.METHODS)
+def test_gradients_of_a_net_and_its_loss(name):
+    loss = Loss(script.METHODS[name], script.Config(channels=1, crop=8))
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, 8, 8, 8, 1))
+    tn.gradcheck(as_function_of_two(loss), [x, parameter_vector(loss, rng)], mode="directions")
+
+
+def test_gradients_of_soft_argmax():
+    tn.gradcheck(script.soft_argmax, [np.random.default_rng(0).standard_normal((2, 2, 3, 2, 2))])
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(UsageError, match="--crop is 20; a multiple of 8"):
+        script.main(["--quick", "--crop", "20"])
+    with pytest.raises(UsageError, match=r"--shift is 9; crops of 32 voxels can shift by 0 \.\. 8"):
+        script.main(["--shift", "9"])
