@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from test_nn_gradients import as_function_of_two, parameter_vector
 
 import tinynet as tn
@@ -65,7 +64,7 @@ def test_errors_leave_out_missing_landmarks_and_use_the_spacing():
     dataset = script.Dataset([volume(spacing=(2.0, 1.0, 0.5))] * 2)
     crops = dataset.crops(np.arange(2), 16, 0, np.random.default_rng(0))
     crops.truth[0, 1] = (5, 5, 5)  # the posterior part is in one of the crops only
-    positions = np.nan_to_num(crops.truth) + [3.0, 4.0, 0.0]
+    positions = np.nan_to_num(crops.truth) + np.array([3, 4, 0])
     errors = script.mean_errors("net", positions, crops)
     assert errors == {"net_anterior": 5, "net_posterior": 5, "net_mm": pytest.approx(np.hypot(6, 4))}
     maps = np.where(np.isfinite(crops.truth[..., 0]), 0.9, 0.1)[:, None, None, None]
@@ -95,19 +94,18 @@ def test_soft_argmax_finds_a_sharp_peak_and_the_middle_of_a_flat_map():
 
 
 class Loss(nn.Module):
-    """The loss of a method as a function of the crop; one of the two landmarks is missing."""
+    """The loss of a net as a function of the crop; one of the two landmarks is missing."""
 
-    def __init__(self, method, config):
-        self.method, self.config, self.model = method, config, method.model(config)
+    def __init__(self, net):
+        self.net = net
 
     def forward(self, x):
-        truth = np.array([[[2.0, 3.0, 4.5], [np.nan] * 3]])
-        return self.method.loss(self.model, x, truth, self.config)
+        return self.net.loss(x, np.array([[[2.0, 3.0, 4.5], [np.nan] * 3]]))
 
 
 @pytest.mark.parametrize("name", script.METHODS)
 def test_gradients_of_a_net_and_its_loss(name):
-    loss = Loss(script.METHODS[name], script.Config(channels=1, crop=8))
+    loss = Loss(script.METHODS[name](script.Config(channels=1, crop=8)))
     rng = np.random.default_rng(1)
     x = rng.standard_normal((1, 8, 8, 8, 1))
     tn.gradcheck(as_function_of_two(loss), [x, parameter_vector(loss, rng)], mode="directions")

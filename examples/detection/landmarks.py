@@ -1,11 +1,11 @@
 """Landmarks in a volume: three ways for a net to say where something is.
 
-    python examples/detection/landmarks.py
+python examples/detection/landmarks.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,21 +43,28 @@ class Encoder(nn.Module):
 class CoordinateNet(nn.Module):
     """x: (N, S, S, S, 1) -> positions (N, 2, 3) in voxels (z, y, x): a linear layer on all features."""
 
-    def __init__(self, c: int, size: int) -> None:
+    def __init__(self, config: Config) -> None:
+        c, self.size = config.channels, config.crop
         self.encoder = Encoder(c)
-        features = 4 * c * (size // 8) ** 3
+        features = 4 * c * (self.size // 8) ** 3
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(features, 64), nn.ELU(), nn.Linear(64, 3 * len(LANDMARKS)))
-        self.middle = (size - 1) / 2
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
         relative = self.head(self.encoder(x)[-1]).reshape(-1, len(LANDMARKS), 3)  # -1 to 1 inside the crop
-        return (relative + 1) * self.middle
+        return (relative + 1) * ((self.size - 1) / 2)
+
+    def loss(self, x: tn.Tensor, truth: np.ndarray) -> tn.Tensor:
+        return coordinate_loss(self(x), truth, x.shape[1])
+
+    def positions(self, images: np.ndarray) -> np.ndarray:
+        return nn.predict(self, images, batch=20)
 
 
 class HeatmapNet(nn.Module):
-    """x: (N, S, S, S, 1) -> one map of each landmark: (N, S, S, S, 2). A small U-Net with sums as skip connections."""
+    """x: (N, S, S, S, 1) -> a map of each landmark: (N, S, S, S, 2). A small U-Net with sums as skip connections."""
 
-    def __init__(self, c: int) -> None:
+    def __init__(self, config: Config) -> None:
+        c, self.sigma = config.channels, config.sigma
         self.encoder = Encoder(c)
         self.up_quarter = nn.ConvTranspose3d(4 * c, 2 * c, 2, stride=2)
         self.at_quarter = conv(2 * c, 2 * c)
@@ -71,15 +78,26 @@ class HeatmapNet(nn.Module):
         half = self.at_half(self.up_half(quarter) + half)
         return self.head(half)
 
+    def loss(self, x: tn.Tensor, truth: np.ndarray) -> tn.Tensor:
+        return heatmap_loss(self(x), heatmap_targets(truth, x.shape[1], self.sigma))
+
+    def positions(self, images: np.ndarray) -> np.ndarray:
+        return argmax_positions(nn.predict(self, images, batch=20))
+
 
 class SoftArgmaxNet(nn.Module):
     """x: (N, S, S, S, 1) -> positions (N, 2, 3) in voxels: the heatmap net, then `soft_argmax`."""
 
-    def __init__(self, c: int) -> None:
-        self.maps = HeatmapNet(c)
+    def __init__(self, config: Config) -> None:
+        self.maps = HeatmapNet(config)
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
         return soft_argmax(self.maps(x))
+
+    loss, positions = CoordinateNet.loss, CoordinateNet.positions  # only the net differs
+
+
+METHODS = {"coordinates": CoordinateNet, "heatmaps": HeatmapNet, "soft-argmax": SoftArgmaxNet}
 
 
 def soft_argmax(maps: tn.Tensor) -> tn.Tensor:
@@ -178,50 +196,17 @@ def distances(positions: np.ndarray, truth: np.ndarray, spacing: np.ndarray) -> 
 
 
 # ---------------------------------------------------------------------------------------- training
-@dataclass
-class Method:
-    """A way to find landmarks. loss: of (model, images, truth)."""
-
-    model: Callable[[Config], nn.Module]
-    loss: Callable[[nn.Module, tn.Tensor, np.ndarray, Config], tn.Tensor]
-    positions: Callable[[np.ndarray], np.ndarray]  # from the output of the model
-
-    def find(self, model: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(positions (N, 2, 3), output of the model) for crops."""
-        output = nn.predict(model, images, batch=20)
-        return self.positions(output), output
-
-
-def position_loss(model: nn.Module, images: tn.Tensor, truth: np.ndarray, config: Config) -> tn.Tensor:
-    return coordinate_loss(model(images), truth, config.crop)
-
-
-def map_loss(model: nn.Module, images: tn.Tensor, truth: np.ndarray, config: Config) -> tn.Tensor:
-    return heatmap_loss(model(images), heatmap_targets(truth, config.crop, config.sigma))
-
-
-def unchanged(positions: np.ndarray) -> np.ndarray:
-    return positions
-
-
-METHODS = {
-    "coordinates": Method(lambda config: CoordinateNet(config.channels, config.crop), position_loss, unchanged),
-    "heatmaps": Method(lambda config: HeatmapNet(config.channels), map_loss, argmax_positions),
-    "soft-argmax": Method(lambda config: SoftArgmaxNet(config.channels), position_loss, unchanged),
-}
-
-
-def train(method: Method, training: Dataset, config: Config, seed: int, title: str) -> nn.Module:
-    """The model of a method, trained on crops that are drawn anew in every step."""
+def train(method: str, training: Dataset, config: Config, seed: int) -> nn.Module:
+    """The net of a method, trained on crops that are drawn anew in every step."""
     tn.seed(seed)
     rng = np.random.default_rng((seed, 1))
-    model = method.model(config).to(tn.device())
+    model = METHODS[method](config).to(tn.device())
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
     schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20)
-    for _ in tqdm(range(config.steps), title, leave=False, disable=None):
+    for _ in tqdm(range(config.steps), f"{method}, seed {seed}", leave=False, disable=None):
         chosen = rng.integers(0, len(training.images), config.batch_size)
         crops = training.crops(chosen, config.crop, config.shift, rng)
-        loss = method.loss(model, tn.tensor(crops.images).to(tn.device()), crops.truth, config)
+        loss = model.loss(tn.tensor(crops.images).to(tn.device()), crops.truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -233,7 +218,7 @@ def train(method: Method, training: Dataset, config: Config, seed: int, title: s
 @dataclass
 class Config(NetOptions):
     out: str = option("out/landmarks", "folder for the figures")
-    data: str | None = option(None, "Task04_Hippocampus.tar or a folder with it, or 'synthetic' (default: TINYNET_DATA)")
+    data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: TINYNET_DATA)")
     steps: int = option(400, "training steps of each net", quick=40)
     batch_size: int = option(8, "crops in a step", quick=4)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
@@ -262,29 +247,27 @@ def main(config: Config) -> dict[str, float]:
     training, test = Dataset(volumes), Dataset(test_volumes)
     chosen = np.repeat(np.arange(len(test_volumes)), config.crops)
     crops = test.crops(chosen, config.crop, config.shift, np.random.default_rng(0))  # the same for every seed
-    print_settings(config, HeatmapNet(config.channels), data=source, missing=missing(crops.truth))
+    print_settings(config, HeatmapNet(config), data=source, missing=missing(crops.truth))
     errors: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}  # (N, 2) of each run, voxels
-    shown: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    models: dict[str, nn.Module] = {}  # of the first run
 
     def one_run(seed: int) -> dict[str, float]:
         results = {}
-        for name, method in METHODS.items():
-            model = train(method, training, config, seed, f"{name}, seed {seed}")
-            positions, output = method.find(model, crops.images)
+        for name in METHODS:
+            model = train(name, training, config, seed)
+            positions = model.positions(crops.images)
             errors[name].append(distances(positions, crops.truth, np.ones_like(crops.spacing)))
             results |= mean_errors(name, positions, crops)
             if name == "heatmaps":
-                results |= presence(output, crops.truth)
-            if seed == config.seed:
-                maps = nn.predict(model.maps, crops.images, 20) if isinstance(model, SoftArgmaxNet) else output
-                shown[name] = positions, maps
+                results |= presence(nn.predict(model, crops.images, batch=20), crops.truth)
+            models.setdefault(name, model)
         return results
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
     for name, positions in mean_positions(training, crops, config).items():
         results |= mean_errors(name, positions, crops)
         errors[name] = [distances(positions, crops.truth, np.ones_like(crops.spacing))]
-    figures = {"landmarks.png": draw_crops(crops, shown, config), "errors.png": draw_errors(errors)}
+    figures = {"landmarks.png": draw_crops(crops, models, config), "errors.png": draw_errors(errors)}
     real = source.startswith("hippocampus") and not config.validate
     return report(config, results, EXPECTED if real else {}, figures, NEXT)
 
@@ -331,48 +314,43 @@ COLORS = dict(zip(METHODS, (viz.BLUE, viz.ORANGE, viz.VERMILLION)))
 MARKERS = dict(zip(METHODS, ("s", "^", "o")))
 
 
-def draw_crops(crops: Crops, shown: dict[str, tuple[np.ndarray, np.ndarray]], config: Config) -> viz.Figure:
-    """Three crops, the last one without one of its landmarks: positions, and maps, seen from the side (maximum)."""
+def draw_crops(crops: Crops, models: dict[str, nn.Module], config: Config) -> viz.Figure:
+    """Three crops, the last one without one of its landmarks: positions, and maps, seen from the side."""
     absent = np.isnan(crops.truth[:, :, 0])
     both, one = np.flatnonzero(~absent.any(axis=1)), np.flatnonzero(absent.sum(axis=1) == 1)
     rows = [*both[:1], *both[1:][-1:], *one[:1]]
+    images, truth = crops.images[rows], crops.truth[rows]
+    logits = nn.predict(models["soft-argmax"].maps, images)
+    maps = {
+        "target of the heatmap net": heatmap_targets(truth, config.crop, config.sigma),
+        "heatmap net": nn.predict(models["heatmaps"], images),
+        "softmax of soft-argmax": np.exp(logits - logits.max(axis=(1, 2, 3), keepdims=True)),  # largest value: 1
+    }
     figure, panels = viz.subplots(len(rows), 4, squeeze=False, figsize=(12.5, 3.3 * len(rows) + 0.6))
-    targets = heatmap_targets(crops.truth[rows], config.crop, config.sigma)
-    for row, i in enumerate(rows):
-        image = crops.images[i, :, :, slice_through(crops.truth[i]), 0]
-        panels[row, 0].imshow(image, cmap="gray", origin="lower")
-        for name, (positions, _) in shown.items():
-            style = {"marker": MARKERS[name], "linestyle": "", "fillstyle": "none", "color": viz.mpl(COLORS[name])}
-            panels[row, 0].plot(positions[i, :, 1], positions[i, :, 0], markersize=9, label=name, **style)
-        probabilities = softmax_maps(shown["soft-argmax"][1][i])
-        for panel, maps in zip(panels[row, 1:], (targets[row], shown["heatmaps"][1][i], probabilities)):
-            panel.imshow(side_view(maps), origin="lower")
-        for panel in panels[row]:
-            panel.plot(crops.truth[i, :, 1], crops.truth[i, :, 0], "+", color="w", markersize=11, label="truth")
+    for row, line in enumerate(panels):
+        middle = int(np.rint(np.nanmean(truth[row, :, 2])))  # the slice between the landmarks
+        line[0].imshow(images[row, :, :, middle, 0], cmap="gray", origin="lower")
+        line[0].set_ylabel("one is missing" if absent[rows[row]].any() else "both are there")
+        for panel, found in zip(line[1:], maps.values()):
+            panel.imshow(side_view(found[row]), origin="lower")
+        for panel in line:
+            panel.plot(truth[row, :, 1], truth[row, :, 0], "+", color="w", markersize=11, label="truth")
             panel.set(xticks=[], yticks=[], xlim=(-0.5, config.crop - 0.5), ylim=(-0.5, config.crop - 0.5))
-        panels[row, 0].set_ylabel("one is missing" if absent[i].any() else "both are there")
-    titles = ("slice from the side, positions", "target of the heatmap net", "heatmap net", "softmax of soft-argmax")
-    for panel, title in zip(panels[0], titles):
+    for name, marker in MARKERS.items():
+        color = viz.mpl(COLORS[name])
+        for panel, position in zip(panels[:, 0], models[name].positions(images)):
+            panel.plot(position[:, 1], position[:, 0], marker, color=color, markersize=9, fillstyle="none", label=name)
+    for panel, title in zip(panels[0], ("slice from the side, positions", *maps)):
         panel.set_title(title, fontsize=11)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, facecolor="0.6")
     return figure
 
 
-def slice_through(truth: np.ndarray) -> int:
-    """The x of the sagittal slice half-way between the landmarks (2, 3), or through the only one."""
-    return int(np.rint(np.nanmean(truth[:, 2])))
-
-
 def side_view(maps: np.ndarray) -> np.ndarray:
-    """(D, H, W, 2) -> RGB (D, H, 3): the maximum along x; anterior orange, posterior blue, their range 0 to 1."""
+    """(D, H, W, 2) -> RGB (D, H, 3): the maximum along x, anterior orange, posterior blue; black is 0."""
     heights = np.clip(maps.max(axis=2), 0, 1)
     return np.clip(heights @ np.array([viz.mpl(viz.ORANGE), viz.mpl(viz.SKY)]), 0, 1)
-
-
-def softmax_maps(logits: np.ndarray) -> np.ndarray:
-    """The softmax of each map (D, H, W, 2) over its voxels, divided by its largest value."""
-    return np.exp(logits - logits.max(axis=(0, 1, 2)))
 
 
 def draw_errors(errors: dict[str, list[np.ndarray]]) -> viz.Figure:
@@ -385,7 +363,9 @@ def draw_errors(errors: dict[str, list[np.ndarray]]) -> viz.Figure:
             found = found[np.isfinite(found)]
             style = "--" if name.startswith("mean") else "-"
             label = f"{name.replace('_', ' ')}: mean {found.mean():.2f}"
-            panel.step(found, np.arange(1, len(found) + 1) / len(found), style, color=viz.mpl(colors[name]), label=label)
+            panel.step(
+                found, np.arange(1, len(found) + 1) / len(found), style, color=viz.mpl(colors[name]), label=label
+            )
         panel.set(xlabel="error in voxels", xlim=(0, 12), ylim=(0, 1))
         panel.set_title(f"center of the {part} part")
         panel.grid(alpha=0.3)

@@ -1,6 +1,6 @@
 """Patches of volumes: a plane, three planes, two scales or a cube around a voxel, to say what the voxel is.
 
-    python examples/volumes/patches_2_5d.py
+python examples/volumes/patches_2_5d.py
 """
 
 from __future__ import annotations
@@ -20,61 +20,60 @@ from tinynet.data.volumes import PARTS
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
 # ---------------------------------------------------------------------------------------- patches
-SIZE = 17  # voxels along each side of a patch; odd, so that one voxel is in the middle
-MARGIN = SIZE  # around each volume: the coarse patch reaches 17 voxels to one side
 AXES = {"axial": 0, "coronal": 1, "sagittal": 2}  # the axis (z, y, x) that the plane is orthogonal to
+SIDE = AXES["sagittal"]  # the only plane with both parts in it
 
 
 @dataclass
 class Voxels:
-    """Voxels to classify. padded: volumes with MARGIN zeros around. number: (N,), of the volume; place: (N, 3)."""
+    """Voxels to classify. number: (N,), in which volume; place: (N, 3), where in it; labels: (N,), classes 0, 1, 2.
+
+    padded: the volumes with `size` zeros around, so that patches at the border are whole. size: of a patch, odd.
+    """
 
     padded: list[np.ndarray]
     number: np.ndarray
     place: np.ndarray
-    labels: np.ndarray  # (N,), classes 0, 1, 2
+    labels: np.ndarray
+    size: int
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def cube(padded: np.ndarray, place: np.ndarray, reach: int) -> np.ndarray:
+def cube(padded: np.ndarray, place: np.ndarray, size: int, reach: int) -> np.ndarray:
     """The voxels at most `reach` away from `place` along each axis: (2 reach + 1,) * 3."""
-    z, y, x = (place + MARGIN - reach).tolist()
+    z, y, x = (place + size - reach).tolist()
     side = 2 * reach + 1
     return padded[z : z + side, y : y + side, x : x + side]
 
 
-def plane(padded: np.ndarray, place: np.ndarray, axis: int, reach: int = SIZE // 2) -> np.ndarray:
-    """The voxels of the plane orthogonal to an axis, with `place` in the middle."""
-    return cube(padded, place, reach).take(reach, axis=axis)
+def patch_3d(padded: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """(S, S, S): all voxels around the place."""
+    return cube(padded, place, size, size // 2)
 
 
-def one_plane(padded: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(1, 17, 17): the sagittal plane, the only one with both parts in it."""
-    return plane(padded, place, AXES["sagittal"])[None]
+def one_plane(padded: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """(1, S, S): the sagittal plane, as seen from the side."""
+    return patch_3d(padded, place, size).take([size // 2], axis=SIDE).reshape(1, size, size)
 
 
-def three_planes(padded: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(3, 17, 17): the axial, the coronal and the sagittal plane."""
-    return np.stack([plane(padded, place, axis) for axis in AXES.values()])
+def three_planes(padded: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """(3, S, S): the axial, the coronal and the sagittal plane through the place."""
+    patch = patch_3d(padded, place, size)
+    return np.stack([patch.take(size // 2, axis=axis) for axis in AXES.values()])
 
 
-def two_scales(padded: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(2, 17, 17): the sagittal plane, and the same plane at half the resolution: 34 x 34 voxels, means of 2 x 2."""
-    wide = plane(padded, place, AXES["sagittal"], reach=SIZE)[:-1, :-1]
-    coarse = wide.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
-    return np.stack([plane(padded, place, AXES["sagittal"]), coarse])
-
-
-def patch_3d(padded: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(17, 17, 17)"""
-    return cube(padded, place, SIZE // 2)
+def two_scales(padded: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """(2, S, S): the sagittal plane, and the same plane at half the resolution: 2S x 2S voxels, means of 2 x 2."""
+    wide = cube(padded, place, size, size).take(size, axis=SIDE)[:-1, :-1]
+    coarse = wide.reshape(size, 2, size, 2).mean(axis=(1, 3))
+    return np.stack([one_plane(padded, place, size)[0], coarse])
 
 
 # ---------------------------------------------------------------------------------------- the nets
 def stream(c: int) -> nn.Sequential:
-    """A 2-D patch (N, 17, 17, 1) -> features (N, 4 * 4 * 2c)."""
+    """A patch (N, S, S, 1) -> features (N, (S // 4)**2 * 2c)."""
     return nn.Sequential(
         *(nn.Conv2d(1, c, 3, padding=1), nn.ELU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(c, 2 * c, 3, padding=1), nn.ELU(), nn.MaxPool2d(2)),
@@ -87,58 +86,58 @@ def classifier(features: int) -> nn.Sequential:
     return nn.Sequential(nn.Dropout(0.25), nn.Linear(features, 64), nn.ELU(), nn.Linear(64, len(PARTS)))
 
 
-class SharedStreams(nn.Module):
-    """x: (N, patches, 17, 17, 1) -> logits (N, 3). One stream sees all patches, with the same weights for each."""
+class SharedStream(nn.Module):
+    """x: (N, patches, S, S, 1) -> logits (N, 3). One stream sees every patch, with the same weights."""
 
-    def __init__(self, c: int, patches: int) -> None:
+    def __init__(self, c: int, size: int, patches: int) -> None:
         self.stream = stream(c)
-        self.classifier = classifier(patches * 4 * 4 * 2 * c)
+        self.classifier = classifier(patches * (size // 4) ** 2 * 2 * c)
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
         n, patches, *size = x.shape
-        features = self.stream(x.reshape(n * patches, *size))  # patches are as good as further examples here
+        features = self.stream(x.reshape(n * patches, *size))  # the patches of a voxel as if they were N more examples
         return self.classifier(features.reshape(n, -1))
 
 
 class OwnStreams(nn.Module):
-    """x: (N, patches, 17, 17, 1) -> logits (N, 3). Each patch has a stream with weights of its own."""
+    """x: (N, patches, S, S, 1) -> logits (N, 3). Each patch has a stream with weights of its own."""
 
-    def __init__(self, c: int, patches: int) -> None:
+    def __init__(self, c: int, size: int, patches: int) -> None:
         self.streams = [stream(c) for _ in range(patches)]
-        self.classifier = classifier(patches * 4 * 4 * 2 * c)
+        self.classifier = classifier(patches * (size // 4) ** 2 * 2 * c)
 
     def forward(self, x: tn.Tensor) -> tn.Tensor:
         return self.classifier(tn.concat([one(x[:, i]) for i, one in enumerate(self.streams)], axis=1))
 
 
-def net_3d(c: int) -> nn.Sequential:
-    """x: (N, 17, 17, 17, 1) -> logits (N, 3): the layers of `stream`, with a third axis and half the channels."""
+def net_3d(c: int, size: int) -> nn.Sequential:
+    """x: (N, S, S, S, 1) -> logits (N, 3): the layers of `stream` with a third axis and half the channels."""
     c = max(1, c // 2)
     return nn.Sequential(
         *(nn.Conv3d(1, c, 3, padding=1), nn.ELU(), nn.MaxPool3d(2)),
         *(nn.Conv3d(c, 2 * c, 3, padding=1), nn.ELU(), nn.MaxPool3d(2)),
         *(nn.Conv3d(2 * c, 2 * c, 3, padding=1), nn.ELU(), nn.Flatten()),
-        classifier(4 * 4 * 4 * 2 * c),
+        classifier((size // 4) ** 3 * 2 * c),
     )
 
 
 @dataclass(frozen=True)
 class Input:
-    """What a net sees of a voxel, and the net. cut: of (padded volume, place)."""
+    """What a net sees of a voxel, and the net. cut: of (padded volume, place, size); net: of (channels, size)."""
 
-    cut: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    net: Callable[[int], nn.Module]
+    cut: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+    net: Callable[[int, int], nn.Module]
 
     def batch(self, voxels: Voxels, chosen: np.ndarray) -> np.ndarray:
         """Input of the net for the chosen voxels: float32, with one channel."""
-        patches = [self.cut(voxels.padded[voxels.number[i]], voxels.place[i]) for i in chosen]
+        patches = [self.cut(voxels.padded[voxels.number[i]], voxels.place[i], voxels.size) for i in chosen]
         return np.stack(patches, dtype=np.float32)[..., None]
 
 
 INPUTS = {
-    "one plane": Input(one_plane, lambda c: SharedStreams(c, 1)),
-    "three planes": Input(three_planes, lambda c: SharedStreams(c, 3)),
-    "two scales": Input(two_scales, lambda c: OwnStreams(c, 2)),
+    "one plane": Input(one_plane, lambda c, size: SharedStream(c, size, 1)),
+    "three planes": Input(three_planes, lambda c, size: SharedStream(c, size, 3)),
+    "two scales": Input(two_scales, lambda c, size: OwnStreams(c, size, 2)),
     "3-D patch": Input(patch_3d, net_3d),
 }
 
@@ -154,25 +153,26 @@ def near_surface(labels: np.ndarray, reach: float, spacing: Sequence[float]) -> 
     return near
 
 
-def sample_voxels(volumes: Sequence[Volume], each: int, reach: float, rng: np.random.Generator) -> Voxels:
-    """At most `each` voxels of each class of each volume, near a surface. A class that a volume lacks has none."""
+def sample_voxels(volumes: Sequence[Volume], config: Config, rng: np.random.Generator) -> Voxels:
+    """At most --each voxels of each class of each volume, near a surface. A class that a volume lacks has none."""
     number, places, labels = [], [], []
     for i, volume in enumerate(volumes):
-        near = near_surface(volume.labels, reach, volume.spacing)
+        near = near_surface(volume.labels, config.reach, volume.spacing)
         for label in range(len(PARTS)):
             found = np.argwhere(near & (volume.labels == label))
-            found = found[rng.permutation(len(found))[:each]]
+            found = found[rng.permutation(len(found))[: config.each]]
             number += [i] * len(found)
             labels += [label] * len(found)
             places.append(found)
     if not number:
         raise ValueError(f"no voxel near a surface in any of {len(volumes)} volumes: they need labels of the parts")
-    return Voxels(padded_volumes(volumes), np.array(number), np.concatenate(places), np.array(labels))
+    padded = padded_volumes(volumes, config.size)
+    return Voxels(padded, np.array(number), np.concatenate(places), np.array(labels), config.size)
 
 
-def padded_volumes(volumes: Sequence[Volume]) -> list[np.ndarray]:
-    """The volumes with mean 0 and standard deviation 1, and MARGIN zeros around."""
-    return [np.pad(normalize_volume(volume.image), MARGIN) for volume in volumes]
+def padded_volumes(volumes: Sequence[Volume], margin: int) -> list[np.ndarray]:
+    """The volumes with mean 0 and standard deviation 1, and zeros around."""
+    return [np.pad(normalize_volume(volume.image), margin) for volume in volumes]
 
 
 # ---------------------------------------------------------------------------------------- training and test
@@ -180,7 +180,7 @@ def train(seen: Input, voxels: Voxels, config: Config, seed: int, title: str) ->
     """A net trained on random batches of the voxels."""
     tn.seed(seed)
     rng = np.random.default_rng((seed, 1))
-    model = seen.net(config.channels).to(tn.device())
+    model = seen.net(config.channels, config.size).to(tn.device())
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20)
     for _ in tqdm(range(config.steps), title, leave=False, disable=None):
@@ -209,18 +209,21 @@ def classify(seen: Input, model: nn.Module, voxels: Voxels, batch: int = 256) ->
 @dataclass
 class Config(NetOptions):
     out: str = option("out/patches_2_5d", "folder for the figures")
-    data: str | None = option(None, "Task04_Hippocampus.tar or a folder with it, or 'synthetic' (default: TINYNET_DATA)")
+    data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: TINYNET_DATA)")
     steps: int = option(600, "training steps of each net", quick=30)
     batch_size: int = option(64, "voxels in a step", quick=32)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     weight_decay: float = option(1e-2, "decoupled weight decay")
     channels: int = option(16, "channels of the first layer; the 3-D net has half as many", quick=8)
+    size: int = option(17, "voxels along each side of a patch; odd, so that one is in the middle")
     each: int = option(100, "voxels of each class of each volume", quick=20)
     reach: float = option(4.0, "voxels lie at most so many mm from a surface")
     validate: bool = option(False, "test on 30 training volumes, left out of training: for choosing settings")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.size < 5 or self.size % 2 == 0:
+            raise ValueError(f"--size is {self.size}; an odd number from 5 on is needed")
         if self.each < 1 or not self.reach > 0:
             raise ValueError(f"--each is {self.each}, --reach {self.reach}; at least 1 and more than 0 are needed")
 
@@ -231,8 +234,8 @@ def main(config: Config) -> dict[str, float]:
     volumes, test_volumes, source = hippocampus_or_synthetic(config.data, config.seed, synthetic=config.quick)
     if config.validate:
         volumes, test_volumes = [v for i, v in enumerate(volumes) if i % 6], volumes[::6]
-    test = sample_voxels(test_volumes, config.each, config.reach, np.random.default_rng(0))  # the same for every seed
-    training = sample_voxels(volumes, config.each, config.reach, np.random.default_rng(1))
+    test = sample_voxels(test_volumes, config, np.random.default_rng(0))  # the same for every seed
+    training = sample_voxels(volumes, config, np.random.default_rng(1))
     print_settings(config, data=source, voxels=f"{len(training):,}, {len(test):,} to test with")
     costs: dict[str, tuple[int, list[float]]] = {}  # input -> (parameters, milliseconds per voxel of each run)
     models: dict[str, nn.Module] = {}
@@ -252,7 +255,7 @@ def main(config: Config) -> dict[str, float]:
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
     print_costs(costs)
-    view = Slice(test_volumes[0], config.reach)
+    view = Slice(next(volume for volume in test_volumes if volume.labels.any()), config)
     figures = {
         "scores.png": draw_scores(results, costs),
         "patches.png": draw_patches(view),
@@ -278,13 +281,14 @@ COLORS = (viz.BLACK, viz.ORANGE, viz.SKY)  # of background, anterior and posteri
 class Slice:
     """The sagittal slice of a volume with most of the hippocampus in it, and its voxels near the surface."""
 
-    def __init__(self, volume: Volume, reach: float) -> None:
+    def __init__(self, volume: Volume, config: Config) -> None:
         self.x = int(np.count_nonzero(volume.labels, axis=(0, 1)).argmax())
         self.image, self.labels = volume.image[:, :, self.x], volume.labels[:, :, self.x]
-        self.near = near_surface(volume.labels, reach, volume.spacing)[:, :, self.x]
+        self.near = near_surface(volume.labels, config.reach, volume.spacing)[:, :, self.x]
         z, y = np.nonzero(self.near)
         place = np.stack([z, y, np.full_like(z, self.x)], axis=1)
-        self.voxels = Voxels(padded_volumes([volume]), np.zeros(len(z), int), place, self.labels[self.near])
+        padded = padded_volumes([volume], config.size)
+        self.voxels = Voxels(padded, np.zeros(len(z), int), place, self.labels[self.near], config.size)
 
     def colored(self, classes: np.ndarray) -> np.ndarray:
         """The slice as RGB, with the classes of the voxels near the surface as colors."""
@@ -312,34 +316,30 @@ def draw_maps(view: Slice, models: dict[str, nn.Module]) -> viz.Figure:
 
 
 def draw_patches(view: Slice) -> viz.Figure:
-    """The patches of one voxel, on the border between the two parts if there is one in the slice."""
-    voxels, names = view.voxels, list(AXES)
-    z, y = voxels.place[:, 0], voxels.place[:, 1]
-    front = np.flatnonzero(voxels.labels == 1)
-    back = np.flatnonzero(voxels.labels == 2)
-    chosen = front[0]
-    if len(back):  # the anterior voxel nearest to a posterior one
-        gaps = (z[front, None] - z[back]) ** 2 + (y[front, None] - y[back]) ** 2
-        chosen = front[gaps.min(axis=1).argmin()]
-    padded, place = voxels.padded[0], voxels.place[chosen]
-    coarse = two_scales(padded, place)[1]
-    block = patch_3d(padded, place)
-    rows = {
-        "one plane": {"sagittal": one_plane(padded, place)[0]},
-        "three planes": dict(zip(names, three_planes(padded, place))),
-        "two scales": {"sagittal": one_plane(padded, place)[0], "34 x 34, means of 2 x 2": coarse},
-        "3-D patch": {f"z = {z - SIZE // 2:+d}": block[z] for z in (0, 4, 8, 12, 16)},
+    """The patches of one voxel: of the anterior voxel that is nearest to a posterior one."""
+    voxels = view.voxels
+    size, depths = voxels.size, np.linspace(0, voxels.size - 1, 5).astype(int)
+    parts = [voxels.place[voxels.labels == label] for label in np.unique(voxels.labels) if label]
+    gaps = np.linalg.norm(parts[0][:, None] - parts[-1], axis=2)
+    at = voxels.padded[0], parts[0][gaps.min(axis=1).argmin()], size
+    cut = {name: seen.cut(*at) for name, seen in INPUTS.items()}
+    titles = {
+        "one plane": ["sagittal"],
+        "three planes": list(AXES),
+        "two scales": ["sagittal", f"{2 * size} x {2 * size}, means of 2 x 2"],
+        "3-D patch": [f"z = {depth - size // 2:+d}" for depth in depths],
     }
-    figure, panels = viz.subplots(len(rows), 5, figsize=(9.5, 8.2))
-    for panel in panels.flat:
-        panel.axis("off")
-    for row, (name, patches) in zip(panels, rows.items()):
+    cut["3-D patch"] = cut["3-D patch"][depths]
+    figure, panels = viz.subplots(len(cut), len(depths), figsize=(9.5, 8.2))
+    for row, name in zip(panels, cut):
         row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=12)
-        for panel, (title, patch) in zip(row, patches.items()):
+        for panel in row:
+            panel.axis("off")
+        for panel, title, patch in zip(row, titles[name], cut[name]):
             panel.imshow(patch, cmap="gray", origin="lower", vmin=-2.5, vmax=2.5)
-            if not title.startswith("z") or title == "z = +0":
-                panel.plot(SIZE // 2, SIZE // 2, "+", color=viz.mpl(viz.ORANGE), markersize=12)
             panel.set_title(title, fontsize=10)
+            if title[0] != "z" or title.endswith("+0"):
+                panel.plot(size // 2, size // 2, "+", color=viz.mpl(viz.ORANGE), markersize=12)
     return figure
 
 
