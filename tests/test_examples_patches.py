@@ -38,8 +38,9 @@ def test_every_patch_has_its_voxel_in_the_middle_and_its_axes_in_order():
 def test_voxels_near_the_surface_by_millimeters():
     labels = np.zeros((3, 21, 3), np.uint8)
     labels[:, 10:, :] = 1
-    near = script.near_surface(labels, 4.0, (1.0, 2.0, 1.0))  # voxels 2 mm long
-    np.testing.assert_array_equal(np.flatnonzero(near[1, :, 1]), [8, 9, 10, 11])
+    for reach, found in ((5.9, [8, 9, 10, 11]), (6.0, [7, 8, 9, 10, 11, 12])):
+        near = script.near_surface(labels, reach, (1.0, 2.0, 1.0))  # voxels 2 mm long
+        np.testing.assert_array_equal(np.flatnonzero(near[1, :, 1]), found)
     assert not script.near_surface(labels * 0, 4.0, (1.0, 1.0, 1.0)).any()
 
 
@@ -57,6 +58,12 @@ def test_classes_are_balanced_and_labels_those_of_the_places():
     nothing = [Volume("empty", np.ones((5, 5, 5), np.float32), np.zeros((5, 5, 5), np.uint8), (1.0, 1.0, 1.0))]
     with pytest.raises(ValueError, match="no voxel near a surface in any of 1 volumes"):
         script.sample_voxels(nothing, script.Config(), np.random.default_rng(1))
+
+
+def test_a_blank_volume_shows_only_where_it_ends():
+    volume = synthetic_volumes(np.random.default_rng(0), 1)[0]
+    (padded,) = script.padded_volumes([volume], script.Config(blank=True, size=5))
+    np.testing.assert_array_equal(padded, np.pad(np.ones(volume.image.shape), 5))
 
 
 def test_a_shared_stream_gives_each_plane_the_same_features():

@@ -22,8 +22,9 @@ LANDMARKS = PARTS[1:]  # the centers of these parts
 
 # ---------------------------------------------------------------------------------------- the nets
 def conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3 x 3 convolution and ELU; with stride 2 it halves depth, height and width."""
-    return nn.Sequential(nn.Conv3d(channels_in, channels_out, 3, stride=stride, padding=1), nn.ELU())
+    """3 x 3 x 3 convolution, instance norm and ELU; with stride 2 it halves depth, height and width."""
+    convolution = nn.Conv3d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.InstanceNorm(channels_out), nn.ELU())
 
 
 class Encoder(nn.Module):

@@ -166,13 +166,15 @@ def sample_voxels(volumes: Sequence[Volume], config: Config, rng: np.random.Gene
             places.append(found)
     if not number:
         raise ValueError(f"no voxel near a surface in any of {len(volumes)} volumes: they need labels of the parts")
-    padded = padded_volumes(volumes, config.size)
-    return Voxels(padded, np.array(number), np.concatenate(places), np.array(labels), config.size)
+    return Voxels(
+        padded_volumes(volumes, config), np.array(number), np.concatenate(places), np.array(labels), config.size
+    )
 
 
-def padded_volumes(volumes: Sequence[Volume], margin: int) -> list[np.ndarray]:
-    """The volumes with mean 0 and standard deviation 1, and zeros around."""
-    return [np.pad(normalize_volume(volume.image), margin) for volume in volumes]
+def padded_volumes(volumes: Sequence[Volume], config: Config) -> list[np.ndarray]:
+    """The volumes with mean 0 and standard deviation 1 and zeros around; with --blank, ones and zeros around."""
+    images = [np.ones_like(v.image) if config.blank else normalize_volume(v.image) for v in volumes]
+    return [np.pad(image, config.size) for image in images]
 
 
 # ---------------------------------------------------------------------------------------- training and test
@@ -218,6 +220,7 @@ class Config(NetOptions):
     size: int = option(17, "voxels along each side of a patch; odd, so that one is in the middle")
     each: int = option(100, "voxels of each class of each volume", quick=20)
     reach: float = option(4.0, "voxels lie at most so many mm from a surface")
+    blank: bool = option(False, "replace every voxel by 1: a net can then see only where the volume ends")
     validate: bool = option(False, "test on 30 training volumes, left out of training: for choosing settings")
 
     def __post_init__(self) -> None:
@@ -261,7 +264,7 @@ def main(config: Config) -> dict[str, float]:
         "patches.png": draw_patches(view),
         "maps.png": draw_maps(view, models),
     }
-    real = source.startswith("hippocampus") and not config.validate
+    real = source.startswith("hippocampus") and not (config.validate or config.blank)
     return report(config, results, EXPECTED if real else {}, figures, NEXT)
 
 
@@ -287,7 +290,7 @@ class Slice:
         self.near = near_surface(volume.labels, config.reach, volume.spacing)[:, :, self.x]
         z, y = np.nonzero(self.near)
         place = np.stack([z, y, np.full_like(z, self.x)], axis=1)
-        padded = padded_volumes([volume], config.size)
+        padded = padded_volumes([volume], config)
         self.voxels = Voxels(padded, np.zeros(len(z), int), place, self.labels[self.near], config.size)
 
     def colored(self, classes: np.ndarray) -> np.ndarray:
