@@ -8,7 +8,7 @@ from test_nn_gradients import as_function_of_two, parameter_vector
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.data import Volume, synthetic_volumes
+from tinynet.data import Volume
 from tinynet.errors import UsageError
 from tinynet.tools.bench.examples import load_example
 
@@ -61,30 +61,23 @@ def test_a_missing_landmark_has_an_empty_heatmap_and_no_share_of_the_loss():
 
 
 def test_errors_leave_out_missing_landmarks_and_use_the_spacing():
-    dataset = script.Dataset([volume(spacing=(2.0, 1.0, 0.5))] * 2)
-    crops = dataset.crops(np.arange(2), 16, 0, np.random.default_rng(0))
+    crops = script.Dataset([volume(spacing=(2.0, 1.0, 0.5))] * 2).crops(np.arange(2), 16, 0, np.random.default_rng(0))
     crops.truth[0, 1] = (5, 5, 5)  # the posterior part is in one of the crops only
-    positions = np.nan_to_num(crops.truth) + np.array([3, 4, 0])
-    errors = script.mean_errors("net", positions, crops)
-    assert errors == {"net_anterior": 5, "net_posterior": 5, "net_mm": pytest.approx(np.hypot(6, 4))}
-    maps = np.where(np.isfinite(crops.truth[..., 0]), 0.9, 0.1)[:, None, None, None]
-    assert script.presence(maps, crops.truth) == {"presence_auc": 1, "presence_accuracy": 1}
-    with pytest.raises(ValueError, match="the posterior landmark is in none of 60 test crops"):
-        script.missing(np.stack([np.zeros((60, 3)), np.full((60, 3), np.nan)], axis=1))
-    assert script.presence(-maps, crops.truth)["presence_auc"] == 0
+    voxels, mm = crops.errors(np.nan_to_num(crops.truth) + np.array([3, 4, 0]))
+    np.testing.assert_allclose(voxels, [[5, 5], [5, np.nan]])
+    np.testing.assert_allclose(mm, np.hypot(6, 4) * voxels / 5)
 
 
-def test_guesses_without_the_image():
-    config = script.Config(crop=16, shift=4)
-    dataset = script.Dataset(synthetic_volumes(np.random.default_rng(0), 3))
-    same = script.Dataset([volume()] * 3)
-    same.centers[:, 1] = 20
-    crops = same.crops(np.arange(3), 16, 4, np.random.default_rng(0))
-    guesses = script.mean_positions(same, crops, config)
-    np.testing.assert_allclose(guesses["mean_in_volume"][:, 0], crops.truth[:, 0])
-    moved = crops.corner - (same.shape - 16) // 2
-    np.testing.assert_allclose(guesses["mean_in_crop"] - moved[:, None], guesses["mean_in_volume"])
-    assert np.isfinite(script.mean_positions(dataset, crops, config)["mean_in_crop"]).all()
+def test_the_peak_tells_whether_a_landmark_is_there():
+    truth = np.array([[[1.0, 2.0, 3.0], [np.nan] * 3]])
+    assert script.missing(np.concatenate([truth, truth[:, ::-1]])) == "anterior in 1, posterior in 1 of 2 test crops"
+    with pytest.raises(ValueError, match="posterior landmarks are in none of 1 test crops; larger crops"):
+        script.missing(truth)
+    maps = np.zeros((1, 4, 4, 4, 2))
+    maps[0, 1, 2, 3] = (0.9, 0.1)
+    assert script.presence(maps, truth) == {"presence_auc": 1, "presence_accuracy": 1}
+    assert script.presence(maps[..., ::-1], truth)["presence_auc"] == 0
+    assert script.presence(maps, np.nan_to_num(truth)) == {}, "nothing is missing"
 
 
 def test_soft_argmax_finds_a_sharp_peak_and_the_middle_of_a_flat_map():

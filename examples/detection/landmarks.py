@@ -98,7 +98,7 @@ class SoftArgmaxNet(nn.Module):
     loss, positions = CoordinateNet.loss, CoordinateNet.positions  # only the net differs
 
 
-METHODS = {"coordinates": CoordinateNet, "heatmaps": HeatmapNet, "soft-argmax": SoftArgmaxNet}
+METHODS = {"coordinates": CoordinateNet, "heatmaps": HeatmapNet, "soft_argmax": SoftArgmaxNet}
 
 
 def soft_argmax(maps: tn.Tensor) -> tn.Tensor:
@@ -161,6 +161,11 @@ class Crops:
     corner: np.ndarray
     spacing: np.ndarray
 
+    def errors(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (N, 2) of positions (N, 2, 3) in voxels, and the same in mm; NaN for a missing landmark."""
+        difference = positions - self.truth
+        return np.linalg.norm(difference, axis=2), np.linalg.norm(difference * self.spacing[:, None], axis=2)
+
 
 def part_centers(labels: np.ndarray) -> np.ndarray:
     """The mean position of the voxels of each part: (D, H, W) -> (2, 3) in voxels; NaN for a part that is missing."""
@@ -186,14 +191,6 @@ class Dataset:
         truth = self.centers[chosen] - corner[:, None]
         outside = ((truth < 0) | (truth > size - 1)).any(axis=2, keepdims=True)
         return Crops(np.stack(images), np.where(outside, np.nan, truth), corner, self.spacing[chosen])
-
-
-def distances(positions: np.ndarray, truth: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Euclidean distances (N, 2) of positions (N, 2, 3); NaN for a missing landmark.
-
-    spacing: (N, 3), mm for a distance in mm; ones for a distance in voxels.
-    """
-    return np.linalg.norm((positions - truth) * spacing[:, None], axis=2)
 
 
 # ---------------------------------------------------------------------------------------- training
@@ -226,7 +223,7 @@ class Config(NetOptions):
     crop: int = option(32, "voxels along each side of a crop, a multiple of 8", quick=24)
     shift: int = option(8, "crops are shifted from the middle by up to so many voxels")
     channels: int = option(8, "channels at half of the resolution; twice and four times as many below", quick=4)
-    sigma: float = option(3.0, "standard deviation of the Gaussians in the heatmaps, in voxels")
+    sigma: float = option(4.0, "standard deviation of the Gaussians in the heatmaps, in voxels")
     crops: int = option(5, "crops of each volume to test with", quick=3)
     validate: bool = option(False, "test on 30 training volumes, left out of training: for choosing settings")
 
@@ -249,25 +246,30 @@ def main(config: Config) -> dict[str, float]:
     chosen = np.repeat(np.arange(len(test_volumes)), config.crops)
     crops = test.crops(chosen, config.crop, config.shift, np.random.default_rng(0))  # the same for every seed
     print_settings(config, HeatmapNet(config), data=source, missing=missing(crops.truth))
-    errors: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}  # (N, 2) of each run, voxels
+    errors: dict[str, list[np.ndarray]] = {}  # name -> (N, 2) of each run, in voxels
     models: dict[str, nn.Module] = {}  # of the first run
+
+    def measure(name: str, positions: np.ndarray) -> dict[str, float]:
+        """The mean error in voxels, by landmark, and in mm. A landmark that is not in the crop has no error."""
+        voxels, mm = crops.errors(positions)
+        errors.setdefault(name, []).append(voxels)
+        results = {f"{name}_{part}": float(np.nanmean(error)) for part, error in zip(LANDMARKS, voxels.T)}
+        return {**results, f"{name}_mm": float(np.nanmean(mm))}
 
     def one_run(seed: int) -> dict[str, float]:
         results = {}
         for name in METHODS:
             model = train(name, training, config, seed)
-            positions = model.positions(crops.images)
-            errors[name].append(distances(positions, crops.truth, np.ones_like(crops.spacing)))
-            results |= mean_errors(name, positions, crops)
+            results |= measure(name, model.positions(crops.images))
             if name == "heatmaps":
                 results |= presence(nn.predict(model, crops.images, batch=20), crops.truth)
             models.setdefault(name, model)
         return results
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
-    for name, positions in mean_positions(training, crops, config).items():
-        results |= mean_errors(name, positions, crops)
-        errors[name] = [distances(positions, crops.truth, np.ones_like(crops.spacing))]
+    mean = np.nanmean(training.centers, axis=0)  # two guesses that do not look at the tissue, see the docstring
+    results |= measure("mean_in_crop", mean - (training.shape - config.crop) // 2)
+    results |= measure("mean_in_volume", mean - crops.corner[:, None])
     figures = {"landmarks.png": draw_crops(crops, models, config), "errors.png": draw_errors(errors)}
     real = source.startswith("hippocampus") and not config.validate
     return report(config, results, EXPECTED if real else {}, figures, NEXT)
@@ -276,38 +278,20 @@ def main(config: Config) -> dict[str, float]:
 def missing(truth: np.ndarray) -> str:
     """How many landmarks are not in the crops, in words. Raises ValueError if one is in none of them."""
     counts = np.isnan(truth[:, :, 0]).sum(axis=0)
-    for name, count in zip(LANDMARKS, counts):
-        if count == len(truth):
-            raise ValueError(f"the {name} landmark is in none of {count} test crops: --crops or --crop must be larger")
-    parts = ", ".join(f"the {name} one in {count}" for name, count in zip(LANDMARKS, counts))
-    return f"{parts} of {len(truth)} test crops"
-
-
-def mean_errors(name: str, positions: np.ndarray, crops: Crops) -> dict[str, float]:
-    """The mean distance in voxels, by landmark, and in mm for both. A landmark that is not in the crop has no error."""
-    voxels = distances(positions, crops.truth, np.ones_like(crops.spacing))
-    results = {f"{name}_{part}": float(np.nanmean(error)) for part, error in zip(LANDMARKS, voxels.T)}
-    return {**results, f"{name}_mm": float(np.nanmean(distances(positions, crops.truth, crops.spacing)))}
+    if (counts == len(truth)).any():
+        raise ValueError(
+            f"--crop, --shift: {LANDMARKS[counts.argmax()]} landmarks are in none of {len(truth)} test crops; larger "
+            "crops, smaller shifts or volumes with labels are needed"
+        )
+    return ", ".join(f"{part} in {count}" for part, count in zip(LANDMARKS, counts)) + f" of {len(truth)} test crops"
 
 
 def presence(maps: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Does the height of a map's peak tell whether the landmark is in the crop? AUC, and accuracy at height 1/2."""
     peaks, there = maps.max(axis=(1, 2, 3)).ravel(), np.isfinite(truth[:, :, 0]).ravel()
+    if there.all():
+        return {}
     return {"presence_auc": metrics.auc(there, peaks), "presence_accuracy": float(np.mean(there == (peaks > 0.5)))}
-
-
-def mean_positions(training: Dataset, crops: Crops, config: Config) -> dict[str, np.ndarray]:
-    """Two guesses that do not look at the tissue: {name: positions (N, 2, 3)}.
-
-    In the crop: the mean position of each landmark in crops that are not shifted. In the volume: the same, but shifted
-    as the crop, as for somebody who sees where the volume ends.
-    """
-    mean = np.nanmean(training.centers, axis=0)
-    middle = (training.shape - config.crop) // 2
-    return {
-        "mean_in_crop": np.broadcast_to(mean - middle, crops.truth.shape),
-        "mean_in_volume": mean - crops.corner[:, None],
-    }
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -321,7 +305,7 @@ def draw_crops(crops: Crops, models: dict[str, nn.Module], config: Config) -> vi
     both, one = np.flatnonzero(~absent.any(axis=1)), np.flatnonzero(absent.sum(axis=1) == 1)
     rows = [*both[:1], *both[1:][-1:], *one[:1]]
     images, truth = crops.images[rows], crops.truth[rows]
-    logits = nn.predict(models["soft-argmax"].maps, images)
+    logits = nn.predict(models["soft_argmax"].maps, images)
     maps = {
         "target of the heatmap net": heatmap_targets(truth, config.crop, config.sigma),
         "heatmap net": nn.predict(models["heatmaps"], images),
