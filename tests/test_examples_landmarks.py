@@ -98,9 +98,9 @@ class Loss(nn.Module):
 
 @pytest.mark.parametrize("name", script.METHODS)
 def test_gradients_of_a_net_and_its_loss(name):
-    loss = Loss(script.METHODS[name](script.Config(channels=1, crop=8)))
+    loss = Loss(script.METHODS[name](script.Config(channels=1, crop=16)))
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((1, 8, 8, 8, 1))
+    x = rng.standard_normal((1, 16, 16, 16, 1))
     tn.gradcheck(as_function_of_two(loss), [x, parameter_vector(loss, rng)], mode="directions")
 
 
