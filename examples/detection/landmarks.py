@@ -219,7 +219,7 @@ class Config(NetOptions):
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: TINYNET_DATA)")
     steps: int = option(400, "training steps of each net", quick=40)
     batch_size: int = option(8, "crops in a step", quick=4)
-    lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
+    lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)", quick=1e-2)
     crop: int = option(32, "voxels along each side of a crop, a multiple of 8 from 16 on", quick=24)
     shift: int = option(8, "crops are shifted from the middle by up to so many voxels")
     channels: int = option(8, "channels at half of the resolution; twice and four times as many below", quick=4)
@@ -230,7 +230,9 @@ class Config(NetOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.crop < 16 or self.crop % 8:
-            raise ValueError(f"--crop is {self.crop}; a multiple of 8 from 16 on is needed: the net halves it three times")
+            raise ValueError(
+                f"--crop is {self.crop}; a multiple of 8 from 16 on is needed: the net halves it three times"
+            )
         room = min(SHAPE) - self.crop
         if not 0 <= 2 * self.shift <= room:
             raise ValueError(f"--shift is {self.shift}; crops of {self.crop} voxels can shift by 0 .. {room // 2}")
