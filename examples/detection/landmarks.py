@@ -365,7 +365,13 @@ def draw_errors(errors: dict[str, list[np.ndarray]]) -> viz.Figure:
 TOPIC = "Localization: landmarks"
 DATA = "hippocampus MR volumes of the Medical Segmentation Decathlon, 180 + 40 held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
-EXPECTED = {}
+EXPECTED = {
+    "heatmaps_anterior": (0.5, 2.0),
+    "heatmaps_posterior": (0.5, 1.9),
+    "soft_argmax_anterior": (0.5, 2.0),
+    "soft_argmax_posterior": (0.5, 1.9),
+    "presence_auc": (0.9, 1.0),
+}
 PICTURE = "landmarks.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/detection/rpn_blood_cells.py"

@@ -366,7 +366,12 @@ def draw_scores(results: dict[str, float], costs: dict[str, tuple[int, list[floa
 TOPIC = "Patches of volumes: 2.5-D and two scales"
 DATA = "hippocampus MR volumes of the Medical Segmentation Decathlon, 180 + 40 held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
-EXPECTED = {}
+EXPECTED = {
+    "one_plane_accuracy": (0.84, 0.90),
+    "three_planes_accuracy": (0.87, 0.93),
+    "two_scales_accuracy": (0.86, 0.93),
+    "3_D_patch_accuracy": (0.87, 0.94),
+}
 PICTURE = "scores.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/detection/landmarks.py"
