@@ -16,6 +16,12 @@ FEW = {  # flags that leave next to nothing to do
         *("--shape", "4", "6", "4", "--width", "1", "--epochs", "1", "--pairs", "1"),
         *("--window", "3", "--direct-steps", "1"),
     ],
+    "detection/landmarks.py": [
+        *("--steps", "1", "--batch-size", "1", "--crops", "1", "--crop", "16", "--shift", "3", "--channels", "1"),
+    ],
+    "volumes/patches_2_5d.py": [
+        *("--steps", "1", "--batch-size", "2", "--each", "1", "--channels", "1", "--size", "5", "--reach", "2"),
+    ],
     "unsupervised/autoencoder.py": ["--digits", "100", "--epochs", "1", "--hidden", "8", "--code", "4"],
     "unsupervised/stacked_autoencoder.py": [
         *("--digits", "100", "--hidden", "8", "--code", "4", "--epochs", "1", "--greedy-epochs", "1"),

@@ -75,6 +75,13 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "sequences/rnn_vanishing_gradient.py": lambda m: (
         m["kept_rnn_small"] < 1e-9 < m["kept_lstm"] < m["kept_rnn_large"] and m["mse_lstm"] < 0.4
     ),
+    "detection/landmarks.py": lambda m: (  # some steps on drawings: one of the nets is better than the mean position
+        max(m["soft_argmax_anterior"], m["soft_argmax_posterior"]) < 0.75 * m["mean_in_crop_mm"]
+        and 0 <= m["presence_accuracy"] <= 1
+    ),
+    "volumes/patches_2_5d.py": lambda m: all(  # guessing gives a third
+        m[f"{name}_accuracy"] > 0.45 for name in ("one_plane", "three_planes", "two_scales", "3_D_patch")
+    ),
     "unsupervised/autoencoder.py": lambda m: (  # the average digit has an error of 53, a small one of 23
         m["error"] < 0.5 * m["error_2"] < 23
         and m["error_pca"] < m["error_2_pca"]
@@ -100,6 +107,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
+    "detection/landmarks.py": "synthetic volumes (24 + 8 held out)",
+    "volumes/patches_2_5d.py": "synthetic volumes (24 + 8 held out)",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
     "registration/learned_similarity.py": "synthetic, because histology_landmarks/lung-lesion_3 was not found",
     "segmentation/fcn_vessels.py": "synthetic drawings",

@@ -1,6 +1,31 @@
 """Landmarks in a volume: three ways for a net to say where something is.
 
-python examples/detection/landmarks.py
+    python examples/detection/landmarks.py
+
+A landmark is a point that has a meaning. Here there are two: the centers of the anterior and of the posterior part of
+the hippocampus, computed from the labels. The net sees a crop of 32 x 32 x 32 voxels at a random place of the volume,
+so the landmarks are somewhere else in every crop, and some of them are outside. Three ways to find them:
+
+- **Coordinates**: convolutions, then linear layers that return six numbers. A linear layer knows nothing of shifts: it
+  has to learn each place of the landmark separately.
+- **Heatmaps**: a fully convolutional net returns a map of each landmark. The target is a Gaussian around the landmark,
+  and the answer is the voxel with the largest value. Nearly all voxels of the target are almost 0. Without the instance
+  norm in its layers, the net says 0 everywhere for hundreds of steps.
+- **Soft-argmax** (integral regression): the same net, but a softmax turns each map into a distribution, whose mean is
+  the answer. The mean has a derivative, so the distance itself is the loss. No width of a Gaussian has to be chosen,
+  and the answer may lie between voxels.
+
+**A missing landmark** (a volume without that part, or a crop beside it) has no position. It adds nothing to the loss
+and to the errors of positions; its heatmap is 0 everywhere. So a heatmap can tell: a low peak means "not here". The
+other two nets always give a position, and only a person sees that it is wrong.
+
+Two guesses that look at no tissue belong beside the errors: the mean position in the crop, and the mean position in the
+volume. The second one knows where the crop lies. A net may learn that, because the volumes were cut out around the
+hippocampus, and a crop that reaches over the end of its volume shows zeros there. Distances in mm use the spacing of
+the volume (here 1 mm along each axis). The settings were chosen with --validate.
+
+Sources: Payer, Stern, Bischof, Urschler, Regressing heatmaps for multiple landmark localization using CNNs, MICCAI
+2016; Sun, Xiao, Wei, Liang, Wei, Integral human pose regression, ECCV 2018 (soft-argmax); data: Antonelli et al. 2022.
 """
 
 from __future__ import annotations
