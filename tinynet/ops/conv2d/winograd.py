@@ -201,10 +201,11 @@ class Winograd:
     def __init__(self, BT: np.ndarray, G: np.ndarray, AT: np.ndarray) -> None:
         self.BT, self.G, self.AT = BT, G, AT
         self.m, self.n = AT.shape
-        load_inputs = tile_loader(gather(BT), self.n, self.m)
-        self._correlate_all = correlation_loop(self.m, load_inputs, tile_storer(scatter(AT), self.m))
-        self._accumulate_all = accumulation_loop(self.m, load_inputs, tile_loader(gather(AT.T), self.m, self.m))
-        self._load_weights, self._store_weights = weight_loader(gather(G)), weight_storer(scatter(G.T))
+        self.load_inputs, self.store_outputs = tile_loader(gather(BT), self.n, self.m), tile_storer(scatter(AT), self.m)
+        self.load_gradients = tile_loader(gather(AT.T), self.m, self.m)
+        self.load_weights, self.store_weights = weight_loader(gather(G)), weight_storer(scatter(G.T))
+        self._correlate_all = correlation_loop(self.m, self.load_inputs, self.store_outputs)
+        self._accumulate_all = accumulation_loop(self.m, self.load_inputs, self.load_gradients)
 
     def forward(self, x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
         """y = epilogue(x * w + b). Two arrays whose channels follow each other are read where they lie."""
@@ -222,10 +223,10 @@ class Winograd:
         """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
         c_in, c_out = whole_vectors(x.shape[3]), whole_vectors(gy.shape[3])
         gU = memory.empty((numba.get_num_threads(), self.n**2, c_in, c_out), np.float32)
-        grid = self._grid(gy.shape[1:3], geometry.padding)
+        grid = self.grid(gy.shape[1:3], geometry.padding)
         self._accumulate_all(whole(x), whole(gy), grid, gU)
         gw = np.empty((3, 3, c_in, c_out), np.float32)
-        self._store_weights(gU, gw)
+        self.store_weights(gU, gw)
         return np.ascontiguousarray(gw[:, :, : x.shape[3], : gy.shape[3]])
 
     def _correlate(self, parts: tuple, filters: tuple, size: Pair, padding: Pair, epilogue: Epilogue) -> np.ndarray:
@@ -236,15 +237,16 @@ class Winograd:
         parts = parts if len(parts) == 2 else (*parts, parts[0][..., :0])
         width, blocks = blocks_of(c_out, w.dtype)
         U = memory.empty((self.n**2, blocks, whole_vectors(c_in), width), np.float32)
-        self._load_weights(np.ascontiguousarray(w), rotated, U)
+        self.load_weights(np.ascontiguousarray(w), rotated, U)
         bias = np.zeros(blocks * width, np.float32)
         bias[:c_out] = 0 if b is None else b
         y = memory.empty((len(parts[0]), *size, c_out), np.float32)
         activation, threads = Activation.of(epilogue, y.dtype), numba.get_num_threads()
-        self._correlate_all(parts, U, bias, y, self._grid(size, padding), activation, threads)
+        self._correlate_all(parts, U, bias, y, self.grid(size, padding), activation, threads)
         return y
 
-    def _grid(self, size: Pair, padding: Pair) -> Grid:
+    def grid(self, size: Pair, padding: Pair) -> Grid:
+        """The tiles of a result of this size, whose inputs have this padding."""
         return Grid(-(-size[0] // self.m), -(-size[1] // self.m), -padding[0], -padding[1])
 
 
