@@ -31,8 +31,7 @@ from ..conv2d.tiles import LANES, Grid, aligned
 from ..conv2d.winograd import WIDTH, whole_vectors, winograd2
 
 M, POSITIONS = winograd2.m, winograd2.n**2
-GROUP_BYTES = 200_000  # of the ring of a group of tiles, so that it stays in the L2 cache of a core with U and M
-LARGEST_GROUP = 32  # tiles
+LARGEST_GROUP = 48  # tiles: their V and U stay in the L2 cache of a core
 load_inputs, load_gradients, store_outputs = winograd2.load_inputs, winograd2.load_gradients, winograd2.store_outputs
 
 
@@ -86,12 +85,11 @@ def load_slice(x, z, first, count, grid, V, window):
 
 
 @jit
-def group_of(span, slices, c_in):
-    """How many tiles a thread takes at a time: its share in equal parts, whose rings stay in the cache."""
+def group_of(span):
+    """How many tiles a thread takes at a time: its share in equal parts."""
     tiles = span[1] - span[0]
-    most = max(LANES, min(LARGEST_GROUP, GROUP_BYTES // (slices * POSITIONS * c_in * 4)))
-    parts = max(1, (tiles + most - 1) // most)
-    return (tiles + parts - 1) // parts
+    parts = max(1, (tiles + LARGEST_GROUP - 1) // LARGEST_GROUP)
+    return max(1, (tiles + parts - 1) // parts)
 
 
 @jit(separate=True)
@@ -99,7 +97,7 @@ def _correlate_tiles(span, x, U, bias, y, front, grid):
     """What one thread does: the tiles span[0] .. span[1] - 1 of a plane, in all slices. front: padding along z."""
     orders, _, blocks, c_in, width = U.shape
     taps = (orders + 1) // 2
-    group = max(1, group_of(span, taps, c_in))
+    group = group_of(span)
     ring, sums = aligned((taps * POSITIONS, group + 1, c_in)), aligned((POSITIONS, group + 1, width))
     window = np.empty((M + 2, M + 2, max(c_in, width)), np.float32)
     for first in range(span[0], span[1], group):
@@ -130,7 +128,7 @@ def _correlate_all(x, U, bias, y, front, grid, threads):
 def _accumulate_tiles(span, x, gy, front, grid, gU):
     """What one thread does: gU of the tiles span[0] .. span[1] - 1 of a plane, in all slices."""
     taps, _, c_in, c_out = gU.shape
-    group = max(1, group_of(span, taps, c_in))
+    group = group_of(span)
     ring, Z = aligned((taps * POSITIONS, group + 1, c_in)), aligned((POSITIONS, group + 1, c_out))
     window, outputs = np.empty((M + 2, M + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
     gU[:] = 0
