@@ -1,52 +1,82 @@
 """conv3d in Numba: which version runs for which convolution.
 
     winograd2    3x3 taps in each slice, of stride 1: Winograd's transforms, once for each slice
-    joined       any convolution: the slices that meet in one slice of the result as channels of one conv2d
-    slices       any convolution: a conv2d for each depth tap
+    blocked      one group: a matrix product for each row of a kernel, in which several voxels may share a vector
+    joined       the slices that meet in one slice of the result as channels of one conv2d
+    slices       a conv2d for each depth tap
 
-Each version is a file of its own (`joined` and `slices` share versions.py with the GPU). The default is the first one
-that can compute a convolution; `use_kernels("conv3d", "slices")` asks for another one.
+`winograd2` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are the versions of the GPU, too.
+TABLE decides which one runs: from the version that is asked for on, the first whose condition holds. The default begins
+at `winograd2`; `use_kernels("conv3d", "blocked")` begins at another row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...backends.numba.simd import lanes_of
-from .._shared.geometry import Geometry
+from .._shared.geometry import Geometry, Triple
 from ..conv2d import cpu as conv2d
-from . import winograd
+from . import blocked, winograd
 from .versions import Kernels, implementations
 
 
-def is_plain_3x3(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype) -> bool:
+class Convolution(NamedTuple):
+    """What the choice of a version depends on. w_shape: (KD, KH, KW, C_in / groups, C_out)."""
+
+    w_shape: tuple[int, ...]
+    geometry: Geometry
+    dtype: np.dtype
+
+
+class Rule(NamedTuple):
+    """A row of the table: a version, the condition under which it runs, and its kernels."""
+
+    version: str
+    applies: Callable[[Convolution], bool]
+    kernels: Kernels
+
+
+def _is_plain_3x3(c: Convolution) -> bool:
     """True for float32, 3x3 taps in each slice, stride and dilation 1, one group, at least a vector of channels."""
-    stride, _, dilation, groups = geometry
-    is_plain = w_shape[1:3] == (3, 3) and stride == dilation == (1, 1, 1) and groups == 1
-    return is_plain and dtype == np.float32 and min(w_shape[3:]) >= lanes_of(dtype)
+    stride, _, dilation, groups = c.geometry
+    is_plain = c.w_shape[1:3] == (3, 3) and stride == dilation == (1, 1, 1) and groups == 1
+    return is_plain and c.dtype == np.float32 and min(c.w_shape[3:]) >= lanes_of(c.dtype)
 
 
-def _with_winograd(others: Kernels) -> Kernels:
-    """The kernels of `winograd2`, and the others where it does not apply."""
+_BY_SLICES = implementations(conv2d.IMPLEMENTATIONS[conv2d.DEFAULT])
+TABLE = [
+    Rule("winograd2", _is_plain_3x3, winograd.KERNELS),
+    Rule("blocked", lambda c: c.geometry.groups == 1, blocked.KERNELS),
+    *(Rule(name, lambda c: True, kernels) for name, kernels in _BY_SLICES.items()),
+]
 
-    def kernels(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype) -> dict[str, Callable]:
-        return vars(winograd) if is_plain_3x3(w_shape, geometry, dtype) else others
+
+def choose(convolution: Convolution, wanted: str = TABLE[0].version) -> Rule:
+    """The row whose kernels run."""
+    rows = TABLE[[rule.version for rule in TABLE].index(wanted) :]
+    return next(rule for rule in rows if rule.applies(convolution))
+
+
+def _kernels(wanted: str) -> Kernels:
+    """The three kernels, each of which chooses its version."""
 
     def forward(x: np.ndarray, w: np.ndarray, b: Any, geometry: Geometry) -> np.ndarray:
-        return kernels(w.shape, geometry, x.dtype)["forward"](x, w, b, geometry)
+        return choose(Convolution(w.shape, geometry, x.dtype), wanted).kernels["forward"](x, w, b, geometry)
 
-    def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Any, geometry: Geometry) -> np.ndarray:
-        return kernels(w.shape, geometry, gy.dtype)["backward_input"](gy, w, input_size, geometry)
+    def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Triple, geometry: Geometry) -> np.ndarray:
+        rule = choose(Convolution(w.shape, geometry, gy.dtype), wanted)
+        return rule.kernels["backward_input"](gy, w, input_size, geometry)
 
-    def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Any, geometry: Geometry) -> np.ndarray:
+    def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Triple, geometry: Geometry) -> np.ndarray:
         w_shape = *kernel_size, x.shape[4] // geometry.groups, gy.shape[4]
-        return kernels(w_shape, geometry, x.dtype)["backward_weight"](x, gy, kernel_size, geometry)
+        rule = choose(Convolution(w_shape, geometry, x.dtype), wanted)
+        return rule.kernels["backward_weight"](x, gy, kernel_size, geometry)
 
     return {f.__name__: f for f in (forward, backward_input, backward_weight)}
 
 
-_BY_SLICES = implementations(conv2d.IMPLEMENTATIONS[conv2d.DEFAULT])
-IMPLEMENTATIONS = {"winograd2": _with_winograd(_BY_SLICES["joined"]), **_BY_SLICES}
+IMPLEMENTATIONS = {rule.version: _kernels(rule.version) for rule in TABLE}

@@ -156,3 +156,6 @@ def _accumulate_all(x, gy, front, grid, gU):
         thread = np.int64(i)
         span = thread * tiles // threads, (thread + 1) * tiles // threads
         _accumulate_tiles(span, x, gy, front, grid, gU[:, thread])
+
+
+KERNELS = {f.__name__: f for f in (forward, backward_input, backward_weight)}
