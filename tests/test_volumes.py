@@ -9,6 +9,8 @@ from scipy import ndimage, signal
 import tinynet as tn
 from tinynet import nn
 from tinynet.learn.gradcheck import gradcheck
+from tinynet.ops._shared.geometry import Geometry
+from tinynet.ops.conv3d import blocked, cpu
 
 
 @pytest.fixture
@@ -26,6 +28,24 @@ def test_conv3d_agrees_with_scipy(rng):
     np.testing.assert_allclose(actual, expected, atol=1e-12)
     strided = tn.conv3d(tn.tensor(x), w, b, stride=(2, 1, 3), padding=(1, 0, 2)).numpy()
     np.testing.assert_allclose(strided, expected[:, ::2, :, ::3], atol=1e-12)
+
+
+@pytest.mark.parametrize("version", ["winograd2", "blocked"])
+def test_conv3d_in_several_parts(rng, version, monkeypatch):
+    """More tiles than a group of winograd2 holds, and more rows than a band of blocked, by one sum of images each."""
+    monkeypatch.setattr(blocked, "BAND_BYTES", 20_000)
+    x, w = rng.standard_normal((2, 3, 41, 15, 16), np.float32), rng.standard_normal((2, 3, 3, 16, 16), np.float32)
+    geometry = Geometry((1,) * 3, (2, 1, 0), (1,) * 3)
+    kernels, expected = (cpu.IMPLEMENTATIONS[name] for name in (version, "joined"))
+    y = expected["forward"](x, w, None, geometry)
+    calls = {
+        "forward": (x, w, w[0, 0, 0, 0], geometry),
+        "backward_input": (y, w, x.shape[1:4], geometry),
+        "backward_weight": (x, y, w.shape[:3], geometry),
+    }
+    for name, arguments in calls.items():
+        result = expected[name](*arguments)
+        np.testing.assert_allclose(kernels[name](*arguments), result, atol=1e-5 * abs(result).max())
 
 
 def test_the_transpose_is_the_gradient_of_conv3d(rng):

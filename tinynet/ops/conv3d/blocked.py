@@ -19,9 +19,6 @@ gy, whose row form has the strides in the other role. Strides along z and y make
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
 import numba
 import numpy as np
 from numba import prange
@@ -33,84 +30,11 @@ from ...backends.numba.simd import VECTOR_BYTES, lanes_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple, phase
+from .rows import Row, Steps
 
 WIDTH = 2 * VECTOR_BYTES  # bytes of the columns of a product
 MOST_PIXELS = 4  # computed as one output: the more of them, the larger the part of the weights that is 0
 BAND_BYTES = 300_000  # of input per band: with the weights it fits into a core's L2 cache
-
-
-class Row(NamedTuple):
-    """How a row of outputs reads a row of inputs: outputs j * pixels + q read the inputs j * step + first + tap.
-
-    uses: (q, kx, tap) for each weight of the widened kernel that is not 0; its taps are 0 .. taps - 1.
-    """
-
-    pixels: int
-    step: int
-    first: int
-    taps: int
-    uses: list[tuple[int, int, int]]
-
-    @classmethod
-    def of(cls, pixels: int, step: int, reads: Iterable[tuple[int, int, int]]) -> Row:
-        """From (q, kx, input pixel read by output q)."""
-        reads = list(reads)
-        first = min(i for _, _, i in reads)
-        uses = [(q, kx, i - first) for q, kx, i in reads]
-        return cls(pixels, step, first, 1 + max(tap for _, _, tap in uses), uses)
-
-    @classmethod
-    def forward(cls, kernel: int, stride: int, padding: int, dilation: int, lanes: int) -> Row:
-        """Output q reads the pixel q * stride + kx * dilation - padding. lanes: how many outputs fit into a vector."""
-        reads = ((q, k, q * stride + k * dilation - padding) for q in range(lanes) for k in range(kernel))
-        return cls.of(lanes, lanes * stride, reads)
-
-    @classmethod
-    def backward(cls, kernel: int, stride: int, padding: int, dilation: int, lanes: int) -> Row:
-        """gx[q] reads the gy[o] with q = o * stride + kx * dilation - padding."""
-        pixels = max(1, lanes // stride) * stride
-        reads = ((q, k, q + padding - k * dilation) for q in range(pixels) for k in range(kernel))
-        return cls.of(pixels, pixels // stride, ((q, k, i // stride) for q, k, i in reads if i % stride == 0))
-
-    def widened(self, w: np.ndarray) -> np.ndarray:
-        """(KD, KH, taps A, pixels B) of w (KD, KH, KW, A, B): the weights of `pixels` outputs side by side."""
-        wide = np.zeros((*w.shape[:2], self.taps, w.shape[3], self.pixels, w.shape[4]), w.dtype)
-        for q, kx, tap in self.uses:
-            wide[:, :, tap, :, q] = w[:, :, kx]
-        return wide.reshape(*w.shape[:2], self.taps * w.shape[3], self.pixels * w.shape[4])
-
-    def steps(self, along_z_and_y: tuple, c_in: int, c_out: int) -> Steps:
-        """The Steps of a correlation from c_in to c_out channels."""
-        return Steps(*along_z_and_y, self.first * c_in, self.step * c_in, self.pixels * c_out)
-
-    def narrowed(self, wide: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The transpose of `widened`: w of this shape, each weight the sum of the places where it stands."""
-        wide, w = wide.reshape(*shape[:2], self.taps, shape[3], self.pixels, shape[4]), np.zeros(shape, wide.dtype)
-        for q, kx, tap in self.uses:
-            w[:, :, kx] += wide[:, :, tap, :, q]
-        return w
-
-
-class Steps(NamedTuple):
-    """Along z and y: i = o * stride + k * dilation - padding, and output o is slice or row first + o * apart of y.
-
-    Along x, in elements: a band begins at `start` of the rows of x, groups of outputs read what is `step` apart, and
-    a group has `columns` results.
-    """
-
-    stride_z: int
-    stride_y: int
-    padding_z: int
-    padding_y: int
-    dilation_z: int
-    dilation_y: int
-    first_z: int
-    first_y: int
-    apart_z: int
-    apart_y: int
-    start: int
-    step: int
-    columns: int
 
 
 # ------------------------------------------------------------------------------------- the loops over bands
@@ -175,8 +99,9 @@ def correlate_band(band, w, bias, steps, tile, y):
 
 
 @jit(separate=True)
-def correlate_bands(share, x, w, bias, result, steps, band, tile):
+def correlate_bands(share, x, filters, result, steps, band, tile):
     """What one thread does: its share, (thread, number of threads), of the bands of all slices."""
+    w, bias = filters
     y = result[:, steps.first_z :: steps.apart_z, steps.first_y :: steps.apart_y]
     volumes, od, oh, _ = y.shape
     rows = rows_of(band, steps, w.shape[2])
@@ -189,10 +114,10 @@ def correlate_bands(share, x, w, bias, result, steps, band, tile):
 
 
 @jit(parallel=True)
-def correlate_all(x, w, bias, result, steps, band, tile):
+def correlate_all(x, filters, result, steps, band, tile):
     for i in prange(len(band)):
         thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-        correlate_bands((thread, len(band)), x, w, bias, result, steps, band[thread], tile[thread])
+        correlate_bands((thread, len(band)), x, filters, result, steps, band[thread], tile[thread])
 
 
 @jit
@@ -205,7 +130,7 @@ def rows_of(band, steps, kernel_height):
 def accumulate_bands(share, x, gy, gw, steps, band, tile):
     """What one thread does: gw (KD, KH, k, column) of its share of the bands. tile: of gy (rows, groups, columns)."""
     kd, kh, k, c_out = gw.shape
-    volumes, od, oh, length = gy.shape
+    volumes, od, oh, _ = gy.shape
     rows, groups = rows_of(band, steps, kh), tile.shape[1]
     bands = (oh + rows - 1) // rows
     tasks, width = volumes * bands * od, min(c_out, WIDTH // gw.itemsize)
@@ -295,7 +220,7 @@ def _correlate(x: np.ndarray, w: np.ndarray, b: Bias, y: np.ndarray, row: Row, a
     rows = len(range(steps.first_y, y.shape[2], steps.apart_y))
     band = new_bands(x, groups, rows, w.shape[:2], row, steps)
     tile = memory.empty((len(band), groups, blocks * width), x.dtype)
-    correlate_all(_rows(whole(x)), by_block, bias, _rows(y), steps, band, tile)
+    correlate_all(_rows(whole(x)), (by_block, bias), _rows(y), steps, band, tile)
 
 
 def _along_x(kernel: int, geometry: Geometry) -> tuple[int, int, int, int]:

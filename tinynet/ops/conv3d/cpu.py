@@ -5,9 +5,9 @@
     joined       the slices that meet in one slice of the result as channels of one conv2d
     slices       a conv2d for each depth tap
 
-`winograd2` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are the versions of the GPU, too.
-TABLE decides which one runs: from the version that is asked for on, the first whose condition holds. The default begins
-at `winograd2`; `use_kernels("conv3d", "blocked")` begins at another row.
+`winograd2` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are also the GPU's versions.
+TABLE decides which one runs: the first row whose condition holds, from the version on that is asked for. The default
+begins at `winograd2`; `use_kernels("conv3d", "blocked")` begins at another row.
 """
 
 from __future__ import annotations

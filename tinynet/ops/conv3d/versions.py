@@ -1,11 +1,11 @@
-"""conv3d made of conv2d's kernels, on the CPU as on a GPU.
+"""conv3d made of conv2d's kernels: on a GPU always, on the CPU for convolutions with groups.
 
 Slice by slice, a volume is a set of images, and a 3-D convolution is a sum of 2-D ones, one for each depth tap kz:
 
     y[oz] = sum over kz of conv2d(x[iz], w[kz]),      iz = oz * stride + kz * dilation - padding
 
     slices   computes just that: a conv2d for each tap, and their sum
-    joined   the default. The slices that meet in y[oz] lie side by side as *channels* of one image. conv2d takes the
+    joined   the default on a GPU. The slices that meet in y[oz] lie side by side as *channels* of one image. conv2d takes the
              arrays of its channels one by one, so no slice is copied, and its sum over channels is the sum over kz,
              too.
 

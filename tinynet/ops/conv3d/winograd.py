@@ -27,7 +27,7 @@ from ...backends.numba.jit import jit
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple
-from ..conv2d.tiles import LANES, Grid, aligned
+from ..conv2d.tiles import Grid, aligned
 from ..conv2d.winograd import WIDTH, whole_vectors, winograd2
 
 M, POSITIONS = winograd2.m, winograd2.n**2
