@@ -5,9 +5,8 @@ Slice by slice, a volume is a set of images, and a 3-D convolution is a sum of 2
     y[oz] = sum over kz of conv2d(x[iz], w[kz]),      iz = oz * stride + kz * dilation - padding
 
     slices   computes just that: a conv2d for each tap, and their sum
-    joined   the default on a GPU. The slices that meet in y[oz] lie side by side as *channels* of one image. conv2d takes the
-             arrays of its channels one by one, so no slice is copied, and its sum over channels is the sum over kz,
-             too.
+    joined   the default on a GPU. The slices that meet in y[oz] lie side by side as *channels* of one image. conv2d
+             takes the arrays of its channels one by one, and its sum over channels is the sum over kz, too.
 
         slices   y[oz] = conv2d(x[oz - 1], w[0]) + conv2d(x[oz], w[1]) + conv2d(x[oz + 1], w[2])
         joined   y[oz] = conv2d((x[oz - 1], x[oz], x[oz + 1]), w with its rows (kz, ci) as input channels)
