@@ -56,6 +56,32 @@ def test_mirrored_boxes_stay_on_their_cells(cells):
         assert (image[y1:y2, x1:x2] < -0.8).all() and (image < -0.8).sum() == 3 * 60 and kinds.tolist() == [2]
 
 
+def test_a_net_that_knows_everything_has_no_loss_and_finds_the_cells(cells):
+    true, classes = np.array([[8, 10, 61, 64], [20, 50, 120, 148], [70, 5, 91, 24.0]]), np.array([0, 1, 2])
+    size = (128, 160)
+
+    class Oracle:
+        backbone = staticmethod(lambda images: images)
+
+        def propose(self, features):
+            labels, partners = cells.match(cells.anchors(size), true, *cells.FIRST_OVERLAPS)
+            offsets = cells.bx.encode_boxes(true[partners], cells.anchors(size))
+            return tn.tensor(np.where(labels == 1, 30.0, -30.0)[None]), tn.tensor(offsets[None])
+
+        def judge(self, features, boxes, images):
+            labels, partners = cells.match(boxes, true, *cells.SECOND_OVERLAPS)
+            logits = 30.0 * np.eye(4)[np.where(labels == 1, 1 + classes[partners], 0)]
+            return tn.tensor(logits), tn.tensor(
+                10 * np.r_[1, 1, 0.5, 0.5] * cells.bx.encode_boxes(true[partners], boxes)
+            )
+
+    images = tn.tensor(np.zeros((1, *size, 3)))
+    assert abs(cells.detection_loss(Oracle(), images, true[None], 1 + classes[None], np.array([3])).item()) < 1e-9
+    boxes, found, scores = cells.detect(Oracle(), np.zeros((*size, 3), np.uint8))
+    np.testing.assert_allclose(boxes, true, atol=1e-4)
+    assert found.tolist() == classes.tolist() and scores.min() > 0.99
+
+
 def test_gradients_of_all_four_losses(cells):
     """The boxes to judge are given: which proposals a net makes is no smooth function of its weights."""
     rng = np.random.default_rng(0)
