@@ -50,11 +50,17 @@ def test_boxes_are_edges_in_pixels_of_the_reduced_image(tmp_path):
 
 
 def test_boxes_outside_without_an_area_and_no_boxes_at_all(tmp_path):
-    cells = ("WBC", 31, 11, 60, 40), ("RBC", 50, 5, 60, 9), ("RBC", 7, 7, 7, 7), ("RBC", 9, 9, 5, 12)
+    cells = (
+        ("WBC", 31, 11, 60, 40),
+        ("RBC", 50, 5, 60, 9),
+        ("RBC", 7, 7, 7, 7),
+        ("RBC", 9, 9, 5, 12),
+        ("RBC", -5, -3, 6, 4),
+    )
     changes = {"Annotations/B_1.xml": voc(*cells), "Annotations/B_2.xml": voc()}
     with pytest.warns(UserWarning, match=r"b\.zip: 3 boxes without an area in their image left out, the first in B_1"):
         first, empty = read_blood_cells("train", write_archive(tmp_path / "b.zip", changes), reduce=1)
-    assert first.boxes.tolist() == [[10, 30, 20, 40]] and first.classes.tolist() == [1]  # clipped
+    assert first.boxes.tolist() == [[10, 30, 20, 40], [0, 0, 4, 6]] and first.classes.tolist() == [1, 0]  # clipped
     assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float32 and empty.classes.shape == (0,)
 
 

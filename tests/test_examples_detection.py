@@ -53,33 +53,65 @@ def test_mirrored_boxes_stay_on_their_cells(cells):
     for seed in range(8):
         image, boxes, kinds, _ = cells.Training([smear], 1).item(0, np.random.default_rng(seed))
         y1, x1, y2, x2 = boxes[0].astype(int)
+        assert (y2 - y1, x2 - x1) == (6, 10)
         assert (image[y1:y2, x1:x2] < -0.8).all() and (image < -0.8).sum() == 3 * 60 and kinds.tolist() == [2]
 
 
-def test_a_net_that_knows_everything_has_no_loss_and_finds_the_cells(cells):
-    true, classes = np.array([[8, 10, 61, 64], [20, 50, 120, 148], [70, 5, 91, 24.0]]), np.array([0, 1, 2])
-    size = (128, 160)
+CELLS = np.array([[8, 10, 61, 64], [20, 50, 120, 148], [70, 5, 91, 24.0]])  # a red cell, a white one, a platelet
+SIZE = (128, 160)
 
-    class Oracle:
-        backbone = staticmethod(lambda images: images)
 
-        def propose(self, features):
-            labels, partners = cells.match(cells.anchors(size), true, *cells.FIRST_OVERLAPS)
-            offsets = cells.bx.encode_boxes(true[partners], cells.anchors(size))
-            return tn.tensor(np.where(labels == 1, 30.0, -30.0)[None]), tn.tensor(offsets[None])
+class Oracle:
+    """A net that knows the cells. Its offsets are wrong by `error`."""
 
-        def judge(self, features, boxes, images):
-            labels, partners = cells.match(boxes, true, *cells.SECOND_OVERLAPS)
-            logits = 30.0 * np.eye(4)[np.where(labels == 1, 1 + classes[partners], 0)]
-            return tn.tensor(logits), tn.tensor(
-                10 * np.r_[1, 1, 0.5, 0.5] * cells.bx.encode_boxes(true[partners], boxes)
-            )
+    def __init__(self, script, error):
+        self.script, self.error = script, error
 
-    images = tn.tensor(np.zeros((1, *size, 3)))
-    assert abs(cells.detection_loss(Oracle(), images, true[None], 1 + classes[None], np.array([3])).item()) < 1e-9
-    boxes, found, scores = cells.detect(Oracle(), np.zeros((*size, 3), np.uint8))
-    np.testing.assert_allclose(boxes, true, atol=1e-4)
-    assert found.tolist() == classes.tolist() and scores.min() > 0.99
+    def backbone(self, images):
+        return images
+
+    def propose(self, features):
+        places = self.script.anchors(SIZE)
+        labels, partners = self.script.match(places, CELLS, *self.script.FIRST_OVERLAPS)
+        offsets = self.script.bx.encode_boxes(CELLS[partners], places) + self.error
+        return tn.tensor(np.where(labels == 1, 30.0, -30.0)[None]), tn.tensor(offsets[None])
+
+    def judge(self, features, boxes, images):
+        labels, partners = self.script.match(boxes, CELLS, *self.script.SECOND_OVERLAPS)
+        offsets = [10, 10, 5, 5] * self.script.bx.encode_boxes(CELLS[partners], boxes) + self.error
+        return tn.tensor(30.0 * np.eye(4)[np.where(labels == 1, 1 + partners, 0)]), tn.tensor(offsets)
+
+
+def test_the_losses_of_a_net_that_knows_the_cells(cells):
+    oracle, kinds = Oracle(cells, 0.1), np.array([1, 2, 3])
+    smooth_l1 = 4 * 0.1**2 / 2  # of four offsets
+    first = cells.sample(0, cells.anchors(SIZE), (CELLS, kinds), cells.FIRST_OVERLAPS, 64, np.random.default_rng(0))
+    expected = smooth_l1 * len(first.offsets) / 64
+    assert cells.proposal_loss(*oracle.propose(None), first).item() == pytest.approx(expected)
+    near = np.concatenate([CELLS + shift for shift in (-3, 1, 2, 100)])
+    second = cells.sample(0, near, (CELLS, kinds), cells.SECOND_OVERLAPS, 8, np.random.default_rng(0))
+    assert len(second.offsets) == 4
+    assert cells.head_loss(oracle, None, second).item() == pytest.approx(smooth_l1 * 4 / len(second.kinds))
+    images = tn.tensor(np.zeros((1, *SIZE, 3)))
+    assert abs(cells.detection_loss(Oracle(cells, 0), images, CELLS[None], kinds[None], np.array([3])).item()) < 1e-9
+    assert cells.box_loss(tn.tensor(np.zeros((0, 4))), np.zeros((0, 4)), 5) == 0
+
+
+def test_detection_refines_proposals_and_keeps_one_box_of_each_cell(cells):
+    oracle = Oracle(cells, 0.02)  # proposals are a few pixels off, and several remain of each cell
+    boxes, found, scores = cells.detect(oracle, np.zeros((*SIZE, 3), np.uint8))
+    np.testing.assert_allclose(boxes, CELLS, atol=1)
+    assert found.tolist() == [0, 1, 2] and scores.min() > 0.99
+
+
+def test_the_head_sees_the_features_inside_of_a_box(cells):
+    tn.seed(0)
+    model = cells.Detector((2, 2, 2))
+    model.hidden = model.kinds = model.refinement = lambda y: y
+    features = np.moveaxis(np.indices((16, 20)), 0, -1) * 8.0 + 4  # each position holds its own center, in pixels
+    seen, _ = model.judge(tn.tensor(features[None]), CELLS, np.zeros(3, int))
+    centers = seen.numpy().reshape(3, -1, 2).mean(axis=1)
+    np.testing.assert_allclose(centers, (CELLS[:, :2] + CELLS[:, 2:]) / 2, atol=1e-6)
 
 
 def test_gradients_of_all_four_losses(cells):

@@ -28,6 +28,14 @@ CASES = {  # true boxes, found boxes, scores -> precision, recall, AP
     "the twin comes first": ((A, B), (NEAR_A, A, B), (0.9, 0.8, 0.7), [1, 1 / 2, 2 / 3], [0.5, 0.5, 1], 5 / 6),
     "precision may rise again": ((A, B), (C, A, B), (0.9, 0.8, 0.7), [0, 1 / 2, 2 / 3], [0, 0.5, 1], 2 / 3),
     "ties keep their order": ((A,), (C, A), (0.5, 0.5), [0, 1 / 2], [0, 1], 0.5),
+    "many ties": (
+        (A,),
+        20 * (C,) + (A,) + 20 * (C,),
+        41 * (0.5,),
+        [0] * 20 + [1 / n for n in range(21, 42)],
+        [0] * 20 + [1] * 21,
+        1 / 21,
+    ),
     "nothing found": ((A,), (), (), [], [], 0.0),
     "nothing there": ((), (A,), (0.9,), [0], [0], float("nan")),
 }
