@@ -62,7 +62,7 @@ SIZE = (128, 160)
 
 
 class Oracle:
-    """A net that knows the cells. Its offsets are wrong by `error`."""
+    """A net that knows the cells. Its offsets are wrong by `error`, of every other anchor by -error."""
 
     def __init__(self, script, error):
         self.script, self.error = script, error
@@ -73,7 +73,8 @@ class Oracle:
     def propose(self, features):
         places = self.script.anchors(SIZE)
         labels, partners = self.script.match(places, CELLS, *self.script.FIRST_OVERLAPS)
-        offsets = self.script.bx.encode_boxes(CELLS[partners], places) + self.error
+        errors = np.resize([self.error, -self.error], (len(places), 1))
+        offsets = self.script.bx.encode_boxes(CELLS[partners], places) + errors
         return tn.tensor(np.where(labels == 1, 30.0, -30.0)[None]), tn.tensor(offsets[None])
 
     def judge(self, features, boxes, images):
@@ -98,9 +99,9 @@ def test_the_losses_of_a_net_that_knows_the_cells(cells):
 
 
 def test_detection_refines_proposals_and_keeps_one_box_of_each_cell(cells):
-    oracle = Oracle(cells, 0.02)  # proposals are a few pixels off, and several remain of each cell
+    oracle = Oracle(cells, 0.2)  # proposals are many pixels off, and several remain of each cell
     boxes, found, scores = cells.detect(oracle, np.zeros((*SIZE, 3), np.uint8))
-    np.testing.assert_allclose(boxes, CELLS, atol=1)
+    np.testing.assert_allclose(boxes, CELLS, atol=4)
     assert found.tolist() == [0, 1, 2] and scores.min() > 0.99
 
 
