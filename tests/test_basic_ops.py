@@ -132,6 +132,7 @@ CASES = {
     "x[..., None, 0]": case(lambda x: x[..., None, 0], normal(2, 3)),
     "x[list] with repetition": case(lambda x: x[[1, 1, 0, 1]], normal(2, 3)),
     "x[array, :, array]": case(lambda x: x[np.array([[0], [1]]), :, np.array([2, 2])], normal(2, 2, 3)),
+    "x[slice, list] with repetition": case(lambda x: x[1:, [1, 1, 0]], normal(3, 2)),
     "x[indices from an input]": case(lambda x, i: x[i, 0], normal(3, 2), np.array([2, 0, 2])),
     "x[mask]": case(lambda x: x[x > 0], distinct(2, 3)),
     "x[mask of rows]": case(lambda x: x[np.array([True, False, True]), 1:], normal(3, 3)),

@@ -29,6 +29,12 @@ def test_prelu_has_a_slope_for_each_channel_or_one():
     assert a.grad.tolist() == [[0.5, 10], [50, 250]] and slope.grad.tolist() == [-102, -5000]
 
 
+def test_the_layer_starts_with_a_quarter():
+    layer = nn.PReLU(3)
+    assert layer.slope.tolist() == [0.25] * 3 and nn.PReLU(slope=0.5).slope.tolist() == [0.5]
+    assert layer(tn.tensor([[-4.0, 4.0, -8.0]])).tolist() == [[-1, 4, -2]]
+
+
 def test_prelu_keeps_nan():
     x = np.array([np.nan, -1, 1], np.float32)
     assert np.isnan(tn.prelu(x, np.ones(1, np.float32))).tolist() == [True, False, False]
@@ -97,6 +103,8 @@ def test_layer_and_instance_norm_are_special_cases():
     instance = nn.InstanceNorm(4)
     assert list(instance.parameters()) == [] and len(list(nn.InstanceNorm(4, affine=True).parameters())) == 2
     np.testing.assert_array_equal(instance(tn.tensor(x)).numpy(), tn.group_norm(x, groups=4))
+    by_eps = nn.GroupNorm(2, 4, eps=3.0, affine=False)(tn.tensor(x)).numpy()
+    np.testing.assert_allclose(by_eps, group_norm_by_loops(x, 2, eps=3.0), rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------------- bad input

@@ -50,12 +50,12 @@ def test_conv3d_in_several_parts(rng, version, monkeypatch):
 
 def test_the_transpose_is_the_gradient_of_conv3d(rng):
     w = rng.standard_normal((2, 3, 2, 2, 4))
-    x = tn.tensor(rng.standard_normal((1, 5, 6, 5, 2)), requires_grad=True)
+    x = tn.tensor(rng.standard_normal((1, 5, 6, 4, 2)), requires_grad=True)
     y = tn.conv3d(x, w, stride=(2, 1, 2), padding=(0, 1, 1))
     gy = rng.standard_normal(y.shape)
     y.backward(gy)
     back = tn.conv_transpose3d(
-        tn.tensor(gy), w, np.ones(2), stride=(2, 1, 2), padding=(0, 1, 1), output_padding=(1, 0, 1)
+        tn.tensor(gy), w, np.ones(2), stride=(2, 1, 2), padding=(0, 1, 1), output_padding=(1, 0, 0)
     )
     np.testing.assert_allclose(back.numpy(), x.grad.numpy() + 1, atol=1e-12)
     gradcheck(lambda g, w, b: tn.conv_transpose3d(g, w, b, stride=2), (gy[:, :, :2, :2], w, np.ones(2)))
@@ -132,6 +132,8 @@ def test_resize_agrees_with_scipy(rng, mode, order):
     zoomed = ndimage.zoom(x, (8 / 5, 0.5, 9 / 4), order=order, grid_mode=True, mode="nearest")
     actual = tn.resize3d(tn.tensor(x[None, ..., None]), (8, 3, 9), mode).numpy()
     np.testing.assert_allclose(actual[0, ..., 0], zoomed, atol=1e-12)
+    upright = ndimage.zoom(x[0], (4 / 6, 6 / 4), order=order, grid_mode=True, mode="nearest")
+    np.testing.assert_allclose(tn.resize2d(x[:1, ..., None], (4, 6), mode)[0, ..., 0], upright, atol=1e-12)
 
 
 @pytest.mark.parametrize(("padding", "mode"), [("zeros", "grid-constant"), ("border", "nearest")])
