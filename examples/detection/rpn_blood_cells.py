@@ -367,7 +367,7 @@ def main(config: Config) -> dict[str, float]:
     results |= {f"recall_{count}": proposal_recall(model, test, count) for count in (50, 100)}
     figures = {
         "boxes.png": draw_boxes(test, found),
-        "anchors.png": draw_anchors(training[0]),
+        "anchors.png": draw_anchors(max(training, key=lambda smear: len(set(smear.classes)))),  # with all classes
         "proposals.png": draw_proposals(model, test[0]),
         "precision_recall.png": draw_precision_recall(test, found, ruled),
     }
@@ -391,24 +391,30 @@ def load_data(config: Config) -> tuple[list[list[Smear]], str]:
 
 
 # ---------------------------------------------------------------------------------------- figures
-COLORS = [viz.mpl(color) for color in (viz.VERMILLION, viz.BLUE, viz.GREEN)]  # red cells, white cells, platelets
+COLORS = [viz.mpl(color) for color in (viz.VERMILLION, viz.BLUE, viz.BLACK)]  # red cells, white cells, platelets
 SHOWN = 0.5  # boxes with a lower probability are not drawn
+
+
+def show(axes: viz.Axes, image: np.ndarray) -> None:
+    axes.imshow(image)
+    axes.axis("off")
+    axes.autoscale(False)  # boxes reach out of the image
 
 
 def draw_boxes(smears: list[Smear], found: Found) -> viz.Figure:
     """Four test images, evenly spaced in the list: the truth dashed, what was found with its probability."""
     chosen = np.linspace(0, len(smears) - 1, min(4, len(smears))).round().astype(int)
     figure, axes = viz.subplots(2, 2, figsize=(11, 8.6), squeeze=False)
+    for panel in axes.flat:
+        panel.axis("off")
     for panel, i in zip(axes.flat, chosen):
-        panel.imshow(smears[i].image)
+        show(panel, smears[i].image)
         for box, kind in zip(smears[i].boxes, smears[i].classes):
             viz.draw_box(panel, box, COLORS[kind], linestyle="--", linewidth=0.9)
         for box, kind, score in zip(*found[i]):
             if score >= SHOWN:
                 viz.draw_box(panel, box, COLORS[kind], f"{score:.2f}")
-    for panel in axes.flat:
-        panel.axis("off")
-    figure.suptitle("found (with probability) and true (dashed): red cells red, white cells blue, platelets green")
+    figure.suptitle("found (with probability) and true (dashed): red cells red, white cells blue, platelets black")
     return figure
 
 
@@ -418,8 +424,7 @@ def draw_anchors(smear: Smear) -> viz.Figure:
     labels, _ = match(places, smear.boxes, *FIRST_OVERLAPS)
     figure, axes = viz.subplots(1, 2, figsize=(11, 4.6))
     for panel in axes:
-        panel.imshow(smear.image)
-        panel.axis("off")
+        show(panel, smear.image)
     rows, columns = (n // STRIDE for n in smear.image.shape[:2])
     center = (rows // 2 * columns + columns // 2) * len(ANCHORS)
     for box in places[center : center + len(ANCHORS)]:
@@ -442,13 +447,12 @@ def draw_proposals(model: Detector, smear: Smear) -> viz.Figure:
     figure, axes = viz.subplots(1, 2, figsize=(11, 4.6))
     heat = logits.reshape(size[0] // STRIDE, size[1] // STRIDE, len(ANCHORS)).max(axis=2)
     axes[0].imshow(heat, cmap="magma", extent=(0, size[1], size[0], 0))
+    axes[0].axis("off")
     axes[0].set_title(f"objectness (the best of {len(ANCHORS)} anchors)")
-    axes[1].imshow(smear.image)
+    show(axes[1], smear.image)
     for box in best_proposals(logits, offsets, size, 30):
         viz.draw_box(axes[1], box, "gold", linewidth=0.9)
     axes[1].set_title("the best 30 proposals")
-    for panel in axes:
-        panel.axis("off")
     return figure
 
 
@@ -461,7 +465,7 @@ def draw_precision_recall(smears: list[Smear], found: Found, ruled: Found) -> vi
             precision, recall = metrics.precision_recall(*given)
             text = f"{label}: AP {metrics.detection_ap(*given):.3f}" if label else None
             axes.plot(recall, precision, style, color=COLORS[kind], label=text)
-    axes.plot([], [], "k:", label="rules: Otsu, color, size")
+    axes.plot([], [], ":", color="0.5", label="rules: Otsu, color, size")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.legend(loc="lower left")
     axes.grid(alpha=0.3)
