@@ -24,7 +24,7 @@ from tinynet.backends.cuda.source import KernelCall
 # Functions that CuPy has under the name and with the meaning of NumPy's. The list is what tinynet uses: whoever needs
 # another one looks first whether CuPy has it.
 _FUNCTIONS = """
-    abs all any arange argmax argmin argsort array_equal ascontiguousarray broadcast_to clip concatenate
+    abs all any arange argmax argmin argpartition argsort array_equal ascontiguousarray broadcast_to clip concatenate
     cos count_nonzero cumsum empty empty_like exp expand_dims expm1 eye floor full full_like isfinite isinf isnan
     linspace log log1p logical_and logical_not logical_or matmul max maximum may_share_memory mean meshgrid min minimum
     moveaxis nan_to_num nonzero ones ones_like pad power prod searchsorted shape sign sin sqrt square stack sum

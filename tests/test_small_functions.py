@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from op_folders import missing
 
 import tinynet as tn
 from tinynet import nn
+from tinynet.backends.devices import to_device
 from tinynet.learn.gradcheck import gradcheck, gradgradcheck
 
 
@@ -93,6 +95,19 @@ def test_images_do_not_influence_each_other():
     assert (
         np.isnan(layer.eval()(tn.tensor(x)).numpy()[1]).any((0, 1)).tolist() == [False] * 2 + [True] * 2 + [False] * 2
     )
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_nothing_leaves_the_gpu(groups, fake_gpu):
+    x, gamma = rng().normal(size=(2, 3, 5, 4)).astype(np.float32), np.float32([1, 2, -1, 0.5])
+    a, b = (tn.Tensor(to_device(values, "cuda"), requires_grad=True) for values in (x, gamma))
+    fake_gpu.forget()
+    y = tn.prelu(tn.group_norm(a, b, groups=groups), b)
+    y.backward(to_device(np.ones(y.shape, np.float32), "cuda"))
+    assert y.device == a.grad.device == b.grad.device == "cuda" and fake_gpu.to_cpu == []
+    expected = tn.prelu(tn.group_norm(x, gamma, groups=groups), gamma)
+    np.testing.assert_allclose(y.to("cpu").numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_layer_and_instance_norm_are_special_cases():

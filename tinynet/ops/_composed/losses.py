@@ -12,7 +12,7 @@ from ...engine.arguments import data_of, is_array
 from ...engine.basic_ops import abs, clip, exp, flatten, mean, reshape, softmax, sum, transpose
 from ...engine.tensor import Tensor
 from .._shared.checks import check_float, positive
-from .._shared.targets import check_not_empty, check_reduction, class_indices, constant, soft_target
+from .._shared.targets import beside, check_not_empty, check_reduction, class_indices, constant, soft_target
 from ..activations.entries import relu, softplus
 from .functions import clone
 
@@ -125,7 +125,7 @@ def hinge_loss(x: Tensor, target: Any, *, margin: float = 1.0, reduction: str = 
     if is_array(t) and t.dtype.kind in "iu":
         target = t.astype(getattr(x, "dtype", np.float32))
     _check_pair(op, x, target, reduction)
-    t = constant(op, "target", target)
+    t = beside(op, "target", constant(op, "target", target), x)
     _check_values(op, t, -1, 1, "zeros and ones: 2 * target - 1")
     return _reduced(relu(positive(op, "margin", margin) - x * t), reduction)
 
