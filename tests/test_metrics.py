@@ -178,3 +178,14 @@ def test_bad_thresholds_masks_and_lists_are_named():
         metrics.evaluate_instances([sample], [GOOD.T])
     with pytest.raises(ValueError, match="sample x8 has no labels"):
         metrics.evaluate_instances([SimpleNamespace(id="x8", kind="histology", labels=None)], [GOOD])
+
+
+def test_distances_of_surfaces_count_the_spacing():
+    true, pred = np.zeros((2, 6, 7, 8), bool)
+    true[1:3, 2:5, 2:6], pred[2:4, 2:5, 2:6] = True, True  # moved by one slice of 3 mm
+    assert metrics.surface_distance(true, pred, (3, 0.5, 0.5), percentile=100) == 3
+    assert metrics.surface_distance(true, true, (3, 0.5, 0.5)) == 0
+    assert metrics.surface_distance(true, 0 * true, (1, 1, 1)) == np.inf
+    assert metrics.surface_distance(0 * true, 0 * true, (1, 1, 1)) == 0
+    with pytest.raises(ValueError, match=r"spacing is \(1, 1\); 3 positive numbers"):
+        metrics.surface_distance(true, pred, (1, 1))

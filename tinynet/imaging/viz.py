@@ -28,6 +28,7 @@ from ..training.figures import (  # noqa: F401
 )
 from .checks import check_image, check_labels, check_same_shape, check_same_size
 from .metrics import auc, auc_interval, iou_matrix, roc_curve
+from .volume_views import PLANES, draw_planes, draw_surfaces, rotation, save_gif  # noqa: F401
 
 if TYPE_CHECKING:
     from ..training.figures import Axes as Axes

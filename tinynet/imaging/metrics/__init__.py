@@ -35,4 +35,5 @@ from .label_images import (
     pooled_ap,
     precision_at,
 )
+from .surfaces import surface_distance
 from .tables import SCORES, evaluate_instances, format_table, score_table, write_rows
