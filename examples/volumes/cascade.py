@@ -213,7 +213,7 @@ def cascade(coarse: Net, fine: Net, image: np.ndarray) -> Answer:
     small = halved(image)
     logits = nn.predict(coarse, small[None])
     organ = tn.resize3d(tn.tensor(logits[..., 1:] - logits[..., :1]), image.shape[:3]).numpy()[0, ..., 0] > 0
-    organ = ndimage.binary_dilation(largest_component(organ), iterations=MARGIN)
+    organ = largest_component(organ)
     box = crop_around(organ) if organ.any() else tuple(slice(0, n) for n in organ.shape)
     labels = np.zeros(organ.shape, dtype=np.int64)
     labels[box] = nn.predict(fine, np.ascontiguousarray(image[box])[None])[0].argmax(axis=-1)
@@ -228,8 +228,8 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
 
 def crop_around(organ: np.ndarray) -> tuple[slice, ...]:
-    """The smallest crop around a mask whose sides are multiples of 4, because the fine net halves them twice."""
-    first, end = bounding_box(organ)
+    """A mask with a margin, up to sides that are multiples of 4, because the fine net halves them twice."""
+    first, end = bounding_box(organ) + np.array([[-MARGIN], [MARGIN]])
     size = np.minimum(-(-(end - first) // 4) * 4, organ.shape)
     start = np.clip((first + end - size) // 2, 0, np.array(organ.shape) - size)
     return tuple(slice(a, a + n) for a, n in zip(start, size))
@@ -239,11 +239,13 @@ def crop_around(organ: np.ndarray) -> tuple[slice, ...]:
 def scores(answers: list[Answer], truth: np.ndarray) -> dict[str, float]:
     """Dice of the two parts; lesions found; false alarms, outside the organ and in all; voxels looked at.
 
-    A lesion is found if a voxel of it is. A false alarm is a connected component of lesion voxels without such a voxel.
+    A lesion is found if a voxel of it is. A false alarm is a connected component of lesion voxels without such a voxel;
+    it is outside if it does not touch the organ.
     """
     dice, found, lesions, outside, alarms = [], 0, 0, 0, 0
     for answer, true in zip(answers, truth):
         dice.append(metrics.class_dice(true, answer.labels, LESION).mean())
+        near = ndimage.binary_dilation(true > 0)
         true_lesions, count = ndimage.label(true == LESION)
         lesions += count
         found += len(np.unique(true_lesions[(answer.labels == LESION) & (true_lesions > 0)]))
@@ -251,7 +253,7 @@ def scores(answers: list[Answer], truth: np.ndarray) -> dict[str, float]:
         for part in range(1, count + 1):
             is_hit = (true_lesions[parts == part] > 0).any()
             alarms += not is_hit
-            outside += not is_hit and not (true[parts == part] > 0).any()
+            outside += not is_hit and not near[parts == part].any()
     return {
         "dice": float(np.mean(dice)),
         "lesions_found": found / max(lesions, 1),
@@ -266,7 +268,7 @@ def scores(answers: list[Answer], truth: np.ndarray) -> dict[str, float]:
 class Config(TrainingOptions):
     out: str = option("out/cascade", "folder for the figures, and a folder for each net")
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: as TINYNET_DATA)")
-    epochs: int = option(8, "passes over the training volumes, of each net", quick=2)
+    epochs: int = option(7, "passes over the training volumes, of each net", quick=2)
     volumes: int | None = option(None, "number of training volumes (default: all)", quick=16)
     thinning: int = option(1, "use every n-th voxel along each axis: n = 2 is eight times as fast", quick=2)
     batch_size: int = option(2, "volumes or crops in a step", quick=1)
