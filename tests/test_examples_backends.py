@@ -38,6 +38,8 @@ FEW = {  # flags that leave next to nothing to do
     "registration/learned_similarity.py": [
         *("--steps", "1", "--batch-size", "2", "--starts", "2", "--search-steps", "1"),
     ],
+    "volumes/cascade.py": ["--thinning", "4", "--volumes", "2", "--epochs", "1"],
+    "volumes/vnet_hippocampus.py": ["--thinning", "4", "--volumes", "2", "--epochs", "1", "--frames", "1"],
     "sequences/rnn_vanishing_gradient.py": ["--steps", "1", "--length", "51", "--hidden", "4"],
 }
 

@@ -100,6 +100,8 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and m["pcd_gain"] == m["exact_pcd"] - m["exact_cd"]
     ),
     "unsupervised/stacked_autoencoder.py": lambda m: m["error"] < 0.85 * min(m["error_greedy"], m["error_random"]),
+    "volumes/cascade.py": lambda m: m["voxels_cascade"] < 1.2 and m["dice_one_stage"] > 0.15,
+    "volumes/vnet_hippocampus.py": lambda m: m["vnet_anterior"] > 0.2 and m["vnet_posterior"] > 0.15,
 }
 SAYS = {  # script -> what it prints if its data are missing
     "basics/softmax_regression.py": "without the skin diseases: tables/dermatology.data was not found",
@@ -115,6 +117,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "detection/rpn_blood_cells.py": "synthetic drawings",
     "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
+    "volumes/cascade.py": "synthetic volumes (16 + 2 held out)",
+    "volumes/vnet_hippocampus.py": "synthetic volumes (20 + 2 held out)",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
     "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,
