@@ -207,7 +207,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 def resized(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A volume (D, H, W, C) in another size."""
-    return tn.resize3d(tn.tensor(volume[None]), shape).numpy()[0]
+    return tn.resize3d(tn.tensor(volume[None]).to(tn.device()), shape).numpy()[0]
 
 
 # ---------------------------------------------------------------------------------------- the run
