@@ -117,8 +117,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "detection/rpn_blood_cells.py": "synthetic drawings",
     "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
-    "volumes/cascade.py": "synthetic volumes (16 + 2 held out)",
-    "volumes/vnet_hippocampus.py": "synthetic volumes (20 + 2 held out)",
+    "volumes/cascade.py": "synthetic volumes (30 + 2 held out)",
+    "volumes/vnet_hippocampus.py": "synthetic volumes (30 + 2 held out)",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
     "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,

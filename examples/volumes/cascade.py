@@ -2,7 +2,23 @@
 
     python examples/volumes/cascade.py
 
-SUMMARY
+The coarse net sees the whole volume at half the resolution, an eighth of the voxels, and finds the organ: here the
+hippocampus. The fine net sees only the crop around it, at the full resolution, and finds the parts of the organ and the
+lesions. What is called a lesion outside the organ of the coarse net is dropped. The alternative is one stage: the same
+fine net on the whole volume.
+
+The hippocampus of the data has no lesions, so the script paints some: one to three small blobs in each volume, brighter
+or darker than the tissue. Two to four blobs of the same look are painted outside, at least 5 voxels away. So a lesion
+is a blob *inside* the organ: its place, not its look, makes the difference. What to see:
+
+- **The same Dice** of the two parts, from much fewer voxels. (The volumes are padded to one size; the crop saves the
+  padding, too.)
+- **No false alarms outside.** One stage must learn from examples what the cascade knows by construction.
+- **The price**: what the coarse net misses, the fine net never sees, and a lesion at the edge of the organ may be cut
+  off. Count the lesions that are found.
+
+All three nets train for the same number of epochs; nothing is chosen on the 40 held-out volumes, whose lesions are
+painted once with a fixed seed. (Training paints new ones in every epoch.)
 
 Source: Christ et al., Automatic liver and lesion segmentation in CT using cascaded fully convolutional neural networks
 and 3D conditional random fields, MICCAI 2016. Data: Antonelli et al., The Medical Segmentation Decathlon, Nature
@@ -273,8 +289,8 @@ def scores(answers: list[Answer], truth: np.ndarray) -> dict[str, float]:
 class Config(TrainingOptions):
     out: str = option("out/cascade", "folder for the figures, and a folder for each net")
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: as TINYNET_DATA)")
-    epochs: int = option(7, "passes over the training volumes, of each net", quick=2)
-    volumes: int | None = option(None, "number of training volumes (default: all)", quick=16)
+    epochs: int = option(7, "passes over the training volumes, of each net", quick=1)
+    volumes: int | None = option(None, "number of training volumes (default: all)", quick=30)
     thinning: int = option(1, "use every n-th voxel along each axis: n = 2 is eight times as fast", quick=2)
     batch_size: int = option(2, "volumes or crops in a step", quick=1)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
@@ -288,7 +304,7 @@ class Config(TrainingOptions):
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
     """Train the nets on volumes with painted lesions; compare one stage and the cascade on the held-out volumes."""
-    counts = (16, 2) if config.quick else (24, 8)
+    counts = (30, 2) if config.quick else (24, 8)
     volumes, test_volumes, source = hippocampus_or_synthetic(config.data, config.seed, counts, synthetic=config.quick)
     step = slice(None, None, config.thinning)
     training, test = (

@@ -3,7 +3,21 @@
     python examples/volumes/vnet_hippocampus.py                  # three trainings on two cores
     python examples/volumes/vnet_hippocampus.py --resume         # go on after Ctrl-C
 
-SUMMARY
+Each of the 220 volumes shows one hippocampus, padded to 48 x 64 x 48 voxels of 1 mm. A net gives each voxel one of
+three classes: background, anterior part (the head of the hippocampus), posterior part (body and tail). A fixed list
+holds 40 volumes out; of the other 180, 20 choose the epoch. The training crops lie at random places of the padded
+volume, so the organ shifts. Nothing is mirrored, because a mirrored hippocampus belongs to the other side of the head.
+
+- **V-Net** halves the volume by strided convolutions, and each of its stages learns what to *add* to its input
+  (residual). So the gradient has a short way to the first layer. PReLU learns the slope for negative values.
+- **3-D U-Net** halves the volume by max-pooling; its stages are plain. Both join the levels by skip connections.
+- **Dice loss or cross-entropy?** Of 40 voxels, 39 are background, and cross-entropy counts each voxel once. Dice counts
+  each class once. Compare the curves of the first epochs.
+- **Label atlas**: a guess without any image, from the mean of the training labels. A net must be better than this.
+- **Dice is not all**: the distance of the surfaces in mm (95th percentile) shows how far the mistakes reach.
+
+nnU-Net, whose published Dice the figure shows, is larger, trains for days on a graphics card, averages five nets and
+was measured on other volumes of the set.
 
 Sources: Milletari, Navab, Ahmadi, V-Net: fully convolutional neural networks for volumetric medical image
 segmentation, 3DV 2016; Cicek et al., 3D U-Net: learning dense volumetric segmentation from sparse annotation, MICCAI
@@ -183,7 +197,7 @@ def dice_scores(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------------------- the label atlas
 ATLAS_SHAPE = (36, 50, 36)  # about the mean size of the volumes
-LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7)
+LEVELS = (0.5, 0.6, 0.7)  # one is chosen on the training volumes
 
 
 def label_atlas(volumes: list[Volume]) -> np.ndarray:
@@ -238,8 +252,8 @@ def prepare(training: list[Volume], test: list[Volume], config: Config) -> Data:
 class Config(TrainingOptions):
     out: str = option("out/vnet_hippocampus", "folder for the figures, and a folder for each net")
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: as TINYNET_DATA)")
-    epochs: int = option(10, "passes over the training volumes", quick=2)
-    volumes: int | None = option(None, "number of training volumes (default: all)", quick=20)
+    epochs: int = option(10, "passes over the training volumes", quick=1)
+    volumes: int | None = option(None, "number of training volumes (default: all)", quick=30)
     thinning: int = option(1, "use every n-th voxel along each axis: n = 2 is eight times as fast", quick=2)
     batch_size: int = option(2, "crops in a step", quick=1)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
@@ -255,7 +269,7 @@ class Config(TrainingOptions):
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
     """Train the three nets; compare them and the label atlas on the held-out volumes."""
-    counts = (20, 2) if config.quick else (24, 8)
+    counts = (30, 2) if config.quick else (24, 8)
     training, test, source = hippocampus_or_synthetic(config.data, config.seed, counts, synthetic=config.quick)
     data = prepare(training[: config.volumes], test, config)
     print_settings(config, VNet(), source=source)
