@@ -118,7 +118,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",
     "volumes/cascade.py": "synthetic volumes (30 + 2 held out)",
-    "volumes/vnet_hippocampus.py": "synthetic volumes (30 + 2 held out)",
+    "volumes/vnet_hippocampus.py": "synthetic volumes (40 + 2 held out)",
 }
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
     "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,

@@ -253,7 +253,7 @@ class Config(TrainingOptions):
     out: str = option("out/vnet_hippocampus", "folder for the figures, and a folder for each net")
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: as TINYNET_DATA)")
     epochs: int = option(10, "passes over the training volumes", quick=1)
-    volumes: int | None = option(None, "number of training volumes (default: all)", quick=30)
+    volumes: int | None = option(None, "number of training volumes (default: all)", quick=40)
     thinning: int = option(1, "use every n-th voxel along each axis: n = 2 is eight times as fast", quick=2)
     batch_size: int = option(2, "crops in a step", quick=1)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
@@ -269,7 +269,7 @@ class Config(TrainingOptions):
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
     """Train the three nets; compare them and the label atlas on the held-out volumes."""
-    counts = (30, 2) if config.quick else (24, 8)
+    counts = (40, 2) if config.quick else (24, 8)
     training, test, source = hippocampus_or_synthetic(config.data, config.seed, counts, synthetic=config.quick)
     data = prepare(training[: config.volumes], test, config)
     print_settings(config, VNet(), source=source)
