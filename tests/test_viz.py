@@ -217,3 +217,32 @@ def test_the_warped_grid_lies_where_the_image_lies_after_the_warp():
     rows, columns = axes.collections
     assert [set(path.vertices[:, 1]) for path in rows.get_paths()] == [{0.0}, {3.0}, {6.0}]
     assert [set(path.vertices[:, 0]) for path in columns.get_paths() if len(path.vertices)] == [{2.0}, {5.0}, {8.0}]
+
+
+# ---------------------------------------------------------------------------------------- volumes
+def test_planes_show_the_three_slices_through_a_voxel():
+    volume = np.arange(4 * 5 * 6, dtype=float).reshape(4, 5, 6)
+    labels = np.zeros(volume.shape, int)
+    labels[1:3, 1:4, 2:5] = 1
+    _, axes = viz.subplots(1, 3, figsize=(6, 2))
+    viz.draw_planes(axes, volume, [(labels, "-")], center=(1, 2, 3), spacing=(3.0, 1.0, 1.0))
+    shown = [panel.images[0].get_array() for panel in axes]
+    for actual, expected in zip(shown, (volume[1], volume[:, 2], volume[:, :, 3])):
+        np.testing.assert_array_equal(actual, expected)
+    assert [panel.get_aspect() for panel in axes] == [1, 3, 3]  # slices of 3 mm are three times as tall
+    assert all(panel.images[0].origin == "lower" and panel.collections for panel in axes)
+
+
+def test_surfaces_rotate_in_a_gif(tmp_path):
+    maps = np.zeros((8, 9, 10, 3))
+    maps[2:6, 2:7, 2:8, 1], maps[..., 0] = 1, 1
+    maps[2:6, 2:7, 2:8, 0] = 0
+    figure = viz.new_figure(2, 2)
+    axes = figure.add_subplot(projection="3d")
+    viz.draw_surfaces(axes, maps)  # the second class is nowhere
+    assert len(axes.collections) == 1
+    frames = viz.rotation(figure, 3)
+    assert len(frames) == 3 and not np.array_equal(frames[0], frames[1])
+    viz.save_gif(tmp_path / "turn.gif", frames)
+    with Image.open(tmp_path / "turn.gif") as gif:
+        assert (gif.n_frames, gif.size) == (3, (200, 200))
