@@ -8,7 +8,8 @@ from test_nn_gradients import as_function
 
 import tinynet as tn
 from tinynet import metrics
-from tinynet.data import Volume, deformed_volumes, synthetic_volumes
+from tinynet.data import DataError, Volume, deformed_volumes, synthetic_volumes
+from tinynet.errors import UsageError
 from tinynet.tools.bench.examples import load_example
 
 script = load_example("registration/voxelmorph.py")
@@ -172,3 +173,24 @@ def test_deformed_volumes_fit_their_labels():
         inside, outside = (copy.image[(copy.labels > 0) == where].mean() for where in (True, False))
         assert inside > outside and 0.3 < metrics.class_dice(original.labels, copy.labels, 3).min() < 0.98
     assert deformed_volumes(Volume("x", original.image, None, (1, 1, 1)), np.random.default_rng(1), 1)[0].labels is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--window", "4"], "--window is 4; an odd number from 3 on"),
+        (["--shape", "1", "8", "8"], r"--shape is \(1, 8, 8\); at least 2 voxels"),
+        (["--direct", "0"], "--direct and --direct-steps must be at least 1"),
+        (["--data", "nowhere"], "nowhere: no such file"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(flags, message, tmp_path):
+    with pytest.raises((UsageError, DataError), match=message):
+        script.main(["--quick", "--out", str(tmp_path), *flags])
+
+
+def test_too_few_volumes_to_make_pairs_of(monkeypatch):
+    few = synthetic_volumes(np.random.default_rng(0), 4)
+    monkeypatch.setattr(script, "hippocampus_or_synthetic", lambda *_: (few, few[:1], "hippocampus"))
+    with pytest.raises(DataError, match="4 volumes to train on and 1 held out .* at least 4 and 2 are needed"):
+        script.load(script.Config(data="some.tar"))

@@ -41,7 +41,7 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn, optim, viz
-from tinynet.data import DataLoader, Volume, deformed_volumes
+from tinynet.data import DataError, DataLoader, Volume, deformed_volumes
 from tinynet.data.volumes import PARTS, SHAPE, hippocampus_or_synthetic, pad_or_crop, stack_volumes
 from tinynet.tools.cli import TrainingOptions, command_line, option, print_settings, report, run
 
@@ -144,6 +144,9 @@ def load(config: Config) -> tuple[list[Volume], list[Volume], str]:
         rng = np.random.default_rng(config.seed)
         training, held_out = (deformed_volumes(training[0], rng, len(part)) for part in (training, held_out))
         source = f"deformed copies of one drawing, in place of {source}"
+    if len(training) < 4 or len(held_out) < 2:
+        found = f"{len(training)} volumes to train on and {len(held_out)} held out (by their names)"
+        raise DataError(f"{config.data or 'TINYNET_DATA'}: {found}; at least 4 and 2 are needed, to make pairs of them")
     return training, held_out, source
 
 
@@ -263,6 +266,8 @@ class Config(TrainingOptions):
             raise ValueError(f"--window is {self.window}; an odd number from 3 on is needed")
         if min(self.shape) < 2:
             raise ValueError(f"--shape is {self.shape}; at least 2 voxels along each axis are needed")
+        if min(self.pairs, self.direct, self.direct_steps) < 1:
+            raise ValueError("--pairs, --direct and --direct-steps must be at least 1")
 
 
 @command_line(Config)
