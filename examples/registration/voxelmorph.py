@@ -1,30 +1,33 @@
 """VoxelMorph: a net registers two volumes in one pass, and has learned it without a single label.
 
-    python examples/registration/voxelmorph.py               # train, then register the held-out pairs
-    python examples/registration/voxelmorph.py --epochs 4    # fewer steps: how much is lost?
+    python examples/registration/voxelmorph.py                          # train, then register the held-out pairs
+    python examples/registration/voxelmorph.py --epochs 5 --direct 5    # a third of the training
 
 To register is to find, for each voxel of a fixed volume, its place in a moving volume: a displacement field. The
-classical way starts anew with every pair, and improves the field step by step until the volumes look alike. VoxelMorph
-learns a function that looks at both volumes and outputs the field:
+classical way improves the field of every new pair step by step, until the volumes look alike. VoxelMorph learns a
+function that looks at both volumes and outputs the field:
 
     moving, fixed  --3-D U-Net-->  displacement  --tn.warp-->  moved volume,  compared with the fixed one
 
-The loss is the one of the classical way: how unlike the two volumes are (correlation in small windows, which does not
-care about brightness and contrast) plus how rough the field is. It needs no labels and no true fields; the warp is
+The loss is the loss of the classical way: how unlike the two volumes are (correlation in small windows, which does not
+depend on brightness and contrast) plus how rough the field is. It needs no labels and no true fields. The warp is
 differentiable, so gradients of the loss reach the net through it.
 
-- **What is registered**: MR volumes of the hippocampus of different people. The middles of two cutouts lie on each
-  other; that is the start, and no labels are used for it (but the cutouts were made around the labeled organ).
-- **How it is measured**: labels of the moving volume are warped (each part as a mask, linear interpolation, the largest
-  value wins) and compared with the labels of the fixed volume: the Dice coefficient of both parts. Forty volumes are
-  held out; each is registered to the next in the list. The loss of twenty training volumes chooses the epoch.
-- **Does the field fold?** Where its Jacobian determinant is 0 or less, tissue is turned inside out. The script counts
-  these voxels.
-- **The price of the classical way**: the same loss, minimized for one pair by gradient descent on the field.
+- **Data**: MR volumes of the hippocampus of different people. At the start, the middles of the two cutouts lie on each
+  other. No labels are used for that, but the cutouts were made around the labeled organ.
+- **Measurement**: labels of the moving volume are warped (each part as a mask, linear interpolation, the largest value
+  wins) and compared with the labels of the fixed volume. Forty volumes are held out; each is registered to the next in
+  the list. The loss of twenty training volumes chooses the epoch.
+- **Result** (one seed): Dice of the anterior and posterior part rises from .54 / .52 to .71 / .67 with the net, and to
+  .65 / .67 with gradient descent on each pair, which takes 3.6 seconds; the net takes 0.02. Where the start is good,
+  both do about equally well. Where the two organs hardly overlap, gradient descent gets stuck at a wrong edge; the net
+  has seen many other pairs and gets farther (dice.png).
+- **Folds**: where the Jacobian determinant of the field is 0 or less, tissue is turned inside out: in 0.9 % of the
+  voxels with the net, in 3.2 % with gradient descent. Window and smoothness were chosen on training pairs. There, half
+  the smoothness makes three times as many folds and a lower Dice; twice the smoothness makes a lower Dice, too.
 
-What differs from the paper: the net predicts the field at half the resolution and enlarges it, which costs an eighth;
-strided convolutions start at once; windows of 7 voxels for 9, as the volumes are small; voxels outside of the fixed
-cutout do not count.
+What differs from the paper: the net predicts the field at half the resolution, which costs an eighth; windows of 7
+voxels for 9; voxels outside of the fixed cutout do not count.
 
 Sources: Balakrishnan, Zhao, Sabuncu, Guttag, Dalca, An unsupervised learning model for deformable medical image
 registration, CVPR 2018; the same with more experiments: VoxelMorph, IEEE TMI 38(8), 2019. Data: Antonelli et al., The
@@ -68,7 +71,8 @@ class RegistrationNet(nn.Module):
         self.up1 = convolution(3 * width, width)
         self.last = convolution(width, width)
         # Small initial weights: training begins with almost no displacement.
-        self.head = nn.Conv3d(width, 3, 3, padding=1, init=lambda *args, **kw: 0.01 * nn.init.he_normal(*args, **kw))
+        self.head = nn.Conv3d(width, 3, 3, padding=1)
+        self.head.weight.data *= 0.01
 
     def forward(self, moving: tn.Tensor, fixed: tn.Tensor) -> tn.Tensor:
         """The displacement (N, D, H, W, 3) in voxels that warps `moving` (N, D, H, W, 1) onto `fixed`."""
@@ -305,7 +309,11 @@ def finish(
     results = {f"{part}_{name}": means[name][k] for name in means for k, part in enumerate(PARTS[1:])}
     results |= {f"folded_{name}": means[name][2] for name in found}
     results |= {f"seconds_{name}": seconds[name] for name in found}
-    figures = {"registration.png": draw_pair(scans, pairs[0], found["net"][0]), "dice.png": draw_dice(scores)}
+    typical = int(np.argsort(scores["net"][:, :2].mean(axis=1))[len(pairs) // 2])  # neither the best nor the worst
+    figures = {
+        "registration.png": draw_pair(scans, pairs[typical], found["net"][typical]),
+        "dice.png": draw_dice(scores),
+    }
     results = {name: float(value) for name, value in results.items()}
     return report(config, results, EXPECTED if source.startswith("hippocampus") else {}, figures, NEXT)
 
@@ -342,12 +350,12 @@ def draw_pair(scans: Scans, pair: tuple[int, int], displacement: np.ndarray) -> 
         row[0].imshow(image, **show)
         row[0].set_title(f"moving volume, {when}")
         row[1].imshow(viz.checkerboard(image, target, squares=6), **show)
-        row[1].set_title(f"moving and fixed in squares, {when}")
+        row[1].set_title(f"moving and fixed in squares, {when}", fontsize=11)
         row[2].imshow(target, **show)
         for part, color in ((1, viz.ORANGE), (2, viz.SKY)):
             row[2].contour(target_labels == part, [0.5], colors="w", linewidths=1)
             row[2].contour(labels[when][:, :, x] == part, [0.5], colors=[viz.mpl(color)])
-        row[2].set_title(f"parts of moving on fixed (white), {when}")
+        row[2].set_title(f"parts of moving; of fixed: white, {when}", fontsize=11)
     panels[0, 3].imshow(target, **show)
     panels[0, 3].set_title("fixed volume")
     viz.draw_warped_grid(panels[1, 3], displacement[:, :, x, :2])
@@ -376,7 +384,13 @@ def draw_dice(scores: dict[str, np.ndarray]) -> viz.Figure:
 TOPIC = "Registration with a learned displacement field: VoxelMorph"
 DATA = "220 MR volumes of the hippocampus (Medical Segmentation Decathlon), 40 of them held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
-EXPECTED = {"anterior_net": (0.70, None), "posterior_net": (0.66, None), "folded_net": (None, 0.01)}
+EXPECTED = {
+    "anterior_before": (0.54, 0.545),
+    "posterior_before": (0.515, 0.52),
+    "anterior_net": (0.70, None),
+    "posterior_net": (0.66, None),
+    "folded_net": (None, 0.02),
+}
 PICTURE = "registration.png"
 NEXT = "python examples/unsupervised/rbm.py"
 
