@@ -193,5 +193,5 @@ def test_settings_that_cannot_work_are_refused(flags, message, tmp_path):
 def test_too_few_volumes_to_make_pairs_of(monkeypatch):
     few = synthetic_volumes(np.random.default_rng(0), 4)
     monkeypatch.setattr(script, "hippocampus_or_synthetic", lambda *_: (few, few[:1], "hippocampus"))
-    with pytest.raises(DataError, match="4 volumes to train on and 1 held out .* at least 4 and 2 are needed"):
+    with pytest.raises(DataError, match=r"4 volumes to train on and 1 held out .* at least 4 and 2 are needed"):
         script.load(script.Config(data="some.tar"))
