@@ -135,7 +135,7 @@ def test_every_operation_has_a_row():
     # concat and matmul take integers too, so their rows are among the basic operations. The fused operation of
     # nn.Sequential has no public name.
     composed = {"conv_transpose3d", "max_pool3d", "avg_pool3d", "affine_grid"}
-    composed |= {"prelu", "group_norm", "softmax_dice_loss", "smooth_l1_loss", "focal_loss", "hinge_loss"}
+    composed |= {"group_norm", "softmax_dice_loss", "smooth_l1_loss", "focal_loss", "hinge_loss"}
     composed |= {"hardest_mean", "ncc_loss"}
     kernels = {"resize2d": "resize", "resize3d": "resize", "warp": "sample"}
     kernels |= {"grid_sample2d": "sample", "grid_sample3d": "sample"}

@@ -30,7 +30,7 @@ from .ops._composed.correlation import ncc_loss as ncc_loss
 from .ops._composed.functions import cat as cat, ceil as ceil, clone as clone, cos as cos, cumsum as cumsum
 from .ops._composed.functions import einsum as einsum, floor as floor, norm as norm, prod as prod, round as round
 from .ops._composed.functions import sin as sin, sort as sort, std as std, topk as topk
-from .ops._composed.layers import group_norm as group_norm, prelu as prelu
+from .ops._composed.layers import group_norm as group_norm
 from .ops._composed.losses import focal_loss as focal_loss, hardest_mean as hardest_mean, hinge_loss as hinge_loss
 from .ops._composed.losses import smooth_l1_loss as smooth_l1_loss, softmax_dice_loss as softmax_dice_loss
 from .ops.activations.entries import elu as elu, leaky_relu as leaky_relu, relu as relu, sigmoid as sigmoid
@@ -52,6 +52,7 @@ from .ops.max_pool2d.op import max_pool2d as max_pool2d
 from .ops.max_pool2d.volumes import max_pool3d as max_pool3d
 from .ops.max_unpool2d.op import max_unpool2d as max_unpool2d
 from .ops.maxout.op import maxout as maxout
+from .ops.prelu.op import prelu as prelu
 from .ops.resize.op import resize2d as resize2d, resize3d as resize3d
 from .ops.sample.op import affine_grid as affine_grid, grid_sample2d as grid_sample2d, grid_sample3d as grid_sample3d
 from .ops.sample.op import warp as warp

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..engine.basic_ops import log_softmax, reshape, softmax
 from ..engine.tensor import Tensor
-from ..ops._composed.layers import prelu
 from ..ops.activations.entries import elu, leaky_relu, relu, relu6, sigmoid, softplus, tanh
 from ..ops.maxout.op import maxout
+from ..ops.prelu.op import prelu
 from .module import Module, Parameter
 
 

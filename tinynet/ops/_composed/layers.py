@@ -1,4 +1,4 @@
-"""prelu and group_norm: functions of layers that a few other operations compute."""
+"""group_norm: a function of a layer that a few other operations compute."""
 
 from __future__ import annotations
 
@@ -6,39 +6,10 @@ from typing import Any
 
 from ...backends.arrays import array_module
 from ...engine.arguments import data_of
-from ...engine.basic_ops import astype, broadcast_to, minimum, reshape, transpose
-from ...engine.elementwise import elementwise
+from ...engine.basic_ops import broadcast_to, reshape, transpose
 from ...engine.tensor import Tensor
 from .._shared.checks import check_float, positive
 from ..batch_norm.op import batch_norm
-
-_Prelu = elementwise(
-    "_Prelu",  # maximum and minimum: np.where is ten times slower where the signs are random
-    lambda x, slope: array_module(x).maximum(x, 0) + slope * array_module(x).minimum(x, 0),
-    x=lambda gz, x, slope: gz * _choose(astype(x > 0, x.dtype), slope),
-    slope=lambda gz, x: gz * minimum(x, 0.0),
-)
-
-
-def _choose(is_positive: Any, slope: Any) -> Any:
-    """The derivative with respect to x: 1 or slope, for a mask of ones and zeros."""
-    return is_positive + (1 - is_positive) * slope
-
-
-def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """Parametric rectified linear unit: x where x > 0, else slope x. The slope gets a gradient, too.
-
-    x: float, (..., C). slope: one for each channel, (C,), or one for all, (1,) or (); the dtype of x.
-    Returns the shape and dtype of x; the derivative at x = 0 is taken to be slope. Raises TypeError or ValueError.
-    Source: He et al., Delving Deep into Rectifiers, ICCV 2015, section 2.1.
-    """
-    check_float("prelu", x=x, slope=slope)
-    if slope.shape not in ((), (1,), tuple(x.shape[-1:])):
-        raise ValueError(
-            f"prelu: slope has shape {tuple(slope.shape)}; x {tuple(x.shape)} needs one slope for each channel of its "
-            "last axis, or one for all: shape (1,)"
-        )
-    return _Prelu.apply(x, reshape(slope, ()) if x.ndim == 0 else slope)
 
 
 def group_norm(x: Tensor, gamma: Any = None, beta: Any = None, *, groups: int, eps: float = 1e-5) -> Tensor:

@@ -1,8 +1,8 @@
 """conv3d in Numba: which version runs for which convolution.
 
     winograd2    3x3 taps in each slice, of stride 1: Winograd's transforms, once for each slice
-    blocked      one group: a matrix product for each row of a kernel, in which several voxels may share a vector
-    joined       the slices that meet in one slice of the result as channels of one conv2d
+    blocked      one group, not 1x1x1: a matrix product for each row of a kernel; several voxels may share a vector
+    joined       the slices that meet in one slice of the result as channels of one conv2d, which has a version for 1x1
     slices       a conv2d for each depth tap
 
 `winograd2` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are also the GPU's versions.
@@ -50,7 +50,7 @@ def _is_plain_3x3(c: Convolution) -> bool:
 _BY_SLICES = implementations(conv2d.IMPLEMENTATIONS[conv2d.DEFAULT])
 TABLE = [
     Rule("winograd2", _is_plain_3x3, winograd.KERNELS),
-    Rule("blocked", lambda c: c.geometry.groups == 1, blocked.KERNELS),
+    Rule("blocked", lambda c: c.geometry.groups == 1 and c.w_shape[:3] != (1, 1, 1), blocked.KERNELS),
     *(Rule(name, lambda c: True, kernels) for name, kernels in _BY_SLICES.items()),
 ]
 

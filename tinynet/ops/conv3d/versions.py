@@ -1,4 +1,4 @@
-"""conv3d made of conv2d's kernels: on a GPU always, on the CPU for convolutions with groups.
+"""conv3d made of conv2d's kernels: on a GPU always, on the CPU for groups and 1x1x1 kernels.
 
 Slice by slice, a volume is a set of images, and a 3-D convolution is a sum of 2-D ones, one for each depth tap kz:
 

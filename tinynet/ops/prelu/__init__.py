@@ -1,0 +1,1 @@
+"""Parametric ReLU; start with derivation.md."""
