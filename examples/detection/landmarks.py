@@ -242,9 +242,9 @@ def train(method: str, training: Dataset, config: Config, seed: int) -> nn.Modul
 class Config(NetOptions):
     out: str = option("out/landmarks", "folder for the figures")
     data: str | None = option(None, "Task04_Hippocampus.tar, its folder, or 'synthetic' (default: TINYNET_DATA)")
-    steps: int = option(400, "training steps of each net", quick=40)
+    steps: int = option(500, "training steps of each net", quick=40)
     batch_size: int = option(8, "crops in a step", quick=4)
-    lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)", quick=1e-2)
+    lr: float = option(1e-2, "highest learning rate (AdamW; warm-up, then a cosine)")
     crop: int = option(32, "voxels along each side of a crop, a multiple of 8 from 16 on", quick=24)
     shift: int = option(8, "crops are shifted from the middle by up to so many voxels")
     channels: int = option(8, "channels at half of the resolution; twice and four times as many below", quick=4)
