@@ -19,10 +19,20 @@ so the landmarks are somewhere else in every crop, and some of them are outside.
 and to the errors of positions; its heatmap is 0 everywhere. So a heatmap can tell: a low peak means "not here". The
 other two nets always give a position, and only a person sees that it is wrong.
 
-Two guesses that look at no tissue belong beside the errors: the mean position in the crop, and the mean position in the
-volume. The second one knows where the crop lies. A net may learn that, because the volumes were cut out around the
-hippocampus, and a crop that reaches over the end of its volume shows zeros there. Distances in mm use the spacing of
-the volume (here 1 mm along each axis). The settings were chosen with --validate.
+Mean errors in voxels (of 1 mm) in 200 crops of 40 held-out volumes, three runs, and two guesses that look at no tissue:
+
+    soft-argmax                     1.16 anterior    1.41 posterior
+    heatmaps                        1.57             1.81
+    coordinates                     3.64             3.92
+    mean position in the volume     2.37             2.08
+    mean position in the crop       7.79             8.37
+
+The mean position in the volume knows where the crop lies. A net may learn that: the volumes were cut out around the
+hippocampus, and a crop that reaches over the end of its volume shows zeros there. So only the first two nets have
+certainly learned from the tissue. The coordinate net is also the least steady one: 2.4 voxels in one run, 4.2 to 4.7
+in the others. From the height of the peaks, 89 % of the landmarks are rightly said to be in the crop or not (83 % are
+in it), with an AUC of 0.92: many missing landmarks lie just outside, where much of the tissue around them is visible.
+Distances in mm use the spacing of the volume. The settings were chosen with --validate.
 
 Sources: Payer, Stern, Bischof, Urschler, Regressing heatmaps for multiple landmark localization using CNNs, MICCAI
 2016; Sun, Xiao, Wei, Liang, Wei, Integral human pose regression, ECCV 2018 (soft-argmax); data: Antonelli et al. 2022.
@@ -391,11 +401,14 @@ TOPIC = "Localization: landmarks"
 DATA = "hippocampus MR volumes of the Medical Segmentation Decathlon, 180 + 40 held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
 EXPECTED = {
-    "heatmaps_anterior": (0.5, 2.0),
-    "heatmaps_posterior": (0.5, 1.9),
-    "soft_argmax_anterior": (0.5, 2.0),
-    "soft_argmax_posterior": (0.5, 1.9),
-    "presence_auc": (0.9, 1.0),
+    "soft_argmax_anterior": (0.9, 1.4),
+    "soft_argmax_posterior": (1.2, 1.7),
+    "heatmaps_anterior": (1.3, 1.9),
+    "heatmaps_posterior": (1.5, 2.08),  # the mean position in the volume
+    "coordinates_mm": (2, 5),
+    "mean_in_crop_mm": (8.0, 8.2),
+    "mean_in_volume_mm": (2.2, 2.23),
+    "presence_auc": (0.87, 0.97),
 }
 PICTURE = "landmarks.png"
 ARGUMENTS = ("--seeds", "3")

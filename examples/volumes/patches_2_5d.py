@@ -17,9 +17,20 @@ The classes are background, anterior and posterior part of the hippocampus, equa
 volume, all within 4 mm of a surface: farther away they are easy, and all nets would agree. Accuracy and Dice are those
 of these difficult voxels, so they are not comparable with the Dice of whole volumes.
 
+Three runs, voxels of 40 held-out volumes; milliseconds for each voxel on two cores:
+
+    one plane       accuracy 0.871   Dice 0.873    47,075 weights   0.01 ms
+    two scales               0.894        0.900    93,891           0.03
+    three planes             0.910        0.913   112,611           0.03
+    3-D patch                0.905        0.912    76,419           0.21
+
+Three planes are as good as the cube, in a sixth of the time. That is why 2.5-D was popular.
+
 A trap: the volumes were cut out around the hippocampus. A patch that reaches over the end of its volume shows zeros
-there, and so it tells where the voxel lies. With --blank all tissue is replaced by ones; what the nets still get right
-comes from the end of the volume alone. The settings were chosen with --validate.
+there, and so it tells where the voxel lies. With --blank all tissue is replaced by ones, so that only the end of the
+volume is left to see: guessing is right for a third, one plane for 0.44, three planes and the cube for 0.48, two scales
+for 0.66 (with --validate --seeds 1 --steps 200). The wider a patch, the more of its success may come from the frame.
+The settings were chosen with --validate.
 
 Sources: Roth et al., A new 2.5D representation for lymph node detection using random sets of deep convolutional neural
 network observations, MICCAI 2014; Moeskops et al., Automatic segmentation of MR brain images with a convolutional
@@ -390,10 +401,10 @@ TOPIC = "Patches of volumes: 2.5-D and two scales"
 DATA = "hippocampus MR volumes of the Medical Segmentation Decathlon, 180 + 40 held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
 EXPECTED = {
-    "one_plane_accuracy": (0.84, 0.90),
-    "three_planes_accuracy": (0.87, 0.93),
-    "two_scales_accuracy": (0.86, 0.93),
-    "3_D_patch_accuracy": (0.87, 0.94),
+    "one_plane_accuracy": (0.86, 0.88),
+    "three_planes_accuracy": (0.90, 0.92),
+    "two_scales_accuracy": (0.885, 0.905),
+    "3_D_patch_accuracy": (0.895, 0.915),
 }
 PICTURE = "scores.png"
 ARGUMENTS = ("--seeds", "3")
