@@ -1,7 +1,8 @@
 """The kernel calls that `bench ops` times.
 
 They are the calls of a training step of the U-Net; for an op that the U-Net does not use, the largest call in the nets
-of the lectures; and for a kernel that no net uses, one of its cases. Nothing here knows an op: the nets are watched
+of the lectures; for a few ops, the calls of sizes.py; and for every other kernel one of its cases. Nothing here knows
+an op: the nets are watched
 while they train, so that a new op is measured at the sizes at which it is used.
 """
 
@@ -23,6 +24,7 @@ from ...backends import registry
 from .examples import BATCHES, net_step, new_net, new_unet, train_step
 from .processes import timed
 from .profile import shapes_of
+from .sizes import calls_at_sizes
 from .work import flops
 
 LARGE = 2**20  # elements in the largest array of a case
@@ -183,6 +185,12 @@ def more_images(arrays: tuple, least: int) -> tuple:
     return each(arrays, repeat)
 
 
+def sized_call(op: str, kernel: str, arrays: tuple, parameters: dict[str, Any]) -> Call:
+    """The call of a row of `calls_at_sizes`, whose arrays of floats are given as shapes."""
+    arrays = tuple(Floats(a, np.dtype(np.float32)) if isinstance(a, tuple) else a for a in arrays)
+    return Call(op, kernel, arrays, parameters, ", ".join("x".join(map(str, a.shape)) for a in arrays))
+
+
 def all_calls(batch: int, size: int, ops: Sequence[str]) -> list[Call]:
     """The calls of these ops, sorted by op and kernel."""
     calls = [call for call in unet_calls(batch, size) if call.op in ops]
@@ -190,7 +198,8 @@ def all_calls(batch: int, size: int, ops: Sequence[str]) -> list[Call]:
     if not set(ops) <= {call.op for call in calls}:
         calls += [call for call in largest_calls_of_nets() if (call.op, call.kernel) in wanted]
         wanted -= {(call.op, call.kernel) for call in calls}
-    calls += [case_call(op, name) for op, name in wanted]
+    calls += [sized_call(*row) for row in calls_at_sizes(ops, size)]
+    calls += [case_call(op, name) for op, name in wanted - {(call.op, call.kernel) for call in calls}]
     return sorted(calls, key=lambda call: (call.op, call.kernel))
 
 

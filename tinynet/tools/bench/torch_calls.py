@@ -6,6 +6,7 @@ the kernel, the shapes of its arrays and its other arguments by name; it is None
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,23 @@ def matmul(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
     return lambda: x @ y
 
 
+def sample(kernel: str, arrays: list, p: dict[str, Any]) -> Run:
+    """A kernel of grid_sample, at points near the pixels, or anywhere if there are not as many points as pixels."""
+    shape = arrays[0] if kernel != "backward_input" else [arrays[0][0], *p["size"], arrays[0][2]]
+    x, axes = image(shape), len(shape) - 2
+    if math.prod(shape[1:-1]) == arrays[-1][1]:
+        theta = torch.eye(axes, axes + 1).repeat(len(x), 1, 1)
+        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        grid = grid + 3 * torch.randn(grid.shape) / torch.tensor(x.shape[:1:-1])  # by 1.5 pixels
+    else:
+        grid = 2 * torch.rand(len(x), *[1] * (axes - 1), arrays[-1][1], axes) - 1
+    if kernel == "forward":
+        return lambda: F.grid_sample(x, grid, align_corners=False)
+    gy, wanted = torch.rand_like(F.grid_sample(x, grid, align_corners=False)), [kernel == "backward_input", True]
+    backward = aten.grid_sampler_2d_backward if axes == 2 else aten.grid_sampler_3d_backward
+    return lambda: backward(gy, x, grid, 0, 0, False, wanted)  # it always computes the gradient of the grid
+
+
 def of_tensors(**kernels: Callable) -> Callable[[str, list, dict[str, Any]], Run]:
     """A counterpart from functions by kernel, e.g. forward(x, p), of the arrays as tensors and the other arguments."""
 
@@ -151,11 +169,7 @@ COUNTERPARTS: dict[str, Callable[[str, list, dict[str, Any]], Run]] = {
     "tanh": of_tensors(forward=lambda x, p: torch.tanh(x), backward=lambda gy, y, p: aten.tanh_backward(gy, y)),
     "dropout": of_tensors(forward=lambda x, p: F.dropout(x, p["p"], training=True)),
     "accumulate": of_tensors(add=lambda x, y, p: x + y),
-    "sample": of_tensors(
-        forward=lambda x, points, p: F.grid_sample(
-            x, points.reshape(len(x), *[1] * (x.ndim - 3), -1, x.ndim - 2), align_corners=False
-        )
-    ),
+    "sample": sample,
     "avg_pool2d": of_tensors(forward=lambda x, p: F.avg_pool2d(x, *windows(p))),
     # tinynet's alpha is not divided by the size
     "local_response_norm": of_tensors(
