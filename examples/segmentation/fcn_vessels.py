@@ -17,7 +17,19 @@ Three steps of the lecture on one task, to find the vessels in photographs of th
 
 The first observer's tracing is the truth. How well does the second observer agree with the first? That is as much as
 can be asked of a net. A filter without learning is the baseline: how much darker a pixel is than its surroundings.
-Thresholds are chosen on training images. Scores count the pixels of the field of view, at full resolution.
+Thresholds are chosen on training images. Scores count the pixels of the field of view, at full resolution. On the eight
+photographs that are held out (children 11 to 14, one run):
+
+|                           | AUC  | Dice |
+|---------------------------|------|------|
+| filter                    | .904 | .612 |
+| patch net, either form    | .967 | .730 |
+| net with skip connections | .980 | .783 |
+| second observer           |      | .798 |
+
+The second observer lies almost on the ROC curve of the net with skip connections. The patch net takes many spots for
+pieces of vessels: in 25 x 25 pixels it cannot see whether they belong to a line. Its fully convolutional form is 25
+times as fast, and the multiplications for a pixel are 25 times fewer.
 
 Sources: Cireşan, Giusti, Gambardella, Schmidhuber, Deep neural networks segment neuronal membranes in electron
 microscopy images, NIPS 2012; Long, Shelhamer, Darrell, Fully convolutional networks for semantic segmentation, CVPR
@@ -149,7 +161,7 @@ class Patches:
     def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         number = rng.integers(len(self.images))
         kind = index % 2 if len(self.places[number][1]) else 0  # an image without vessels has no patch of them
-        row, column = rng.choice(self.places[number][kind])
+        row, column = one_of(self.places[number][kind], rng)
         patch = self.images[number][row : row + PATCH, column : column + PATCH]
         return turned(patch, rng), np.array([kind], np.float32)
 
@@ -168,10 +180,15 @@ class Crops:
     def item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         number = rng.integers(len(self.stacks))
         stack = self.stacks[number]
-        corner = rng.choice(self.places[number]) - self.size // 2
+        corner = one_of(self.places[number], rng) - self.size // 2
         row, column = np.clip(corner, 0, np.subtract(stack.shape[:2], self.size))
         crop = turned(stack[row : row + self.size, column : column + self.size], rng)
         return crop[..., :3] * rng.uniform(0.8, 1.25), crop[..., 3:]
+
+
+def one_of(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random row of places (N, 2). `rng.choice` draws the same one, but copies all of them first: a millisecond."""
+    return places[rng.integers(len(places))]
 
 
 def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -403,9 +420,10 @@ DATA = "CHASE_DB1: 28 photographs of the retina, 20 to train on, 8 to test on, t
 FILES = ("chase_db1/CHASEDB1.zip",)
 EXPECTED = {
     "auc_skips": (0.96, None),
+    "auc_patch": (0.95, None),
     "dice_skips": (0.74, 0.85),
-    "dice_observer": (0.7, 0.85),
-    "auc_filter": (0.88, 0.92),
+    "dice_observer": (0.79, 0.81),  # nothing random
+    "auc_filter": (0.9, 0.91),
     "speedup": (8, None),
     "difference": (0, 1e-5),
 }
