@@ -11,7 +11,7 @@ from ..imaging.registration import best_affine, best_rigid, moved, pixel_centers
 from .histology import StainedSlice, common_landmarks
 
 PATCH = 30  # height and width of a patch in pixels of the reduced image
-SHIFTS = (3.0, 18.0)  # of the second patch of a negative, in pixels of the reduced image
+SHIFTS = (4.0, 24.0)  # of the second patch of a negative, in pixels of the reduced image
 TURN = 0.15  # radians: it is rotated by at most so much
 
 

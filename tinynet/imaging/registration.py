@@ -101,7 +101,8 @@ def read_at(images: Any, places: Tensor, padding: str = "border") -> Any:
 
 
 # ---------------------------------------------------------------------------------------- measures
-# Each takes fixed and moving images (N, H, W, C) and returns (N,): the higher, the better they fit.
+# Each takes fixed images (N, H, W, C) or (1, H, W, C) and moving images (N, H, W, C), and returns (N,): the higher, the
+# better they fit.
 def squared_difference(fixed: Tensor, moving: Tensor) -> Any:
     """SSD, negative, mean over the pixels: high if equal places have equal gray levels."""
     return -((fixed - moving) ** 2).mean(axis=PIXELS)
