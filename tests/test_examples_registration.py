@@ -107,7 +107,7 @@ def test_correlation_finds_a_pair_of_one_image():
     starts = script.random_starts(pair, 3, np.random.default_rng(0))
     assert not starts[0].any() and starts.shape == (3, 3)
     start = pair[0].best + np.array([[0.03, 8, -12]])
-    found = script.register(tn.registration.correlation, pair, start, 40)
+    found = script.register([tn.registration.correlation] * 2, pair, start, 40)
     assert pair[0].errors(found)[0] < 3 < 10 < pair[0].errors(start)[0]
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,14 +70,14 @@ def similarity_net(channels: int = 16) -> nn.Sequential:
 
 
 # ---------------------------------------------------------------------------------------- training
-def train(pairs: list[Pair], config: Config, seed: int) -> nn.Sequential:
-    """Train the net to tell the patches that fit (cross-entropy), on both levels of the pyramid."""
+def train(pairs: list[Pair], steps: int, config: Config, seed: int) -> nn.Sequential:
+    """Train a net to tell the patches that fit (cross-entropy), on both levels of the pyramid."""
     tn.seed(seed)
     rng = np.random.default_rng(seed)
     model = similarity_net().to(tn.device())
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
-    schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20, floor=0.01)
-    for _ in tqdm(range(config.steps), f"seed {seed}", leave=False, disable=None):
+    schedule = optim.CosineDecay(optimizer, steps, warmup=steps // 20, floor=0.01)
+    for _ in tqdm(range(steps), f"seed {seed}, {steps} steps", leave=False, disable=None):
         level, count = rng.integers(len(LEVELS)), max(2, config.batch_size // len(pairs))
         x, labels = map(np.concatenate, zip(*(pair[level].patches(count, rng) for pair in pairs)))
         loss = tn.bce_with_logits(model(on_device(x))[:, 0, 0, 0], on_device(labels))
@@ -123,15 +123,18 @@ def similarity(measure: Measure, pair: StainPair, p: tn.Tensor) -> tn.Tensor:
     return measure(fixed, moving)
 
 
-REACH = 250.0  # pixels: rotating by 1 / REACH moves what is so far away from the center by a pixel
+REACH = 250.0  # pixels: rotating by 1 / REACH moves a place so far from the center by a pixel
 FROM_PIXELS = np.array([1 / REACH, 1, 1])
 
 
-def register(measure: Measure, pair: Pair, start: np.ndarray, steps: int) -> np.ndarray:
-    """The transforms (N, 3) after gradient ascent (Adam) on the similarity from `start`, coarse to fine."""
+def register(measures: Sequence[Measure], pair: Pair, start: np.ndarray, steps: int) -> np.ndarray:
+    """The transforms (N, 3) after gradient ascent (Adam) on the similarity from `start`, coarse to fine.
+
+    measures: one for each level.
+    """
     pixels = on_device(start / FROM_PIXELS)
     pixels.requires_grad = True
-    for level in pair:
+    for measure, level in zip(measures, pair):
         optimizer = optim.Adam([pixels], level.factor)  # a step is about a pixel of the reduced image
         schedule = optim.CosineDecay(optimizer, steps, floor=0.02)
         for _ in range(steps):
@@ -155,8 +158,15 @@ def random_starts(pair: Pair, count: int, rng: np.random.Generator) -> np.ndarra
 FARTHEST = 240  # pixels between a start and the best rigid transform
 SHIFTS = np.arange(0, 241, 10)  # pixels
 HIT = 5.0  # pixels: a registration has found the place if its error is at most so much above the best rigid one
-NAMES = {"ssd": "SSD", "ncc": "correlation", "mi": "mutual information", "learned": "learned"}
-COLORS = dict(zip(NAMES, (viz.VERMILLION, viz.ORANGE, viz.SKY, viz.BLUE)))
+FUNCTIONS = {"ssd": "squared_difference", "ncc": "correlation", "mi": "mutual_information"}
+NAMES = {
+    "ssd": "SSD",
+    "ncc": "correlation",
+    "mi": "mutual information",
+    "late": "late net",
+    "learned": "early, late net",
+}
+COLORS = dict(zip(NAMES, (viz.VERMILLION, viz.ORANGE, viz.SKY, viz.GREEN, viz.BLUE)))
 
 
 @dataclass
@@ -171,7 +181,7 @@ class Result:
     errors: dict[str, np.ndarray]
     seconds: dict[str, float]
     curves: dict[str, np.ndarray]
-    auc: float
+    auc: dict[str, float]
 
 
 def curve(measure: Measure, pair: Pair) -> np.ndarray:
@@ -192,24 +202,19 @@ def patch_auc(model: nn.Sequential, pair: Pair, rng: np.random.Generator, count:
 
 def compare(training: list[Pair], pair: Pair, config: Config, seed: int) -> Result:
     """Train, then register the held-out pair from all starts with every measure."""
-    model = train(training, config, seed)
-    measures = {
-        "ssd": registration.squared_difference,
-        "ncc": registration.correlation,
-        "mi": registration.mutual_information,
-        "learned": learned(model),
-    }
+    early, late = (train(training, steps, config, seed) for steps in (config.early_steps, config.steps))
+    measures = {name: [getattr(registration, function)] * len(LEVELS) for name, function in FUNCTIONS.items()}
+    measures |= {"late": [learned(late)] * 2, "learned": [learned(early), learned(late)]}
     rng = np.random.default_rng((seed, 1))
     start = random_starts(pair, config.starts, rng)
-    result = Result(
-        {"start": start}, {"start": pair[0].errors(start)}, {}, {}, patch_auc(model, pair, rng, 8 * config.batch_size)
-    )
-    for name, measure in measures.items():
+    auc = {name: patch_auc(net, pair, rng, 8 * config.batch_size) for name, net in (("early", early), ("late", late))}
+    result = Result({"start": start}, {"start": pair[0].errors(start)}, {}, {}, auc)
+    for name, of_levels in measures.items():
         begin = time.perf_counter()
-        result.found[name] = register(measure, pair, start, config.search_steps)
+        result.found[name] = register(of_levels, pair, start, config.search_steps)
         result.seconds[name] = (time.perf_counter() - begin) / len(start)
         result.errors[name] = pair[0].errors(result.found[name])
-        result.curves[name] = curve(measure, pair)
+        result.curves[name] = curve(of_levels[0], pair)
     return result
 
 
@@ -227,7 +232,8 @@ FOLDS = {
 class Config(NetOptions):
     out: str = option("out/learned_similarity", "folder for the figures")
     data: str | None = option(None, "folder of the slices (default: TINYNET_DATA, then the cache)")
-    steps: int = option(600, "training steps", quick=15)
+    steps: int = option(600, "training steps of the late net", quick=15)
+    early_steps: int = option(150, "training steps of the early net", quick=5)
     batch_size: int = option(48, "patches in a step", quick=16)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     starts: int = option(13, "transforms to register from: the slices as they come, and random ones", quick=4)
@@ -294,7 +300,7 @@ def figures_of(result: Result, pair: Pair) -> dict[str, float]:
     known = limits(pair)
     found = {f"error_{name}": float(result.errors[name][0]) for name in NAMES}
     hits = {f"hits_{name}": share_of_hits(result.errors[name], known) for name in NAMES}
-    return known | found | hits | {"auc_patches": result.auc}
+    return known | found | hits | {f"auc_{name}": auc for name, auc in result.auc.items()}
 
 
 def share_of_hits(errors: np.ndarray, known: dict[str, float]) -> float:
@@ -315,11 +321,12 @@ def print_table(runs: list[Result], pair: Pair) -> None:
 
 # ---------------------------------------------------------------------------------------- figures
 def draw_overlays(result: Result, pair: Pair) -> viz.Figure:
-    """Checkerboards of both slices: before and after each measure, as the slices come and from the farthest start."""
-    figure, panels = viz.subplots(2, 5, figsize=(14.5, 5))
+    """Checkerboards of both slices: before and after each measure, as the slices come and from a random start."""
+    figure, panels = viz.subplots(2, 6, figsize=(17, 5))
     fixed, moving = (s.image for s in pair[0].slices)
     points = registration.pixel_centers(*fixed.shape[:2], step=2)  # half the size is enough
-    for row, i, title in zip(panels, (0, -1), ("as they come", "farthest start")):
+    middle = len(result.errors["start"]) // 2
+    for row, i, title in zip(panels, (0, middle), ("as they come", "a random start")):
         for panel, name in zip(row, ("start", *NAMES)):
             p = on_device(result.found[name][i][None])
             places = registration.rigid(p, points.reshape(-1, 2), pair[0].center)
@@ -339,7 +346,7 @@ def draw_measures(runs: list[Result], pair: Pair) -> viz.Figure:
         span = curves.max() - curves.min()
         left.plot(SHIFTS, (curves - curves.min()) / span, "o-", color=viz.mpl(color), markersize=3, label=NAMES[name])
         after = np.concatenate([result.errors[name] for result in runs])
-        right.plot(before, after, "osD^"[number], color=viz.mpl(color), markersize=5, alpha=0.8, label=NAMES[name])
+        right.plot(before, after, "osDv^"[number], color=viz.mpl(color), markersize=5, alpha=0.8, label=NAMES[name])
     left.set(xlabel="shift from the best rigid transform, pixels", ylabel="similarity, from its lowest to its highest")
     stains = " and ".join(s.stain for s in pair[0].slices)
     left.set_title(f"{stains}: mean of eight directions", fontsize=11)
