@@ -116,3 +116,13 @@ def test_no_stain_of_the_test_pair_is_learned_from(fold):
     folds = load_example(LEARNED).FOLDS
     learned, held_out = folds[fold]
     assert not set(held_out) <= set(learned) and not set(learned) & set(folds["test"][1])
+
+
+def test_other_stains_are_named(monkeypatch, tmp_path):
+    script = load_example(LEARNED)
+    slices = synthetic_stained_slices(np.random.default_rng(0), 64)
+    monkeypatch.setattr(script, "read_stained_slices", lambda given: slices)
+    with pytest.raises(
+        DataError, match="the stains blue, purple, pale, brown; CD31, Cc10, He, Ki67, proSPC are needed"
+    ):
+        script.main(["--quick", "--data", str(tmp_path)])

@@ -16,9 +16,9 @@ bring two of them together, one needs a measure of how well they fit, and moves 
 
 All four are maximized by the same gradient ascent, on images reduced to an eighth and then to a fourth, as gray levels.
 The net learns from three stains; the two stains of the pair that is registered it has never seen. Two figures count:
-the landmark error from the slices as they come (73 pixels apart), and how many of a dozen random starts, up to 240 pixels from
-the best transform, end close to it. No rigid transform of this pair has an error below 9 pixels and no affine one below
-7, since tissue bends when it is cut; the images are 892 pixels wide.
+the landmark error from the slices as they come (73 pixels apart), and how many of a dozen random starts, up to 240
+pixels from the best transform, end close to it. No rigid transform of this pair has an error below 9 pixels and no
+affine one below 7, since tissue bends when it is cut; the images are 892 pixels wide.
 
 Sources: Simonovsky et al., A deep metric for multimodal registration, MICCAI 2016; Mattes et al., IEEE TMI 22, 2003
 (mutual information with a gradient); data: Borovec et al., Benchmarking of image registration methods for differently
@@ -275,8 +275,11 @@ def main(config: Config) -> dict[str, float]:
 def load_slices(config: Config) -> tuple[dict[str, StainedSlice], str, str]:
     """({stain: slice}, which of FOLDS, the source of the slices)."""
     try:
-        slices = read_stained_slices(config.data)
-        return {s.stain: s for s in slices}, config.part, f"{len(slices)} stained slices of a lung lesion"
+        slices = {s.stain: s for s in read_stained_slices(config.data)}
+        needed = {stain for stains in FOLDS[config.part] for stain in stains}
+        if not needed <= set(slices):
+            raise DataError(f"the slices have the stains {', '.join(slices)}; {', '.join(sorted(needed))} are needed")
+        return slices, config.part, f"{len(slices)} stained slices of a lung lesion"
     except DataError as error:
         if config.data is not None:
             raise
