@@ -10,15 +10,26 @@ bring two of them together, one needs a measure of how well they fit, and moves 
   **mutual information** only that the gray levels of one image predict those of the other, in whatever way.
 - **A learned measure.** A net looks at two patches and says whether they show the same place. It has learned from
   patches at the same place by the landmarks (an affine map, whose error is 6 to 12 pixels), and from patches that are
-  16 to 192 pixels beside each other or turned. The measure is the mean of its scores. The net has convolutions only, so
-  that it scores all patches of an image at once, and the gradient of the score goes through the net and through the
+  16 to 192 pixels beside each other and turned. The measure is the mean of its scores. The net has convolutions only,
+  so that it scores all patches of an image at once, and the gradient of the score goes through the net and through the
   interpolation to the three parameters of a rigid transform.
 
-All four are maximized by the same gradient ascent, on images reduced to an eighth and then to a fourth, as gray levels.
-The net learns from three stains; the two stains of the pair that is registered it has never seen. Two figures count:
-the landmark error from the slices as they come (73 pixels apart), and how many of a dozen random starts, up to 240
-pixels from the best transform, end close to it. No rigid transform of this pair has an error below 9 pixels and no
-affine one below 7, since tissue bends when it is cut; the images are 892 pixels wide.
+All of them are maximized by the same gradient ascent on gray levels, on images reduced to an eighth and then to a
+fourth. Two figures count: the landmark error from the slices as they come, and the hits: how many of a dozen random
+starts, up to 240 pixels from the best transform, end within 5 pixels of its error. No rigid transform of this pair has
+an error below 9 pixels and no affine one below 7, since tissue bends when it is cut; the images are 892 pixels wide.
+
+**How long to learn?** The longer, the better the net tells patches, and the sharper is the peak of the measure: exact,
+but a start far away sees no slope. On the validation pair, a net of 150 steps tells patches with an AUC of 0.61 and
+finds 77 % of the starts, a net of 600 steps 58 %, as correlation does. So an early net steers on the coarse level and
+the late net on the fine level.
+
+On the test pair (three runs of 13 starts), every measure ends within half a pixel of the best rigid transform, from the
+slices as they come; the learned one is the most exact (9.25 pixels; the others 9.45 to 9.51; the best 9.05). It has
+77 % hits, mutual information 67 %, correlation 62 %, SSD 59 %: of 39 starts, too few to be sure of the order. The late
+net alone has 36 %. That correlation does so well has a reason: in all five stains tissue is darker than the background,
+so that the gray levels do have a simple relation. The learned measure needs landmarks of other stains to learn from,
+the others nothing.
 
 Sources: Simonovsky et al., A deep metric for multimodal registration, MICCAI 2016; Mattes et al., IEEE TMI 22, 2003
 (mutual information with a gradient); data: Borovec et al., Benchmarking of image registration methods for differently
@@ -369,7 +380,18 @@ def draw_measures(runs: list[Result], pair: Pair) -> viz.Figure:
 TOPIC = "Registration: a learned similarity between stains"
 DATA = "five slices of a lung lesion in five stains, 80 landmarks each (Borovec et al.)"
 FILES = ("histology_landmarks/lung-lesion_3",)
-EXPECTED = {"error_before": (73, 73.5)}
+EXPECTED = {
+    "error_before": (73, 73.5),
+    "error_ssd": (9, 10),
+    "error_ncc": (9, 10),
+    "error_mi": (9, 10),
+    "error_learned": (9, 9.6),
+    "hits_ncc": (0.5, 0.75),
+    "hits_mi": (0.5, 0.8),
+    "hits_late": (0.2, 0.6),
+    "hits_learned": (0.6, 0.95),
+    "auc_late": (0.93, None),
+}
 PICTURE = "registered.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/registration/voxelmorph.py"
