@@ -5,6 +5,7 @@ That tiers agree and that derivatives are right is in test_ops.py.
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numba
@@ -19,7 +20,7 @@ import tinynet as tn
 from tinynet.backends.registry import implementation_kernel, ops, use_backend, use_kernels
 from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
 from tinynet.ops._cpu.fastmath import ELEMENTWISE
-from tinynet.ops.activations.cpu import elu_range
+from tinynet.ops.activations.cpu import _inlined, elu_range
 from tinynet.ops.activations.entries import ACTIVATIONS
 
 
@@ -109,6 +110,15 @@ def test_special_values(op, tier, dtype):
     x = np.tile(np.array([NAN, INF, -INF, 0.0], dtype), 9)
     expected = np.tile(np.array(ROWS[op].special, dtype), 9)
     np.testing.assert_array_max_ulp(run(op, x, tier), expected, maxulp=1)
+
+
+def test_relu6_compiles_without_a_warning():
+    """Numba warns of one inlined `where` inside of another. Users would see it when the kernel is first compiled."""
+    value, gradient = _inlined(ACTIVATIONS["relu6"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numba.njit(lambda x: value(x, ()))(7.0) == 6
+        assert numba.njit(lambda gy, y: gradient(gy, y, ()))(2.0, 3.0) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,9 +13,9 @@ import numpy as np
 from ...engine import basic_ops
 from ...engine.tensor import Tensor
 
-# The numbers 1 and 2 in formulas. For Numba, a plain 1 is an int64, and int64 with float32 gives float64; with an int8,
-# float32 stays float32. `where` takes plain numbers.
-ONE, TWO = np.int8(1), np.int8(2)
+# The numbers 1, 2 and 6 in formulas. For Numba, a plain 1 is an int64, and int64 with float32 gives float64; with an
+# int8, float32 stays float32. `where` takes plain numbers.
+ONE, TWO, SIX = np.int8(1), np.int8(2), np.int8(6)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...engine.tensor import Tensor
 from .._shared.checks import positive
-from .._shared.formulas import ONE, exp_of_nonpositive, expm1_of_nonpositive, log1p_of_unit, where
+from .._shared.formulas import ONE, SIX, exp_of_nonpositive, expm1_of_nonpositive, log1p_of_unit, where
 from .._shared.formulas import tanh as tanh_of
 from .op import ACTIVATIONS, Activation
 
@@ -62,7 +62,8 @@ class Relu6(Activation, op="relu6"):
 
     @staticmethod
     def value(x):
-        return where(x <= 0, 0, where(x >= 6, 6, x))  # NaN stays NaN
+        # Not one `where` inside of another: Numba warns when it compiles that. NaN stays NaN.
+        return where((x <= 0) | (x >= 6), SIX * (x >= 6), x)
 
     @staticmethod
     def gradient(gy, y):
