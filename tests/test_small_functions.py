@@ -72,7 +72,7 @@ def test_group_norm_by_its_definition(shape, groups, dtype):
         y = tn.group_norm(layout, gamma, beta, groups=groups)
         np.testing.assert_allclose(y, normal * gamma + beta, rtol=tolerance, atol=tolerance)
         assert y.dtype == dtype
-    y = tn.group_norm(x, None, beta, groups=groups)
+    y = tn.group_norm(x, None, beta, groups=np.int64(groups))  # as an element of an array
     np.testing.assert_allclose(y, normal + beta, rtol=tolerance, atol=tolerance)
 
 

@@ -246,3 +246,5 @@ def test_surfaces_rotate_in_a_gif(tmp_path):
     viz.save_gif(tmp_path / "turn.gif", frames)
     with Image.open(tmp_path / "turn.gif") as gif:
         assert (gif.n_frames, gif.size) == (3, (200, 200))
+    with pytest.raises(ValueError, match="save_gif: frames is empty; at least one image is needed"):
+        viz.save_gif(tmp_path / "none.gif", [])

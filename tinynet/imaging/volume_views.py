@@ -85,7 +85,12 @@ def rotation(figure: "Figure", frames: int) -> list[np.ndarray]:
 
 
 def save_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds: float = 0.1) -> None:
-    """Write uint8 images (H, W, 3) as an animated GIF that repeats. seconds: how long each of them is shown."""
+    """Write uint8 images (H, W, 3) as an animated GIF that repeats. seconds: how long each of them is shown.
+
+    Raises ValueError if there is no image, or for an image of another shape, and TypeError for another dtype.
+    """
+    if not len(frames):
+        raise ValueError("save_gif: frames is empty; at least one image is needed")
     images = [Image.fromarray(check_image("save_gif", frame)) for frame in frames]
     with atomic_path(path) as temporary:
         images[0].save(

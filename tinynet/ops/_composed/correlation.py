@@ -35,7 +35,7 @@ def ncc_loss(x: Tensor, target: Any, *, window: int = 9, eps: float = 1e-5) -> T
             f"ncc_loss: x has shape {tuple(x.shape)}, target has {tuple(target.shape)}; one shape, (N, H, W, C) or "
             "(N, D, H, W, C), is needed"
         )
-    if not isinstance(window, int) or window < 1 or window % 2 == 0:
+    if not isinstance(window, (int, np.integer)) or window < 1 or window % 2 == 0:
         raise ValueError(f"ncc_loss: window is {window}; an odd integer from 1 on is needed")
     eps = positive("ncc_loss", "eps", eps)
     a, b = _images(x), _images(target)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...backends.arrays import array_module
 from ...engine.arguments import data_of
 from ...engine.basic_ops import broadcast_to, reshape, transpose
@@ -49,7 +51,7 @@ def _check_groups(x: Any, groups: int, per_channel: dict[str, Any]) -> None:
     shape = tuple(x.shape)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"group_norm: x has shape {shape}; (N, ..., C) with at least one element is needed")
-    if not isinstance(groups, int) or groups < 1 or shape[-1] % groups:
+    if not isinstance(groups, (int, np.integer)) or groups < 1 or shape[-1] % groups:
         raise ValueError(
             f"group_norm: groups is {groups}; a divisor of the {shape[-1]} channels of x {shape} is needed"
         )
