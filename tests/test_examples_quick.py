@@ -8,7 +8,7 @@ from op_folders import missing
 from PIL import Image
 
 from tinynet.data import data_path
-from tinynet.errors import DataError
+from tinynet.errors import DataError, UsageError
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.examples import examples_folder, find_examples
 
@@ -173,6 +173,27 @@ def test_a_quick_run_with_data_learns(path, tmp_path):
     metrics = run_quickly(path, tmp_path)
     assert WITH_DATA[path](metrics) and set(script.EXPECTED) <= set(metrics), metrics
     assert (tmp_path / script.PICTURE).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "flag", "least"),
+    [
+        ("segmentation/fcn_vessels.py", "--size", 8),
+        ("segmentation/fcn_vessels.py", "--patches", 1),
+        ("volumes/vnet_hippocampus.py", "--frames", 1),
+        ("volumes/vnet_hippocampus.py", "--volumes", 2),
+        ("volumes/cascade.py", "--volumes", 1),
+        ("volumes/patches_2_5d.py", "--channels", 1),
+        ("detection/landmarks.py", "--crops", 1),
+        ("detection/rpn_blood_cells.py", "--images", 1),
+        ("registration/affine_regression.py", "--search-steps", 3),
+        ("registration/learned_similarity.py", "--search-steps", 1),
+        ("registration/voxelmorph.py", "--pairs", 1),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused_with_its_flag(path, flag, least, tmp_path):
+    with pytest.raises(UsageError, match=f"^{flag} is {least - 1}; at least {least} is needed"):
+        run_quickly(path, tmp_path, flag, str(least - 1))
 
 
 @pytest.mark.parametrize("path", ["basics/softmax_regression.py", "sequences/lstm_ecg.py"])

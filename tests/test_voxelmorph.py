@@ -181,7 +181,7 @@ def test_deformed_volumes_fit_their_labels():
     [
         (["--window", "4"], "--window is 4; an odd number from 3 on"),
         (["--shape", "1", "8", "8"], r"--shape is \(1, 8, 8\); at least 2 voxels"),
-        (["--direct", "0"], "--direct and --direct-steps must be at least 1"),
+        (["--direct", "0"], "--direct is 0; at least 1 is needed"),
         (["--data", "nowhere"], "nowhere: no such file"),
     ],
 )

@@ -264,6 +264,9 @@ class Config(NetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(1, "steps", "batch_size", "channels", "crops")
+        if not self.sigma > 0:
+            raise ValueError(f"--sigma is {self.sigma}; more than 0 is needed")
         if self.crop < 16 or self.crop % 8:
             raise ValueError(
                 f"--crop is {self.crop}; a multiple of 8 from 16 on is needed: the net halves it three times"

@@ -350,6 +350,11 @@ class Config(TrainingOptions):
     images: int | None = option(None, "read only so many images of each part (default: all)")
     drawing: int = option(160, "width of the drawings that replace missing images, pixels", quick=128)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "repeats", "batch_size", "images")
+        self.at_least(32, "drawing")
+
 
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:

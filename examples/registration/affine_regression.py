@@ -270,6 +270,11 @@ class Config(NetOptions):
     search_steps: int = option(120, "steps of gradient descent on SSD", quick=12)
     part: str = option("test", "slices to test with; choose settings on 'validation'", choices=("test", "validation"))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "steps", "batch_size", "test")
+        self.at_least(len(COARSE_TO_FINE), "search_steps")
+
 
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:

@@ -232,7 +232,8 @@ def compare(training: list[Pair], pair: Pair, config: Config, seed: int) -> Resu
 
 # ---------------------------------------------------------------------------------------- the run
 # The stains that the net learns from, and the pair that is registered. Neither stain of the test pair is learned from,
-# nor was anything chosen on it; the settings were chosen on the validation pair.
+# nor was anything chosen on it; the settings were chosen on the validation pair. That is an easier task: without the
+# test pair three stains are left, so the net learns from one stain of the validation pair, He, in another pair.
 FOLDS = {
     "test": (("Cc10", "He", "Ki67"), ("CD31", "proSPC")),
     "validation": (("He", "Ki67"), ("Cc10", "He")),
@@ -254,6 +255,7 @@ class Config(NetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(1, "steps", "early_steps", "batch_size", "search_steps")
         if self.starts < 2:
             raise ValueError(
                 f"--starts is {self.starts}; at least 2 are needed, the slices as they come and a random one"

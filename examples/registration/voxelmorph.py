@@ -266,12 +266,11 @@ class Config(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(1, "width", "pairs", "direct", "direct_steps")
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"--window is {self.window}; an odd number from 3 on is needed")
         if min(self.shape) < 2:
             raise ValueError(f"--shape is {self.shape}; at least 2 voxels along each axis are needed")
-        if min(self.pairs, self.direct, self.direct_steps) < 1:
-            raise ValueError("--pairs, --direct and --direct-steps must be at least 1")
 
 
 @command_line(Config)

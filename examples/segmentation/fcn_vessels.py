@@ -272,6 +272,12 @@ class Config(TrainingOptions):
     images: int | None = option(None, "read only so many photographs (default: all)")
     drawing: int = option(128, "height and width of the drawings that replace missing photographs, pixels", quick=96)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "seeds", "patches", "crops", "images")
+        self.at_least(8, "size")  # the net with skip connections halves it three times
+        self.at_least(28, "drawing")
+
 
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:

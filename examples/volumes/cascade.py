@@ -297,6 +297,7 @@ class Config(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(1, "volumes", "batch_size")
         if self.thinning not in (1, 2, 4):
             raise ValueError(f"--thinning is {self.thinning}; it must be 1, 2 or 4, because the nets halve twice")
 

@@ -259,6 +259,7 @@ class Config(NetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(1, "steps", "batch_size", "channels")
         if self.size < 5 or self.size % 2 == 0:
             raise ValueError(f"--size is {self.size}; an odd number from 5 on is needed")
         if self.each < 1 or not self.reach > 0:

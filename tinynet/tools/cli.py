@@ -74,6 +74,13 @@ class ExampleOptions:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed is {self.seed}; it must lie in 0 .. 2**32 - 1")
 
+    def at_least(self, minimum: int, *names: str) -> None:
+        """Raise ValueError, which names the flag, if one of these settings is below the minimum. None passes."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; at least {minimum} is needed")
+
 
 @dataclass
 class SeedOptions(ExampleOptions):
@@ -100,8 +107,7 @@ class TrainingOptions(ExampleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs < 1:
-            raise ValueError(f"--epochs is {self.epochs}; at least 1 is needed")
+        self.at_least(1, "epochs")
 
 
 def parse(
