@@ -100,16 +100,16 @@ def _correlate(kh: int, kw: int) -> Callable:
             if first <= ox < end and first + 4 <= end:
                 ox = min(ox, end - 4)  # the last four may overlap those before
                 if is_whole:
-                    four_outputs(image, top, ox * sx - px, sx, w, start, y[ox : ox + 4])
+                    four_outputs(image[top:], ox * sx - px, sx, w, start, y[ox : ox + 4])
                 else:
                     taps = w[ky : max(ky, end_ky)]
-                    _four_at_the_border(image, top + ky, ox * sx - px, sx, taps, start, y[ox : ox + 4])
+                    _four_at_the_border(image[top + ky :], ox * sx - px, sx, taps, start, y[ox : ox + 4])
                 ox += 4
             else:
                 left = ox * sx - px
                 kx, end_kx = valid_taps(left, image.shape[1], kw)
                 taps = w[ky : max(ky, end_ky), kx : max(kx, end_kx)]
-                _one_output(image, top + ky, left + kx, sx, taps, start, y[ox : ox + 1])
+                _one_output(image[top + ky :], left + kx, sx, taps, start, y[ox : ox + 1])
                 ox += 1
 
     @jit(parallel=True)

@@ -21,18 +21,19 @@ from ...backends.numba.simd import INDEX, Vectors, View
 
 
 def outputs_block(outputs: int, kernel: tuple[int, int] | None = None) -> Callable:
-    """block(image, y, x, step, w, start, results): neighboring outputs of a row, for Numba kernels.
+    """block(image, x, step, w, start, results): neighboring outputs of a row, for Numba kernels.
 
-    results[j, c] = start[c] + sum over ky, kx of image[y + ky, x + j * step + kx, c] w[ky, kx, c] for j < outputs.
-    All pixels must lie in the image. A weight is loaded once for all outputs.
+    results[j, c] = start[c] + sum over ky, kx of image[ky, x + j * step + kx, c] w[ky, kx, c] for j < outputs.
+    All pixels must lie in the image. A weight is loaded once for all outputs. kernel: (KH, KW) of w, whose taps are
+    then written out one by one, so that a pixel is loaded once, too. None: w may have any size.
     """
 
     @intrinsic
-    def block(typing_context, image, y, x, step, w, start, results):
+    def block(typing_context, image, x, step, w, start, results):
         def generate(context, builder, signature, arguments):
-            views = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 4, 5, 6))
+            views = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 4, 5))
             pixels, weights, first, goal = views
-            _, y, x, step, *_ = arguments
+            _, x, step, *_ = arguments
             simd = Vectors(builder, image.dtype)
             sums = [cgutils.alloca_once(builder, simd.kind) for _ in range(outputs)]
 
@@ -45,7 +46,7 @@ def outputs_block(outputs: int, kernel: tuple[int, int] | None = None) -> Callab
             with _vectors(simd, pixels.shape[-1]) as (_, c):
                 for total in sums:
                     builder.store(simd.load(first.at(c)), total)
-                corner = pixels.at(y, x, c)
+                corner = pixels.at(x, c)
                 if kernel:
                     for ky, kx in itertools.product(*map(range, kernel)):
                         add_tap(weights.at(ky, kx, c), pixels.at(ky, kx, None, base=corner))
@@ -59,7 +60,7 @@ def outputs_block(outputs: int, kernel: tuple[int, int] | None = None) -> Callab
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(image, index, index, index, w, start, results), generate
+        return types.void(image, index, index, w, start, results), generate
 
     return block
 
@@ -100,17 +101,21 @@ def weights_block(rows: int, taps: int) -> Callable:
                 with cgutils.for_range_slice(builder, whole, count, one) as (o, _):
                     add_output(o, c, sums[0])
                 for tap, *slots in zip(kernel, *sums):
-                    place = goal.at(*tap, column)
-                    value = simd.load(place)
-                    for slot in slots:
-                        value = builder.fadd(value, builder.load(slot))
-                    simd.store(value, place)
+                    _add(simd, slots, goal.at(*tap, column))
             return context.get_dummy_value()
 
         index = types.intp
         return types.void(image, index, index, index, g, total), generate
 
     return block
+
+
+def _add(simd: Vectors, slots: list, place) -> None:
+    """Add sums to the vector in memory at an address."""
+    value = simd.load(place)
+    for slot in slots:
+        value = simd.builder.fadd(value, simd.builder.load(slot))
+    simd.store(value, place)
 
 
 @contextlib.contextmanager
