@@ -12,12 +12,22 @@ volume, so the organ shifts. Nothing is mirrored, because a mirrored hippocampus
   (residual). So the gradient has a short way to the first layer. PReLU learns the slope for negative values.
 - **3-D U-Net** halves the volume by max-pooling; its stages are plain. Both join the levels by skip connections.
 - **Dice loss or cross-entropy?** Of 40 voxels, 39 are background, and cross-entropy counts each voxel once. Dice counts
-  each class once. Compare the curves of the first epochs.
+  each class once. With Dice, the V-Net passes .83 on the validation volumes after two epochs, with cross-entropy after
+  four, and it stays ahead.
 - **Label atlas**: a guess without any image, from the mean of the training labels. A net must be better than this.
-- **Dice is not all**: the distance of the surfaces in mm (95th percentile) shows how far the mistakes reach.
+- **Dice is not all**: 95 % of the surface lies within 1.3 mm of the other surface, little more than a voxel.
 
-nnU-Net, whose published Dice the figure shows, is larger, trains for days on a graphics card, averages five nets and
-was measured on other volumes of the set.
+Mean Dice (anterior, posterior) of the 40 held-out volumes, one seed, six minutes on two cores, 1.1 GB of memory:
+
+    label atlas                 .733  .664
+    3-D U-Net, Dice             .866  .849
+    V-Net, cross-entropy        .869  .847
+    V-Net, Dice                 .887  .868
+    nnU-Net, as published       .895  .876
+
+nnU-Net was measured on other volumes of the set, so compare with care: it is far larger, trains for days on a graphics
+card and averages five nets. The worst volume of the V-Net has .784 and .766: where one part ends and the other begins
+is a convention, which the image hardly shows.
 
 Sources: Milletari, Navab, Ahmadi, V-Net: fully convolutional neural networks for volumetric medical image
 segmentation, 3DV 2016; Cicek et al., 3D U-Net: learning dense volumetric segmentation from sparse annotation, MICCAI
