@@ -11,12 +11,15 @@ The hippocampus of the data has no lesions, so the script paints some: one to th
 or darker than the tissue. Two to four blobs of the same look are painted outside, at least 5 voxels away. So a lesion
 is a blob *inside* the organ: its place, not its look, makes the difference. What to see:
 
-- **The same Dice** of the two parts, from much fewer voxels. (The volumes are padded to one size; the crop saves the
-  padding, too.)
-- **No false alarms outside.** One stage must learn from examples what the cascade knows by construction.
+- **The same Dice** of the two parts, .854 and .852 with one stage, from 35 % of the voxels and in a third of the time.
+  (The volumes are padded to one size; the crop saves the padding, too.)
+- **Hardly a false alarm outside**: 1 in 40 volumes, 10 with one stage. One stage must learn from examples what the
+  cascade knows by construction. The one that remains lies where the coarse net takes too much for the organ. In all,
+  false alarms fall from 39 to 20; the others lie in the organ or touch it.
 - **The price**: what the coarse net misses, the fine net never sees, and a lesion at the edge of the organ may be cut
-  off. Count the lesions that are found.
+  off. Of 78 lesions, as small as they are, the cascade finds 46 %, one stage 54 %.
 
+(One seed, three minutes on two cores.)
 All three nets train for the same number of epochs; nothing is chosen on the 40 held-out volumes, whose lesions are
 painted once with a fixed seed. (Training paints new ones in every epoch.)
 
@@ -348,9 +351,7 @@ def draw_steps(images: np.ndarray, truth: np.ndarray, alone: list[Answer], both:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
-    i = int(np.argmax([extra_lesions(answer.labels, true) for answer, true in zip(alone, truth)]))
-    wrong = (alone[i].labels == LESION) & (truth[i] == 0)
-    x = int((wrong if wrong.any() else truth[i] == LESION).sum(axis=(0, 1)).argmax())
+    i, x = telling_slice(truth, alone, both)
     image, answer = images[i, :, :, x, 0], both[i]
     figure, axes = viz.subplots(2, 2, figsize=(9, 7.2))
     views = (
@@ -376,9 +377,16 @@ def draw_steps(images: np.ndarray, truth: np.ndarray, alone: list[Answer], both:
     return figure
 
 
-def extra_lesions(labels: np.ndarray, true: np.ndarray) -> int:
-    """The number of voxels outside the organ that are called a lesion."""
-    return np.count_nonzero((labels == LESION) & (true == 0))
+def telling_slice(truth: np.ndarray, alone: list[Answer], both: list[Answer]) -> tuple[int, int]:
+    """(volume, x) of the slice with most voxels of a lesion that the cascade found and of a false alarm of one stage.
+
+    If no slice has both, the slice with most of either.
+    """
+    hits = np.array([((b.labels == LESION) & (t == LESION)).sum(axis=(0, 1)) for b, t in zip(both, truth)])
+    alarms = np.array([((a.labels == LESION) & (t == 0)).sum(axis=(0, 1)) for a, t in zip(alone, truth)])
+    worth = np.minimum(hits, alarms) + (hits + alarms) / 1000
+    volume, x = np.unravel_index(worth.argmax(), worth.shape)
+    return int(volume), int(x)
 
 
 def draw_scores(results: dict[str, float]) -> viz.Figure:
@@ -401,7 +409,12 @@ def draw_scores(results: dict[str, float]) -> viz.Figure:
 TOPIC = "Volumes: a cascade of nets"
 DATA = "hippocampus MR volumes (Medical Segmentation Decathlon, task 4), with painted lesions"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
-EXPECTED = {"voxels_cascade": (None, 0.4), "false_alarms_outside_cascade": (None, 0)}
+EXPECTED = {
+    "dice_cascade": (0.83, None),
+    "voxels_cascade": (None, 0.4),
+    "false_alarms_outside_one_stage": (5, None),
+    "false_alarms_outside_cascade": (None, 2),
+}
 PICTURE = "scores.png"
 NEXT = "python examples/volumes/patches_2_5d.py"
 
