@@ -98,6 +98,7 @@ def test_empty_sets_are_sets():
     [
         (lambda a: boxes.nms(a, [1.0]), r"scores has shape \(1,\); \(2,\) is needed"),
         (lambda a: boxes.nms(a, [1.0, np.nan]), "scores contains NaN"),
+        (lambda a: boxes.nms(np.where(a > 0, a, np.nan), [1.0, 0.5]), "boxes contains NaN"),
         (lambda a: boxes.nms(a, [1.0, 2.0], 50), "threshold is 50"),
         (lambda a: boxes.box_iou(a[:, :3], a), r"a has shape \(2, 3\); \(K, 4\) is needed"),
         (lambda a: boxes.encode_boxes(a[:, [2, 3, 0, 1]], a), r"boxes\[0\] is .*; y2 > y1"),

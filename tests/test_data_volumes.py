@@ -224,3 +224,14 @@ def test_without_the_archive_synthetic_volumes_take_its_place(tmp_path, monkeypa
         data.hippocampus_or_synthetic(tmp_path, 0)
     real = data.hippocampus_or_synthetic(tar(tmp_path / "x.tar", PAIR), 0, synthetic=True)
     assert len(real[0]) == 1 and "hippocampus" in real[2]
+
+
+def test_the_spacing_is_said_and_nothing_to_stack_is_a_sentence():
+    volume = data.Volume("a", np.zeros((2, 3, 4), np.float32), None, (1.0, 1.0, 0.5))
+    other = data.Volume("b", volume.image, None, (2.5, 1.0, 0.5))
+    assert volumes.spacing_text([volume]) == "voxels of 1 x 1 x 0.5 mm (z, y, x)"
+    assert volumes.spacing_text([volume, other]) == "voxels of 1-2.5 x 1 x 0.5 mm (z, y, x)"
+    with pytest.raises(ValueError, match="stack_volumes: volumes is empty"):
+        data.stack_volumes([])
+    with pytest.raises(ValueError, match=r"pad_or_crop: volume has shape \(2, 3, 4\); shape \(4, 4\) has other axes"):
+        data.pad_or_crop(volume.image, (4, 4))

@@ -77,5 +77,7 @@ def test_what_does_not_fit_is_named():
         metrics.box_recall([boxes(A)], [])
     with pytest.raises(ValueError, match="true has 2 images, found 1, scores 1"):
         metrics.detection_ap([boxes(A), boxes()], [boxes(A)], [np.ones(1)])
+    with pytest.raises(ValueError, match="the scores of image 0 contain NaN"):
+        metrics.detection_ap([boxes(A)], [boxes(A)], [np.full(1, np.nan)])
     with pytest.raises(ValueError, match="image 0 has 1 boxes and 2 scores"):
         metrics.detection_ap([boxes(A)], [boxes(A)], [np.ones(2)])

@@ -133,6 +133,7 @@ FOUR = np.ones(4, np.float32)
         (lambda: tn.prelu(X, FOUR[:3]), "slope has shape (3,); x (2, 6, 4) needs one slope for each channel"),
         (lambda: tn.prelu(X, X), "slope has shape (2, 6, 4)"),
         (lambda: nn.PReLU(0), "PReLU: channels is 0"),
+        (lambda: nn.SmoothL1Loss(beta=-1), "SmoothL1Loss: beta is -1; it must be positive"),
         (lambda: tn.group_norm(X, groups=3), "groups is 3; a divisor of the 4 channels of x (2, 6, 4) is needed"),
         (lambda: tn.group_norm(X, groups=0), "groups is 0"),
         (lambda: tn.group_norm(X, groups=2.0), "groups is 2.0"),

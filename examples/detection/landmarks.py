@@ -413,7 +413,7 @@ EXPECTED = {
     "mean_in_volume_mm": (2.2, 2.23),
     "presence_auc": (0.87, 0.97),
 }
-PICTURE = "landmarks.png"
+PICTURE = "errors.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/detection/rpn_blood_cells.py"
 

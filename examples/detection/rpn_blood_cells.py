@@ -53,6 +53,7 @@ HIDDEN = 128
 
 
 def convolution(c_in: int, c_out: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()
     )
@@ -405,6 +406,7 @@ SHOWN = 0.5  # boxes with a lower probability are not drawn
 
 
 def show(axes: viz.Axes, image: np.ndarray) -> None:
+    """Draw an image without the scales of the axes."""
     axes.imshow(image)
     axes.axis("off")
     axes.autoscale(False)  # boxes reach out of the image
@@ -486,7 +488,7 @@ TOPIC = "Detection: region proposals and Faster R-CNN"
 DATA = "BCCD: 364 blood smears with 4,888 cells, official split"
 FILES = ("bccd/BCCD.zip",)
 EXPECTED = {"ap_red": (0.8, None), "ap_white": (0.95, None), "ap_platelet": (0.7, None), "recall_100": (0.95, None)}
-PICTURE = "boxes.png"
+PICTURE = "precision_recall.png"
 NEXT = "python examples/registration/affine_regression.py"
 
 

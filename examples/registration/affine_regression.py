@@ -390,7 +390,7 @@ EXPECTED = {
     "gm_hits_ssd": (None, 0.2),
     "times_faster": (10, None),
 }
-PICTURE = "registered.png"
+PICTURE = "capture_range.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/registration/learned_similarity.py"
 

@@ -57,6 +57,7 @@ Pair = list[StainPair]  # two slices on each level
 
 
 def pyramid(fixed: StainedSlice, moving: StainedSlice) -> Pair:
+    """The pair at each scale of LEVELS, from coarse to fine."""
     return [stain_pair(fixed, moving, factor) for factor in LEVELS]
 
 
@@ -321,6 +322,7 @@ def figures_of(result: Result, pair: Pair) -> dict[str, float]:
 
 
 def share_of_hits(errors: np.ndarray, known: dict[str, float]) -> float:
+    """The share of starts whose error ends at most HIT pixels above the error of the best rigid transform."""
     return float(np.mean(errors < known["error_best_rigid"] + HIT))
 
 
@@ -395,7 +397,7 @@ EXPECTED = {
     "hits_learned": (0.6, 0.95),
     "auc_late": (0.93, None),
 }
-PICTURE = "registered.png"
+PICTURE = "measures.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/registration/voxelmorph.py"
 

@@ -390,7 +390,7 @@ EXPECTED = {
     "posterior_net": (0.66, None),
     "folded_net": (None, 0.02),
 }
-PICTURE = "registration.png"
+PICTURE = "dice.png"
 NEXT = "python examples/unsupervised/rbm.py"
 
 

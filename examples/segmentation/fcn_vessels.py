@@ -101,12 +101,14 @@ def largest_of_four(x: tn.Tensor, apart: int) -> tn.Tensor:
 
 # ---------------------------------------------------------------------------------------- the net with skips
 def stage(c_in: int, c_out: int) -> nn.Sequential:
+    """Two convolutions 3 x 3, c_in -> c_out channels; the size stays."""
     return nn.Sequential(
         nn.Conv2d(c_in, c_out, 3, padding=1), nn.ELU(), nn.Conv2d(c_out, c_out, 3, padding=1), nn.ELU()
     )
 
 
 def zeros(shape: tuple[int, ...], **_: int) -> np.ndarray:
+    """First weights of the layers that predict."""
     return np.zeros(shape, np.float32)
 
 
@@ -433,7 +435,7 @@ EXPECTED = {
     "speedup": (8, None),
     "difference": (0, 1e-5),
 }
-PICTURE = "maps.png"
+PICTURE = "roc.png"
 NEXT = "python examples/segmentation/unet_nuclei.py evaluate"
 
 

@@ -19,9 +19,8 @@ is a blob *inside* the organ: its place, not its look, makes the difference. Wha
 - **The price**: what the coarse net misses, the fine net never sees, and a lesion at the edge of the organ may be cut
   off. Of 78 lesions, as small as they are, the cascade finds 46 %, one stage 54 %.
 
-(One seed, three minutes on two cores.)
-All three nets train for the same number of epochs; nothing is chosen on the 40 held-out volumes, whose lesions are
-painted once with a fixed seed. (Training paints new ones in every epoch.)
+All three nets train for the same number of epochs, with one seed. No setting and no weights are chosen on the 40
+held-out volumes, whose lesions are painted once with a fixed seed. (Training paints new ones in every epoch.)
 
 Source: Christ et al., Automatic liver and lesion segmentation in CT using cascaded fully convolutional neural networks
 and 3D conditional random fields, MICCAI 2016. Data: Antonelli et al., The Medical Segmentation Decathlon, Nature

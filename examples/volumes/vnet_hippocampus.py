@@ -226,6 +226,7 @@ def atlas_scores(atlas: np.ndarray, volumes: list[Volume], level: float) -> np.n
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
+    """Class numbers (...) -> float32 (..., CLASSES), 1 at the class."""
     return np.eye(CLASSES, dtype=np.float32)[labels]
 
 

@@ -216,7 +216,8 @@ def hippocampus_or_synthetic(
     if given != "synthetic" and not (synthetic and given is None):
         try:
             training, held_out = split_volumes(read_hippocampus(given))
-            return training, held_out, f"hippocampus MR volumes ({len(training)} + {len(held_out)} held out)"
+            sizes = f"{len(training)} + {len(held_out)} held out; {spacing_text([*training, *held_out])}"
+            return training, held_out, f"hippocampus MR volumes ({sizes})"
         except DataError as error:
             if given is not None:
                 raise
@@ -227,12 +228,23 @@ def hippocampus_or_synthetic(
     return training, held_out, f"synthetic volumes ({counts[0]} + {counts[1]} held out), {reason}"
 
 
+def spacing_text(volumes: Sequence[Volume]) -> str:
+    """The voxels' size for messages, such as "voxels of 1 x 1 x 1 mm (z, y, x)", with ranges where volumes differ."""
+    spacings = np.array([volume.spacing for volume in volumes])
+    pairs = zip(spacings.min(axis=0), spacings.max(axis=0))
+    sizes = (f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g}-{high:.3g}" for low, high in pairs)
+    return f"voxels of {' x '.join(sizes)} mm (z, y, x)"
+
+
 def stack_volumes(volumes: Sequence[Volume], shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
     """(images, labels) of one shape, ready for a net: float32 (N, D, H, W, 1) and uint8 (N, D, H, W).
 
     The values of each image get mean 0 and standard deviation 1 (MR images have no unit) and are clipped to -4 to 4;
-    then `pad_or_crop` brings volume and labels to `shape`. Padding is 0. Missing labels are background.
+    then `pad_or_crop` brings volume and labels to `shape`. Padding is 0. Missing labels are background. Raises
+    ValueError without volumes.
     """
+    if not volumes:
+        raise ValueError("stack_volumes: volumes is empty; at least one volume is needed")
     images = np.stack([pad_or_crop(normalize_volume(volume.image), shape) for volume in volumes])
     labels = [np.zeros(v.image.shape, np.uint8) if v.labels is None else v.labels for v in volumes]
     return images[..., None], np.stack([pad_or_crop(label, shape) for label in labels])
@@ -248,8 +260,11 @@ def normalize_volume(image: np.ndarray) -> np.ndarray:
 def pad_or_crop(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """`volume` in another shape with the same middle: zeros around it where it is smaller, cut off where it is larger.
 
-    With an odd difference, one voxel more is added or cut off at the end of the axis.
+    With an odd difference, one voxel more is added or cut off at the end of the axis. Raises ValueError if the number
+    of axes differs.
     """
+    if volume.ndim != len(shape):
+        raise ValueError(f"pad_or_crop: volume has shape {volume.shape}; shape {tuple(shape)} has other axes")
     result = np.zeros(shape, volume.dtype)
     excess = [have - want for have, want in zip(volume.shape, shape)]
     source = tuple(slice(max(0, n) // 2, max(0, n) // 2 + min(a, b)) for n, a, b in zip(excess, volume.shape, shape))

@@ -40,13 +40,14 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> np.nda
     boxes: (K, 4). scores: (K,). threshold: of the intersection over union, from 0 to 1.
     Returns the indices of the boxes that stay, the best score first.
 
-    Raises ValueError for shapes that do not fit, scores that are NaN, or a threshold outside of 0 .. 1.
+    Raises ValueError for shapes that do not fit, scores or boxes that are NaN, or a threshold outside of 0 .. 1.
     """
     boxes, scores = _checked("nms", "boxes", boxes), np.asarray(scores)
     if scores.shape != (len(boxes),):
         raise ValueError(f"nms: scores has shape {scores.shape}; ({len(boxes)},) is needed, one for each box")
-    if np.isnan(scores).any():
-        raise ValueError("nms: scores contains NaN; boxes cannot be ordered by it")
+    if np.isnan(scores).any() or np.isnan(boxes).any():
+        name = "scores" if np.isnan(scores).any() else "boxes"
+        raise ValueError(f"nms: {name} contains NaN; boxes cannot be ordered and compared by it")
     if not 0 <= threshold <= 1:
         raise ValueError(f"nms: threshold is {threshold}; it must be from 0 to 1")
     order = np.argsort(-scores, kind="stable")

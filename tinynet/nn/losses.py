@@ -13,7 +13,7 @@ from ..engine.arguments import data_of
 from ..engine.basic_ops import abs, log, where
 from ..engine.tensor import Tensor
 from ..ops._composed.losses import smooth_l1_loss
-from ..ops._shared.checks import check_float
+from ..ops._shared.checks import check_float, positive
 from ..ops._shared.targets import check_not_empty, check_reduction, check_unit_range, soft_target
 from ..ops.bce_with_logits.op import bce_with_logits
 from ..ops.dice.op import dice_loss
@@ -63,7 +63,7 @@ class SmoothL1Loss(Module):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         check_reduction("SmoothL1Loss", reduction)
-        self.reduction, self.beta = reduction, beta
+        self.reduction, self.beta = reduction, positive("SmoothL1Loss", "beta", beta)
 
     def forward(self, x: Tensor, target: Any) -> Tensor:
         return smooth_l1_loss(x, target, beta=self.beta, reduction=self.reduction)

@@ -18,8 +18,8 @@ def precision_recall(
     `scores` (M_i,). A found box is right if its overlap with a true box is at least `iou`, and no box with a better
     score has found this true box already: a second one counts as a false alarm. Among equal scores the order stays.
 
-    Raises ValueError if the numbers of images, or of boxes and scores, differ. Source: Everingham et al., IJCV 2010,
-    section 4.2.
+    Raises ValueError if the numbers of images, or of boxes and scores, differ, or a score is NaN. Source: Everingham et
+    al., IJCV 2010, section 4.2.
     """
     if not len(true) == len(found) == len(scores):
         raise ValueError(f"precision_recall: true has {len(true)} images, found {len(found)}, scores {len(scores)}")
@@ -27,6 +27,10 @@ def precision_recall(
     for number, (boxes, candidates, values) in enumerate(zip(true, found, scores)):
         if len(candidates) != len(values):
             raise ValueError(f"precision_recall: image {number} has {len(candidates)} boxes and {len(values)} scores")
+        if np.isnan(values).any():
+            raise ValueError(
+                f"precision_recall: the scores of image {number} contain NaN, which has no place in an order"
+            )
         order = np.argsort(-np.asarray(values), kind="stable")
         is_right.append(_right(box_iou(np.asarray(candidates)[order], boxes), iou))
         all_scores.append(np.asarray(values)[order])
