@@ -13,9 +13,12 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
+from .._cpu.elementwise import rows_per_run
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .positions import Positions, positions
+
+U = np.uint64
 
 
 def forward(x: np.ndarray, size: int, mode: str) -> np.ndarray:
@@ -77,31 +80,43 @@ def _gather(x, sources, shares, y):
 
 
 # ------------------------------------------------------------------------------------- rows of a vector and more
-@jit(parallel=True)
+# A thread takes a run of neighboring rows (a, j) and counts on, because a division for each row would take as long as a
+# short row. The indices are unsigned: for signed ones, Numba would test whether they count from the end.
+@jit(parallel=True, fastmath=ELEMENTWISE)
 def _forward(x, lower, fraction, y):
-    m = y.shape[1]
-    for row in prange(y.shape[0] * m):
-        a, j = row // m, row % m
-        f, rest = fraction[j], 1 - fraction[j]
-        first, result = x[a, lower[j]], y[a, j]
-        if f == 0:
-            for b in range(len(result)):
-                result[b] = first[b]
-        else:
-            second = x[a, lower[j] + 1]
-            for b in range(len(result)):
-                result[b] = rest * first[b] + f * second[b]
+    m, size = U(y.shape[1]), U(y.shape[2])
+    rows, run = U(y.shape[0]) * m, rows_per_run(size)
+    for r in prange((rows + run - U(1)) // run):
+        start = U(r) * run
+        a, j = start // m, start % m
+        for _ in range(start, min(start + run, rows)):
+            f, rest, i = fraction[j], 1 - fraction[j], U(lower[j])
+            if f == 0:  # also at the end of the axis, where there is no i + 1
+                for b in range(size):
+                    y[a, j, b] = x[a, i, b]
+            else:
+                for b in range(size):
+                    y[a, j, b] = rest * x[a, i, b] + f * x[a, i + U(1), b]
+            j += U(1)
+            if j == m:
+                a, j = a + U(1), U(0)
 
 
-@jit(parallel=True)
+@jit(parallel=True, fastmath=ELEMENTWISE)
 def _backward(gy, lower, fraction, starts, gx):
     """Every input reads the outputs that it went into."""
-    n = gx.shape[1]
-    for row in prange(gx.shape[0] * n):
-        a, i = row // n, row % n
-        result = gx[a, i]
-        result[:] = 0
-        for j in range(starts[i], starts[i + 2]):
-            share, source = (1 - fraction[j]) if lower[j] == i else fraction[j], gy[a, j]
-            for b in range(len(result)):
-                result[b] += share * source[b]
+    n, size = U(gx.shape[1]), U(gx.shape[2])
+    rows, run = U(gx.shape[0]) * n, rows_per_run(size)
+    for r in prange((rows + run - U(1)) // run):
+        start = U(r) * run
+        a, i = start // n, start % n
+        for _ in range(start, min(start + run, rows)):
+            for b in range(size):
+                gx[a, i, b] = 0
+            for j in range(U(starts[i]), U(starts[i + U(2)])):
+                share = (1 - fraction[j]) if U(lower[j]) == i else fraction[j]
+                for b in range(size):
+                    gx[a, i, b] += share * gy[a, j, b]
+            i += U(1)
+            if i == n:
+                a, i = a + U(1), U(0)
