@@ -11,6 +11,7 @@ os.environ.setdefault("TINYNET_IS_SECOND_PROCESS", "1")
 
 import signal
 
+import numpy as np
 import pytest
 
 from tinynet.nn import layers
@@ -18,6 +19,14 @@ from tinynet.nn import layers
 # A shell that starts pytest in the background lets it ignore SIGINT, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers(request, monkeypatch):
+    """A module's generator begins anew for each test: which tests ran before in this process makes no difference."""
+    for name in ("RNG", "rng"):
+        if isinstance(getattr(request.module, name, None), np.random.Generator):
+            monkeypatch.setattr(request.module, name, np.random.default_rng(0))
 
 
 @pytest.fixture
