@@ -82,7 +82,7 @@ def test_an_activation_is_added_in_the_steps_of_the_text(tmp_path):
         ("ops/activations/entries.py", '"elu", "leaky', '"bent", "elu", "leaky'),
         ("ops/activations/activations.cu", "KERNEL elu_forward", CUDA + "\nKERNEL elu_forward"),
         ("ops/activations/__init__.py", '"elu"', '"bent", "elu"'),
-        ("__init__.pyi", "import softplus as softplus", "import bent as bent, softplus as softplus"),
+        ("__init__.pyi", "import relu6 as relu6,", "import bent as bent, relu6 as relu6,"),
     ):
         path = tmp_path / "tinynet" / file
         text = path.read_text(encoding="utf-8")
