@@ -67,7 +67,7 @@ def draw_surfaces(axes: Any, maps: np.ndarray, colors: Sequence[tuple[int, int, 
     if len(organ):
         (z0, y0, x0), (z1, y1, x1) = organ.min(axis=0) - 1, organ.max(axis=0) + 1
         axes.set(xlim=(x0, x1), ylim=(y0, y1), zlim=(z0, z1))
-        axes.set_box_aspect((x1 - x0, y1 - y0, z1 - z0), zoom=1.15)  # there are no axis labels to leave space for
+        axes.set_box_aspect((x1 - x0, y1 - y0, z1 - z0), zoom=1.0)  # larger, the ends of a long organ would be cut off
     axes.set_axis_off()
 
 
