@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..imaging.boxes import clip_boxes
 from .class_folders import find_archive
 from .decode import to_rgb8
 from .files import ImageFiles
@@ -60,7 +61,7 @@ def read_blood_cells(
     path = find_archive(BCCD, ADDRESS, given)
     with ImageFiles(path) as files:
         named = [PurePosixPath(name) for name in files.names]
-        photographs = {path.stem: str(path) for path in named if path.parent.name == "JPEGImages"}
+        photographs = {file.stem: str(file) for file in named if file.parent.name == "JPEGImages"}
         smears, dropped = [], []
         for name in _text_file(files, f"ImageSets/Main/{part}.txt").decode("utf-8", "replace").split()[:limit]:
             if name not in photographs:
@@ -70,7 +71,7 @@ def read_blood_cells(
             boxes, classes = parse_voc(
                 _text_file(files, f"Annotations/{name}.xml"), image.shape[:2], f"{path}: {name}.xml"
             )
-            inside = np.clip(boxes, 0, np.tile(image.shape[:2], 2)).astype(np.float32)
+            inside = clip_boxes(boxes, image.shape[:2]).astype(np.float32)
             has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
             dropped += [name] * int((~has_area).sum())
             small = Image.fromarray(image).reduce(reduce)
@@ -153,7 +154,7 @@ def synthetic_smear(rng: np.random.Generator, size: tuple[int, int] = (120, 160)
     kinds = [0] * int(rng.integers(3, 6)) + [1] * int(rng.integers(0, 2)) + [2] * int(rng.integers(0, 3))
     boxes = [_draw_cell(image, kind, rng) for kind in kinds]
     image += rng.normal(0, 5, image.shape)
-    clipped = np.clip(np.array(boxes), 0, np.tile(size, 2)).astype(np.float32)
+    clipped = clip_boxes(np.array(boxes), size).astype(np.float32)
     return Smear("drawing", np.clip(image, 0, 255).astype(np.uint8), clipped, np.array(kinds, np.int64))
 
 

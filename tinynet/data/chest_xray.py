@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .class_folders import find_archive, read_class_folders
+from .class_folders import find_archive, patients_of, read_class_folders
 from .mnist import ImageSet
 
 CHEST = "chest_xray/chest_xray.zip"
@@ -34,13 +34,7 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
         raise ValueError(f"read_chest_xrays: part is {part!r}; it must be 'train' or 'test'")
     path = find_archive(CHEST, ADDRESS, given)
     images, labels, stems = read_class_folders(path, part, [name.upper() for name in CLASSES], size)
-    return ImageSet(images, labels, CLASSES), np.array([_patient(stem) for stem in stems])
-
-
-def _patient(stem: str) -> str:
-    """The patient's part of a file name; the whole name if its form is not known."""
-    match = PATIENT.match(stem)
-    return match.group(1) if match else stem
+    return ImageSet(images, labels, CLASSES), patients_of(stems, PATIENT)
 
 
 def synthetic_chest_xrays(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:

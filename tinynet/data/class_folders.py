@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -51,3 +52,9 @@ def read_class_folders(
                 labels.append(label)
                 stems.append(PurePosixPath(member).stem)
     return np.stack(images)[..., None], np.array(labels, dtype=np.int64), stems
+
+
+def patients_of(stems: Sequence[str], pattern: re.Pattern[str]) -> np.ndarray:
+    """The patient's part of each file name, group 1 of the pattern; the whole name if its form is not known: (N,)."""
+    matches = [pattern.match(stem) for stem in stems]
+    return np.array([match.group(1) if match else stem for match, stem in zip(matches, stems)])

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .class_folders import find_archive, read_class_folders
+from .class_folders import find_archive, patients_of, read_class_folders
 from .mnist import ImageSet
 
 KNEES = "knee_oa/knee_oa_112.zip"
 ADDRESS = "https://data.mendeley.com/datasets/56rmx5bjcr (kneeKL224.zip)"  # a web page, which `fetch` cannot use
 PARTS = ("train", "val", "test")
 GRADES = ("0: none", "1: doubtful", "2: mild", "3: moderate", "4: severe")
-NAME = re.compile(r"(\d{7})[LR]")
+PATIENT = re.compile(r"(\d{7})[LR]")
 
 
 def read_knees(
@@ -37,13 +37,7 @@ def read_knees(
         raise ValueError(f"read_knees: part is {part!r}; it must be one of {', '.join(PARTS)}")
     path = find_archive(KNEES, ADDRESS, given)
     images, labels, stems = read_class_folders(path, part, [grade[0] for grade in GRADES], size, limit)
-    return ImageSet(images, labels, GRADES), np.array([_patient(stem) for stem in stems])
-
-
-def _patient(stem: str) -> str:
-    """The patient's part of a file name; the whole name if its form is not known."""
-    match = NAME.match(stem)
-    return match.group(1) if match else stem
+    return ImageSet(images, labels, GRADES), patients_of(stems, PATIENT)
 
 
 def synthetic_knees(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:
