@@ -70,8 +70,13 @@ def _array(entry: Mapping[str, Any], content: bytes, start: int) -> np.ndarray:
     dtype, count = np.dtype(DTYPES[entry["dtype"]]), math.prod(entry["shape"])
     stored = np.frombuffer(content, dtype, count, start + entry["data_offsets"][0]).reshape(entry["shape"])
     if entry["dtype"] == "BF16":
-        return (stored.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(stored)
     return stored.astype(dtype.newbyteorder("="))
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """float32 of the shape of `bits`: uint16, the two bytes of each bfloat16, which are the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def save_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:

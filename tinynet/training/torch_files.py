@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files import most_unpacked, open_zip
+from .safetensors import from_bfloat16
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the layout before PyTorch 1.6
 TENSOR, PARAMETER, DICT = (
@@ -278,4 +279,4 @@ def _array(tensor: StoredTensor, storages: Mapping[str, bytes], order: str) -> n
     strides = tuple(step * storage.itemsize for step in tensor.stride)
     view = np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.size, strides, writeable=False)
     array = np.array(view, storage.dtype.newbyteorder("="), order="C")
-    return (array.astype("u4") << 16).view("f4") if tensor.kind == "BFloat16" else array
+    return from_bfloat16(array) if tensor.kind == "BFloat16" else array
