@@ -41,7 +41,7 @@ from .cli import option, parse
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
 TOPICS = (  # the order of the lectures
     *("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences"),
-    *("volumes", "registration", "detection"),
+    *("volumes", "registration", "detection", "interpretability", "uncertainty"),
 )
 THUMBNAIL = (480, 360)  # largest width and height of an image in the table, in pixels
 FIGURES = "figures.json"
