@@ -22,6 +22,8 @@ from .mnist import read_mnist as read_mnist
 from .nuclei import Sample as Sample, image_kind as image_kind, normalize as normalize, read_images as read_images
 from .nuclei import read_nuclei as read_nuclei, read_raw_images as read_raw_images, split as split
 from .nuclei import validation_ids as validation_ids
+from .ontology import Ontology as Ontology, read_ontology as read_ontology
+from .ontology import synthetic_ontology as synthetic_ontology
 from .stain_pairs import StainPair as StainPair, stain_pair as stain_pair
 from .synthetic import synthetic_nuclei as synthetic_nuclei
 from .tables import Table as Table, bundled as bundled, cleveland as cleveland, dermatology as dermatology
