@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from test_data_chest_xray import jpeg
 
-from tinynet.data import DataError, data_path, read_knees, synthetic_knees
+from tinynet.data import DataError, data_path, knees_or_synthetic, read_knees, synthetic_knees
 from tinynet.data.knees import GRADES, KNEES
 
 
 def write_archive(path, grades="01234"):
     with zipfile.ZipFile(path, "w") as archive:
-        for part in ("train", "val"):
+        for part in ("train", "val", "test"):
             for grade in grades:
                 for number, side in ((9000000, "L"), (9000000, "R"), (9000001, "L")):
                     archive.writestr(f"kneeKL112/{part}/{grade}/{number}{side}.jpg", jpeg(40 * int(grade) + 20))
@@ -46,6 +46,20 @@ def test_drawings_have_narrower_gaps_in_higher_grades():
     dark = (knees.images[:, 20:44, 16:48] < 70).mean((1, 2, 3))  # the gap
     means = [dark[knees.labels == grade].mean() for grade in range(5)]
     assert means == sorted(means, reverse=True)
+
+
+def test_drawings_replace_missing_knees(tmp_path, monkeypatch):
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
+    parts, source = knees_or_synthetic(None, 0, (6, 5, 4), size=16)
+    assert [len(knees) for knees, _ in parts.values()] == [6, 5, 4] and "knee_oa_112.zip was not found" in source
+    assert (parts["train"][0].images[:4] != parts["test"][0].images).any()
+    with pytest.raises(DataError, match="not found"):
+        knees_or_synthetic(tmp_path, 0, synthetic=True)
+    path = write_archive(tmp_path / "knees.zip")
+    parts, source = knees_or_synthetic(path, 0, size=8, synthetic=True)
+    assert parts["val"][0].images.shape == (15, 8, 8, 1) and source == "knee X-rays (15 + 15 + 15)"
+    assert "asked for" in knees_or_synthetic(None, 0, (1, 1, 1), size=8, synthetic=True)[1]
 
 
 @pytest.mark.slow

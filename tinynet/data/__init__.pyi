@@ -13,7 +13,11 @@ from .files import DataError as DataError, ImageFiles as ImageFiles
 from .histology import StainedSlice as StainedSlice, common_landmarks as common_landmarks
 from .histology import read_stained_slices as read_stained_slices
 from .histology import synthetic_stained_slices as synthetic_stained_slices
-from .knees import read_knees as read_knees, synthetic_knees as synthetic_knees
+from .knees import (
+    knees_or_synthetic as knees_or_synthetic,
+    read_knees as read_knees,
+    synthetic_knees as synthetic_knees,
+)
 from .loader import AugmentedImages as AugmentedImages, DataLoader as DataLoader
 from .maps import binary_map as binary_map, border_map as border_map, distance_map as distance_map, targets as targets
 from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist

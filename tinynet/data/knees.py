@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from .class_folders import find_archive, patients_of, read_class_folders
 from .mnist import ImageSet
 
@@ -38,6 +39,35 @@ def read_knees(
     path = find_archive(KNEES, ADDRESS, given)
     images, labels, stems = read_class_folders(path, part, [grade[0] for grade in GRADES], size, limit)
     return ImageSet(images, labels, GRADES), patients_of(stems, PATIENT)
+
+
+def knees_or_synthetic(
+    given: str | Path | None,
+    seed: int,
+    counts: tuple[int, int, int] = (100, 50, 50),
+    size: int = 112,
+    synthetic: bool = False,
+) -> tuple[dict[str, tuple[ImageSet, np.ndarray]], str]:
+    """({"train": (X-rays, patients), "val": ..., "test": ...}, their description): real ones if found, else drawings.
+
+    given: as for `read_knees`. seed, counts: of the drawings, counts for train, val and test. size: height and width,
+    pixels. synthetic: do not look for the X-rays unless `given` names them. Raises DataError if what `given` names
+    cannot be read.
+    """
+    reason = "asked for"
+    if given is not None or not synthetic:
+        try:
+            parts = {part: read_knees(part, given, size) for part in PARTS}
+            return parts, f"knee X-rays ({' + '.join(f'{len(knees):,}' for knees, _ in parts.values())})"
+        except DataError as error:
+            if given is not None:
+                raise
+            reason = f"because {error}"
+    drawings = {
+        part: synthetic_knees(count, np.random.default_rng((seed, number)), size)
+        for number, (part, count) in enumerate(zip(PARTS, counts))
+    }
+    return drawings, f"drawings of knees ({' + '.join(map(str, counts))}), {reason}"
 
 
 def synthetic_knees(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:
