@@ -54,7 +54,7 @@ def test_drawings_replace_missing_knees(tmp_path, monkeypatch):
     parts, source = knees_or_synthetic(None, 0, (6, 5, 4), size=16)
     assert [len(knees) for knees, _ in parts.values()] == [6, 5, 4] and "knee_oa_112.zip was not found" in source
     assert (parts["train"][0].images[:4] != parts["test"][0].images).any()
-    with pytest.raises(DataError, match="not found"):
+    with pytest.raises(DataError, match="no images in train/0"):
         knees_or_synthetic(tmp_path, 0, synthetic=True)
     path = write_archive(tmp_path / "knees.zip")
     parts, source = knees_or_synthetic(path, 0, size=8, synthetic=True)
