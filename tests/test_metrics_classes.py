@@ -11,6 +11,8 @@ from tinynet.imaging.metrics import (
     bootstrap_interval,
     cohen_kappa,
     confusion_matrix,
+    precision_recall_curve,
+    ranking_ap,
     roc_curve,
     sensitivity_at,
 )
@@ -27,6 +29,14 @@ def test_roc_by_hand():
     assert thresholds.tolist() == [np.inf, 0.9, 0.8, 0.4, 0.1]
     assert false_positives.tolist() == [0, 0, 0, 0.5, 1]
     assert np.allclose(true_positives, [0, 1 / 3, 2 / 3, 1, 1])
+
+
+def test_precision_and_recall_by_hand():
+    precision, recall, thresholds = precision_recall_curve([0, 1, 1, 0, 1], [0.1, 0.4, 0.8, 0.4, 0.9])
+    assert thresholds.tolist() == [0.9, 0.8, 0.4, 0.1]
+    assert np.allclose(precision, [1, 1, 3 / 4, 3 / 5]) and np.allclose(recall, [1 / 3, 2 / 3, 1, 1])
+    assert ranking_ap([0, 1, 1, 0, 1], [0.1, 0.4, 0.8, 0.4, 0.9]) == pytest.approx(2 / 3 + 3 / 4 / 3)
+    assert ranking_ap([0, 0, 0, 1], [7, 7, 7, 7]) == 0.25, "guessing gives the share of positives"
 
 
 def test_auc_by_hand():
@@ -95,7 +105,7 @@ def test_delong_by_its_formula():
     ],
 )
 def test_what_makes_no_curve_is_named(true, score, message):
-    for function in (roc_curve, auc, auc_interval):
+    for function in (roc_curve, auc, auc_interval, precision_recall_curve, ranking_ap):
         with pytest.raises(ValueError) as caught:
             function(true, score)
         assert str(caught.value) == f"{function.__name__}: {message}"
@@ -155,6 +165,7 @@ def test_equal_to_scikit_learn(seed):
     for ours, theirs in zip(roc_curve(true, score), sklearn.roc_curve(true, score, drop_intermediate=False)):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     assert abs(auc(true, score) - sklearn.roc_auc_score(true, score)) < 1e-12
+    assert abs(ranking_ap(true, score) - sklearn.average_precision_score(true, score)) < 1e-12
     one, other = rng.integers(0, 5, (2, 200))
     other = np.where(rng.random(200) < 0.5, one, other)
     table = confusion_matrix(one, other, 5)

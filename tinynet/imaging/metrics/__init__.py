@@ -12,7 +12,8 @@ image of the same shape. There are two kinds of scores:
 Source of the second: the 2018 Data Science Bowl (Caicedo et al., Nature Methods 16, 2019), which averages over the
 thresholds 0.50, 0.55, ..., 0.95 and then over images.
 
-**Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold.
+**Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold;
+`precision_recall_curve` and `ranking_ap` do so where positives are rare.
 `confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
 
 **Boxes**: `precision_recall` and `detection_ap` judge boxes that were found, `box_recall` proposals.
@@ -20,7 +21,17 @@ thresholds 0.50, 0.55, ..., 0.95 and then over images.
 **Displacement fields**: `jacobian_determinant` and `folded_share` tell where a warp folds an image.
 """
 
-from .classes import auc, auc_interval, bootstrap_interval, cohen_kappa, confusion_matrix, roc_curve, sensitivity_at
+from .classes import (
+    auc,
+    auc_interval,
+    bootstrap_interval,
+    cohen_kappa,
+    confusion_matrix,
+    precision_recall_curve,
+    ranking_ap,
+    roc_curve,
+    sensitivity_at,
+)
 from .detections import box_recall, detection_ap, precision_recall
 from .displacements import folded_share, jacobian_determinant
 from .label_images import (

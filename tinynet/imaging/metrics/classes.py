@@ -1,4 +1,4 @@
-"""Scores of classes: ROC curves for yes or no, confusion matrix and kappa for several classes."""
+"""Scores of classes: ROC and precision-recall curves for yes or no, confusion matrix and kappa for several classes."""
 
 from collections.abc import Callable
 
@@ -30,14 +30,20 @@ def roc_curve(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarr
     the threshold: "yes" means score >= threshold. The first threshold is infinity, where both rates are 0; at the last
     both are 1. Raises ValueError unless both classes occur. (Fawcett, An introduction to ROC analysis, 2006.)
     """
-    positive, negative = _positives_and_negatives("roc_curve", true, score)
+    false_positives, true_positives, thresholds = _yes_answers("roc_curve", true, score)
+    false_rate = np.concatenate([[0], false_positives / false_positives[-1]])
+    true_rate = np.concatenate([[0], true_positives / true_positives[-1]])
+    return false_rate, true_rate, np.concatenate([[np.inf], thresholds])
+
+
+def _yes_answers(function: str, true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(false positives, true positives, thresholds): the counts of both with score >= threshold, which falls."""
+    positive, negative = _positives_and_negatives(function, true, score)
     thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
     # Scores >= t: all but the scores < t, which searchsorted with side="left" counts.
     true_positives = positive.size - np.searchsorted(np.sort(positive), thresholds, side="left")
     false_positives = negative.size - np.searchsorted(np.sort(negative), thresholds, side="left")
-    false_rate = np.concatenate([[0], false_positives / negative.size])
-    true_rate = np.concatenate([[0], true_positives / positive.size])
-    return false_rate, true_rate, np.concatenate([[np.inf], thresholds])
+    return false_positives, true_positives, thresholds
 
 
 def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +98,35 @@ def sensitivity_at(true: np.ndarray, score: np.ndarray, specificity: float) -> t
     # 1e-12: a rounding error must not exclude a point of the curve.
     best = np.flatnonzero(1 - false_positive_rate >= specificity - 1e-12)[-1]
     return float(true_positive_rate[best]), float(thresholds[best])
+
+
+def precision_recall_curve(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision and recall at every threshold on the score: three float64 arrays (precision, recall, threshold).
+
+    "Yes" means score >= threshold; the thresholds are the values of the score, in falling order. Precision is the share
+    of positives among the "yes" answers, recall the share of "yes" answers among the positives, which is the true
+    positive rate. Unlike a ROC curve, this curve shows how rare positives are: guessing has a precision equal to their
+    share. The Dice coefficient at a threshold is 2 precision recall / (precision + recall).
+
+    Arguments and errors as in `roc_curve`. (Davis and Goadrich, The relationship between precision-recall and ROC
+    curves, ICML 2006.)
+    """
+    return _precision_recall("precision_recall_curve", true, score)
+
+
+def _precision_recall(function: str, true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    false_positives, true_positives, thresholds = _yes_answers(function, true, score)
+    return true_positives / (true_positives + false_positives), true_positives / true_positives[-1], thresholds
+
+
+def ranking_ap(true: np.ndarray, score: np.ndarray) -> float:
+    """Average precision (AP) of a score: the area under its precision-recall curve, as a sum of steps in recall.
+
+    1 is a perfect order; guessing gives the share of positives. Arguments and errors as in `roc_curve`. `detection_ap`
+    is the average precision of boxes, `average_precision` the score of label images.
+    """
+    precision, recall, _ = _precision_recall("ranking_ap", true, score)
+    return float((precision * np.diff(recall, prepend=0)).sum())
 
 
 def bootstrap_interval(
