@@ -14,13 +14,15 @@ thresholds 0.50, 0.55, ..., 0.95 and then over images.
 
 **Classes**: `roc_curve`, `auc` and `sensitivity_at` judge a score for "yes", without a threshold or at every threshold;
 `precision_recall_curve` and `ranking_ap` do so where positives are rare.
-`confusion_matrix` and `cohen_kappa` judge answers that are one of several classes.
+`confusion_matrix` and `cohen_kappa` judge answers that are one of several classes. `calibration_curve` and
+`expected_calibration_error` compare how sure the answers are with how many of them are correct.
 
 **Boxes**: `precision_recall` and `detection_ap` judge boxes that were found, `box_recall` proposals.
 
 **Displacement fields**: `jacobian_determinant` and `folded_share` tell where a warp folds an image.
 """
 
+from .calibration import calibration_curve, expected_calibration_error
 from .classes import (
     auc,
     auc_interval,
