@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinynet.data import DataError, data_path, read_chest_xrays, synthetic_chest_xrays
+from tinynet.data import DataError, chest_xrays_or_synthetic, data_path, read_chest_xrays, synthetic_chest_xrays
 from tinynet.data.chest_xray import CHEST
 
 # In the order of their names: "2" comes before "_".
@@ -81,6 +81,21 @@ def test_drawings_are_told_apart_by_their_patches():
     ill, healthy = (xrays.images[xrays.labels == label].mean(axis=0) for label in (1, 0))
     lungs = healthy[16:48, 12:24].mean()
     assert lungs < healthy[28:36, 30:34].mean() - 40 and ill[16:48, 12:24].mean() > lungs + 5
+
+
+def test_drawings_replace_missing_xrays(tmp_path, monkeypatch):
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    monkeypatch.setattr("tinynet.data.download.downloads", lambda: tmp_path / "cache")
+    parts, source = chest_xrays_or_synthetic(None, 0, (6, 5), size=16)
+    assert [len(xrays) for xrays, _ in parts.values()] == [6, 5] and list(parts) == ["train", "test"]
+    assert source.startswith("drawings in place of chest X-rays (6 + 5), because chest_xray/chest_xray.zip was not")
+    assert (parts["train"][0].images[:5] != parts["test"][0].images).any()
+    with pytest.raises(DataError, match="no images in train/NORMAL"):
+        chest_xrays_or_synthetic(tmp_path, 0, synthetic=True)
+    write_archive(tmp_path / CHEST)
+    parts, source = chest_xrays_or_synthetic(tmp_path, 0, size=8, synthetic=True)
+    assert parts["test"][0].images.shape == (7, 8, 8, 1) and source == "chest X-rays (7 + 7)"
+    assert "asked for" in chest_xrays_or_synthetic(None, 0, (1, 1), size=8, synthetic=True)[1]
 
 
 def test_the_real_xrays():

@@ -10,6 +10,7 @@ from tinynet.tools.bench.examples import load_example
 
 FEW = {  # flags that leave next to nothing to do
     "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],
+    "convnets/inception.py": ["--epochs", "1", "--batch-size", "64", "--steps", "1"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
     "registration/voxelmorph.py": [
@@ -44,7 +45,9 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
-LONG = {path for path in FEW if path.startswith("registration/")}  # their images cannot be made smaller
+LONG = {path for path in FEW if path.startswith("registration/")} | {
+    "convnets/inception.py"
+}  # images cannot be smaller
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))

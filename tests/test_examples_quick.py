@@ -54,6 +54,7 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "convnets/handcrafted_features.py": lambda m: m["nuclei_hog_auc"] > 0.8,
     "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
     "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
+    "convnets/inception.py": lambda m: min(m["knees_all_tuned"], m["chest_all_tuned"]) > 0.8,
     "segmentation/fcn_vessels.py": lambda m: (
         m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
     ),
@@ -108,6 +109,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/alexnet.py": "drawings, because chest_xray/chest_xray.zip was not found",
     "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
+    "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "detection/landmarks.py": "synthetic volumes (24 + 8 held out)",
     "volumes/patches_2_5d.py": "synthetic volumes (24 + 8 held out)",

@@ -32,14 +32,12 @@ import tinynet as tn
 from tinynet import metrics, nn, optim, viz
 from tinynet.data import (
     AugmentedImages,
-    DataError,
     DataLoader,
     ImageSet,
-    read_chest_xrays,
-    read_knees,
-    synthetic_chest_xrays,
-    synthetic_knees,
+    chest_xrays_or_synthetic,
+    knees_or_synthetic,
 )
+from tinynet.data.class_folders import Images
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.cli import TrainingOptions, command_line, option, print_settings, report, run
 
@@ -98,12 +96,12 @@ class Inception(NaiveInception):
 BLOCK_3A = Widths(64, 96, 128, 16, 32, 32)  # the first block of GoogLeNet, on 28 x 28 x 192
 
 
-def products(block: NaiveInception, shape: tuple[int, ...]) -> dict[str, int]:
-    """Multiplications of each branch of a block for one image of this shape, (H, W, c_in)."""
-    counts = dict.fromkeys(("ones", "threes", "fives", "pooled"), 0)
-    for row in nn.summary(block, (1, *shape)).rows:
-        counts[row.name.partition(".")[0]] += row.multiply_adds
-    return counts
+def products(block: NaiveInception, height: int, width: int) -> dict[str, int]:
+    """Multiplications of each branch of a block for one image: every weight is used once at every pixel."""
+    convolutions = {
+        name: [m for m in branch.modules() if isinstance(m, nn.Conv2d)] for name, branch in block.named_children()
+    }
+    return {name: height * width * sum(m.weight.size for m in found) for name, found in convolutions.items()}
 
 
 # ---------------------------------------------------------------------------------------- the net
@@ -222,36 +220,19 @@ def yes_or_no(knees: ImageSet) -> ImageSet:
     return ImageSet(knees.images, (knees.labels >= 2).astype(np.int64), ("no arthritis", "arthritis"))
 
 
-def read_all(config: Config) -> tuple[ImageSet, np.ndarray, ImageSet, list[Task], str]:
-    """(graded knees, their patients, graded test knees, the two new tasks, the source).
-
-    Drawings if the X-rays are not found. The new task on knees uses other patients than the graded knees.
-    """
-    try:
-        knees, patients = read_knees("train", config.data, SIZE)
-        few, test = (read_knees(part, config.data, SIZE)[0] for part in ("val", "test"))
-        chests, chests_test = (read_chest_xrays(part, config.data, SIZE)[0] for part in ("train", "test"))
-        source = "X-rays of knees and chests"
-    except DataError as error:
-        if config.data is not None:
-            raise
-        rng = np.random.default_rng(config.seed)
-        knees, patients = synthetic_knees(160, rng, SIZE)
-        few, test = (synthetic_knees(60, rng, SIZE)[0] for _ in range(2))
-        chests, chests_test = (synthetic_chest_xrays(60, rng, SIZE)[0] for _ in range(2))
-        source = f"drawings, because {error}"
-    tasks = [
-        Task("knees", "arthritis or not", yes_or_no(few), yes_or_no(test)),
-        Task("chest", "pneumonia or not", chests, chests_test),
+def new_tasks(knees: dict[str, Images], chests: dict[str, Images]) -> list[Task]:
+    """Two tasks of two classes. The knees to learn from are of other patients than the graded knees."""
+    return [
+        Task("knees", "arthritis or not", yes_or_no(knees["val"][0]), yes_or_no(knees["test"][0])),
+        Task("chest", "pneumonia or not", chests["train"][0], chests["test"][0]),
     ]
-    return knees, patients, test, tasks, source
 
 
 # ---------------------------------------------------------------------------------------- the run
 @dataclass
 class Config(TrainingOptions):
     out: str = option("out/inception", "folder of the run on the grades, and of the figures")
-    epochs: int = option(10, "passes over the graded knees", quick=2)
+    epochs: int = option(10, "passes over the graded knees", quick=1)
     batch_size: int = option(32, "X-rays in a step", quick=16)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     weight_decay: float = option(1e-2, "decoupled weight decay of the first task")
@@ -269,24 +250,25 @@ class Config(TrainingOptions):
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
     """Count multiplications, learn the grades, swap the head and freeze 0 to 5 parts; return the scores."""
-    knees, patients, test, tasks, source = read_all(config)
+    knees, source = knees_or_synthetic(config.data, config.seed, (160, 50, 50), SIZE, synthetic=config.quick)
+    chests, chest_source = chest_xrays_or_synthetic(config.data, config.seed, (50, 50), SIZE, synthetic=config.quick)
+    tasks = new_tasks(knees, chests)
     tn.seed(config.seed)
-    counts = {task.name: f"{len(task.training):,} to draw from, {len(task.test):,} to test with" for task in tasks}
-    print_settings(config, small_inception(5), source=source, graded=f"{len(knees):,} knees", **counts)
-    shape = (28, 28, 192)
+    print_settings(config, small_inception(5), knees=source, chests=chest_source)
     blocks = {"without reductions": NaiveInception(192, BLOCK_3A), "with reductions": Inception(192, BLOCK_3A)}
-    work = {name: products(block, shape) for name, block in blocks.items()}
+    work = {name: products(block, 28, 28) for name, block in blocks.items()}
 
-    model = learn_grades(knees, patients, config)
+    model = learn_grades(*knees["train"], config)
     scores = {task.name: explore(model, task, config) for task in tasks}
     print_tables(tasks, scores)
     results = {"products_without": sum(work["without reductions"].values())}
     results |= {"products_with": sum(work["with reductions"].values())}
-    results |= {f"grades_{name}": value for name, value in grade(model, test).items() if name != "loss"}
+    results |= {f"grades_{name}": value for name, value in grade(model, knees["test"][0]).items() if name != "loss"}
     for name, of_task in scores.items():
         mean = dict(zip(DEPTHS, of_task[-1].mean(axis=1)))  # the larger number of images
         results |= {f"{name}_scratch": mean[None], f"{name}_all_tuned": mean[0], f"{name}_head_only": mean[5]}
-    expected = {name: band for name, band in EXPECTED.items() if "drawings" not in source or "products" in name}
+    drawn = "drawings" in source + chest_source
+    expected = {name: band for name, band in EXPECTED.items() if not drawn or "products" in name}
     figures = {"depth.png": draw_depth(tasks, scores), "products.png": draw_products(work)}
     return report(config, results, expected, figures, NEXT)
 

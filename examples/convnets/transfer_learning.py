@@ -296,7 +296,7 @@ FILES = (
 EXPECTED = {"digits_gain_of_10": (0.03, 0.4), "digits_fine_tuned": (0.94, None), "breast_fine_tuned": (0.8, None)}
 PICTURE = "transfer.png"
 ARGUMENTS = ("--seeds", "3")
-NEXT = "python examples/segmentation/fcn_vessels.py"
+NEXT = "python examples/convnets/inception.py"
 
 
 if __name__ == "__main__":

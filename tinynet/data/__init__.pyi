@@ -3,7 +3,8 @@ from .augment import Affine as Affine, BrightnessContrast as BrightnessContrast,
 from .augment import GaussianBlur as GaussianBlur, GaussianNoise as GaussianNoise, Invert as Invert, Stain as Stain
 from .augment import mirrored as mirrored
 from .blood_cells import Smear as Smear, read_blood_cells as read_blood_cells, synthetic_smear as synthetic_smear
-from .chest_xray import read_chest_xrays as read_chest_xrays, synthetic_chest_xrays as synthetic_chest_xrays
+from .chest_xray import chest_xrays_or_synthetic as chest_xrays_or_synthetic, read_chest_xrays as read_chest_xrays
+from .chest_xray import synthetic_chest_xrays as synthetic_chest_xrays
 from .crops import NucleiCrops as NucleiCrops
 from .deformed import deformed_volumes as deformed_volumes
 from .download import data_path as data_path, fetch as fetch, find_data as find_data

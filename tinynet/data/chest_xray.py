@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .class_folders import find_archive, patients_of, read_class_folders
+from .class_folders import find_archive, patients_of, read_class_folders, real_or_drawings
 from .mnist import ImageSet
 
 CHEST = "chest_xray/chest_xray.zip"
@@ -35,6 +35,30 @@ def read_chest_xrays(part: str, given: str | Path | None = None, size: int = 112
     path = find_archive(CHEST, ADDRESS, given)
     images, labels, stems = read_class_folders(path, part, [name.upper() for name in CLASSES], size)
     return ImageSet(images, labels, CLASSES), patients_of(stems, PATIENT)
+
+
+def chest_xrays_or_synthetic(
+    given: str | Path | None,
+    seed: int,
+    counts: tuple[int, int] = (100, 100),
+    size: int = 112,
+    synthetic: bool = False,
+) -> tuple[dict[str, tuple[ImageSet, np.ndarray]], str]:
+    """({"train": (X-rays, patients), "test": ...}, their description): real ones if found, else drawings.
+
+    given: as for `read_chest_xrays`. seed, counts: of the drawings, counts for train and test. size: height and width,
+    pixels. synthetic: do not look for the X-rays unless `given` names them. Raises DataError if what `given` names
+    cannot be read.
+    """
+    return real_or_drawings(
+        "chest X-rays",
+        lambda part: read_chest_xrays(part, given, size),
+        lambda count, rng: synthetic_chest_xrays(count, rng, size),
+        dict(zip(PARTS, counts)),
+        given,
+        seed,
+        synthetic,
+    )
 
 
 def synthetic_chest_xrays(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import DataError
 from .decode import to_rgb8
 from .download import data_path
 from .files import ImageFiles
+from .mnist import ImageSet
 
 
 def find_archive(name: str, address: str, given: str | Path | None) -> Path:
@@ -58,3 +59,39 @@ def patients_of(stems: Sequence[str], pattern: re.Pattern[str]) -> np.ndarray:
     """The patient's part of each file name, group 1 of the pattern; the whole name if its form is not known: (N,)."""
     matches = [pattern.match(stem) for stem in stems]
     return np.array([match.group(1) if match else stem for match, stem in zip(matches, stems)])
+
+
+Images = tuple[ImageSet, np.ndarray]  # images of a part, and the patient of each
+
+
+def real_or_drawings(
+    name: str,
+    read: Callable[[str], Images],
+    draw: Callable[[int, np.random.Generator], Images],
+    counts: Mapping[str, int],
+    given: str | Path | None,
+    seed: int,
+    synthetic: bool,
+) -> tuple[dict[str, Images], str]:
+    """({part: (images, patients)}, their description): real images if they are found, else drawings.
+
+    name: of the images, plural. read(part), draw(count, rng): the two sources. counts: of the drawings of each part.
+    given: what the user named; then drawings do not replace it. synthetic: do not look for other real images. Raises
+    DataError if what `given` names cannot be read.
+    """
+    reason = "asked for"
+    if given is not None or not synthetic:
+        try:
+            parts = {part: read(part) for part in counts}
+            return parts, f"{name} ({_sizes(parts)})"
+        except DataError as error:
+            if given is not None:
+                raise
+            reason = f"because {error}"
+    generators = [np.random.default_rng((seed, number)) for number in range(len(counts))]
+    parts = {part: draw(counts[part], rng) for part, rng in zip(counts, generators)}
+    return parts, f"drawings in place of {name} ({_sizes(parts)}), {reason}"
+
+
+def _sizes(parts: Mapping[str, Images]) -> str:
+    return " + ".join(f"{len(images):,}" for images, _ in parts.values())

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .class_folders import find_archive, patients_of, read_class_folders
+from .class_folders import find_archive, patients_of, read_class_folders, real_or_drawings
 from .mnist import ImageSet
 
 KNEES = "knee_oa/knee_oa_112.zip"
@@ -54,20 +53,15 @@ def knees_or_synthetic(
     pixels. synthetic: do not look for the X-rays unless `given` names them. Raises DataError if what `given` names
     cannot be read.
     """
-    reason = "asked for"
-    if given is not None or not synthetic:
-        try:
-            parts = {part: read_knees(part, given, size) for part in PARTS}
-            return parts, f"knee X-rays ({' + '.join(f'{len(knees):,}' for knees, _ in parts.values())})"
-        except DataError as error:
-            if given is not None:
-                raise
-            reason = f"because {error}"
-    drawings = {
-        part: synthetic_knees(count, np.random.default_rng((seed, number)), size)
-        for number, (part, count) in enumerate(zip(PARTS, counts))
-    }
-    return drawings, f"drawings of knees ({' + '.join(map(str, counts))}), {reason}"
+    return real_or_drawings(
+        "knee X-rays",
+        lambda part: read_knees(part, given, size),
+        lambda count, rng: synthetic_knees(count, rng, size),
+        dict(zip(PARTS, counts)),
+        given,
+        seed,
+        synthetic,
+    )
 
 
 def synthetic_knees(count: int, rng: np.random.Generator, size: int = 112) -> tuple[ImageSet, np.ndarray]:
