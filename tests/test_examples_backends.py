@@ -13,6 +13,8 @@ FEW = {  # flags that leave next to nothing to do
     "convnets/inception.py": ["--epochs", "1", "--batch-size", "64", "--steps", "1"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
+    "evaluation/ordinal_grading.py": ["--height", "32", "--width", "32", "--epochs", "1", "--samples", "2"],
+    "evaluation/taxonomy.py": ["--size", "32", "--steps", "1", "--batch-size", "2"],
     "registration/voxelmorph.py": [
         *("--shape", "4", "6", "4", "--width", "1", "--epochs", "1", "--pairs", "1"),
         *("--window", "3", "--direct-steps", "1"),
@@ -45,9 +47,11 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
-LONG = {path for path in FEW if path.startswith("registration/")} | {
-    "convnets/inception.py"
-}  # images cannot be smaller
+LONG = {path for path in FEW if path.startswith("registration/")} | {  # images or nets cannot be smaller
+    "convnets/inception.py",
+    "evaluation/ordinal_grading.py",
+    "evaluation/taxonomy.py",
+}
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))

@@ -39,6 +39,8 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and all(m[f"leak_{way}"] >= least and 0.38 < m[f"honest_{way}"] < 0.62 for way, least in LEAKS.items())
     ),
     "evaluation/roc_and_kappa.py": lambda m: {name: m[name] for name in KAPPAS} == KAPPAS,
+    "evaluation/ordinal_grading.py": lambda m: m["cumulative_kappa"] > 0.4 and m["ridge_on_pixels_kappa"] > 0.8,
+    "evaluation/taxonomy.py": lambda m: m["training_classes"] == 34 and m["digits_100_coarse"] > 0.75,
     "convnets/alexnet.py": lambda m: (
         m["parameters_as_published"] == 60_965_224 and m["auc"] > 0.8 and 0 <= m["sensitivity_at_95"] <= 1
     ),
@@ -108,6 +110,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "basics/softmax_regression.py": "without the skin diseases: tables/dermatology.data was not found",
     "convnets/alexnet.py": "drawings, because chest_xray/chest_xray.zip was not found",
     "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
+    "evaluation/ordinal_grading.py": "drawings of knees (100 + 50 + 50), asked for",
+    "evaluation/taxonomy.py": "a small invented tree, because tables/HumanDO.tsv was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",

@@ -326,7 +326,7 @@ EXPECTED = {
     "products_with": (128_049_152, 128_049_152),
 }
 PICTURE = "depth.png"
-NEXT = "python examples/segmentation/fcn_vessels.py"
+NEXT = "python examples/evaluation/ordinal_grading.py"
 
 
 if __name__ == "__main__":

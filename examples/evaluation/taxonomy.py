@@ -35,8 +35,15 @@ import numpy as np
 
 import tinynet as tn
 from tinynet import metrics, nn, optim, viz
-from tinynet.data import DataError, ImageSet, Ontology, handwritten_digits, read_knees, read_ontology
-from tinynet.data import synthetic_knees, synthetic_ontology
+from tinynet.data import (
+    DataError,
+    ImageSet,
+    Ontology,
+    handwritten_digits,
+    knees_or_synthetic,
+    read_ontology,
+    synthetic_ontology,
+)
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
@@ -45,6 +52,7 @@ fine_tuning = load_example("convnets/fine_tuning.py")
 # ---------------------------------------------------------------------------------------- the cut
 KINDS = {"skin cancer": viz.VERMILLION, "skin benign neoplasm": viz.ORANGE, "skin disease": viz.BLUE}
 LIMITS = (100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)  # N
+RIM = 8  # the radius of the rings that are drawn
 Partition = dict[str, list[str]]  # training class -> its diseases
 
 
@@ -204,16 +212,9 @@ class Knees:
 
 
 def knees_at_cut(config: Config) -> tuple[Knees, str]:
-    """(knees, their source). Drawings if the X-rays are not found."""
-    try:
-        (training, _), (test, _) = (read_knees(part, config.data, limit=config.knees) for part in ("train", "test"))
-        source = f"knee X-rays ({len(training):,} + {len(test):,})"
-    except DataError as error:
-        if config.data is not None:
-            raise
-        rng = np.random.default_rng(config.seed)
-        (training, _), (test, _) = synthetic_knees(60, rng, size=48), synthetic_knees(40, rng, size=48)
-        source = f"drawings, because {error}"
+    """(knees, their source)."""
+    parts, source = knees_or_synthetic(config.data, config.seed, synthetic=config.quick, size=config.size)
+    training, test = parts["train"][0], parts["test"][0]
     front, _ = fine_tuning.split(5, config.cut)
     views = [fine_tuning.features(front, images) for images in (training.images, training.images[:, :, ::-1])]
     return Knees(views, training.labels, fine_tuning.features(front, test.images), test.labels), source
@@ -235,11 +236,12 @@ class Config(NetOptions):
     lr: float = option(2e-3, "highest learning rate of the digits (AdamW; warm-up, then a cosine)")
     cut: int = option(12, "the first trained entry of EfficientNet-Lite0 (0 to 20)", quick=18)
     epochs: int = option(2, "passes over the knees", quick=1)
-    knees: int | None = option(None, "at most so many X-rays of each grade (default: all)", quick=10)
+    size: int = option(112, "height and width of the X-rays, pixels", quick=48)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "most", "photographs", "steps", "epochs", "knees", "batch_size", "sizes")
+        self.at_least(1, "most", "photographs", "steps", "epochs", "batch_size", "sizes")
+        self.at_least(32, "size")
 
 
 @command_line(Config)
@@ -248,7 +250,7 @@ def main(config: Config) -> dict[str, float]:
     tree, tree_source = ontology(config.data)
     digits, test, digits_source = handwritten_digits(config.data)
     knees, knees_source = knees_at_cut(config)
-    print_settings(config, tree=tree_source, knees=knees_source, digits=digits_source)
+    print_settings(config, tree=tree_source, weights=fine_tuning.source(), knees=knees_source, digits=digits_source)
     images = drawn_images(tree, config.photographs, config.seed)
     rows = partition_table(tree, images)
     print("The numbers of images are drawn at random (Zipf), because the real ones are not public.")
@@ -275,17 +277,18 @@ def main(config: Config) -> dict[str, float]:
     chosen = cut_all(tree, images, config.most)
     results["training_classes"] = sum(map(len, chosen.values()))
     figures = {"partition.png": draw_partition(tree, images, rows, config.most), "gain.png": draw_gain(runs)}
-    real = "drawings" not in knees_source and digits_source.startswith("MNIST")
+    real = not knees_source.startswith("drawings") and digits_source.startswith("MNIST")
     return report(config, results, EXPECTED if real else {}, figures, NEXT)
 
 
 # ---------------------------------------------------------------------------------------- figures
 def draw_partition(tree: Ontology, images: dict[str, int], rows: list[dict], most: int) -> viz.Figure:
     """The tree as rings, with its classes in color; the number and the sizes of the classes against N."""
-    figure = viz.new_figure(12.5, 6)
+    figure = viz.new_figure(13, 7)
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
     axes = left.subplots(subplot_kw={"projection": "polar"})
     draw_rings(axes, tree, images, most)
+    left.suptitle(f"gray: cut; color: a training class (N = {most:,})\nangle: images, drawn at random", fontsize=11)
     above, below = right.subplots(2, 1, sharex=True)
     limits = [row["N"] for row in rows]
     for kind, color in KINDS.items():
@@ -311,27 +314,29 @@ def draw_rings(axes: viz.Axes, tree: Ontology, images: dict[str, int], most: int
     def draw(disease: str, start: float, ring: int, color: tuple[float, ...]) -> float:
         """Draw a disease and what lies below; return the angle where it ends."""
         members = [name for name in tree.below(disease) if name not in taken]
-        count = sum(images[name] for name in members)
-        is_class = count < most or not tree.children[disease]
-        width = 2 * np.pi * count / total
-        shade = (*color, rng.uniform(0.45, 1)) if is_class else "0.85"
-        height = 1 if not is_class else 8 - ring  # a class reaches the rim
-        axes.bar(start, height, width, ring, align="edge", color=shade, edgecolor="w", linewidth=0.4)
-        if is_class:
+        end = start + 2 * np.pi * sum(images[name] for name in members) / total
+        if sum(images[name] for name in members) < most or not tree.children[disease]:
             taken.update(members)
-            return start + width
+            wedge(start, end, ring, color)
+            return end
+        axes.bar(start, 1, end - start, ring, align="edge", color="0.85", edgecolor="w", linewidth=0.4)
         taken.add(disease)
         inner = start + 2 * np.pi * images[disease] / total
+        wedge(start, inner, ring + 1, color)  # images of the disease itself
         for kind in tree.children[disease]:
             if kind not in taken:
                 inner = draw(kind, inner, ring + 1, color)
-        return start + width
+        return end
+
+    def wedge(start: float, end: float, ring: int, color: tuple[float, ...]) -> None:
+        """A training class: from its ring to the rim, in a random shade."""
+        shade = (*color, rng.uniform(0.45, 1))
+        axes.bar(start, RIM - ring, end - start, ring, align="edge", color=shade, edgecolor="w", linewidth=0.4)
 
     rng, angle = np.random.default_rng(0), 0.0
     for kind, color in KINDS.items():
         angle = draw(kind, angle, 1, viz.mpl(color))
     axes.axis("off")
-    axes.set_title(f"gray: cut; color: a training class (N = {most:,})", fontsize=11)
 
 
 def draw_gain(runs: list[dict[str, dict[str, float]]]) -> viz.Figure:
@@ -365,7 +370,7 @@ FILES = ("tables/HumanDO.tsv", "knee_oa/knee_oa_112.zip", "mnist")
 EXPECTED = {"digits_1000_gain": (0.0, None)}
 PICTURE = "gain.png"
 ARGUMENTS = ("--seeds", "3")
-NEXT = "python examples/convnets/convolution_by_hand.py"
+NEXT = "python examples/segmentation/fcn_vessels.py"
 
 
 if __name__ == "__main__":
