@@ -110,7 +110,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "basics/softmax_regression.py": "without the skin diseases: tables/dermatology.data was not found",
     "convnets/alexnet.py": "drawings, because chest_xray/chest_xray.zip was not found",
     "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
-    "evaluation/ordinal_grading.py": "drawings of knees (100 + 50 + 50), asked for",
+    "evaluation/ordinal_grading.py": "drawings in place of knee X-rays (100 + 50 + 50), asked for",
     "evaluation/taxonomy.py": "a small invented tree, because tables/HumanDO.tsv was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
