@@ -17,6 +17,7 @@ from .engine.random import seed as seed
 from .engine.saved import check_saved_arrays as check_saved_arrays
 from .imaging import boxes as boxes, instances as instances, metrics as metrics, registration as registration
 from .imaging import segment as segment, viz as viz
+from .imaging.graph import draw_graph as draw_graph
 from .learn import exercises as exercises
 from .learn.gradcheck import gradcheck as gradcheck, gradgradcheck as gradgradcheck
 from .nn import optim as optim
