@@ -136,7 +136,8 @@ def lbp(case: Case, cell: int) -> np.ndarray:
 def haar(case: Case, cell: int) -> np.ndarray:
     """Haar features: the differences of the means of neighboring rectangles, at two scales, (N, 3 planes * 2 * 22).
 
-    Two in a row or in a column, the middle one of three against the others, and the diagonals of four (Viola, Jones).
+    Two in a row or in a column, the middle one of three against the others, and the diagonals of four (Viola and Jones
+    2001), as in `skimage.feature.haar_like_feature`.
     """
     rows = []
     for plane in PLANES:
@@ -145,8 +146,8 @@ def haar(case: Case, cell: int) -> np.ndarray:
             differences = (
                 m[:, 1:] - m[:, :-1],
                 m[:, :, 1:] - m[:, :, :-1],
-                m[:, 0] - 2 * m[:, 1] + m[:, 2],
-                m[:, :, 0] - 2 * m[:, :, 1] + m[:, :, 2],
+                m[:, 0] - m[:, 1] + m[:, 2],
+                m[:, :, 0] - m[:, :, 1] + m[:, :, 2],
                 m[:, 1:, 1:] - m[:, 1:, :-1] - m[:, :-1, 1:] + m[:, :-1, :-1],
             )
             rows += [d.reshape(len(m), -1) for d in differences]
