@@ -36,6 +36,10 @@ FEW = {  # flags that leave next to nothing to do
     "segmentation/fcn_vessels.py": [
         *("--epochs", "1", "--patches", "4", "--crops", "1", "--size", "8", "--drawing", "28"),
     ],
+    "segmentation/class_imbalance.py": ["--steps", "1", "--batch-size", "1", "--size", "32", "--drawings", "2"],
+    "unsupervised/features_compared.py": [
+        *("--each", "20", "--cell", "1", "--widths", "4", "--greedy-epochs", "1", "--epochs", "1"),
+    ],
     "detection/rpn_blood_cells.py": ["--epochs", "1", "--images", "1", "--drawing", "32"],
     "registration/affine_regression.py": ["--steps", "1", "--batch-size", "2", "--test", "2", "--search-steps", "3"],
     "registration/learned_similarity.py": [
@@ -48,6 +52,7 @@ FEW = {  # flags that leave next to nothing to do
 
 
 LONG = {path for path in FEW if path.startswith("registration/")} | {  # images or nets cannot be smaller
+    "segmentation/class_imbalance.py",
     "convnets/inception.py",
     "evaluation/ordinal_grading.py",
     "evaluation/taxonomy.py",

@@ -60,6 +60,9 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "segmentation/fcn_vessels.py": lambda m: (
         m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
     ),
+    "segmentation/class_imbalance.py": lambda m: (  # cross-entropy needs the prior first, hard negatives do not
+        m["ap_hard_negatives"] > 0.8 and m["ap_cross_entropy"] < 0.7 < m["ap_cross_entropy_prior"]
+    ),
     "detection/rpn_blood_cells.py": lambda m: m["recall_100"] > 0.6 and m["mean_ap"] > 0.15 and m["rules_white"] > 0.5,
     "registration/voxelmorph.py": lambda m: (
         min(m[f"{part}_net"] - m[f"{part}_before"] for part in ("anterior", "posterior")) > 0.02
@@ -96,6 +99,9 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and m["random"] > 0.7
         and all(m[f"gain_{n}"] == m[f"pretrained_{n}"] - m[f"random_{n}"] for n in (100, 1000))
     ),
+    "unsupervised/features_compared.py": lambda m: (
+        m["dice_handcrafted"] > 0.75 and m["dice_handcrafted_place"] > m["dice_atlas"] and m["dice_autoencoder"] > 0.6
+    ),
     "unsupervised/rbm.py": lambda m: (  # 64 hidden units do better than 6
         m["annealing_off"] < 0.5
         and m["annealed_cd"] > m["exact_cd"]
@@ -120,6 +126,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
     "registration/learned_similarity.py": "synthetic, because histology_landmarks/lung-lesion_3 was not found",
     "segmentation/fcn_vessels.py": "synthetic drawings",
+    "segmentation/class_imbalance.py": "synthetic nuclei",
+    "unsupervised/features_compared.py": "synthetic volumes (12 + 4 held out)",
     "detection/rpn_blood_cells.py": "synthetic drawings",
     "registration/voxelmorph.py": "deformed copies of one drawing, in place of synthetic volumes",
     "sequences/lstm_ecg.py": "synthetic electrocardiogram",

@@ -239,8 +239,8 @@ class Config(NetOptions):
     per_image: int = option(4, "windows of an image, at most")
     size: int = option(128, "height and width of a window, pixels; a multiple of 8", quick=64)
     drawings: int = option(40, "synthetic images that replace missing data, and half as many for each test", quick=12)
-    steps: int = option(120, "training steps of each net", quick=30)
-    batch_size: int = option(8, "windows in a step")
+    steps: int = option(120, "training steps of each net", quick=20)
+    batch_size: int = option(8, "windows in a step", quick=4)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
 
     def __post_init__(self) -> None:
@@ -340,7 +340,7 @@ def draw_bars(panel: viz.Axes, results: dict[str, float]) -> None:
 
 def draw_masks(test: Windows, outcomes: dict[str, Outcome]) -> viz.Figure:
     """Test windows with the masks of all losses (bias 0) at both thresholds: hits, misses and false alarms in color."""
-    shown = np.linspace(0, len(test) - 1, 3).astype(int)
+    shown = np.linspace(0, len(test) - 1, 2).astype(int)
     figure, axes = viz.subplots(2 * len(shown), 1 + len(LOSSES), figsize=(13, 4.5 * len(shown)))
     shape = test.masks.shape[:3]
     for rows, number in zip(axes.reshape(len(shown), 2, -1), shown):
@@ -385,7 +385,7 @@ def draw_prior(outcomes: dict[str, Outcome]) -> viz.Figure:
 # ---------------------------------------------------------------------------------------- catalog entry
 TOPIC = "Class imbalance: losses and the first bias where 1 % of the pixels are positive"
 DATA = "windows of the Data Science Bowl 2018's nuclei images of which 0.5 to 1.2 % are nuclei"
-FILES = (NUCLEI,)
+FILES = ("dsb2018/stage1_train.zip",)
 EXPECTED = {}
 PICTURE = "precision_recall.png"
 NEXT = "python examples/volumes/vnet_hippocampus.py"

@@ -228,7 +228,7 @@ EXPECTED = {
     "retrieval": (0.93, None),
 }
 PICTURE = "curves.png"
-NEXT = "python examples/sequences/rnn_vanishing_gradient.py"
+NEXT = "python examples/unsupervised/features_compared.py"
 
 
 if __name__ == "__main__":
