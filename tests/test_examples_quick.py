@@ -57,6 +57,12 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
     "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
     "convnets/inception.py": lambda m: min(m["knees_all_tuned"], m["chest_all_tuned"]) > 0.8,
+    "interpretability/adversarial.py": lambda m: (
+        m["plain_pgd"] <= m["plain_fgsm"] < m["plain_noise"] - 0.3
+        and m["plain_gray"] == 0
+        and 0 <= m["knee_pgd"] <= m["knee_accuracy"] <= 1
+    ),
+    "interpretability/soft_tree.py": lambda m: min(m["teacher"], m["alone"], m["distilled"]) > 0.5,
     "segmentation/fcn_vessels.py": lambda m: (
         m["difference"] < 1e-5 and m["speedup"] > 3 and m["auc_patch"] > 0.8 and 0.8 < m["dice_observer"] <= 1
     ),
@@ -125,6 +131,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "volumes/patches_2_5d.py": "synthetic volumes (24 + 8 held out)",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",
     "registration/learned_similarity.py": "synthetic, because histology_landmarks/lung-lesion_3 was not found",
+    "interpretability/adversarial.py": "drawings in place of knee X-rays (100 + 50 + 50), asked for",
+    "interpretability/soft_tree.py": "scikit-learn's small digits",
     "segmentation/fcn_vessels.py": "synthetic drawings",
     "segmentation/class_imbalance.py": "synthetic nuclei",
     "unsupervised/features_compared.py": "synthetic volumes (12 + 4 held out)",

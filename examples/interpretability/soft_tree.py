@@ -1,0 +1,307 @@
+"""A soft decision tree: a net whose every decision can be looked at, and what it learns from a convolutional net.
+
+    python examples/interpretability/soft_tree.py
+
+Why does a convolutional net call this digit a 3? Its answer is spread over thousands of weights. A decision tree asks a
+few questions, one after the other, and each answer can be followed. This tree is *soft*: each inner node has one filter
+of the size of the image, and sends the image to the right with the probability
+
+    p(x) = sigmoid(beta (x . w + b))                 beta, w, b are learned
+
+A leaf holds one distribution over the classes, which does not depend on the image. The probability of a leaf is the
+product of the decisions on its path, and everything is differentiable: the tree learns by gradient descent.
+
+- **Alone**: the loss compares the leaves' distributions, weighted with their probabilities, with the true class. A
+  penalty makes each node use both of its sides in the middle of training: a node that sends everything to one side
+  learns nothing more.
+- **Distilled**: the tree learns from the probabilities of a convolutional net in place of the true classes. They say
+  how much a 3 looks like an 8, so that a digit teaches more than its class.
+- **One path**: to predict, the tree takes the most probable leaf. The figure shows the filters it met on its way.
+
+The tree is worse than the net: that is the price of an answer that can be followed. Distillation wins a part back.
+
+Source: Frosst, Hinton, Distilling a neural network into a soft decision tree, 2017; distillation: Hinton, Vinyals,
+Dean, Distilling the knowledge in a neural network, 2015; data: MNIST, LeCun et al. 1998.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+import tinynet as tn
+from tinynet import nn, optim, viz
+from tinynet.data import DataLoader, ImageSet, handwritten_digits
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
+
+lenet = load_example("convnets/lenet_mnist.py").lenet  # the teacher: read that script first
+CLASSES = 10
+SIDE = 14  # a digit has 14 x 14 pixels for a tree
+TINY = 1e-6  # keeps a division and a logarithm finite
+
+
+# ---------------------------------------------------------------------------------------- the tree
+class SoftTree(nn.Module):
+    """A complete binary tree of `depth` decisions. x: (N, pixels).
+
+    Inner nodes are numbered level by level: 0 is the root, 1 and 2 its children, 3 to 6 the next level.
+    """
+
+    buffer_names = ("left", "right")
+
+    def __init__(self, pixels: int, depth: int) -> None:
+        self.depth = depth
+        self.filters = nn.Linear(pixels, 2**depth - 1, init=nn.init.glorot_uniform)
+        self.beta = nn.Parameter(np.ones(2**depth - 1, np.float32))
+        self.leaves = nn.Parameter(0.1 * tn.randn(2**depth, CLASSES).numpy())  # logits
+        self.left, self.right = paths(depth)
+
+    def activations(self, x: tn.Tensor) -> tn.Tensor:
+        """beta (x . w + b) of each inner node: (N, nodes). Their sigmoid is the probability to go right."""
+        return self.beta * self.filters(x)
+
+    def reach(self, x: tn.Tensor) -> tn.Tensor:
+        """The probability of each leaf: (N, leaves).
+
+        It is a product of decisions, so its logarithm is a sum: a matrix product with the paths. The logarithm of
+        sigmoid(a) is -softplus(-a), of 1 - sigmoid(a) it is -softplus(a).
+        """
+        a = self.activations(x)
+        return tn.exp(-(tn.softplus(-a) @ tn.tensor(self.right) + tn.softplus(a) @ tn.tensor(self.left)))
+
+    def distributions(self) -> tn.Tensor:
+        """The distribution of each leaf: (leaves, classes)."""
+        return tn.softmax(self.leaves)
+
+    def forward(self, x: tn.Tensor) -> tn.Tensor:
+        """The mean of the leaves' distributions, weighted with the probabilities of the leaves: (N, classes)."""
+        return self.reach(x) @ self.distributions()
+
+
+def paths(depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """(left, right): 1 where the path to a leaf turns left, or right, at an inner node: float32 (nodes, leaves)."""
+    left, right = np.zeros((2, 2**depth - 1, 2**depth), np.float32)
+    for leaf in range(2**depth):
+        node = 0
+        for bit in f"{leaf:0{depth}b}":  # the number of the leaf in binary digits: its path, 1 is right
+            turn = int(bit)
+            (left, right)[turn][node, leaf] = 1
+            node = 2 * node + 1 + turn
+    return left, right
+
+
+def tree_loss(tree: SoftTree, x: tn.Tensor, targets: tn.Tensor, strength: float) -> tn.Tensor:
+    """Cross-entropy of every leaf, weighted with its probability, plus the penalty of nodes that use one side only.
+
+    targets: (N, classes), distributions: of the teacher, or ones at the true classes. The share of images that go right
+    at a node, among the images that reach it, should be one half; the penalty is the cross-entropy of both, and half
+    as strong on each next level (section 3.1).
+    """
+    reach = tree.reach(x)
+    cross_entropies = -(targets @ tn.log_softmax(tree.leaves).transpose(1, 0))  # (N, leaves)
+    loss = (reach * cross_entropies).sum(axis=1).mean()
+    images = reach.sum(axis=0)  # of each leaf
+    went = tn.stack([tn.tensor(tree.left) @ images, tn.tensor(tree.right) @ images], axis=1)  # (nodes, left or right)
+    share = went / (went.sum(axis=1, keepdims=True) + TINY)
+    level = np.floor(np.log2(np.arange(len(tree.left)) + 1))
+    weights = tn.tensor((strength * 0.5**level).astype(x.dtype)).to(x.device)
+    return loss - 0.5 * (weights * tn.log(share + TINY).sum(axis=1)).sum()
+
+
+# ---------------------------------------------------------------------------------------- training
+def train_teacher(digits: ImageSet, config: Config, seed: int) -> nn.Module:
+    """LeNet, trained with the true classes."""
+    model = lenet().to(tn.device())
+    optimizer = optim.Adam(model.parameters(), 2e-3)
+    images = as_input(digits)
+    loader = DataLoader(list(zip(images, digits.labels)), config.batch_size, seed=seed)
+    schedule = optim.CosineDecay(optimizer, config.teacher_epochs * len(loader), floor=0.01)
+    for x, labels in tqdm(loader.steps(config.teacher_epochs * len(loader)), "teacher", leave=False, disable=None):
+        loss = tn.softmax_cross_entropy(model(tn.tensor(x).to(tn.device())), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def train_tree(digits: ImageSet, targets: np.ndarray, config: Config, seed: int) -> SoftTree:
+    """A tree that predicts `targets` (N, classes) from the pixels. The penalty fades in the second half."""
+    tn.seed(seed)
+    x = rows_of(digits)
+    tree = SoftTree(x.shape[1], config.depth).to(tn.device())
+    optimizer = optim.Adam(tree.parameters(), config.lr)
+    loader = DataLoader(list(zip(x, targets)), config.batch_size, seed=seed)
+    steps = config.epochs * len(loader)
+    schedule = optim.CosineDecay(optimizer, steps, floor=0.01)
+    for step, (batch, wanted) in enumerate(tqdm(loader.steps(steps), "tree", steps, leave=False, disable=None)):
+        strength = config.penalty * min(1.0, 2 * (1 - step / steps))
+        loss = tree_loss(tree, tn.tensor(batch).to(tn.device()), tn.tensor(wanted).to(tn.device()), strength)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return tree.eval()
+
+
+def as_input(digits: ImageSet) -> np.ndarray:
+    """Gray levels as float32 from 0 to 1: (N, 28, 28, 1)."""
+    return digits.images.astype(np.float32) / 255
+
+
+def rows_of(digits: ImageSet) -> np.ndarray:
+    """Means of 2 x 2 pixels as rows: float32 (N, 196). Neighboring pixels say nearly the same."""
+    images = as_input(digits)[..., 0]
+    return images.reshape(len(images), SIDE, 2, SIDE, 2).mean(axis=(2, 4)).reshape(len(images), -1)
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+def one_path(tree: SoftTree, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(leaves (N,), predicted classes (N,)) if each digit takes the most probable leaf only."""
+    probabilities = nn.predict(tree.reach, x)
+    leaves = probabilities.argmax(axis=1)
+    return leaves, tree.distributions().numpy().argmax(axis=1)[leaves]
+
+
+def accuracies(tree: SoftTree, digits: ImageSet, name: str) -> dict[str, float]:
+    """Accuracy by the most probable leaf and by the mean of all leaves."""
+    x = rows_of(digits)
+    by_path, by_mean = one_path(tree, x)[1], nn.predict(tree, x).argmax(axis=1)
+    return {name: float(np.mean(by_path == digits.labels)), f"{name}_mean": float(np.mean(by_mean == digits.labels))}
+
+
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Config(NetOptions):
+    out: str = option("out/soft_tree", "folder for the figures")
+    data: str | None = option(None, "folder of MNIST (default: TINYNET_DATA, then the cache)")
+    digits: int = option(60000, "digits to learn from, at most", quick=1000)
+    test: int | None = option(None, "test digits, at most (default: all)", quick=300)
+    depth: int = option(8, "decisions from the root to a leaf", quick=4)
+    epochs: int = option(12, "passes over the digits for a tree", quick=12)
+    teacher_epochs: int = option(4, "passes over the digits for the teacher", quick=6)
+    batch_size: int = option(100, "digits in a step", quick=50)
+    lr: float = option(1e-2, "highest learning rate of a tree (Adam)")
+    temperature: float = option(4.0, "divides the teacher's logits: its probabilities would be nearly 0 and 1")
+    penalty: float = option(0.1, "strength of the penalty at the root")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "digits", "test", "depth", "epochs", "teacher_epochs", "batch_size")
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Train the teacher, a tree from the true classes and a tree from the teacher; test all three."""
+    training, test, source = handwritten_digits(config.data)
+    training, test = training.subset(slice(config.digits)), test.subset(slice(config.test))
+    print_settings(config, SoftTree(SIDE**2, config.depth), source=source)
+    figures: dict[str, viz.Figure] = {}
+
+    def one_run(seed: int) -> dict[str, float]:
+        tn.seed(seed)
+        teacher = train_teacher(training, config, seed)
+        soft = tn.softmax(tn.tensor(nn.predict(teacher, as_input(training)) / config.temperature)).numpy()
+        hard = np.eye(CLASSES, dtype=np.float32)[training.labels]
+        alone, distilled = (train_tree(training, targets, config, seed) for targets in (hard, soft))
+        known = nn.predict(teacher, as_input(test)).argmax(axis=1)
+        results = {"teacher": float(np.mean(known == test.labels))}
+        results |= accuracies(alone, test, "alone") | accuracies(distilled, test, "distilled")
+        results["gain"] = results["distilled"] - results["alone"]
+        if seed == config.seed:
+            figures["tree.png"] = draw_tree(distilled, test)
+        return results
+
+    results = mean_over_seeds(one_run, config.seed, config.seeds)
+    return report(config, results, EXPECTED if source.startswith("MNIST") else {}, figures, NEXT)
+
+
+# ---------------------------------------------------------------------------------------- figures
+SHOWN = 4  # levels of inner nodes in the figure
+
+
+def draw_tree(tree: SoftTree, digits: ImageSet) -> viz.Figure:
+    """The filters of the upper levels with the path of one digit lit, and the whole path below."""
+    x = rows_of(digits)
+    leaves, classes = one_path(tree, x)
+    right = np.flatnonzero(classes == digits.labels)
+    chosen = right[np.argmax(digits.labels[right] == 3)]  # the first 3 that is read correctly
+    on_path = sum(paths(tree.depth))  # (nodes, leaves)
+    path = np.flatnonzero(on_path[:, leaves[chosen]])  # from the root on, because nodes are numbered by level
+    figure = viz.new_figure(12, 9)
+    above, below = figure.subfigures(2, 1, height_ratios=(SHOWN, 1.5))
+    axes = above.add_axes((0, 0, 1, 0.94))
+    axes.set(xlim=(0, 1), ylim=(SHOWN + 0.1, 0))
+    axes.axis("off")
+    above.suptitle("red pixels send an image to the right, blue pixels to the left; in black: the answers that follow")
+    levels = min(SHOWN, len(path))
+    draw_nodes(axes, pixel_weights(tree)[: 2**levels - 1], path)
+    for node in range(2 ** (levels - 1) - 1, 2**levels - 1):
+        row, column = place(node)
+        answers = np.unique(classes[on_path[node, leaves] == 1])
+        axes.text(column, row + 0.5, " ".join(map(str, answers)), ha="center", va="center", fontsize=10)
+    draw_path(below, tree, x[chosen], path, leaves[chosen])
+    return figure
+
+
+def draw_nodes(axes: viz.Axes, filters: np.ndarray, path: np.ndarray) -> None:
+    """The filters (nodes, SIDE, SIDE) of whole levels in their places; those on the path have a golden frame."""
+    limit = 0.7 * np.abs(filters).max()
+    for node, weights in enumerate(filters):
+        row, column = place(node)
+        if node > 0:
+            parent = place((node - 1) // 2)
+            style = {"color": "gold", "linewidth": 5} if node in path else {"color": "0.8", "linewidth": 1.5}
+            axes.plot([parent[1], column], [parent[0], row], zorder=1, **style)
+        inset = axes.inset_axes((column - 0.035, row - 0.38, 0.07, 0.76), transform=axes.transData)
+        inset.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        inset.set(xticks=[], yticks=[])
+        for spine in inset.spines.values():
+            spine.set(color="gold" if node in path else "0.6", linewidth=4 if node in path else 1)
+
+
+def pixel_weights(tree: SoftTree) -> np.ndarray:
+    """beta w of each inner node as an image: (nodes, SIDE, SIDE)."""
+    return (tree.filters.weight * tree.beta).numpy().T.reshape(-1, SIDE, SIDE)
+
+
+def place(node: int) -> tuple[float, float]:
+    """(row, column) of an inner node in the figure."""
+    level = (node + 1).bit_length() - 1
+    return level + 0.5, (node + 1 - 2**level + 0.5) / 2**level
+
+
+def draw_path(figure: viz.Figure, tree: SoftTree, x: np.ndarray, path: np.ndarray, leaf: int) -> None:
+    """The digit, the filters on its path with their decisions, and the distribution of its leaf."""
+    right = nn.predict(lambda batch: tn.sigmoid(tree.activations(batch)), x[None])[0]
+    filters, turns_right = pixel_weights(tree), paths(tree.depth)[1]
+    panels = figure.subplots(1, len(path) + 2)
+    panels[0].imshow(x.reshape(SIDE, SIDE), cmap="gray_r")
+    panels[0].set_title("this digit", fontsize=9)
+    for panel, node in zip(panels[1:], path):
+        to_the_right = turns_right[node, leaf] == 1
+        limit = np.abs(filters[node]).max()
+        panel.imshow(filters[node], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        p = right[node] if to_the_right else 1 - right[node]
+        panel.set_title(f"{'right' if to_the_right else 'left'}, p = {p:.2f}", fontsize=9)
+    for panel in panels[:-1]:
+        panel.axis("off")
+    panels[-1].bar(range(CLASSES), tree.distributions().numpy()[leaf], color="gold")
+    panels[-1].set(xticks=range(CLASSES), ylim=(0, 1), yticks=[])
+    panels[-1].set_title("its leaf", fontsize=9)
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Interpretable models: a soft decision tree, alone and distilled"
+DATA = "MNIST, 60,000 + 10,000 handwritten digits"
+FILES = ("mnist",)
+EXPECTED = {"teacher": (0.985, None), "alone": (0.93, 0.97), "distilled": (0.94, 0.98)}
+PICTURE = "tree.png"
+NEXT = "python examples/segmentation/fcn_vessels.py"
+
+
+if __name__ == "__main__":
+    run(main)
