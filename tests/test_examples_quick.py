@@ -56,6 +56,7 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "convnets/handcrafted_features.py": lambda m: m["nuclei_hog_auc"] > 0.8,
     "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
     "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
+    "convnets/deep_features_svm.py": lambda m: min(m["visual_auc"], m["lenet_auc"], m["imagenet_auc"]) > 0.8,
     "convnets/inception.py": lambda m: min(m["knees_all_tuned"], m["chest_all_tuned"]) > 0.8,
     "interpretability/adversarial.py": lambda m: (
         m["plain_pgd"] <= m["plain_fgsm"] < m["plain_noise"] - 0.3
@@ -125,6 +126,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "evaluation/ordinal_grading.py": "drawings in place of knee X-rays (100 + 50 + 50), asked for",
     "evaluation/taxonomy.py": "a small invented tree, because tables/HumanDO.tsv was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
+    "convnets/deep_features_svm.py": "drawings in place of chest X-rays (40 + 30)",
     "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "detection/landmarks.py": "synthetic volumes (24 + 8 held out)",

@@ -135,6 +135,18 @@ def test_bootstrap_draws_positives_and_negatives():
         assert low < score[true == drawn].mean() < high
 
 
+def test_bootstrap_draws_whole_groups():
+    """Four equal images of each patient tell as much as one: the interval is that of the patients."""
+    true, score = simulated(100, np.random.default_rng(1))
+    one = bootstrap_interval(auc, true, score)
+    four = [np.repeat(values, 4) for values in (true, score, np.arange(len(true)))]
+    assert bootstrap_interval(auc, *four[:2], groups=four[2]) == pytest.approx(one, abs=1e-9)
+    low, high = bootstrap_interval(auc, *four[:2])
+    assert high - low < 0.6 * (one[1] - one[0]), "half as wide if the images were independent"
+    with pytest.raises(ValueError, match=r"groups has shape \(3,\); one for each of true"):
+        bootstrap_interval(auc, true, score, groups=[1, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("table", "expected"),
     [(WINNIPEG, (0.2079, 0.3797, 0.5246)), (NEW_ORLEANS, (0.2965, 0.4773, 0.6256))],

@@ -326,7 +326,7 @@ EXPECTED = {
     "products_with": (128_049_152, 128_049_152),
 }
 PICTURE = "depth.png"
-NEXT = "python examples/evaluation/ordinal_grading.py"
+NEXT = "python examples/convnets/deep_features_svm.py"
 
 
 if __name__ == "__main__":

@@ -136,22 +136,40 @@ def bootstrap_interval(
     level: float = 0.95,
     samples: int = 1000,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Confidence interval of any score `figure(true, score)`, by resampling the examples with replacement.
 
     Positives and negatives are drawn separately, so every resample has as many of each as the data. The interval lies
     between the quantiles over `samples` resamples (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-    chapter 13). Other arguments and errors as in `roc_curve`.
+    chapter 13). groups: (N,), for example the patient of each image. Then whole groups are drawn, because images of one
+    patient are alike: the interval without groups would be too narrow. A group with positives and negatives counts as
+    two. Other arguments and errors as in `roc_curve`.
     """
     positive, negative = _positives_and_negatives("bootstrap_interval", true, score)
+    true = np.asarray(true)
+    groups = np.arange(len(true)) if groups is None else np.asarray(groups)
+    if groups.shape != true.shape:
+        raise ValueError(f"bootstrap_interval: groups has shape {groups.shape}; one for each of true {true.shape}")
     rng = np.random.default_rng(seed)
-    again = np.repeat([1, 0], [positive.size, negative.size])
-    figures = [
-        figure(again, np.concatenate([rng.choice(positive, positive.size), rng.choice(negative, negative.size)]))
-        for _ in range(samples)
-    ]
+    draws = [_drawing(part, groups[true == label]) for part, label in ((positive, 1), (negative, 0))]
+    figures = []
+    for _ in range(samples):
+        drawn = [draw(rng) for draw in draws]
+        figures.append(figure(np.repeat([1, 0], [part.size for part in drawn]), np.concatenate(drawn)))
     low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _drawing(score: np.ndarray, groups: np.ndarray) -> Callable[[np.random.Generator], np.ndarray]:
+    """A function that draws as many groups as there are, with replacement, and returns all scores of them."""
+    names, group = np.unique(groups, return_inverse=True)
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        return np.repeat(score, times[group])
+
+    return draw
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:

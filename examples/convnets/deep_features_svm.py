@@ -1,0 +1,353 @@
+"""Four kinds of features for one question, pneumonia or not: visual words, LeNet, ImageNet, and a fine-tuned net.
+
+    python examples/convnets/deep_features_svm.py
+
+A linear support vector machine (SVM) separates two classes with the widest margin: it minimizes
+
+    |w|^2 / 2 + C sum max(0, 1 - t (w . x + b))^2,      t = -1 or 1
+
+It can only be as good as its features x. Four ways to get them, from chest X-rays of children:
+
+- **Visual words**, as before 2012. The image is cut into overlapping patches of 16 x 16 pixels, and each patch is
+  described by the strength of its edges in eight directions. *k-means* finds 300 typical descriptions, the vocabulary,
+  and the feature is how often each word occurs: in the image, and in each of its 3 x 3 parts. The descriptor is a
+  convolution, a ReLU and a pooling layer, but with designed weights.
+- **LeNet**, trained on the same images: its last hidden layer.
+- **ImageNet**: EfficientNet-Lite0, which has seen 1.28 million photographs and no X-ray: its 1,280 pooled features.
+- **Fine-tuned**: the last five blocks of this net are trained on the X-rays, with a linear layer in place of the SVM.
+
+C is chosen by cross-validation on the training images; all images of a patient are in the same part.
+
+Sources: Csurka et al., Visual categorization with bags of keypoints, ECCV workshop 2004; Lowe, Distinctive image
+features from scale-invariant keypoints, IJCV 60, 2004; Tola, Lepetit, Fua, DAISY, PAMI 32, 2010 (edges by convolution);
+Lazebnik, Schmid, Ponce, Beyond bags of features, CVPR 2006 (parts of the image); Razavian et al., CNN features
+off-the-shelf, CVPR workshops 2014; data: Kermany et al., Cell 172, 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import tinynet as tn
+from tinynet import metrics, nn, viz
+from tinynet.data import DataError, ImageSet, chest_xrays_or_synthetic
+from tinynet.errors import how_to_install
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
+
+alexnet = load_example("convnets/alexnet.py")  # its X-rays to mean 0 and deviation 1; its split by patients
+transfer = load_example("convnets/transfer_learning.py")  # its choice of few images; its training
+fine_tuning = load_example("convnets/fine_tuning.py")
+
+SIZE = 112  # pixels, height and width of the X-rays
+CELL, PATCH, STEP = 4, 4, 2  # pixels of a cell; cells of a patch; cells from one patch to the next
+DIRECTIONS = 8
+PARTS = 3  # words are counted in the image and in PARTS x PARTS parts of it
+FLAT = 2.0  # gray levels: a patch with much weaker edges has a short descriptor, so that noise does not matter
+TRAINED_FROM = 12  # the first entry of EfficientNet-Lite0 that is fine-tuned
+
+
+# ---------------------------------------------------------------------------------------- features made by hand
+def edge_layers() -> nn.Sequential:
+    """The strength of edges in eight directions in cells: (N, H, W, 1) -> (N, (H - 2) // 4, (W - 2) // 4, 8).
+
+    The convolution computes the derivative along each direction, ReLU separates dark-to-bright from bright-to-dark, the
+    pooling takes the mean of each cell.
+    """
+    layers = nn.Sequential(nn.Conv2d(1, DIRECTIONS, 3, bias=False), nn.ReLU(), nn.AvgPool2d(CELL))
+    along_columns = np.outer([1, 2, 1], [-1, 0, 1]) / 8  # Sobel's filter
+    angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+    filters = np.stack([np.cos(a) * along_columns + np.sin(a) * along_columns.T for a in angles], axis=-1)
+    layers[0].weight.data[...] = filters[:, :, None].astype(np.float32)
+    return layers
+
+
+def descriptors(images: np.ndarray) -> np.ndarray:
+    """The descriptor of each patch: float16 (N, rows, columns, 128). images: uint8 (N, H, W, 1).
+
+    As in SIFT, it is divided by its length, so that contrast does not matter, and large values are cut off at 0.2, so
+    that a single strong edge does not hide the others.
+    """
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
+    cells = nn.predict(edge_layers(), padded, batch=50)
+    patches = np.lib.stride_tricks.sliding_window_view(cells, (PATCH, PATCH), axis=(1, 2))[:, ::STEP, ::STEP]
+    found = []
+    for part in np.array_split(patches, max(1, len(patches) // 50)):
+        x = part.reshape(*part.shape[:3], -1)
+        x = x / (np.linalg.norm(x, axis=-1, keepdims=True) + FLAT)
+        found.append(np.minimum(x, 0.2).astype(np.float16))
+    return np.concatenate(found)
+
+
+def vocabulary(x: np.ndarray, words: int, seed: int) -> Any:
+    """k-means of at most 30,000 descriptors of x, (N, rows, columns, 128). Its `predict` finds the nearest word."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    rows = x.reshape(-1, x.shape[-1])
+    rows = rows[np.random.default_rng(seed).permutation(len(rows))[:30_000]].astype(np.float32)
+    return MiniBatchKMeans(min(words, len(rows)), batch_size=2048, n_init=1, random_state=seed).fit(rows)
+
+
+def bags(x: np.ndarray, kmeans: Any) -> np.ndarray:
+    """The square root of the frequency of each word in the image and in its parts: float32 (N, 10 words).
+
+    The root keeps frequent words from drowning rare ones.
+    """
+    words = kmeans.predict(x.reshape(-1, x.shape[-1]).astype(np.float32)).reshape(x.shape[:3])
+    found = []
+    for parts in (1, PARTS):
+        for rows in np.array_split(words, parts, axis=1):
+            for part in np.array_split(rows, parts, axis=2):
+                flat = part.reshape(len(part), -1)
+                counts = np.stack([np.bincount(image, minlength=kmeans.n_clusters) for image in flat])
+                found.append(np.sqrt(counts / flat.shape[1]))
+    return np.concatenate(found, axis=1).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------- learned features
+def lenet(pixels: int = SIZE // 2) -> nn.Sequential:
+    """LeNet-5. x: (N, pixels, pixels, 1) -> logits (N, 2); the 84 features are the input of the last layer."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear((pixels // 4 - 2) ** 2 * 16, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 2),
+    )
+
+
+def halved(images: np.ndarray) -> np.ndarray:
+    """The mean of each 2 x 2 pixels, each image with mean 0 and standard deviation 1: float32 (N, H / 2, W / 2, 1)."""
+    n, height, width, _ = images.shape
+    return alexnet.as_input(images.reshape(n, height // 2, 2, width // 2, 2, 1).mean(axis=(2, 4)))
+
+
+@dataclass
+class Xrays:
+    """All X-rays, and what is computed once for each of them.
+
+    images: uint8 (N, 112, 112, 1). labels: 0 or 1, (N,). patients: (N,). patches: descriptors. middle, mirrored: the
+    features of the frozen front of EfficientNet-Lite0, of the images and of their mirror images. pooled: the features
+    of ImageNet, (N, 1280).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    patients: np.ndarray
+    patches: np.ndarray
+    middle: np.ndarray
+    mirrored: np.ndarray
+    pooled: np.ndarray
+
+    @classmethod
+    def prepared(cls, images: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Xrays:
+        """Compute the descriptors and the features of ImageNet."""
+        front, tail = fine_tuning.split(2, TRAINED_FROM)
+        middle, mirrored = (fine_tuning.features(front, x) for x in (images, images[:, :, ::-1]))
+        pooled = fine_tuning.outputs(tail[:-2], middle)  # without dropout and the last layer
+        return cls(images, labels, patients, descriptors(images), middle, mirrored, pooled)
+
+
+# ---------------------------------------------------------------------------------------- the methods
+def svm(x: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Any:
+    """A linear SVM whose C had the highest mean AUC in cross-validation over five groups of patients."""
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    model = make_pipeline(StandardScaler(), LinearSVC(random_state=0, max_iter=3000))
+    grid = {"linearsvc__C": [1e-5, 1e-4, 1e-3, 1e-2]}
+    return GridSearchCV(model, grid, cv=StratifiedGroupKFold(5), scoring="roc_auc").fit(x, labels, groups=patients)
+
+
+def by_words(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+    """Visual words and SVM."""
+    kmeans = vocabulary(data.patches[chosen], config.words, seed)
+    x = bags(data.patches, kmeans)
+    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+
+
+def by_lenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+    """LeNet, trained on the images and their mirror images; its last hidden layer and SVM."""
+    tn.seed(seed)
+    model = lenet().to(tn.device())
+    images = halved(data.images)
+    both = np.concatenate([images[chosen], images[chosen][:, :, ::-1]])
+    transfer.fit(model, both, np.tile(data.labels[chosen], 2), config.lenet_steps, config, seed)
+    x = nn.predict(model[:-1], images)
+    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+
+
+def by_imagenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+    """The features of ImageNet and SVM."""
+    x = data.pooled
+    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+
+
+def by_fine_tuning(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+    """EfficientNet-Lite0, its last blocks trained."""
+    tn.seed(seed)
+    _, tail = fine_tuning.split(2, TRAINED_FROM)
+    epochs = math.ceil(config.tuning_steps / max(1, len(chosen) // fine_tuning.BATCH))
+    views = [data.middle[chosen], data.mirrored[chosen]]
+    fine_tuning.fine_tune(tail, views, data.labels[chosen], epochs=epochs, lr=config.tuning_lr, seed=seed)
+    logits = fine_tuning.outputs(tail, data.middle)
+    return logits[:, 1] - logits[:, 0]
+
+
+METHODS = {  # each returns a score of all X-rays, (N,): higher means "rather pneumonia"
+    "visual words + SVM": by_words,
+    "LeNet features + SVM": by_lenet,
+    "ImageNet features + SVM": by_imagenet,
+    "fine-tuned": by_fine_tuning,
+}
+SIZES = (50, 150, 450, 960)  # X-rays to learn from
+
+
+@dataclass
+class Config(NetOptions):
+    out: str = option("out/deep_features_svm", "folder for the figures")
+    data: str | None = option(None, "data folder (default: TINYNET_DATA, then the cache)")
+    words: int = option(300, "visual words", quick=20)
+    lenet_steps: int = option(300, "training steps of LeNet", quick=10)
+    batch_size: int = option(32, "X-rays in a step of LeNet")
+    lr: float = option(1e-3, "highest learning rate of LeNet (AdamW; warm-up, then a cosine)")
+    tuning_steps: int = option(90, "training steps of the fine-tuned net, at least", quick=2)
+    tuning_lr: float = option(1e-3, "highest learning rate of the fine-tuned net")
+    sizes: int = option(len(SIZES), f"use the first so many of {SIZES}", quick=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "words", "lenet_steps", "batch_size", "tuning_steps", "sizes")
+        if self.sizes > len(SIZES):
+            raise ValueError(f"--sizes is {self.sizes}; it must lie in 1 .. {len(SIZES)}")
+
+
+# ---------------------------------------------------------------------------------------- the run
+@dataclass
+class Split:
+    """Numbers of X-rays: to draw from, to validate with (other patients of the training set), to test with."""
+
+    pool: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def all_xrays(parts: dict[str, tuple[ImageSet, np.ndarray]]) -> tuple[Xrays, Split]:
+    """Join training and test set, and set a fifth of the training patients aside for validation."""
+    (training, patients), (test, test_patients) = parts["train"], parts["test"]
+    aside = alexnet.hold_out(patients, seed=0)
+    split = Split(np.flatnonzero(~aside), np.flatnonzero(aside), len(training) + np.arange(len(test)))
+    joined = (np.concatenate(pair) for pair in ((training.images, test.images), (training.labels, test.labels)))
+    return Xrays.prepared(*joined, np.concatenate([patients, test_patients])), split
+
+
+def need_scikit_learn() -> None:
+    """Raise DataError, which says how to install it, if scikit-learn is missing."""
+    try:
+        import sklearn  # noqa: F401
+    except ImportError:
+        raise DataError(f"k-means and the SVM are part of scikit-learn: {how_to_install('examples')}") from None
+
+
+@command_line(Config)
+def main(config: Config) -> dict[str, float]:
+    """Every method with 50 to 960 X-rays; return the AUC on validation patients and on the test set."""
+    need_scikit_learn()
+    parts, source = chest_xrays_or_synthetic(config.data, config.seed, (40, 30), SIZE, synthetic=config.quick)
+    print_settings(config, xrays=source, weights=fine_tuning.source())
+    data, split = all_xrays(parts)
+    sizes = sorted({min(size, len(split.pool)) for size in SIZES[: config.sizes]})
+    aucs: list[np.ndarray] = []  # of each run: (validation and test, methods, sizes)
+    scores: dict[str, np.ndarray] = {}  # method -> scores with the most X-rays, of the first run
+
+    def one_run(seed: int) -> dict[str, float]:
+        found = np.empty((2, len(METHODS), len(sizes)))
+        cells = [(m, s) for m in range(len(METHODS)) for s in range(len(sizes))]
+        for m, s in tqdm(cells, f"seed {seed}", leave=False, disable=None):
+            chosen = split.pool[transfer.few_of_each(data.labels[split.pool], sizes[s], seed)]
+            score = list(METHODS.values())[m](data, chosen, config, seed)
+            found[:, m, s] = [metrics.auc(data.labels[i], score[i]) for i in (split.validation, split.test)]
+            if not aucs:
+                scores[list(METHODS)[m]] = score
+        aucs.append(found)
+        names = [name.split()[0].lower().replace("-", "_") for name in METHODS]
+        results = {f"{name}_auc": float(found[1, m, -1]) for m, name in enumerate(names)}
+        results |= {f"{name}_auc_of_few": float(found[1, m, 0]) for m, name in enumerate(names)}
+        return results | {f"{name}_validation": float(found[0, m, -1]) for m, name in enumerate(names)}
+
+    results = mean_over_seeds(one_run, config.seed, config.seeds)
+    print_intervals(data, split, scores)
+    figures = {"sizes.png": draw_sizes(np.array(aucs), sizes), "roc.png": draw_roc_curves(data, split, scores)}
+    return report(config, results, {} if "drawings" in source else EXPECTED, figures, NEXT)
+
+
+def print_intervals(data: Xrays, split: Split, scores: dict[str, np.ndarray]) -> None:
+    """The test AUC of the first run with its 95 % intervals, by DeLong and by drawing patients."""
+    true, patients = data.labels[split.test], data.patients[split.test]
+    rows = []
+    for name, score in scores.items():
+        delong = metrics.auc_interval(true, score[split.test])
+        drawn = metrics.bootstrap_interval(metrics.auc, true, score[split.test], groups=patients)
+        intervals = {title: "{:.3f} to {:.3f}".format(*i) for title, i in (("DeLong", delong), ("patients", drawn))}
+        rows.append({"method": name, "AUC": metrics.auc(true, score[split.test]), **intervals})
+    print(f"\ntest set, {len(true)} X-rays of {len(np.unique(patients))} patients\n{metrics.format_table(rows)}")
+
+
+# ---------------------------------------------------------------------------------------- figures
+COLORS = (viz.BLUE, viz.GREEN, viz.ORANGE, viz.VERMILLION)  # of the methods
+
+
+def draw_sizes(aucs: np.ndarray, sizes: list[int]) -> viz.Figure:
+    """AUC against the number of X-rays to learn from, (runs, 2, methods, sizes): mean and range of the runs."""
+    figure, panels = viz.subplots(1, 2, figsize=(11, 4.8), sharey=True)
+    for axes, part, title in zip(panels, np.moveaxis(aucs, 1, 0), ("other patients of the training set", "test set")):
+        for of_method, name, color in zip(np.moveaxis(part, 1, 0), METHODS, COLORS):
+            axes.plot(sizes, of_method.mean(axis=0), "o-", color=viz.mpl(color), markersize=4, label=name)
+            low, high = of_method.min(axis=0), of_method.max(axis=0)
+            axes.fill_between(sizes, low, high, color=viz.mpl(color), alpha=0.15)
+        axes.set(xscale="log", xlabel="X-rays to learn from", ylabel="AUC", title=title)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[1].legend(fontsize=9, loc="lower right")
+    return figure
+
+
+def draw_roc_curves(data: Xrays, split: Split, scores: dict[str, np.ndarray]) -> viz.Figure:
+    """The ROC curves with the most X-rays, on validation patients and on the test set."""
+    figure, panels = viz.subplots(1, 2, figsize=(11.5, 5.6))
+    parts = (("other patients of the training set", split.validation), ("test set", split.test))
+    for axes, (title, part) in zip(panels, parts):
+        for (name, score), color in zip(scores.items(), COLORS):
+            viz.draw_roc(axes, data.labels[part], score[part], name, color)
+        axes.set_title(f"pneumonia or not: {len(part)} X-rays, {title}", fontsize=11)
+        axes.legend(fontsize=9, loc="lower right")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- catalog entry
+TOPIC = "Features and a linear SVM: visual words, LeNet, ImageNet; fine-tuning"
+DATA = "chest X-rays of children, 1,200 + 624 to test (Kermany et al.)"
+FILES = ("chest_xray/chest_xray.zip",)
+EXPECTED = {"visual_auc": (0.85, None), "imagenet_auc": (0.85, None)}
+PICTURE = "sizes.png"
+ARGUMENTS = ("--seeds", "3")
+NEXT = "python examples/evaluation/ordinal_grading.py"
+
+
+if __name__ == "__main__":
+    run(main)
