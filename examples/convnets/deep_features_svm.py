@@ -38,7 +38,7 @@ from tinynet import metrics, nn, viz
 from tinynet.data import DataError, ImageSet, chest_xrays_or_synthetic
 from tinynet.errors import how_to_install
 from tinynet.tools.bench.examples import load_example
-from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option, print_settings, report, run
+from tinynet.tools.cli import SeedOptions, command_line, mean_over_seeds, option, print_settings, report, run
 
 alexnet = load_example("convnets/alexnet.py")  # its X-rays to mean 0 and deviation 1; its split by patients
 transfer = load_example("convnets/transfer_learning.py")  # its choice of few images; its training
@@ -218,7 +218,7 @@ SIZES = (50, 150, 450, 960)  # X-rays to learn from
 
 
 @dataclass
-class Config(NetOptions):
+class Config(SeedOptions):
     out: str = option("out/deep_features_svm", "folder for the figures")
     data: str | None = option(None, "data folder (default: TINYNET_DATA, then the cache)")
     words: int = option(300, "visual words", quick=20)
