@@ -1,0 +1,89 @@
+"""The pages of docs/pages, opened in a browser: what they compute is what tinynet computes."""
+
+import json
+
+import numpy as np
+import pytest
+from browser import run_in_page
+from processes import ROOT
+
+import tinynet as tn
+
+CONVOLUTION = ROOT / "docs/pages/convolution.html"
+SETTINGS = [  # operation, size, kernel, stride, padding, dilation
+    *(("conv", 5, 3, 1, 1, 1), ("conv", 8, 3, 2, 0, 2), ("conv", 3, 2, 3, 2, 1), ("conv", 9, 5, 4, 4, 1)),
+    *(("max", 6, 2, 2, 0, 1), ("max", 7, 3, 2, 1, 1), ("max", 5, 3, 1, 2, 1)),
+    *(("avg", 6, 2, 2, 0, 1), ("avg", 7, 3, 2, 1, 1)),
+    *(("transposed", 3, 3, 2, 0, 1), ("transposed", 4, 2, 3, 1, 2), ("transposed", 5, 3, 1, 1, 1)),
+]
+NAMES = ("op", "size", "kernel", "stride", "padding", "dilation")
+READ = """
+  return %s.map((setting) => {
+    Object.assign(state, setting);
+    draw();
+    const {y, gx, gw} = values;
+    return {y, gx, gw};
+  });
+"""
+
+
+def expected(op, size, kernel, stride, padding, dilation):
+    """(y, gx, gw or None) of tinynet, for the start values of the page."""
+    r, c = np.mgrid[:9, :9].astype(np.float64)
+    x = tn.tensor(((r * 7 + c * 5 + r * c * 3) % 10)[None, :size, :size, None], requires_grad=True)
+    w = tn.tensor((((r * 5 + c * 3 + r * c) % 7) - 3)[:kernel, :kernel, None, None], requires_grad=True)
+    if op == "conv":
+        y = tn.conv2d(x, w, stride=stride, padding=padding, dilation=dilation)
+    elif op == "transposed":
+        y = tn.conv_transpose2d(x, w, stride=stride, padding=padding, dilation=dilation)
+    else:
+        y = (tn.max_pool2d if op == "max" else tn.avg_pool2d)(x, kernel, stride, padding)
+    r, c = np.mgrid[: y.shape[1], : y.shape[2]].astype(np.float64)
+    y.backward(((r * 3 + c * 7 + 2 * r * c) % 9 - 4)[None, :, :, None])
+    planes = [y.numpy()[0, :, :, 0], x.grad.numpy()[0, :, :, 0]]
+    return [*planes, None if w.grad is None else w.grad.numpy()[:, :, 0, 0]]
+
+
+def test_convolution_page_computes_what_tinynet_computes(tmp_path):
+    settings = json.dumps([dict(zip(NAMES, setting)) for setting in SETTINGS])
+    for setting, actual in zip(SETTINGS, run_in_page(CONVOLUTION, READ % settings, tmp_path), strict=True):
+        for name, array in zip(("y", "gx", "gw"), expected(*setting)):
+            if array is not None:
+                np.testing.assert_allclose(actual[name], array, rtol=1e-12, err_msg=f"{name} of {setting}")
+
+
+KEYS = """
+  const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  document.querySelector("table[data-grid=y] td[tabindex='0']").click();
+  press("ArrowRight"); press("ArrowDown");
+  const lit = (kind) => [...document.querySelectorAll(`table td.${kind}`)].map((cell) => cell.dataset.place);
+  const first = {chosen: lit("chosen"), read: lit("read"), text: document.getElementById("explanation").textContent};
+  document.querySelector("table[data-grid=x] td[data-place='0,1']").click();
+  press("+");
+  const second = {edited: values.x[0][1], focus: document.activeElement.dataset.place, y: values.y[1][1]};
+  return {first, second};
+"""
+
+
+def test_convolution_page_works_by_keyboard(tmp_path):
+    result = run_in_page(CONVOLUTION, KEYS, tmp_path, "op=conv&size=4&kernel=2&stride=2&padding=0&dilation=1")
+    first, second = result["first"], result["second"]
+    assert first["chosen"] == ["1,1"] and first["read"] == ["2,2", "2,3", "3,2", "3,3"]
+    y = expected("conv", 4, 2, 2, 0, 1)[0]
+    assert f"= {y[1, 1]:.0f}".replace("-", "\u2212") in first["text"]
+    assert second == {"edited": 6, "focus": "0,1", "y": y[1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("op=conv&size=2&kernel=5&padding=0", "The kernel reaches over 5 values"),
+        ("op=max&kernel=2&padding=2", "A window could lie in the padding alone"),
+        ("op=transposed&size=2&kernel=1&stride=1&padding=4&dilation=1", "Nothing is left"),
+        ("op=nonsense&size=99&kernel=x&padding=-3", ""),  # what makes no sense is left out or clipped
+    ],
+)
+@pytest.mark.slow
+def test_convolution_page_says_what_does_not_fit(address, message, tmp_path):
+    found = run_in_page(CONVOLUTION, "return document.getElementById('problem').textContent;", tmp_path, address)
+    assert found.startswith(message) and bool(found) == bool(message)
