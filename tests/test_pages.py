@@ -87,3 +87,52 @@ def test_convolution_page_works_by_keyboard(tmp_path):
 def test_convolution_page_says_what_does_not_fit(address, message, tmp_path):
     found = run_in_page(CONVOLUTION, "return document.getElementById('problem').textContent;", tmp_path, address)
     assert found.startswith(message) and bool(found) == bool(message)
+
+
+BOXES = ROOT / "docs/pages/boxes.html"
+COMPUTE_BOXES = """
+  const {boxes, scores, thresholds} = %s;
+  return {
+    iou: boxes.map((a) => boxes.map((b) => iou(a, b))),
+    kept: thresholds.map((threshold) => nmsSteps(boxes, scores, threshold).map((step) => step.kept)),
+    anchors: allAnchors(30),
+    labels: match(allAnchors(30), [60, 70, 120, 150], 0.7, 0.3),
+  };
+"""
+
+
+def test_boxes_page_computes_what_tinynet_computes(tmp_path):
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 60, (30, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(0, 40, (30, 2))], axis=1)  # some without an area
+    scores = rng.integers(0, 10, 30) / 10  # with ties
+    thresholds = [0.0, 0.3, 0.5, 1.0]
+    given = {"boxes": boxes.tolist(), "scores": scores.tolist(), "thresholds": thresholds}
+    actual = run_in_page(BOXES, COMPUTE_BOXES % json.dumps(given), tmp_path)
+    np.testing.assert_allclose(actual["iou"], tn.boxes.box_iou(boxes.astype(float), boxes.astype(float)), rtol=1e-12)
+    assert actual["kept"] == [tn.boxes.nms(boxes.astype(float), scores, limit).tolist() for limit in thresholds]
+    overlaps = tn.boxes.box_iou(np.array(actual["anchors"]), np.array([[60.0, 70, 120, 150]]))[:, 0]
+    labels = np.where((overlaps >= 0.7) | (overlaps == overlaps.max()), 1, np.where(overlaps < 0.3, 0, -1))
+    assert actual["labels"] == labels.tolist() and {-1, 0, 1} == set(labels.tolist())
+
+
+BOX_KEYS = """
+  const press = (key, shiftKey) => document.querySelector("#pair [data-box='1']").dispatchEvent(
+    new KeyboardEvent("keydown", {key, shiftKey, bubbles: true}));
+  press("ArrowDown", false);
+  press("ArrowRight", true);
+  for (let i = 0; i < 99; i++) press("ArrowUp", false);
+  document.getElementById("step").click();
+  const first = document.getElementById("ranking").textContent;
+  document.getElementById("step").click();
+  return {box: state.pair[1], iou: document.getElementById("iou").textContent, first,
+          second: document.getElementById("ranking").textContent};
+"""
+
+
+def test_boxes_page_works_by_keyboard(tmp_path):
+    result = run_in_page(BOXES, BOX_KEYS, tmp_path)
+    assert result["box"] == [0, 80, 80, 192]  # down, wider, and up to the edge of the image
+    assert f"{tn.boxes.box_iou([[40, 40, 120, 130.0]], [result['box']])[0, 0]:.3f}" in result["iou"]
+    assert "after 1 of" in result["first"] and "after 2 of" in result["second"]
+    assert result["first"].count("stays") == 1 and result["second"].count("stays") == 2
