@@ -1,7 +1,7 @@
 """Shapes for the exercises on convolution and pooling, chosen so that mistakes show.
 
 N, H, W, KH, KW, C_in and C_out all differ wherever they can, and so do the two strides and the two paddings: equal
-numbers hide exchanged axes. In the last of each table, no output reads the last rows and columns.
+numbers hide exchanged axes. In the last of each table, no output reads the last rows and columns (or voxels).
 """
 
 from ...ops._shared.geometry import Geometry
@@ -32,6 +32,21 @@ TRANSPOSED = (
         (3, 2, 4, 3),
         (6, 13),
         Geometry((2, 3), (1, 0)),
+    ),
+)
+_ONE, _NONE = (1, 1, 1), (0, 0, 0)
+# (label, shape of x, shape of w, geometry with triples (z, y, x))
+VOLUMES = (
+    ("one voxel wide kernel", (1, 2, 3, 4, 2), (1, 1, 1, 2, 3), Geometry(_ONE, _NONE, _ONE)),
+    ("3 x 2 x 1 kernel, no padding", (2, 4, 3, 5, 2), (3, 2, 1, 2, 3), Geometry(_ONE, _NONE, _ONE)),
+    ("padding (1, 2, 0)", (2, 3, 2, 4, 2), (2, 3, 2, 2, 3), Geometry(_ONE, (1, 2, 0), _ONE)),
+    ("stride (2, 1, 1), padding (0, 1, 2)", (1, 5, 4, 3, 2), (2, 1, 3, 2, 3), Geometry((2, 1, 1), (0, 1, 2), _ONE)),
+    ("2 x 2 x 2 kernel, as many channels in as out", (2, 3, 4, 5, 2), (2, 2, 2, 2, 2), Geometry(_ONE, (0, 1, 0), _ONE)),
+    (
+        "stride (2, 1, 3), padding (0, 2, 1), voxels left over",
+        (2, 6, 3, 7, 2),
+        (3, 2, 2, 2, 3),
+        Geometry((2, 1, 3), (0, 2, 1), _ONE),
     ),
 )
 # (label, shape of x, window, geometry)
