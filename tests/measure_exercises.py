@@ -30,6 +30,7 @@ DRAWS = 10  # of the other protocols, some of which check one random element
 
 ANY_NEGATIVE = "the same: any negative number lets NumPy compute this length"
 EITHER_FORMULA = "the same: at x = 0 both formulas give the same value"
+NOT_USED = "the same: what is divided by it is 0"
 LARGER = "the same: the scratch array is larger than needed, and the rest is cut off"
 ANY_GY = "as good: another random upstream gradient"
 ANOTHER_TOLERANCE = "as good: a tolerance or a step that differs by less than a decimal place"
@@ -52,6 +53,12 @@ EXPLAINED = {
     ("conv-03", "-1, w.shape[3]", "-2, w.shape[3]"): ANY_NEGATIVE,
     ("conv-05", "2 * p", "3 * p"): LARGER,
     ("conv-06", "2 * p", "3 * p"): LARGER,
+    ("conv-08", "2 * p", "3 * p"): LARGER,
+    ("conv-08", "gw = np.zeros", "gw = np.ones"): "the same: every element is written before it is returned",
+    ("samp-01", "wy * dx * along", "wy / dx * along"): "the same: dx is -1 or 1",
+    ("det-01", "union, 1)", "union, 2)"): NOT_USED,
+    ("cam-01", "highest, 1)", "highest, 2)"): NOT_USED,
+    ("cam-01", "labels] = 1", "labels] = 2"): "the same: each map is divided by its maximum",
     ("hunt-01", "default_rng(0)", "default_rng(1)"): ANY_GY,
     ("hunt-01", "rng.uniform(0.5, 1.5", "rng."): ANY_GY,
     ("hunt-01", "rng.choice([-1.0, 1.0]", "rng.choice(["): ANY_GY,
@@ -72,6 +79,11 @@ UNNAMED = {
         "by the common denominator",
         "square forgotten",
     ): "in this formula the square belongs to both terms, so the values differ",
+    (
+        "conv-08",
+        "a loop over outputs",
+        "input: = for +=",
+    ): "the last output remains, not the last tap; it is named so, with a sentence of its own",
     (
         "opt-01",
         "the correction in the step size",
@@ -188,9 +200,9 @@ averaged over 10 draws; "-" if an exercise has no gradient to check. None of the
 MUTANTS = """
 The three others miss different mistakes. cs231n's protocol has a random upstream gradient and checks all elements. It
 misses mistakes that its one shape hides (square images, stride 1, padding 1, the layer's usual parameters), or that
-need values which it does not try (large values, ties, zero). An upstream gradient of ones misses mistakes that ignore
-gy or exchange its axes, and every softmax that returns zeros. One element with a tolerance of a percent misses mistakes
-in other elements and small ones.
+need values which it does not try (large values, ties, zero, points outside of the image). An upstream gradient of ones
+misses mistakes that ignore gy or exchange its axes, and every softmax that returns zeros. One element with a tolerance
+of a percent misses mistakes in other elements and small ones.
 
 ## Mechanical mutants
 

@@ -23,8 +23,10 @@ import numpy as np
 
 from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.conv2d import reference as conv2d
+from tinynet.ops.conv3d import reference as conv3d
 from tinynet.ops.conv_transpose2d import reference as conv_transpose2d
 from tinynet.ops.max_pool2d import reference as max_pool2d
+from tinynet.ops.sample import reference as sample
 
 
 @dataclass
@@ -195,6 +197,36 @@ def _transposed(f, r):
     return _case(f, r, forward, backward, X, _draw(3, 3, 2, 3))
 
 
+SAME_3D = Geometry((1, 1, 1), (1, 1, 1), (1, 1, 1))
+
+
+def _volumes(f, r):
+    def backward(k, gy, x, w):
+        return k["backward_input"](gy, w, (3, 3, 3), SAME_3D), k["backward_weight"](x, gy, (3, 3, 3), SAME_3D)
+
+    def forward(k, x, w):
+        return conv3d.forward(x, w, None, SAME_3D)
+
+    return _case(f, r, forward, backward, _draw(2, 3, 3, 3, 2), _draw(3, 3, 3, 2, 2))
+
+
+def _sampling(f, r):
+    size = np.array((4, 5))
+
+    def points_of(grid):
+        return (grid[..., ::-1] + 1) * size / 2 - 0.5
+
+    def forward(k, x, grid):
+        return sample.forward(x, points_of(grid), 1)
+
+    def backward(k, gy, x, grid):
+        gpoints = k["backward_points"](x, gy, points_of(grid))
+        return k["backward_input"](gy, points_of(grid), (4, 5)), k["backward_grid"](gpoints, (4, 5))
+
+    inside = np.random.default_rng(0).uniform(-0.7, 0.7, (2, 6, 2))
+    return _case(f, r, forward, backward, _draw(2, 4, 5, 3), inside)
+
+
 def _pooling(f, r):
     def pooled(x):
         return max_pool2d.forward(x, (2, 2), Geometry((2, 2)))
@@ -217,5 +249,7 @@ CASES = {
     "conv-04": _convolution_weight,
     "conv-05": _convolution_input,
     "conv-07": _transposed,
+    "conv-08": _volumes,
     "pool-02": _pooling,
+    "samp-01": _sampling,
 }

@@ -295,6 +295,33 @@ def test_the_arguments_of_a_wrong_probe_are_shown(run):
     assert re.search(r"output_size\(5, 1, stride=1, padding=0, dilation=1\): 4, not 5", run("check conv-01")[1])
 
 
+@pytest.mark.parametrize(
+    "result, message",
+    [
+        (
+            "list(np.argsort(-scores))",
+            r"box 0 \(score 0.6\) is dropped: its IoU with box 1 .*, which is kept, is 0.6 > 0.5",
+        ),
+        (
+            "[int(scores.argmax())] if len(scores) else []",
+            r"kept \[3\]; right: \[3, 2, 0\]\n +box 2 .* stays: no box kept",
+        ),
+        ("[int(scores.argmax())] * len(scores) if len(scores) else []", "box 1 is listed 2 times"),
+        ("np.arange(len(scores)) + 1", r"nms returned the indices \[1\]; there are boxes 0 to 0"),
+        ("np.zeros(9, int)", "must return at most 1 indices"),
+        ("scores > 0", "The mistake: You return True or False for each box."),
+        ("list(map(float, range(len(scores))))", "must return indices: whole numbers, .* it returned float64"),
+        ("set(range(len(scores)))", "kept must be an array of numbers"),
+        ("None", "returned None: is there a `return`"),
+    ],
+)
+def test_lists_of_indices_are_reported_in_words(tmp_path, result, message):
+    file = tmp_path / "det-01.py"
+    file.write_text(f"import numpy as np\n\n\ndef nms(boxes, scores, threshold):\n    return {result}\n")
+    verdict = check_file("det-01", file)
+    assert verdict.status == WRONG and re.search(message, str(verdict), re.DOTALL), str(verdict)
+
+
 # ---------------------------------------------------------------------------------------- races and bounds
 def test_a_race_names_the_element_and_the_turns():
     this = exercise("jit-01", COURSE_FOLDER)
@@ -362,7 +389,7 @@ def solve(id, variant=None):
 
 def test_the_way_through_an_exercise(run):
     code, text = run("")
-    assert code == 0 and "0 of 25 exercises are right" in text and "start ad-01" in text
+    assert code == 0 and "0 of 29 exercises are right" in text and "start ad-01" in text
     code, text = run("check ad-02")
     assert code == 2 and "not started" in text
     code, text = run("start ad-02")
@@ -388,7 +415,7 @@ def test_the_way_through_an_exercise(run):
     assert code == 0 and "gy * x2" in Path("my_exercises/ad-02.py.old").read_text()
     assert "gy * x2" not in Path("my_exercises/ad-02.py").read_text()
     code, text = run("")
-    assert "1 of 25" in text and "next: ad-01" in text
+    assert "1 of 29" in text and "next: ad-01" in text
 
 
 def test_a_solution_that_is_seen_before_is_marked(run):
@@ -522,11 +549,41 @@ def test_a_kernel_is_used_by_a_script(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", ["conv-02", "conv-04", "conv-05", "conv-06", "conv-07", "pool-01", "pool-02", "opt-01"])
-def test_the_unet_learns_with_it(run, id):
+@pytest.mark.parametrize(
+    "id",
+    [
+        *("conv-02", "conv-04", "conv-05", "conv-06", "conv-07", "conv-08", "pool-01", "pool-02", "samp-01", "det-01"),
+        "opt-01",
+    ],
+)
+def test_a_net_learns_with_it(run, id):
     solve(id)
     code, text = run(f"use {id}")
     assert code == 0 and re.search(r"was called [1-9]\d* times", text), text
+
+
+@pytest.mark.slow
+def test_heat_maps_show_where_the_object_is(run):
+    solve("cam-01")
+    code, text = run("use cam-01")
+    assert code == 0 and "give the same maps" in text
+    assert int(re.search(r"in the square in (\d+) of 40 images", text)[1]) >= 36
+
+
+def test_a_function_that_is_no_kernel_is_used_by_a_script(run):
+    from tinynet.imaging import boxes
+
+    original = boxes.nms
+    solve("det-01"), solve("cam-01")
+    Path("script.py").write_text(
+        "import numpy as np\nfrom tinynet import boxes\n"
+        "kept = boxes.nms(np.array([[0, 0, 4, 4], [0, 1, 4, 5.0]]), np.array([0.5, 0.75]), 0.5)\n"
+        "print(boxes.nms.__module__, boxes.box_iou.__module__, kept)\n"
+    )
+    code, text = run("use det-01 script.py")
+    assert code == 0 and "learner learner [1]" in text and boxes.nms is original
+    code, text = run("use cam-01 script.py")
+    assert code == 3 and "cannot take the place" in text
 
 
 # ---------------------------------------------------------------------------------------- in a notebook

@@ -34,20 +34,14 @@ TRANSPOSED = (
         Geometry((2, 3), (1, 0)),
     ),
 )
-_ONE, _NONE = (1, 1, 1), (0, 0, 0)
-# (label, shape of x, shape of w, geometry with triples (z, y, x))
+# (label, shape of x, shape of w, stride, padding), along z, y, x
 VOLUMES = (
-    ("one voxel wide kernel", (1, 2, 3, 4, 2), (1, 1, 1, 2, 3), Geometry(_ONE, _NONE, _ONE)),
-    ("3 x 2 x 1 kernel, no padding", (2, 4, 3, 5, 2), (3, 2, 1, 2, 3), Geometry(_ONE, _NONE, _ONE)),
-    ("padding (1, 2, 0)", (2, 3, 2, 4, 2), (2, 3, 2, 2, 3), Geometry(_ONE, (1, 2, 0), _ONE)),
-    ("stride (2, 1, 1), padding (0, 1, 2)", (1, 5, 4, 3, 2), (2, 1, 3, 2, 3), Geometry((2, 1, 1), (0, 1, 2), _ONE)),
-    ("2 x 2 x 2 kernel, as many channels in as out", (2, 3, 4, 5, 2), (2, 2, 2, 2, 2), Geometry(_ONE, (0, 1, 0), _ONE)),
-    (
-        "stride (2, 1, 3), padding (0, 2, 1), voxels left over",
-        (2, 6, 3, 7, 2),
-        (3, 2, 2, 2, 3),
-        Geometry((2, 1, 3), (0, 2, 1), _ONE),
-    ),
+    ("one voxel wide kernel", (1, 2, 3, 4, 2), (1, 1, 1, 2, 3), (1, 1, 1), (0, 0, 0)),
+    ("3 x 2 x 1 kernel, no padding", (2, 4, 3, 5, 2), (3, 2, 1, 2, 3), (1, 1, 1), (0, 0, 0)),
+    ("padding (1, 2, 0)", (2, 3, 2, 4, 2), (2, 3, 2, 2, 3), (1, 1, 1), (1, 2, 0)),
+    ("stride (2, 1, 1), padding (0, 1, 2)", (1, 5, 4, 3, 2), (2, 1, 3, 2, 3), (2, 1, 1), (0, 1, 2)),
+    ("2 x 2 x 2 kernel, as many channels in as out", (2, 3, 4, 5, 2), (2, 2, 2, 2, 2), (1, 1, 1), (0, 1, 0)),
+    ("stride (2, 1, 3), padding (0, 2, 1), voxels left over", (2, 6, 3, 7, 2), (3, 2, 2, 2, 3), (2, 1, 3), (0, 2, 1)),
 )
 # (label, shape of x, window, geometry)
 POOLINGS = (

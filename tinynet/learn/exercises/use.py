@@ -1,4 +1,4 @@
-"""Puts a learner's kernel into the framework, under the name `mine`.
+"""Puts a learner's functions into the framework: kernels under the name `mine`, others in the place of tinynet's own.
 
 python -m tinynet exercises use conv-05                        the small U-Net learns for a few steps with it
 python -m tinynet exercises use conv-05 script.py --epochs 1   a script of your own runs with it
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import runpy
 import sys
@@ -25,12 +26,13 @@ import numpy as np
 from ...backends import registry
 from ...ops._shared.epilogue import PLAIN
 from ...ops._shared.geometry import Geometry
+from .demonstrations import NETS, STEPS, Losses
 from .exercise import Exercise, exercise
 from .guard import functions_of
+from .heat_maps import show_heat_maps
 from .runner import check_file
 from .verdict import EXIT_CODES, RIGHT, WRONG
 
-STEPS, SIZE, BATCH = 4, 32, 2
 # Parameters that the exercises leave out, with the value that has no effect; and those that only change the speed.
 WITHOUT = {"epilogue": PLAIN, "pos_weight": 1.0, "b": None}
 PROMISES = {"cell"}
@@ -42,13 +44,18 @@ def mine(id: str, file: str | Path | None = None) -> Iterator[Counter]:
 
     file: the learner's, my_exercises/ID.py by default. The kernels become an implementation of their op with the name
     `mine`, which `registry.implementations` lists and `use_kernels(op, "mine")` chooses, also outside of the block.
+    Functions of exercises that are no kernels, such as NMS, take the place of tinynet's in their module.
     Yields a Counter of their calls, by name.
-    Raises ValueError for an exercise that is not a kernel, OSError if there is no file.
+    Raises ValueError for an exercise whose functions have no place in tinynet, OSError if there is no file.
     """
-    this = exercise(id)
-    path = Path(file or Path("my_exercises", f"{id}.py"))
-    learners = functions_of(path.read_text(encoding="utf-8-sig"), str(path), this.imports)
+    this, learners = exercise(id), learner_functions(id, file)
     calls: Counter = Counter()
+    if hasattr(this.module, "PLACES"):
+        with contextlib.ExitStack() as stack:
+            for name, module in this.module.PLACES.items():
+                stack.enter_context(_replaced(module, name, learners[name], calls))
+            yield calls
+        return
     op, own = kernels_of_learner(this, learners, calls)
     register(op, own)
     # As functions, too: an operation that is fused with others runs alone if one of its kernels is replaced.
@@ -56,11 +63,35 @@ def mine(id: str, file: str | Path | None = None) -> Iterator[Counter]:
         yield calls
 
 
+def learner_functions(id: str, file: str | Path | None = None) -> dict[str, Any]:
+    """What a learner's file defines, by name. Raises OSError if there is no file."""
+    path = Path(file or Path("my_exercises", f"{id}.py"))
+    return functions_of(path.read_text(encoding="utf-8-sig"), str(path), exercise(id).imports)
+
+
+@contextlib.contextmanager
+def _replaced(module: str, name: str, function: Callable, calls: Counter) -> Iterator[None]:
+    """Inside `with`, the module has this function under the name, and its calls are counted."""
+
+    @functools.wraps(function)
+    def counted(*arguments: Any, **parameters: Any) -> Any:
+        calls[name] += 1
+        return function(*arguments, **parameters)
+
+    place = importlib.import_module(module)
+    original = getattr(place, name)
+    setattr(place, name, counted)
+    try:
+        yield
+    finally:
+        setattr(place, name, original)
+
+
 def kernels_of_learner(this: Exercise, learners: Mapping[str, Any], calls: Counter) -> tuple[str, dict[str, Callable]]:
     """(op, the learner's kernels by the names in that op). Raises ValueError for an exercise that is not a kernel."""
     op = getattr(this.module, "OP", None)
     if op is None:
-        raise ValueError(f"{this.id} is not a kernel of tinynet: it cannot take the place of one")
+        raise ValueError(f"{this.id} is not a kernel or another function of tinynet: it cannot take the place of one")
     if hasattr(this.module, "kernels"):
         own = this.module.kernels(learners)
     else:
@@ -91,7 +122,7 @@ def as_kernel(id: str, definition: Callable, function: Callable, calls: Counter)
             if name not in known and name not in PROMISES and value != WITHOUT[name]:
                 refuse(name, value)
         for geometry in (value for value in positional if isinstance(value, Geometry)):
-            if geometry.dilation != (1, 1):
+            if set(geometry.dilation) != {1}:
                 refuse("dilation", geometry.dilation)
             if geometry.groups != 1:
                 refuse("groups", geometry.groups)
@@ -117,7 +148,8 @@ def register(op: str, own: Mapping[str, Callable]) -> None:
     module = registry.tier_module(op, "cpu")
     if not hasattr(module, "IMPLEMENTATIONS"):
         module.IMPLEMENTATIONS = {"default": {}}
-    module.IMPLEMENTATIONS["mine"] = dict(own)
+    default = next(iter(module.IMPLEMENTATIONS.values()))  # of the kernels that the learner has not written
+    module.IMPLEMENTATIONS["mine"] = {**default, **own}
     registry.implementation_kernel.cache_clear()
 
 
@@ -128,6 +160,9 @@ def use_in(id: str, file: Path, script: Sequence[str]) -> int:
     if verdict.status != RIGHT:
         print(verdict)
         return verdict.exit_code
+    if getattr(exercise(id).module, "USE", None) == "heat_maps" and not script:
+        print(f"{id} is right.\n", flush=True)
+        return 0 if show_heat_maps(learner_functions(id, file)) else EXIT_CODES[WRONG]
     with mine(id, file):
         if script:
             sys.argv = list(script)
@@ -138,45 +173,30 @@ def use_in(id: str, file: Path, script: Sequence[str]) -> int:
 
 
 def demonstrate(id: str, file: Path) -> int:
-    """Train a small U-Net for a few steps, with tinynet's kernels and with the learner's, and show both losses."""
-    print(f"{id} is right. The U-Net on {BATCH} synthetic images of {SIZE} x {SIZE}, {STEPS} steps:\n")
-    print("step   loss with tinynet's kernels   with yours")
-    theirs, their_seconds = train()
+    """Train a net for a few steps, with tinynet's functions and with the learner's, and show both losses."""
+    title, losses = NETS[getattr(exercise(id).module, "USE", "unet")]
+    print(f"{id} is right. {title}, {STEPS} steps:\n", flush=True)
+    print("step   loss with tinynet's functions   with yours")
+    theirs, their_seconds = _timed(losses())
     with mine(id, file) as calls:
-        yours, your_seconds = train()
+        yours, your_seconds = _timed(losses())
     for step, (a, b) in enumerate(zip(theirs, yours), 1):
-        print(f"{step:4}   {a:27.6f}   {b:10.6f}")
-    print(f"\n{their_seconds * 1e3:.0f} ms a step with tinynet's kernels, {your_seconds * 1e3:.0f} ms with yours")
+        print(f"{step:4}   {a:29.6f}   {b:10.6f}")
+    print(f"\n{their_seconds * 1e3:.0f} ms a step with tinynet's functions, {your_seconds * 1e3:.0f} ms with yours")
     if not calls:
-        print("The net never called your kernel: it has no such layer. Give a script that uses it.")
+        print("The net never called your function: it has no such layer. Give a script that uses it.")
     print("".join(f"{name} was called {n} times\n" for name, n in calls.items()), end="")
     if not np.allclose(theirs, yours, rtol=1e-3):
-        print("The losses differ: your kernel does something else in float32, or at these sizes.")
+        print("The losses differ: your function does something else in float32, or at these sizes.")
         return EXIT_CODES[WRONG]
     return 0
 
 
-def train() -> tuple[list[float], float]:
-    """(the loss of each step, seconds of the fastest) of the U-Net of examples/, always from the same weights."""
-    import tinynet as tn
-
-    from ...data.maps import binary_map
-    from ...data.synthetic import synthetic_nuclei
-    from ...tools.bench.examples import load_example
-
-    tn.seed(0)
-    net = load_example("segmentation/unet_nuclei.py").UNet()
-    adam = tn.optim.Adam(net.parameters(), lr=1e-3)
-    samples = [synthetic_nuclei(np.random.default_rng(i), size=SIZE) for i in range(BATCH)]
-    images = np.stack([sample.image for sample in samples]).astype("float32") / 255
-    masks = np.stack([binary_map(np.asarray(sample.labels)) for sample in samples])[..., None].astype("float32")
-    losses, seconds = [], []
-    for _ in range(STEPS):
-        begin = time.perf_counter()
-        adam.zero_grad()
-        loss = tn.dice_loss(net(tn.tensor(images)), masks)
-        loss.backward()
-        adam.step()
-        losses.append(float(loss.data))
+def _timed(losses: Losses) -> tuple[list[float], float]:
+    """(the loss of each step, seconds of the fastest)."""
+    values, seconds, begin = [], [], time.perf_counter()
+    for loss in losses:
+        values.append(loss)
         seconds.append(time.perf_counter() - begin)
-    return losses, min(seconds)
+        begin = time.perf_counter()
+    return values, min(seconds)

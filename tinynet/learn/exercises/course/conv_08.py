@@ -20,7 +20,7 @@ s is `geometry.stride`, p is `geometry.padding`; both are triples (z, y, x).
 import numpy as np
 
 from tinynet.learn.exercises.exercise import Right, Wrong
-from tinynet.learn.exercises.geometries import VOLUMES
+from tinynet.learn.exercises.geometries import VOLUMES, Geometry
 from tinynet.learn.exercises.probe import call, integers, kernels_of
 
 TEACHES = "the third axis is only an index more; a loop over the taps with slices does what a loop over outputs does"
@@ -186,7 +186,8 @@ RIGHT = (
 
 
 def probes(rng):
-    for label, x_shape, w_shape, geometry in VOLUMES:
+    for label, x_shape, w_shape, stride, padding in VOLUMES:
+        geometry = Geometry(stride, padding, (1, 1, 1))
         size = geometry.output_size(x_shape[1:4], w_shape[:3])
         x, w, gy = integers(rng, *x_shape), integers(rng, *w_shape), integers(rng, x_shape[0], *size, w_shape[4])
         axes = {"gives": {"gx": "n iz iy ix ci"}, "gy": "n oz oy ox co"}
