@@ -85,6 +85,11 @@ UNNAMED = {
         "input: = for +=",
     ): "the last output remains, not the last tap; it is named so, with a sentence of its own",
     (
+        "det-01",
+        "a small constant",
+        "NMS: >= for >",
+    ): "with the constant, an IoU that should be equal to the threshold is smaller",
+    (
         "opt-01",
         "the correction in the step size",
         "not corrected",

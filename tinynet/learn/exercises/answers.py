@@ -12,9 +12,7 @@ import numpy as np
 
 from .exercise import SOLUTION_FILE, Exercise, Variant, Wrong
 from .guard import Refused, functions_of, where
-from .probe import Failure, Probe, Raised, Unusable, same
-
-RTOL = 1e-9  # float64 against float64; also relative to the largest value
+from .probe import RTOL, Failure, Probe, Raised, Unusable, same
 
 Observation = dict[str, Any]  # the outputs of a probe by name, each an array or a Failure
 Answers = list[Observation]  # of all probes, in order
@@ -52,8 +50,8 @@ def observe(probe: Probe, functions: Mapping[str, Any], path: str = "<learner>")
     return dict.fromkeys(probe.axes, failure)
 
 
-def agree(actual: Any, expected: Any) -> bool:
-    """True if two outputs are equal up to the rounding of float64."""
+def agree(actual: Any, expected: Any, rtol: float = RTOL) -> bool:
+    """True if two outputs are equal up to the rounding of float64, or to the tolerance of the probe."""
     if isinstance(actual, Failure) or isinstance(expected, Failure):
         return isinstance(actual, Failure) and isinstance(expected, Failure) and actual == expected
     if np.shape(actual) != np.shape(expected):
@@ -61,7 +59,7 @@ def agree(actual: Any, expected: Any) -> bool:
     if np.asarray(expected).dtype.kind != "f" or np.asarray(actual).dtype.kind == "b":
         return same(actual, expected)
     scale = np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0)
-    return bool(np.allclose(actual, expected, rtol=RTOL, atol=RTOL * scale, equal_nan=True))
+    return bool(np.allclose(actual, expected, rtol=rtol, atol=rtol * scale, equal_nan=True))
 
 
 def answer_book(exercise: Exercise, seed: int) -> Book:

@@ -32,7 +32,7 @@ def judge(exercise: Exercise, functions: Mapping[str, Any], path: str = "<learne
         if any(isinstance(value, Failure) and value.not_written for value in actual):
             unwritten.add(probes[on[0]].function)
             continue
-        failed = [i for i, value in zip(on, actual) if not agree(value, book.solution[i][output])]
+        failed = [i for i, value in zip(on, actual) if not agree(value, book.solution[i][output], probes[i].rtol)]
         if failed:
             wrong[output] = failed
     if wrong:
@@ -101,8 +101,9 @@ def _name_mistakes(
         explained, changed, exact = [], 0, True
         for output, on in _probes_of_outputs(probes).items():
             actual, theirs, expected = ([a[i][output] for i in on] for a in (learned, answers, book.solution))
-            is_same = all(map(agree, actual, theirs))
-            if output in wrong and (is_same or _are_alike(actual, theirs, expected)):
+            tolerances = [probes[i].rtol for i in on]
+            is_same = all(map(agree, actual, theirs, tolerances))
+            if output in wrong and (is_same or _are_alike(actual, theirs, expected, tolerances)):
                 explained.append(output)
                 exact &= is_same
             elif output not in wrong and not is_same:
@@ -115,19 +116,21 @@ def _name_mistakes(
     return named
 
 
-def _are_alike(actual: Sequence[Any], theirs: Sequence[Any], expected: Sequence[Any]) -> bool:
+def _are_alike(
+    actual: Sequence[Any], theirs: Sequence[Any], expected: Sequence[Any], tolerances: Sequence[float]
+) -> bool:
     """True if one output agrees on all probes, except where neither has values that can be compared.
 
     The same mistake may end in an exception in one program and in a wrong shape in another. At least one probe must
     show equal wrong values.
     """
     evidence = False
-    for a, b, right in zip(actual, theirs, expected):
+    for a, b, right, rtol in zip(actual, theirs, expected, tolerances):
         if all(isinstance(value, Failure) or np.shape(value) != np.shape(right) for value in (a, b)):
             continue
-        if not agree(a, b):
+        if not agree(a, b, rtol):
             return False
-        evidence |= not agree(a, right)
+        evidence |= not agree(a, right, rtol)
     return evidence
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+RTOL = 1e-9  # float64 against float64; also relative to the largest value
+
 
 class Unusable(Exception):
     """A learner's function returned what cannot be compared, or did what it must not do; the message says what."""
@@ -48,6 +50,7 @@ class Probe:
     axes: for each output the letters of its axes, e.g. {"gx": "n iy ix ci"}. context: further arguments of `explain`.
     arguments: those of the call, by name or, in the order of the function's parameters, by number.
     report(output, actual, expected): what is wrong, if positions in an array say nothing to the learner.
+    rtol: the accepted difference, relative to the value or to the largest value of the array.
     """
 
     label: str
@@ -57,6 +60,7 @@ class Probe:
     context: dict[str, Any] = field(default_factory=dict)
     arguments: dict[Any, Any] = field(default_factory=dict)
     report: Callable[[str, Any, Any], str] | None = None
+    rtol: float = RTOL
 
     @property
     def is_call(self) -> bool:
@@ -92,13 +96,14 @@ def call(
     *arguments: Any,
     gives: dict[str, str],
     gy: str | None = None,
+    rtol: float = RTOL,
     **parameters: Any,
 ) -> Probe:
     """The usual probe: call a function and compare its results.
 
     gives: the names of the results, each with the letters of its axes. gy: for a backward function, whose first
-    argument is gy, the letters of the axes of gy. The function gets copies of the arguments, must not change them, and
-    must return the same values in a second call.
+    argument is gy, the letters of the axes of gy. rtol: see `Probe`. The function gets copies of the arguments, must
+    not change them, and must return the same values in a second call.
     """
 
     def run(functions: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def call(
         return {name: numeric(f"{function}: {name}", value) for name, value in zip(gives, values)}
 
     context = {} if gy is None else {"gy": arguments[0], "gy_axes": tuple(gy.split())}
-    return Probe(label, function, run, gives, context, {**dict(enumerate(arguments)), **parameters})
+    return Probe(label, function, run, gives, context, {**dict(enumerate(arguments)), **parameters}, rtol=rtol)
 
 
 def _call_with_copies(f: Callable, name: str, arguments: tuple, parameters: dict[str, Any]) -> Any:

@@ -261,7 +261,8 @@ def _called(function: Callable, arguments: Sequence[Any]) -> list:
     try:
         result = function(*arguments)
     except Exception as error:
-        return ["raised", f"{type(error).__name__}: {error}", None]
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # it is raised there as a ValueError
+        return ["raised", f"{kind}{error}", None]
     for number, a in enumerate(arguments):
         if isinstance(result, np.ndarray) and isinstance(a, np.ndarray) and np.may_share_memory(result, a):
             return ["value", result, (number, result.ctypes.data - a.ctypes.data, result.strides)]

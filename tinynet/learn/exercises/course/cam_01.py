@@ -37,6 +37,7 @@ HINTS = (
     """,
 )
 USE = "heat_maps"
+ANY_SMALL_CONSTANT = 1e-5  # relative; many programs add one to the maximum, so that they never divide by 0
 
 
 # ---- your file
@@ -211,6 +212,7 @@ RIGHT = (
         "rows of the identity",
         (f"    gs = np.zeros(scores.shape)\n    {_ONE}\n", "    gs = np.eye(scores.shape[1])[labels]\n"),
     ),
+    Right("a small constant", ("np.where(highest > 0, highest, 1)", "(highest + 1e-8)")),
     Right(
         "image by image",
         (
@@ -253,7 +255,9 @@ def _of_classes(rng, label, N, K, sign=0, scale=1.0):
             raise ValueError(f"backward needs gs of the shape of the scores, {(N, K)}; it got {np.shape(gs)}")
         return np.einsum("nk,yxck->nyxc", gs, V)
 
-    return call(label, "heat_map", A, scores, labels, backward, resize, gives={"heat": "n y x"})
+    return call(
+        label, "heat_map", A, scores, labels, backward, resize, gives={"heat": "n y x"}, rtol=ANY_SMALL_CONSTANT
+    )
 
 
 def resize(maps):

@@ -94,6 +94,22 @@ def backward_grid(gpoints, size):
 
 _INSIDE, _IN_RANGE = "if 0 <= iy < H and 0 <= ix < W:", "if iy in range(H) and ix in range(W):"
 _ADD = "gx[n, iy, ix] += wy * wx * gy[n, m]"
+_LOOP_OVER_POINTS = """    for n, m in np.ndindex(N, M):
+        (top, left), (fy, fx) = lower[n, m], fraction[n, m]
+        for iy, wy in ((top, 1 - fy), (top + 1, fy)):
+            for ix, wx in ((left, 1 - fx), (left + 1, fx)):
+                if 0 <= iy < H and 0 <= ix < W:
+                    gx[n, iy, ix] += wy * wx * gy[n, m]
+"""
+_ADD_AT = "np.add.at(gx, (n[keep], iy[keep], ix[keep]), share)"
+_ALL_AT_ONCE = f"""    (top, left), (fy, fx) = np.moveaxis(lower, -1, 0), np.moveaxis(fraction, -1, 0)
+    n = np.broadcast_to(np.arange(N)[:, None], (N, M))
+    for iy, wy in ((top, 1 - fy), (top + 1, fy)):
+        for ix, wx in ((left, 1 - fx), (left + 1, fx)):
+            keep = (0 <= iy) & (iy < H) & (0 <= ix) & (ix < W)
+            share = (wy * wx)[keep][:, None] * gy[keep]
+            {_ADD_AT}
+"""
 _ALONG = "gpoints[n, m] += dy * wx * along, wy * dx * along"
 _GRID = "gpoints[..., ::-1] * np.array([W, H]) / 2"
 WRONG = (
@@ -130,6 +146,12 @@ WRONG = (
         "image: = for +=",
         "A corner that several points share keeps the share of the last point only: add to gx, do not assign.",
         (_ADD, "gx[n, iy, ix] = wy * wx * gy[n, m]"),
+    ),
+    Wrong(
+        "image: added once",
+        "gx[n, iy, ix] += ... for all points at once adds once only to a corner that several points share: NumPy reads "
+        "all, adds, and writes all. Use np.add.at or a loop.",
+        (_LOOP_OVER_POINTS, _ALL_AT_ONCE.replace(_ADD_AT, "gx[n[keep], iy[keep], ix[keep]] += share")),
     ),
     Wrong(
         "image: nearest pixel",
@@ -231,20 +253,7 @@ WRONG = (
 RIGHT = (
     Right(
         "all points at once",
-        (
-            "    for n, m in np.ndindex(N, M):\n"
-            "        (top, left), (fy, fx) = lower[n, m], fraction[n, m]\n"
-            "        for iy, wy in ((top, 1 - fy), (top + 1, fy)):\n"
-            "            for ix, wx in ((left, 1 - fx), (left + 1, fx)):\n"
-            "                if 0 <= iy < H and 0 <= ix < W:\n"
-            "                    gx[n, iy, ix] += wy * wx * gy[n, m]\n",
-            "    (top, left), (fy, fx) = np.moveaxis(lower, -1, 0), np.moveaxis(fraction, -1, 0)\n"
-            "    n = np.broadcast_to(np.arange(N)[:, None], (N, M))\n"
-            "    for iy, wy in ((top, 1 - fy), (top + 1, fy)):\n"
-            "        for ix, wx in ((left, 1 - fx), (left + 1, fx)):\n"
-            "            keep = (0 <= iy) & (iy < H) & (0 <= ix) & (ix < W)\n"
-            "            np.add.at(gx, (n[keep], iy[keep], ix[keep]), (wy * wx)[keep][:, None] * gy[keep])\n",
-        ),
+        (_LOOP_OVER_POINTS, _ALL_AT_ONCE),
     ),
     Right(
         "an image with a border of zeros",
