@@ -78,6 +78,18 @@ _LOOP_OVER_OUTPUTS = """    for oz, oy, ox in np.ndindex(OD, OH, OW):
         share = np.einsum("no,zyxio->nzyxi", gy[:, oz, oy, ox], w)
         front, top, left = oz * sz, oy * sy, ox * sx
         padded[:, front : front + KD, top : top + KH, left : left + KW] += share"""
+_WITH_PADDING = f"""    padded = np.zeros((N, D + 2 * pz, H + 2 * py, W + 2 * px, C_in), gy.dtype)
+{_LOOP_OVER_TAPS}
+    return padded[:, pz : pz + D, py : py + H, px : px + W]
+"""
+_PLAIN_LOOPS = """    gx = np.zeros((N, D, H, W, C_in), gy.dtype)
+    for oz, oy, ox in np.ndindex(OD, OH, OW):
+        for kz, ky, kx in np.ndindex(KD, KH, KW):
+            iz, iy, ix = oz * sz + kz - pz, oy * sy + ky - py, ox * sx + kx - px
+            if 0 <= iz < D and 0 <= iy < H and 0 <= ix < W:
+                gx[:, iz, iy, ix] += gy[:, oz, oy, ox] @ w[kz, ky, kx].T
+    return gx
+"""
 _BLOCK = f"block = padded_x[:, {_SLICES}]"
 WRONG = (
     Wrong(
@@ -100,6 +112,12 @@ WRONG = (
         "input: = for +=, output by output",
         "In gx the window of each output overwrites what the outputs before it wrote. Windows overlap: add.",
         (_LOOP_OVER_TAPS, _LOOP_OVER_OUTPUTS.replace("+=", "=")),
+    ),
+    Wrong(
+        "input: negative index",
+        "A negative index is used for gx, which NumPy counts from the end: what belongs to the padding is added to the "
+        "last slices, rows and columns. Skip it.",
+        (_WITH_PADDING, _PLAIN_LOOPS.replace("0 <= ", "")),
     ),
     Wrong(
         "input: stride of z ignored",
@@ -157,6 +175,11 @@ WRONG = (
         ("    return gw", "    return gw / (len(x) * OD * OH * OW)"),
     ),
     Wrong(
+        "weight: mean over the positions",
+        "gw is a mean over the positions of the kernel: a shared weight gets the sum over all its uses.",
+        ("    return gw", "    return gw / (OD * OH * OW)"),
+    ),
+    Wrong(
         "weight: padding on one side",
         "For gw, the whole padding is added behind the volume: all blocks are shifted by p.",
         ("(pz, pz), (py, py), (px, px), (0, 0)))", "(0, 2 * pz), (0, 2 * py), (0, 2 * px), (0, 0)))"),
@@ -174,6 +197,7 @@ RIGHT = (
             '        gw += np.einsum("nzyxi,no->zyxio", window, gy[:, oz, oy, ox])',
         ),
     ),
+    Right("a loop over everything", (_WITH_PADDING, _PLAIN_LOOPS)),
     Right(
         "tensordot",
         ("gy @ w[kz, ky, kx].T", "np.tensordot(gy, w[kz, ky, kx], axes=(4, 1))"),
