@@ -136,3 +136,53 @@ def test_boxes_page_works_by_keyboard(tmp_path):
     assert f"{tn.boxes.box_iou([[40, 40, 120, 130.0]], [result['box']])[0, 0]:.3f}" in result["iou"]
     assert "after 1 of" in result["first"] and "after 2 of" in result["second"]
     assert result["first"].count("stays") == 1 and result["second"].count("stays") == 2
+
+
+BACKPROPAGATION = ROOT / "docs/pages/backpropagation.html"
+COMPUTE_GRAPHS = """
+  return Object.entries(GRAPHS).map(([name, graph]) => {
+    const leaves = Object.fromEntries(Object.keys(graph.leaves).map((leaf, i) => [leaf, 0.75 - 0.5 * i]));
+    const {values, gradients} = compute(graph, leaves);
+    return {name, leaves, nodes: graph.nodes, values, gradients};
+  });
+"""
+FUNCTIONS = {"square": lambda a: a * a} | {  # operation of the page -> function of tinynet
+    name: getattr(tn, name) for name in ("add", "sub", "mul", "div", "exp", "log", "neg", "sigmoid", "relu")
+}
+
+
+def test_backpropagation_page_computes_what_tinynet_computes(tmp_path):
+    graphs = run_in_page(BACKPROPAGATION, COMPUTE_GRAPHS, tmp_path)
+    assert {operation for graph in graphs for _, operation, _ in graph["nodes"]} == set(FUNCTIONS)
+    for graph in graphs:
+        tensors = {name: tn.tensor(np.float64(v), np.float64, True) for name, v in graph["leaves"].items()}
+        for name, operation, inputs in graph["nodes"]:
+            tensors[name] = FUNCTIONS[operation](*(tensors[i] for i in inputs))
+            tensors[name].retain_grad()
+        tensors["loss"].backward()
+        for name, x in tensors.items():
+            message = f"{name} of {graph['name']}"
+            assert graph["values"][name] == pytest.approx(x.item(), rel=1e-12), message
+            assert graph["gradients"][name] == pytest.approx(x.grad.item(), rel=1e-12, abs=1e-15), message
+
+
+GRAPH_KEYS = """
+  chooseGraph("a diamond: two paths meet");
+  const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const said = () => document.getElementById("said").textContent;
+  const shown = (name) => [...document.querySelectorAll(`g[data-name=${name}] text`)].map((text) => text.textContent);
+  const texts = [];
+  for (let i = 0; i < 8; i++) { press("ArrowRight"); texts.push(said()); }
+  const x = shown("x");
+  press("ArrowLeft");
+  return {texts, x, before: shown("x")};
+"""
+
+
+def test_backpropagation_page_adds_up_what_meets(tmp_path):
+    """loss = x^2 w x with x = 2, w = 3: u = 4, v = 6; d loss / d x = 6 * 4 + 4 * 3 = 36."""
+    result = run_in_page(BACKPROPAGATION, GRAPH_KEYS, tmp_path)
+    assert "The loss is known" in result["texts"][2] and "= 24" in result["texts"][2]
+    assert result["x"] == ["x", "2", "36"] and result["before"] == ["x", "2", "12"]
+    assert "together 12 + 24 = 36" in result["texts"][5] and "Done." in result["texts"][5]
+    assert result["texts"][6] == result["texts"][7] == result["texts"][5]
