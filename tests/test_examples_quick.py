@@ -57,6 +57,11 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "convnets/lenet_mnist.py": lambda m: m["accuracy"] > 0.8 and m["parameters"] == 61_706,
     "convnets/transfer_learning.py": lambda m: m["digits_fine_tuned"] > 0.35,  # from ten images; guessing gives 0.2
     "convnets/deep_features_svm.py": lambda m: min(m["visual_auc"], m["lenet_auc"], m["imagenet_auc"]) > 0.8,
+    "convnets/imagenet_transfer.py": lambda m: (  # a few steps from 50 drawings
+        m["knees_auc_fixed_extractor"] > 0.75
+        and m["chest_auc_fixed_extractor"] > 0.85
+        and m.get("photographs_known", 5) == 5
+    ),
     "convnets/inception.py": lambda m: min(m["knees_all_tuned"], m["chest_all_tuned"]) > 0.8,
     "interpretability/adversarial.py": lambda m: (
         m["plain_pgd"] <= m["plain_fgsm"] < m["plain_noise"] - 0.3
@@ -127,6 +132,7 @@ SAYS = {  # script -> what it prints if its data are missing
     "evaluation/taxonomy.py": "a small invented tree, because tables/HumanDO.tsv was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/deep_features_svm.py": "drawings in place of chest X-rays (40 + 30)",
+    "convnets/imagenet_transfer.py": "drawings in place of knee X-rays (50 + 20 + 50), asked for",
     "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
     "detection/landmarks.py": "synthetic volumes (24 + 8 held out)",

@@ -326,7 +326,7 @@ EXPECTED = {
     "products_with": (128_049_152, 128_049_152),
 }
 PICTURE = "depth.png"
-NEXT = "python examples/convnets/deep_features_svm.py"
+NEXT = "python examples/convnets/imagenet_transfer.py"
 
 
 if __name__ == "__main__":
