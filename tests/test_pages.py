@@ -186,3 +186,48 @@ def test_backpropagation_page_adds_up_what_meets(tmp_path):
     assert result["x"] == ["x", "2", "36"] and result["before"] == ["x", "2", "12"]
     assert "together 12 + 24 = 36" in result["texts"][5] and "Done." in result["texts"][5]
     assert result["texts"][6] == result["texts"][7] == result["texts"][5]
+
+
+WARP = ROOT / "docs/pages/warp.html"
+COMPUTE_WARPS = """
+  return %s.map((settings) => {
+    const all = {...START, ...settings}, d = displacement(all), image = makeImage(all.image);
+    return {image, d, warped: warp(image, d, all.padding), determinants: determinants(d)};
+  });
+"""
+WARPS = (
+    {},
+    {"image": "checkerboard", "rotation": 30, "scale": 0.6, "padding": "zeros", "shiftX": 4.5},
+    {"image": "rings", "bumpY": 24, "width": 3, "shiftY": -7, "padding": "zeros"},
+    {"rotation": -20, "bumpX": -20, "width": 4, "centerY": 10},
+)
+
+
+def test_warp_page_computes_what_tinynet_computes(tmp_path):
+    results = run_in_page(WARP, COMPUTE_WARPS % json.dumps(WARPS), tmp_path)
+    for settings, result in zip(WARPS, results, strict=True):
+        image, field = np.array(result["image"])[None, ..., None], np.array(result["d"])[None]
+        warped = tn.warp(tn.tensor(image), tn.tensor(field), settings.get("padding", "border")).numpy()
+        np.testing.assert_allclose(result["warped"], warped[0, ..., 0], atol=1e-12)
+        expected_determinants = tn.metrics.jacobian_determinant(field[0])
+        np.testing.assert_allclose(result["determinants"], expected_determinants, atol=1e-12)
+    assert tn.metrics.folded_share(np.array(results[2]["d"])) > 0 == tn.metrics.folded_share(np.array(results[1]["d"]))
+
+
+WARP_KEYS = """
+  const at = (id) => document.getElementById(id);
+  const press = (id, key) => at(id).dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  press("to", "ArrowDown");
+  press("from", "ArrowLeft");
+  const moved = {pixel: state.pixel, center: [state.centerY, state.centerX], said: at("said").textContent};
+  Object.assign(state, {bumpY: 24, width: 2});
+  draw();
+  return {...moved, folded: at("said").textContent};
+"""
+
+
+def test_warp_page_works_by_keyboard_and_names_folds(tmp_path):
+    result = run_in_page(WARP, WARP_KEYS, tmp_path)
+    assert (result["pixel"], result["center"]) == ([25, 30], [32, 31])
+    assert result["said"].startswith("y[25, 30] is read at (25, 30)") and "No pixel is folded" in result["said"]
+    assert "% of the pixels are folded" in result["folded"]
