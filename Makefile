@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about a minute, score it, draw figures
 	$(BIN)/python examples/segmentation/unet_nuclei.py train --data synthetic --epochs 6 --crops 800 --loss bce+dice \
@@ -23,6 +23,9 @@ lint: .venv/test.stamp  ## style, the contract of imports, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+docs: .venv/docs.stamp  ## the site: documents, operations, exercises, scripts, pages to touch, reference; out/site/html
+	$(BIN)/python docs/book/build.py
+
 bench: .venv/bench.stamp  ## a training step of the U-Net beside PyTorch, Keras and textbook NumPy (installs them)
 	$(BIN)/python -m tinynet bench unet --against torch,torch-tuned,keras,textbook --json out/bench.json \
 		--chart out/bench.png
@@ -37,6 +40,10 @@ clean:
 
 .venv/test.stamp: .venv/core.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[test,examples]"
+	touch $@
+
+.venv/docs.stamp: .venv/core.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 .venv/bench.stamp: .venv/core.stamp

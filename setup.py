@@ -37,6 +37,8 @@ EXTRAS = {
         # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
     ],
+    # The site: `make docs`.
+    "docs": ["sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6"],
     # Frameworks to compare with; they are large, so the tests do not install them.
     "bench": [
         "torch",

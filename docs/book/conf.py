@@ -1,0 +1,30 @@
+"""Settings of the site. `build.py` writes its pages; see there."""
+
+from tinynet import __version__
+
+project = "tinynet"
+author = "the tinynet developers"
+copyright = "the tinynet developers, MIT license"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "docstrings"]
+source_suffix = {".md": "markdown"}
+exclude_patterns: list[str] = []
+suppress_warnings = ["misc.highlighting_failure"]  # blocks that show output of programs are no language
+highlight_language = "text"  # an indented block is a formula or a drawing
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+
+html_theme = "furo"
+html_title = "tinynet"
+html_static_path = ["_static"]
+html_css_files = ["tinynet.css"]
+html_extra_path = ["pages"]  # the pages to touch, as they are
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
