@@ -292,6 +292,7 @@ def main(config: Config) -> dict[str, float]:
     results = mean_over_seeds(one_run, config.seed, config.seeds)
     print_intervals(data, split, scores)
     figures = {"sizes.png": draw_sizes(np.array(aucs), sizes), "roc.png": draw_roc_curves(data, split, scores)}
+    figures["words.png"] = draw_words(data, split.pool, config)
     return report(config, results, {} if "drawings" in source else EXPECTED, figures, NEXT)
 
 
@@ -324,6 +325,32 @@ def draw_sizes(aucs: np.ndarray, sizes: list[int]) -> viz.Figure:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     panels[1].legend(fontsize=9, loc="lower right")
+    return figure
+
+
+def draw_words(data: Xrays, chosen: np.ndarray, config: Config) -> viz.Figure:
+    """An X-ray with some of its visual words, and the mean of all patches that have one of these words."""
+    kmeans = vocabulary(data.patches[chosen], config.words, config.seed)
+    side, step = CELL * PATCH, CELL * STEP
+    patches = np.lib.stride_tricks.sliding_window_view(data.images[chosen, :, :, 0], (side, side), axis=(1, 2))
+    words = kmeans.predict(data.patches[chosen].reshape(-1, DIRECTIONS * PATCH**2).astype(np.float32))
+    words = words.reshape(data.patches[chosen].shape[:3])
+    places = [(row, column) for row in (2, 5, 8, 11) for column in (2, 6, 10)]  # of the first X-ray
+    figure = viz.new_figure(9.6, 4.2)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    axes = left.subplots()
+    axes.imshow(data.images[chosen[0], :, :, 0], cmap="gray")
+    axes.set_title("patches of an X-ray", fontsize=11)
+    axes.axis("off")
+    right.suptitle("mean of all patches with the same word", fontsize=11)
+    for panel, (row, column) in zip(right.subplots(3, 4).flat, places):
+        color = viz.mpl(viz.OUTLINES[len(axes.texts) % len(viz.OUTLINES)])
+        box = np.array([row * step, column * step, row * step + side, column * step + side])
+        viz.draw_box(axes, box, color, str(len(axes.texts) + 1))
+        alike = patches[:, ::step, ::step][words == words[0, row, column]]
+        panel.imshow(alike.mean(axis=0), cmap="gray")
+        panel.set_title(f"{len(axes.texts)}: {len(alike):,} patches", fontsize=9, color=color)
+        panel.axis("off")
     return figure
 
 
