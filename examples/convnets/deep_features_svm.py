@@ -225,8 +225,8 @@ class Config(SeedOptions):
     lenet_steps: int = option(300, "training steps of LeNet", quick=10)
     batch_size: int = option(32, "X-rays in a step of LeNet")
     lr: float = option(1e-3, "highest learning rate of LeNet (AdamW; warm-up, then a cosine)")
-    tuning_steps: int = option(90, "training steps of the fine-tuned net, at least", quick=2)
-    tuning_lr: float = option(1e-3, "highest learning rate of the fine-tuned net")
+    tuning_steps: int = option(60, "training steps of the fine-tuned net, at least", quick=2)
+    tuning_lr: float = option(2e-3, "highest learning rate of the fine-tuned net")
     sizes: int = option(len(SIZES), f"use the first so many of {SIZES}", quick=1)
 
     def __post_init__(self) -> None:
