@@ -61,7 +61,7 @@ def test_the_svm_keeps_patients_together(script, monkeypatch):
     class Seen(selection.StratifiedGroupKFold):
         def split(self, x, y=None, groups=None):
             for training, held_out in super().split(x, y, groups):
-                parts.append((set(groups[training]), set(groups[held_out])))
+                parts.append((set(patients[training]), set(patients[held_out])))
                 yield training, held_out
 
     monkeypatch.setattr(selection, "StratifiedGroupKFold", Seen)
