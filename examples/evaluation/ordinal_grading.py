@@ -231,7 +231,7 @@ class Config(ExampleOptions):
     width: int = option(160, "width of the enlarged joint, pixels", quick=80)
     cut: int = option(6, "the first trained entry of EfficientNet-Lite0", quick=11)
     last: int = option(11, "its last entry in use (1 to 16)")
-    epochs: int = option(5, "passes over the training knees", quick=2)
+    epochs: int = option(4, "passes over the training knees", quick=2)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     samples: int = option(1000, "resamples for the intervals", quick=50)
 
