@@ -191,9 +191,9 @@ def digits_scores(digits: ImageSet, test: ImageSet, size: int, config: Config, s
 
 @dataclass
 class Knees:
-    """The features of the X-rays at the cut, and their grades. training: one array for each view (as is, mirrored)."""
+    """The features of the X-rays at the cut, and their grades."""
 
-    training: list[np.ndarray]
+    training: np.ndarray
     labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
@@ -216,8 +216,8 @@ def knees_at_cut(config: Config) -> tuple[Knees, str]:
     parts, source = knees_or_synthetic(config.data, config.seed, synthetic=config.quick, size=config.size)
     training, test = parts["train"][0], parts["test"][0]
     front, _ = fine_tuning.split(5, config.cut)
-    views = [fine_tuning.features(front, images) for images in (training.images, training.images[:, :, ::-1])]
-    return Knees(views, training.labels, fine_tuning.features(front, test.images), test.labels), source
+    x, x_test = (fine_tuning.features(front, knees.images) for knees in (training, test))
+    return Knees(x, training.labels, x_test, test.labels), source
 
 
 # ---------------------------------------------------------------------------------------- the run
@@ -231,10 +231,10 @@ class Config(NetOptions):
     most: int = option(1000, "N: a disease with fewer images, all its kinds included, is one training class")
     photographs: int = option(129_450, "images that are dealt out to the diseases at random")
     sizes: int = option(len(SIZES), f"learn from the first so many of {SIZES} digits", quick=1)
-    steps: int = option(400, "training steps on the digits", quick=60)
+    steps: int = option(300, "training steps on the digits", quick=60)
     batch_size: int = option(64, "digits in a step")
     lr: float = option(2e-3, "highest learning rate of the digits (AdamW; warm-up, then a cosine)")
-    cut: int = option(12, "the first trained entry of EfficientNet-Lite0 (0 to 20)", quick=18)
+    cut: int = option(15, "the first trained entry of EfficientNet-Lite0 (0 to 19)", quick=18)
     epochs: int = option(2, "passes over the knees", quick=1)
     size: int = option(112, "height and width of the X-rays, pixels", quick=48)
 
