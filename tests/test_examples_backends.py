@@ -16,6 +16,10 @@ FEW = {  # flags that leave next to nothing to do
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
     "evaluation/ordinal_grading.py": ["--height", "32", "--width", "32", "--epochs", "1", "--samples", "2"],
     "evaluation/taxonomy.py": ["--size", "32", "--steps", "1", "--batch-size", "2"],
+    "evaluation/robustness.py": ["--steps", "2", "--batch-size", "2", "--test", "2"],
+    "interpretability/saliency.py": [
+        *("--images", "2", "--patch-epochs", "1", "--knees", "2", "--explained", "1", "--cascade", "1"),
+    ],
     "registration/voxelmorph.py": [
         *("--shape", "4", "6", "4", "--width", "1", "--epochs", "1", "--pairs", "1"),
         *("--window", "3", "--direct-steps", "1"),
@@ -65,8 +69,10 @@ LONG = {path for path in FEW if path.startswith("registration/")} | {  # images 
     "convnets/imagenet_transfer.py",
     "convnets/inception.py",
     "evaluation/ordinal_grading.py",
+    "evaluation/robustness.py",
     "evaluation/taxonomy.py",
     "interpretability/adversarial.py",
+    "interpretability/saliency.py",
 }
 
 

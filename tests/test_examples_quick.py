@@ -41,6 +41,11 @@ LEARNS = {  # script -> whether its metrics show that it learns
     "evaluation/roc_and_kappa.py": lambda m: {name: m[name] for name in KAPPAS} == KAPPAS,
     "evaluation/ordinal_grading.py": lambda m: m["cumulative_kappa"] > 0.4 and m["ridge_on_pixels_kappa"] > 0.8,
     "evaluation/taxonomy.py": lambda m: m["training_classes"] == 34 and m["digits_100_coarse"] > 0.75,
+    "evaluation/robustness.py": lambda m: m["digits_upright"] > 0.3 and m["digits_quarter_turn"] < m["digits_upright"],
+    "interpretability/saliency.py": lambda m: (  # after some steps on drawings, maps mean nothing yet
+        m["nuclei_gradient_inside"] > m["nuclei_area"] > m["shortcut_gradient_inside"]
+        and m["knees_guided_last_random"] > 0.9 > m["knees_gradient_last_random"]
+    ),
     "convnets/alexnet.py": lambda m: (
         m["parameters_as_published"] == 60_965_224 and m["auc"] > 0.8 and 0 <= m["sensitivity_at_95"] <= 1
     ),
@@ -135,6 +140,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/imagenet_transfer.py": "drawings in place of knee X-rays (50 + 20 + 50), asked for",
     "convnets/inception.py": "drawings in place of knee X-rays (160 + 50 + 50)",
     "convnets/lenet_mnist.py": "scikit-learn's small digits",
+    "evaluation/robustness.py": "drawings in place of chest X-rays (100 + 40), asked for",
+    "interpretability/saliency.py": "drawings in place of knee X-rays (20 + 1 + 10), asked for",
     "detection/landmarks.py": "synthetic volumes (24 + 8 held out)",
     "volumes/patches_2_5d.py": "synthetic volumes (24 + 8 held out)",
     "convnets/transfer_learning.py": "without medicine: chest_xray/chest_xray.zip was not found",

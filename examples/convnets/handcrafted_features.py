@@ -184,26 +184,40 @@ def breast_task(data: str | None) -> Task:
 
 def nuclei_task(data: str | None, config: Config) -> tuple[Task, str]:
     """(patches with and without a nucleus in the middle, their source)."""
-    from tinynet.data.nuclei import split_table
-
     rng = np.random.default_rng(0)  # the question is the same for every seed
-    counts = {"train": config.images, "validation": config.images // 2}
-    try:
-        path, where = find_data(NUCLEI, data), ""
-    except DataError as error:
-        samples = {part: [synthetic_nuclei(rng) for _ in range(count)] for part, count in counts.items()}
-        where = f"synthetic nuclei, because {error}"
-    else:
-        samples = {}
-        for part, count in counts.items():  # the two parts of the committed split have no experiment in common
-            ids = [row["id"] for row in split_table() if row["split"] == part]
-            samples[part] = read_nuclei(path, ids=rng.permutation(ids)[:count].tolist())
-    parts = [patches(samples[part], config.per_image, rng) for part in counts]
+    training, test, where = nuclei_samples(data, config.images, rng)
+    parts = [patches(samples, config.per_image, rng) for samples in (training, test)]
     negatives = [rng.random(len(images)) < 0.5 for images, _ in parts]
     for (images, _), negative in zip(parts, negatives):
         images[negative] = 1 - images[negative]
-    where = where or f"{path}, {len(parts[0][1]):,} + {len(parts[1][1]):,} patches"
+    where = f"{where}, {len(parts[0][1]):,} + {len(parts[1][1]):,} patches"
     return Task("nuclei", "nucleus in the middle?", *parts[0], *parts[1], negatives[0]), where
+
+
+def nuclei_samples(
+    data: str | None, count: int, rng: np.random.Generator
+) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:
+    """(`count` images to learn from, half as many of other experiments to test with, their source)."""
+    from tinynet.data.nuclei import split_table
+
+    counts = {"train": count, "validation": count // 2}
+    try:
+        path = find_data(NUCLEI, data)
+    except DataError as error:
+        training, test = ([synthetic_nuclei(rng) for _ in range(number)] for number in counts.values())
+        return training, test, f"synthetic nuclei, because {error}"
+    parts = []
+    for part, number in counts.items():  # the two parts of the committed split have no experiment in common
+        ids = [row["id"] for row in split_table() if row["split"] == part]
+        parts.append(read_nuclei(path, ids=rng.permutation(ids)[:number].tolist()))
+    return parts[0], parts[1], str(path)
+
+
+def at_nucleus_size(sample: tn.data.Sample) -> tuple[np.ndarray, np.ndarray]:
+    """(gray levels float32 (H, W), nuclei (H, W)), resized so that the median diameter of the nuclei is NUCLEUS."""
+    size = tn.segment.size_at_scale(sample.labels.shape, NUCLEUS / tn.instances.median_diameter(sample.labels))
+    gray = tn.segment.resize(normalize(sample.image), size).mean(axis=2)
+    return gray, tn.segment.resize_labels(sample.labels, size)
 
 
 def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -215,9 +229,7 @@ def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator)
 
     found, labels = [], []
     for sample in tqdm([sample for sample in samples if sample.labels.any()], "patches", leave=False, disable=None):
-        size = tn.segment.size_at_scale(sample.labels.shape, NUCLEUS / tn.instances.median_diameter(sample.labels))
-        nuclei = tn.segment.resize_labels(sample.labels, size)
-        gray = tn.segment.resize(normalize(sample.image), size).mean(axis=2)
+        gray, nuclei = at_nucleus_size(sample)
         gray = np.pad(gray, PATCH // 2, mode="reflect")
 
         numbers = rng.permutation(np.unique(nuclei[nuclei > 0]))[: count // 2]
@@ -226,12 +238,15 @@ def patches(samples: list[tn.data.Sample], count: int, rng: np.random.Generator)
         beside = rng.permutation(np.argwhere((distance >= 4) & (distance <= 16)))[: len(middles)]
         for label, places in ((1, middles), (0, beside)):
             for row, column in places:
-                patch = gray[row : row + PATCH, column : column + PATCH]
-                low, high = np.percentile(patch, (1, 99))
-                patch = np.clip((patch - low) / max(high - low, 1e-3), 0, 1)
-                found.append(patch)
+                found.append(own_gray_scale(gray[row : row + PATCH, column : column + PATCH]))
                 labels.append(label)
     return np.array(found, dtype=np.float32)[..., None], np.array(labels)
+
+
+def own_gray_scale(patch: np.ndarray) -> np.ndarray:
+    """The patch with its percentile 1 at 0 and its percentile 99 at 1, clipped: brightness alone tells nothing."""
+    low, high = np.percentile(patch, (1, 99))
+    return np.clip((patch - low) / max(high - low, 1e-3), 0, 1)
 
 
 # ---------------------------------------------------------------------------------------- the run

@@ -370,7 +370,7 @@ FILES = ("tables/HumanDO.tsv", "knee_oa/knee_oa_112.zip", "mnist")
 EXPECTED = {"digits_1000_gain": (0.0, None)}
 PICTURE = "gain.png"
 ARGUMENTS = ("--seeds", "3")
-NEXT = "python examples/interpretability/adversarial.py"
+NEXT = "python examples/evaluation/robustness.py"
 
 
 if __name__ == "__main__":
