@@ -231,3 +231,44 @@ def test_warp_page_works_by_keyboard_and_names_folds(tmp_path):
     assert (result["pixel"], result["center"]) == ([25, 30], [32, 31])
     assert result["said"].startswith("y[25, 30] is read at (25, 30)") and "No pixel is folded" in result["said"]
     assert "% of the pixels are folded" in result["folded"]
+
+
+THRESHOLD = ROOT / "docs/pages/threshold.html"
+COMPUTE_MEASURES = """
+  document.querySelector("[data-best=dice]").click();
+  return {
+    mask: [...mask], probability: [...probability], table: [0, 1, 128, 255, 256].map((t) => table[t]),
+    auc: auc(counts), ap: averagePrecision(counts), best: threshold, said: document.getElementById("best").textContent,
+  };
+"""
+
+
+def test_threshold_page_computes_what_tinynet_computes(tmp_path):
+    page = run_in_page(THRESHOLD, COMPUTE_MEASURES, tmp_path)
+    mask, probability = np.array(page["mask"]) > 0, np.array(page["probability"])
+    assert mask.size == 128**2 and page["auc"] == pytest.approx(tn.metrics.auc(mask, probability), rel=1e-12)
+    assert page["ap"] == pytest.approx(tn.metrics.ranking_ap(mask, probability), rel=1e-12)
+    for threshold, measured in zip((0, 1, 128, 255, 256), page["table"], strict=True):
+        said = probability >= threshold
+        assert measured["dice"] == pytest.approx(tn.metrics.dice(mask, said), rel=1e-12)
+        assert measured["iou"] == pytest.approx(tn.metrics.iou(mask, said), rel=1e-12)
+        assert measured["sensitivity"] == said[mask].mean() and measured["specificity"] == 1 - said[~mask].mean()
+    scores = [tn.metrics.dice(mask, probability >= t) for t in range(257)]
+    assert page["best"] == np.argmax(scores) and f"{max(scores):.3f}" in page["said"]
+
+
+@pytest.mark.slow
+def test_threshold_page_shows_what_the_shipped_net_predicts():
+    import base64
+    import importlib.util
+    import re
+
+    spec = importlib.util.spec_from_file_location("book_threshold", ROOT / "docs/book/threshold.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    if tn.data.data_path(script.NUCLEI) is None:
+        pytest.skip(f"{script.NUCLEI} is neither in TINYNET_DATA nor in the cache")
+    (text,) = re.findall(r'id="data">(.*?)</script>', THRESHOLD.read_text(encoding="utf-8"))
+    for name, array in script.crop().items():
+        shown = np.frombuffer(base64.b64decode(json.loads(text)[name]), np.uint8).reshape(array.shape)
+        np.testing.assert_allclose(shown, array, atol=1 if name == "probability" else 0)
