@@ -203,6 +203,8 @@ def test_commands_are_listed(capsys):
     assert all(name in printed for name in COMMANDS)
     with pytest.raises(UsageError, match=r"no command 'bnech'; the commands are: .*bench"):
         tinynet_main(["bnech"])
+    tinynet_main(["--version"])
+    assert capsys.readouterr().out == f"tinynet {tn.__version__}\n"
 
 
 def test_every_peer_has_its_module_and_tuned_ones_only_other_settings():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from . import __version__
 from .errors import UsageError
 from .tools.cli import run
 
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
     if name in ("-h", "--help"):
         print("usage: python -m tinynet COMMAND ...   (COMMAND --help says more)\n")
         print("\n".join(f"  {command:12} {summary}" for command, (_, summary) in COMMANDS.items()))
+        return None
+    if name == "--version":
+        print(f"tinynet {__version__}")
         return None
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; the commands are: {', '.join(COMMANDS)}")
