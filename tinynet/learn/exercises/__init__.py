@@ -15,6 +15,7 @@ and in a notebook, with a function of your own: `tinynet.exercises.check("conv-0
     wire.py       what goes from one process to the other
     progress.py   what was passed, and which hints were shown
     commands.py   the command line; handout.py, marking.py and use.py are three of its commands
+    demonstrations.py, heat_maps.py   what `use` shows
     notebook.py   the check of functions that live in a notebook
 """
 
