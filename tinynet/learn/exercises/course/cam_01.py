@@ -248,7 +248,7 @@ def _of_classes(rng, label, N, K, sign=0, scale=1.0):
     A, V = scale * np.abs(integers(rng, N, 2, 3, 4)), integers(rng, 2, 3, 4, K)
     V = sign * np.abs(V) if sign else V
     scores = np.einsum("nyxc,yxck->nk", A, V) / 8
-    labels = (scores.argmax(axis=1) + np.arange(N)) % K  # the first is the net's answer, others are not
+    labels = (scores.argmax(axis=1) + 1 + np.arange(N)) % K  # not what the net answers, at least for the first image
 
     def backward(gs):
         if np.shape(gs) != (N, K):
