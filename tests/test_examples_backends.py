@@ -10,7 +10,6 @@ from tinynet.tools.bench.examples import load_example
 
 FEW = {  # flags that leave next to nothing to do
     "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],
-    "convnets/inception.py": ["--epochs", "1", "--batch-size", "64", "--steps", "1"],
     "convnets/imagenet_transfer.py": ["--photograph-size", "32"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
@@ -67,7 +66,6 @@ FEW = {  # flags that leave next to nothing to do
 LONG = {path for path in FEW if path.startswith("registration/")} | {  # images or nets cannot be smaller
     "segmentation/class_imbalance.py",
     "convnets/imagenet_transfer.py",
-    "convnets/inception.py",
     "evaluation/ordinal_grading.py",
     "evaluation/robustness.py",
     "evaluation/taxonomy.py",

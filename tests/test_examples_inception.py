@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from op_folders import missing
 from test_nn_gradients import as_function_of_a_vector
 
 import tinynet as tn
@@ -63,3 +64,24 @@ def test_grades_become_yes_or_no_and_sizes_are_bounded(script):
     assert moved.shape == (script.SIZE, script.SIZE, 1) and grade == 4
     with pytest.raises(ValueError, match=r"--sizes is 3; it must lie in 1 \.\. 2"):
         script.Config(sizes=3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
+def test_it_runs_there(script, backend, tmp_path, monkeypatch, fake_gpu):
+    """On smaller and fewer drawings than a quick run has, because the emulator is slow."""
+    drawn = {"knees": tn.data.synthetic_knees, "chests": tn.data.synthetic_chest_xrays}
+    few = {
+        name: {part: draw(10, np.random.default_rng(0), 16) for part in ("train", "val", "test")}
+        for name, draw in drawn.items()
+    }
+    monkeypatch.setattr(script, "knees_or_synthetic", lambda *_, **__: (few["knees"], "drawings"))
+    monkeypatch.setattr(script, "chest_xrays_or_synthetic", lambda *_, **__: (few["chests"], "drawings"))
+    for name, value in (("SIZE", 16), ("DEPTHS", (None, 0, 5))):
+        monkeypatch.setattr(script, name, value)
+    monkeypatch.setattr(script, "draw_depth", lambda *_: tn.viz.new_figure(2, 2))
+    flags = ["--epochs", "1", "--batch-size", "4", "--steps", "2"]
+    metrics = script.main(["--quick", "--backend", backend, "--out", str(tmp_path), *flags])
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert bool(fake_gpu.launches) == (backend == "cuda")

@@ -152,7 +152,7 @@ def train(training: tn.data.ImageSet, validation: tn.data.ImageSet, config: Conf
         return tn.bce_with_logits(model(images), labels)
 
     def validate() -> dict[str, float]:
-        logits = tn.tensor(scores(model, validation))
+        logits = tn.tensor(scores(model, validation)).to(tn.device())
         val_loss = tn.bce_with_logits(logits, validation.labels).item()
         return {"val_loss": val_loss, "val_auc": metrics.auc(validation.labels, logits.numpy())}
 

@@ -231,7 +231,8 @@ class Config(SeedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "words", "lenet_steps", "batch_size", "tuning_steps", "sizes")
+        self.at_least(1, "words", "batch_size", "sizes")
+        self.at_least(2, "lenet_steps", "tuning_steps")  # the first one warms up
         if self.sizes > len(SIZES):
             raise ValueError(f"--sizes is {self.sizes}; it must lie in 1 .. {len(SIZES)}")
 

@@ -153,7 +153,7 @@ def grade(model: nn.Sequential, images: ImageSet) -> dict[str, float]:
     answers = logits.argmax(axis=1)
     table = metrics.confusion_matrix(images.labels, answers, len(images.classes))
     return {
-        "loss": tn.softmax_cross_entropy(tn.tensor(logits), images.labels).item(),
+        "loss": tn.softmax_cross_entropy(tn.tensor(logits).to(tn.device()), images.labels).item(),
         "accuracy": float(np.mean(answers == images.labels)),
         "kappa": metrics.cohen_kappa(table, "quadratic"),
     }
@@ -248,7 +248,8 @@ class Config(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "batch_size", "sizes", "draws", "steps")
+        self.at_least(1, "batch_size", "sizes", "draws")
+        self.at_least(2, "steps")  # the first one warms up
         if self.sizes > len(SIZES):
             raise ValueError(f"--sizes is {self.sizes}; it must lie in 1 .. {len(SIZES)}")
 
