@@ -65,9 +65,10 @@ def test_the_svm_keeps_patients_together(script, monkeypatch):
                 yield training, held_out
 
     monkeypatch.setattr(selection, "StratifiedGroupKFold", Seen)
-    model = script.svm(rng.normal(size=(60, 3)) + labels[:, None], labels, patients)
+    data = script.Xrays(**dict.fromkeys(script.Xrays.__dataclass_fields__) | {"labels": labels, "patients": patients})
+    score, validated = script.svm(rng.normal(size=(60, 3)) + labels[:, None], data, np.arange(60))
     assert len(parts) == 5 and all(not training & held_out for training, held_out in parts)
-    assert np.sign(model.decision_function([[3, 3, 3], [-2, -2, -2]])).tolist() == [1, -1]
+    assert tn.metrics.auc(labels, score) > 0.8 and 0.6 < validated <= 1
 
 
 def test_gradient_of_lenet(script):
@@ -78,17 +79,16 @@ def test_gradient_of_lenet(script):
     tn.gradcheck(as_function_of_a_vector(net), [rng.standard_normal((1, 16, 16, 1)), values], mode="directions")
 
 
-def test_training_validation_and_test_have_no_patient_in_common(script, monkeypatch):
+def test_training_validation_and_test_have_no_patient_in_common(script):
     rng = np.random.default_rng(0)
     parts = {part: tn.data.synthetic_chest_xrays(count, rng, 16) for part, count in (("train", 40), ("test", 10))}
-    patients = np.repeat([f"person{i}" for i in range(20)], 2)
-    parts["train"] = (parts["train"][0], patients)
-    monkeypatch.setattr(script.Xrays, "prepared", lambda *joined: joined)
-    (images, labels, names), split = script.all_xrays(parts)
-    assert [len(part) for part in (split.pool, split.validation, split.test)] == [32, 8, 10]
-    assert sorted([*split.pool, *split.validation, *split.test]) == list(range(50)) and len(images) == len(labels) == 50
-    assert not set(names[split.pool]) & set(names[split.validation])
-    assert (images[split.test] == parts["test"][0].images).all()
+    parts["train"] = (parts["train"][0], np.repeat([f"person{i}" for i in range(20)], 2))
+    found = script.joined(parts)
+    pool, validation, test = (found[part] for part in ("pool", "validation", "test"))
+    assert [len(pool), len(validation), len(test)] == [32, 8, 10]
+    assert sorted([*pool, *validation, *test]) == list(range(50)) and len(found["images"]) == len(found["labels"]) == 50
+    assert not set(found["patients"][pool]) & set(found["patients"][validation])
+    assert (found["images"][test] == parts["test"][0].images).all()
 
 
 def test_without_scikit_learn(script, monkeypatch, tmp_path):

@@ -35,7 +35,8 @@ from tqdm import tqdm
 
 import tinynet as tn
 from tinynet import metrics, nn, viz
-from tinynet.data import DataError, ImageSet, chest_xrays_or_synthetic
+from tinynet.data import DataError, chest_xrays_or_synthetic
+from tinynet.data.class_folders import Images
 from tinynet.errors import how_to_install
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.cli import SeedOptions, command_line, mean_over_seeds, option, print_settings, report, run
@@ -76,12 +77,10 @@ def descriptors(images: np.ndarray) -> np.ndarray:
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
     cells = nn.predict(edge_layers(), padded, batch=50)
     patches = np.lib.stride_tricks.sliding_window_view(cells, (PATCH, PATCH), axis=(1, 2))[:, ::STEP, ::STEP]
-    found = []
-    for part in np.array_split(patches, max(1, len(patches) // 50)):
-        x = part.reshape(*part.shape[:3], -1)
-        x = x / (np.linalg.norm(x, axis=-1, keepdims=True) + FLAT)
-        found.append(np.minimum(x, 0.2).astype(np.float16))
-    return np.concatenate(found)
+    x = patches.reshape(*patches.shape[:3], -1).astype(np.float16)  # half the memory
+    for image in x:
+        image[...] = np.minimum(image / (np.linalg.norm(image.astype(np.float32), axis=-1, keepdims=True) + FLAT), 0.2)
+    return x
 
 
 def vocabulary(x: np.ndarray, words: int, seed: int) -> Any:
@@ -136,9 +135,10 @@ def halved(images: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Xrays:
-    """All X-rays, and what is computed once for each of them.
+    """Training and test set together, and what is computed once for each X-ray.
 
-    images: uint8 (N, 112, 112, 1). labels: 0 or 1, (N,). patients: (N,). patches: descriptors. middle, mirrored: the
+    images: uint8 (N, 112, 112, 1). labels: 0 or 1, (N,). patients: (N,). pool, validation, test: numbers of X-rays to
+    draw from, of other patients of the training set, and of the test set. patches: descriptors. middle, mirrored:
     features of the frozen front of EfficientNet-Lite0, of the images and of their mirror images. pooled: the features
     of ImageNet, (N, 1280).
     """
@@ -146,23 +146,48 @@ class Xrays:
     images: np.ndarray
     labels: np.ndarray
     patients: np.ndarray
+    pool: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
     patches: np.ndarray
     middle: np.ndarray
     mirrored: np.ndarray
     pooled: np.ndarray
 
-    @classmethod
-    def prepared(cls, images: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Xrays:
-        """Compute the descriptors and the features of ImageNet."""
-        front, tail = fine_tuning.split(2, TRAINED_FROM)
-        middle, mirrored = (fine_tuning.features(front, x) for x in (images, images[:, :, ::-1]))
-        pooled = fine_tuning.outputs(tail[:-2], middle)  # without dropout and the last layer
-        return cls(images, labels, patients, descriptors(images), middle, mirrored, pooled)
+
+def joined(parts: dict[str, Images]) -> dict[str, np.ndarray]:
+    """The first six fields of `Xrays`. A fifth of the training patients is set aside for validation."""
+    (training, patients), (test, test_patients) = parts["train"], parts["test"]
+    aside = alexnet.hold_out(patients, seed=0)
+    return {
+        "images": np.concatenate([training.images, test.images]),
+        "labels": np.concatenate([training.labels, test.labels]),
+        "patients": np.concatenate([patients, test_patients]),
+        "pool": np.flatnonzero(~aside),
+        "validation": np.flatnonzero(aside),
+        "test": len(training) + np.arange(len(test)),
+    }
+
+
+def prepared(parts: dict[str, Images]) -> Xrays:
+    """Join the parts, and compute the descriptors and the features of ImageNet."""
+    fields = joined(parts)
+    images = fields["images"]
+    front, tail = fine_tuning.split(2, TRAINED_FROM)
+    middle, mirrored = (fine_tuning.features(front, x) for x in (images, images[:, :, ::-1]))
+    pooled = fine_tuning.outputs(tail[:-2], middle)  # without dropout and the last layer
+    return Xrays(**fields, patches=descriptors(images), middle=middle, mirrored=mirrored, pooled=pooled)
 
 
 # ---------------------------------------------------------------------------------------- the methods
-def svm(x: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Any:
-    """A linear SVM whose C had the highest mean AUC in cross-validation over five groups of patients."""
+Scores = tuple[np.ndarray, float]  # of all X-rays, (N,): higher means "rather pneumonia"; the AUC in cross-validation
+
+
+def svm(x: np.ndarray, data: Xrays, chosen: np.ndarray) -> Scores:
+    """A linear SVM of the features x (N, D), trained on the X-rays `chosen`.
+
+    Its C is the one with the highest mean AUC in cross-validation over five groups of patients.
+    """
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -170,34 +195,33 @@ def svm(x: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> Any:
 
     model = make_pipeline(StandardScaler(), LinearSVC(random_state=0, max_iter=3000))
     grid = {"linearsvc__C": [1e-5, 1e-4, 1e-3, 1e-2]}
-    return GridSearchCV(model, grid, cv=StratifiedGroupKFold(5), scoring="roc_auc").fit(x, labels, groups=patients)
+    search = GridSearchCV(model, grid, cv=StratifiedGroupKFold(5), scoring="roc_auc")
+    search.fit(x[chosen], data.labels[chosen], groups=data.patients[chosen])
+    return search.decision_function(x), float(search.best_score_)
 
 
-def by_words(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+def by_words(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> Scores:
     """Visual words and SVM."""
     kmeans = vocabulary(data.patches[chosen], config.words, seed)
-    x = bags(data.patches, kmeans)
-    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+    return svm(bags(data.patches, kmeans), data, chosen)
 
 
-def by_lenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+def by_lenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> Scores:
     """LeNet, trained on the images and their mirror images; its last hidden layer and SVM."""
     tn.seed(seed)
     model = lenet().to(tn.device())
     images = halved(data.images)
     both = np.concatenate([images[chosen], images[chosen][:, :, ::-1]])
     transfer.fit(model, both, np.tile(data.labels[chosen], 2), config.lenet_steps, config, seed)
-    x = nn.predict(model[:-1], images)
-    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+    return svm(nn.predict(model[:-1], images), data, chosen)
 
 
-def by_imagenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+def by_imagenet(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> Scores:
     """The features of ImageNet and SVM."""
-    x = data.pooled
-    return svm(x[chosen], data.labels[chosen], data.patients[chosen]).decision_function(x)
+    return svm(data.pooled, data, chosen)
 
 
-def by_fine_tuning(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> np.ndarray:
+def by_fine_tuning(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -> Scores:
     """EfficientNet-Lite0, its last blocks trained."""
     tn.seed(seed)
     _, tail = fine_tuning.split(2, TRAINED_FROM)
@@ -205,10 +229,10 @@ def by_fine_tuning(data: Xrays, chosen: np.ndarray, config: Config, seed: int) -
     views = [data.middle[chosen], data.mirrored[chosen]]
     fine_tuning.fine_tune(tail, views, data.labels[chosen], epochs=epochs, lr=config.tuning_lr, seed=seed)
     logits = fine_tuning.outputs(tail, data.middle)
-    return logits[:, 1] - logits[:, 0]
+    return logits[:, 1] - logits[:, 0], float("nan")
 
 
-METHODS = {  # each returns a score of all X-rays, (N,): higher means "rather pneumonia"
+METHODS = {
     "visual words + SVM": by_words,
     "LeNet features + SVM": by_lenet,
     "ImageNet features + SVM": by_imagenet,
@@ -233,29 +257,9 @@ class Config(SeedOptions):
         super().__post_init__()
         self.at_least(1, "words", "batch_size", "sizes")
         self.at_least(2, "lenet_steps", "tuning_steps")  # the first one warms up
-        if self.sizes > len(SIZES):
-            raise ValueError(f"--sizes is {self.sizes}; it must lie in 1 .. {len(SIZES)}")
 
 
 # ---------------------------------------------------------------------------------------- the run
-@dataclass
-class Split:
-    """Numbers of X-rays: to draw from, to validate with (other patients of the training set), to test with."""
-
-    pool: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def all_xrays(parts: dict[str, tuple[ImageSet, np.ndarray]]) -> tuple[Xrays, Split]:
-    """Join training and test set, and set a fifth of the training patients aside for validation."""
-    (training, patients), (test, test_patients) = parts["train"], parts["test"]
-    aside = alexnet.hold_out(patients, seed=0)
-    split = Split(np.flatnonzero(~aside), np.flatnonzero(aside), len(training) + np.arange(len(test)))
-    joined = (np.concatenate(pair) for pair in ((training.images, test.images), (training.labels, test.labels)))
-    return Xrays.prepared(*joined, np.concatenate([patients, test_patients])), split
-
-
 def need_scikit_learn() -> None:
     """Raise DataError, which says how to install it, if scikit-learn is missing."""
     try:
@@ -270,20 +274,20 @@ def main(config: Config) -> dict[str, float]:
     need_scikit_learn()
     parts, source = chest_xrays_or_synthetic(config.data, config.seed, (40, 30), SIZE, synthetic=config.quick)
     print_settings(config, xrays=source, weights=fine_tuning.source())
-    data, split = all_xrays(parts)
-    sizes = sorted({min(size, len(split.pool)) for size in SIZES[: config.sizes]})
+    data = prepared(parts)
+    sizes = sorted({min(size, len(data.pool)) for size in SIZES[: config.sizes]})
     aucs: list[np.ndarray] = []  # of each run: (validation and test, methods, sizes)
-    scores: dict[str, np.ndarray] = {}  # method -> scores with the most X-rays, of the first run
+    scores: dict[str, Scores] = {}  # of the first run, with the most X-rays
 
     def one_run(seed: int) -> dict[str, float]:
         found = np.empty((2, len(METHODS), len(sizes)))
         cells = [(m, s) for m in range(len(METHODS)) for s in range(len(sizes))]
         for m, s in tqdm(cells, f"seed {seed}", leave=False, disable=None):
-            chosen = split.pool[transfer.few_of_each(data.labels[split.pool], sizes[s], seed)]
-            score = list(METHODS.values())[m](data, chosen, config, seed)
-            found[:, m, s] = [metrics.auc(data.labels[i], score[i]) for i in (split.validation, split.test)]
+            chosen = data.pool[transfer.few_of_each(data.labels[data.pool], sizes[s], seed)]
+            score, validated = list(METHODS.values())[m](data, chosen, config, seed)
+            found[:, m, s] = [metrics.auc(data.labels[i], score[i]) for i in (data.validation, data.test)]
             if not aucs:
-                scores[list(METHODS)[m]] = score
+                scores[list(METHODS)[m]] = score, validated
         aucs.append(found)
         names = [name.split()[0].lower().replace("-", "_") for name in METHODS]
         results = {f"{name}_auc": float(found[1, m, -1]) for m, name in enumerate(names)}
@@ -291,22 +295,27 @@ def main(config: Config) -> dict[str, float]:
         return results | {f"{name}_validation": float(found[0, m, -1]) for m, name in enumerate(names)}
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
-    print_intervals(data, split, scores)
-    figures = {"sizes.png": draw_sizes(np.array(aucs), sizes), "roc.png": draw_roc_curves(data, split, scores)}
-    figures["words.png"] = draw_words(data, split.pool, config)
+    print_intervals(data, scores)
+    figures = {"sizes.png": draw_sizes(np.array(aucs), sizes), "roc.png": draw_roc_curves(data, scores)}
+    figures["words.png"] = draw_words(data, data.pool, config)
     return report(config, results, {} if "drawings" in source else EXPECTED, figures, NEXT)
 
 
-def print_intervals(data: Xrays, split: Split, scores: dict[str, np.ndarray]) -> None:
-    """The test AUC of the first run with its 95 % intervals, by DeLong and by drawing patients."""
-    true, patients = data.labels[split.test], data.patients[split.test]
+def print_intervals(data: Xrays, scores: dict[str, Scores]) -> None:
+    """Three AUCs of each method, and the 95 % intervals of the last one, by DeLong and by drawing patients."""
+    true, patients = data.labels[data.test], data.patients[data.test]
     rows = []
-    for name, score in scores.items():
-        delong = metrics.auc_interval(true, score[split.test])
-        drawn = metrics.bootstrap_interval(metrics.auc, true, score[split.test], groups=patients)
+    for name, (score, validated) in scores.items():
+        aucs = {
+            "cross-validation": validated,
+            "validation": metrics.auc(data.labels[data.validation], score[data.validation]),
+        }
+        score = score[data.test]
+        delong = metrics.auc_interval(true, score)
+        drawn = metrics.bootstrap_interval(metrics.auc, true, score, groups=patients)
         intervals = {title: "{:.3f} to {:.3f}".format(*i) for title, i in (("DeLong", delong), ("patients", drawn))}
-        rows.append({"method": name, "AUC": metrics.auc(true, score[split.test]), **intervals})
-    print(f"\ntest set, {len(true)} X-rays of {len(np.unique(patients))} patients\n{metrics.format_table(rows)}")
+        rows.append({"AUC": name, **aucs, "test": metrics.auc(true, score), **intervals})
+    print(f"\ntest set: {len(true)} X-rays of {len(np.unique(patients))} patients\n{metrics.format_table(rows)}")
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -355,12 +364,12 @@ def draw_words(data: Xrays, chosen: np.ndarray, config: Config) -> viz.Figure:
     return figure
 
 
-def draw_roc_curves(data: Xrays, split: Split, scores: dict[str, np.ndarray]) -> viz.Figure:
+def draw_roc_curves(data: Xrays, scores: dict[str, Scores]) -> viz.Figure:
     """The ROC curves with the most X-rays, on validation patients and on the test set."""
     figure, panels = viz.subplots(1, 2, figsize=(11.5, 5.6))
-    parts = (("other patients of the training set", split.validation), ("test set", split.test))
+    parts = (("other patients of the training set", data.validation), ("test set", data.test))
     for axes, (title, part) in zip(panels, parts):
-        for (name, score), color in zip(scores.items(), COLORS):
+        for (name, (score, _)), color in zip(scores.items(), COLORS):
             viz.draw_roc(axes, data.labels[part], score[part], name, color)
         axes.set_title(f"pneumonia or not: {len(part)} X-rays, {title}", fontsize=11)
         axes.legend(fontsize=9, loc="lower right")
