@@ -215,6 +215,8 @@ def test_a_quick_run_with_data_learns(path, tmp_path):
 @pytest.mark.parametrize(
     ("path", "flag", "least"),
     [
+        ("convnets/inception.py", "--steps", 2),
+        ("convnets/deep_features_svm.py", "--words", 1),
         ("segmentation/fcn_vessels.py", "--size", 8),
         ("segmentation/fcn_vessels.py", "--patches", 1),
         ("volumes/vnet_hippocampus.py", "--frames", 1),
