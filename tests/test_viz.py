@@ -248,3 +248,20 @@ def test_surfaces_rotate_in_a_gif(tmp_path):
         assert (gif.n_frames, gif.size) == (3, (200, 200))
     with pytest.raises(ValueError, match="save_gif: frames is empty; at least one image is needed"):
         viz.save_gif(tmp_path / "none.gif", [])
+
+
+def test_two_masks_in_one_drawing():
+    first, second = np.array([[1, 1, 0, 0]], bool), np.array([[1, 0, 1, 0]], bool)
+    assert viz.compare_masks(first, second)[0].tolist() == [[110] * 3, [*viz.BLUE], [*viz.ORANGE], [255] * 3]
+    for other in (second[:, :3], second.astype(int)):
+        with pytest.raises(ValueError, match="compare_masks: first is bool"):
+            viz.compare_masks(first, other)
+
+
+def test_the_busiest_square():
+    mask = np.zeros((9, 12), bool)
+    mask[1, 1] = mask[5:8, 6:9] = True
+    assert viz.busiest_square(mask, 3) == (slice(5, 8), slice(6, 9))
+    assert viz.busiest_square(mask, 50) == (slice(0, 9), slice(0, 9))  # the first of the largest
+    with pytest.raises(ValueError, match=r"mask \(0, 3\), size 2"):
+        viz.busiest_square(mask[:0, :3], 2)

@@ -219,6 +219,37 @@ def checkerboard(first: np.ndarray, second: np.ndarray, squares: int = 8) -> np.
     return np.where(odd.reshape(height, width, *(1,) * (first.ndim - 2)), second, first)
 
 
+def compare_masks(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two masks, bool (H, W), in one drawing, uint8 (H, W, 3): gray both, blue only the first, orange only the second.
+
+    Raises ValueError for other types or shapes.
+    """
+    for mask in (first, second):
+        if mask.dtype != bool or mask.ndim != 2 or mask.shape != first.shape:
+            raise ValueError(
+                f"compare_masks: first is {first.dtype} {first.shape}, second {second.dtype} {second.shape}; need two "
+                "masks, bool (H, W), of the same shape"
+            )
+    drawing = np.full((*first.shape, 3), 255, np.uint8)
+    for pixels, color in ((first & second, (110, 110, 110)), (first & ~second, BLUE), (second & ~first, ORANGE)):
+        drawing[pixels] = color
+    return drawing
+
+
+def busiest_square(mask: np.ndarray, size: int) -> tuple[slice, slice]:
+    """The square of `size` pixels that holds most pixels of a mask, bool (H, W): where to look in a large image.
+
+    A smaller image gives its largest square. Raises ValueError if the mask has no pixels or size < 1.
+    """
+    if mask.ndim != 2 or not mask.size or size < 1:
+        raise ValueError(f"busiest_square: mask {mask.shape}, size {size}; need (H, W) with pixels, and 1 or more")
+    size = min(size, *mask.shape)
+    sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # pixels above and to the left
+    counts = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    row, column = (int(n) for n in np.unravel_index(counts.argmax(), counts.shape))
+    return slice(row, row + size), slice(column, column + size)
+
+
 # --- diagrams -----------------------------------------------------------------------------------------------
 
 
