@@ -68,6 +68,12 @@ LEARNS = {  # script -> whether its metrics show that it learns
         and m.get("photographs_known", 5) == 5
     ),
     "convnets/inception.py": lambda m: min(m["knees_all_tuned"], m["chest_all_tuned"]) > 0.8,
+    "evaluation/label_quality.py": lambda m: (
+        m["plain_symmetric_0"] > 0.7 and m["robust_pairwise_20"] > 0.5 and 0.5 < m["dice_observers"] < 1
+    ),
+    "uncertainty/mc_dropout.py": lambda m: (
+        m["accuracy_entropy_all"] > 0.6 and m["accuracy_entropy"] > 0.7 and 0 < m["ece_passes_temperature"] < 0.5
+    ),
     "interpretability/adversarial.py": lambda m: (
         m["plain_pgd"] <= m["plain_fgsm"] < m["plain_noise"] - 0.3
         and m["plain_gray"] == 0
@@ -134,6 +140,8 @@ SAYS = {  # script -> what it prints if its data are missing
     "convnets/alexnet.py": "drawings, because chest_xray/chest_xray.zip was not found",
     "convnets/data_augmentation.py": "a synthetic one, because dsb2018/stage1_train.zip was not found",
     "evaluation/ordinal_grading.py": "drawings in place of knee X-rays (100 + 50 + 50), asked for",
+    "evaluation/label_quality.py": "drawings in place of knee X-rays (70 + 10 + 20), asked for",
+    "uncertainty/mc_dropout.py": "synthetic drawings",
     "evaluation/taxonomy.py": "a small invented tree, because tables/HumanDO.tsv was not found",
     "convnets/handcrafted_features.py": "without the ultrasound images: medmnist/breastmnist.npz was not found",
     "convnets/deep_features_svm.py": "drawings in place of chest X-rays (40 + 30)",

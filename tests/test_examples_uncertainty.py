@@ -21,7 +21,9 @@ def test_gradients_with_dropout(script, name):
     rng = np.random.default_rng(1)
     tn.seed(0)
     net, shape = (
-        (script.SkipNet(0.3, (2, 2, 2)), (1, 4, 4, 3)) if name == "vessels" else (script.knee_net(0.3, 3), (3, 2, 2, 3))
+        (script.SkipNet(0.3, (2, 2, 2)), (1, 4, 4, 3))
+        if name == "vessels"
+        else (script.knee_net((2, 1, 3)), (3, 2, 1, 3))
     )
     inputs = [rng.standard_normal(shape), *parameter_values(net, rng)]
     with random.frozen():
@@ -30,7 +32,7 @@ def test_gradients_with_dropout(script, name):
 
 def test_passes_differ_and_leave_the_net_as_it_was(script):
     tn.seed(0)
-    net = script.knee_net(0.5, 4).eval()
+    net = script.knee_net((5, 5, 4)).eval()
     x = np.random.default_rng(0).standard_normal((3, 5, 5, 4)).astype(np.float32)
     before, once = net.state_dict(), nn.predict(net, x)
     maps = nn.predict(net[: script.FIRST], x)

@@ -388,7 +388,7 @@ DATA = "windows of the Data Science Bowl 2018's nuclei images of which 0.5 to 1.
 FILES = ("dsb2018/stage1_train.zip",)
 EXPECTED = {}
 PICTURE = "precision_recall.png"
-NEXT = "python examples/volumes/vnet_hippocampus.py"
+NEXT = "python examples/uncertainty/mc_dropout.py"
 
 
 if __name__ == "__main__":
