@@ -19,6 +19,10 @@ FEW = {  # flags that leave next to nothing to do
     "interpretability/saliency.py": [
         *("--images", "2", "--patch-epochs", "1", "--knees", "2", "--explained", "1", "--cascade", "1"),
     ],
+    "uncertainty/mc_dropout.py": [
+        *("--epochs", "1", "--crops", "1", "--size", "8", "--drawing", "28", "--passes", "1"),
+        *("--knee-size", "8", "--knee-epochs", "1"),
+    ],
     "registration/voxelmorph.py": [
         *("--shape", "4", "6", "4", "--width", "1", "--epochs", "1", "--pairs", "1"),
         *("--window", "3", "--direct-steps", "1"),
@@ -71,6 +75,7 @@ LONG = {path for path in FEW if path.startswith("registration/")} | {  # images 
     "evaluation/taxonomy.py",
     "interpretability/adversarial.py",
     "interpretability/saliency.py",
+    "uncertainty/mc_dropout.py",
 }
 
 

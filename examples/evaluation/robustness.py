@@ -385,7 +385,7 @@ DATA = "MNIST; chest X-rays (Kermany et al.), 48 x 48 pixels"
 FILES = ("mnist", "chest_xray/chest_xray.zip")
 EXPECTED = {"digits_upright": (0.95, None), "digits_quarter_turn": (None, 0.3), "digits_gain_seen": (0.1, None)}
 PICTURE = "polar.png"
-NEXT = "python examples/interpretability/saliency.py"
+NEXT = "python examples/evaluation/label_quality.py"
 
 
 if __name__ == "__main__":

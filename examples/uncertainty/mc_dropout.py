@@ -1,8 +1,30 @@
-"""How sure is the net? Dropout that stays on after training (Monte Carlo dropout).
+"""How sure is the net? Dropout stays on after training, and many passes vote: Monte Carlo (MC) dropout.
 
     python examples/uncertainty/mc_dropout.py
 
-TODO
+Dropout is meant for training. If it stays on, every pass through the net uses other units and gives another answer, as
+if it came from another net. Gal and Ghahramani (2016) read the spread of the answers as the uncertainty of the net.
+The plain alternative costs one pass without dropout: a probability p near 0.5 says that the net is not sure. So every
+figure here stands beside the figure of p (1 - p). Three uses:
+
+1. **Vessels of the retina**, traced by two observers. Does the uncertainty find the pixels where they differ?
+2. **Referral of knees** (Leibig 2017). The net asks a specialist about the X-rays of which it is least sure. How good
+   are its answers for the others, by the share that it refers?
+3. **Calibration.** Is a net that is 80 % sure right in 80 % of the cases? The expected calibration error before and
+   after averaging passes, and before and after *temperature scaling*: the logits are divided by a number that is chosen
+   on validation X-rays (Guo 2017).
+
+Three measures are computed from the passes: the *entropy* of their mean probability, their *mutual information* and
+their *variance*. If all passes say 0.5, the entropy is high, and the other two are 0: the net knows that the image does
+not tell. If half of them say 0 and half 1, all three are high: the net does not know.
+
+A pass costs less than it seems: what comes before the first dropout is the same in every pass and is computed once. The
+net for vessels has no dropout at the full resolution; the net for knees is small and stands on frozen features.
+
+Sources: Gal, Ghahramani, Dropout as a Bayesian approximation, ICML 2016; Leibig et al., Leveraging uncertainty
+information from deep neural networks for disease detection, Scientific Reports 7, 2017; Kendall, Gal, What
+uncertainties do we need in Bayesian deep learning for computer vision?, NIPS 2017; Guo, Pleiss, Sun, Weinberger, On
+calibration of modern neural networks, ICML 2017; data: CHASE_DB1 (Fraz et al. 2012), knees (Chen et al. 2019).
 """
 
 from __future__ import annotations
@@ -294,15 +316,14 @@ def referral_curves(once: Answers, many: Answers, seed: int) -> dict[str, dict[s
 
 
 # ---------------------------------------------------------------------------------------- part 3: calibration
-def negative_log_likelihood(answers: Answers, temperature: float) -> float:
-    """-log of the mean probability, over the passes, of the right grade; the mean over the X-rays."""
-    p = answers.p(temperature).mean(axis=0)
-    return float(-np.log(p[np.arange(len(p)), answers.grades] + 1e-12).mean())
-
-
 def fit_temperature(answers: Answers) -> float:
-    """The temperature by which the logits must be divided so that validation X-rays become most probable."""
-    return float(minimize_scalar(lambda t: negative_log_likelihood(answers, t), bounds=(0.2, 5), method="bounded").x)
+    """The number by which the logits must be divided so that the right grades of the X-rays become most probable."""
+    right = np.arange(len(answers.grades)), answers.grades
+
+    def loss(temperature: float) -> float:
+        return float(-np.log(answers.p(temperature).mean(axis=0)[right] + 1e-12).mean())
+
+    return float(minimize_scalar(loss, bounds=(0.2, 5), method="bounded").x)
 
 
 def confidence(answers: Answers, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -401,7 +422,7 @@ def draw_maps(eye: Eye) -> viz.Figure:
         whole[retina.field] = score
         titles[f"{name}: p (1 - p)" if name == PLAIN else f"passes with dropout: {name}"] = whole[part]
     for axes, (title, image) in zip(panels.flat, titles.items()):
-        axes.imshow(image, cmap="magma")
+        axes.imshow(image, cmap="magma", vmin=0, vmax=np.quantile(image, 0.995))
         axes.set_title(title, fontsize=10)
         axes.axis("off")
     return figure
@@ -449,7 +470,7 @@ TOPIC = "Uncertainty: Monte Carlo dropout"
 DATA = "CHASE_DB1 (vessels traced by two observers), knee X-rays (Osteoarthritis Initiative)"
 FILES = ("chase_db1/CHASEDB1.zip", "knee_oa/knee_oa_112.zip")
 EXPECTED = {"dice_plain": (0.7, None)}
-PICTURE = "referral.png"
+PICTURE = "maps.png"
 NEXT = "python examples/volumes/vnet_hippocampus.py"
 
 
