@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
+from scipy import ndimage
 from tqdm import tqdm
 
 import tinynet as tn
@@ -97,6 +98,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.images)
 
+    def pixels(self) -> np.ndarray:
+        """Is it a nucleus? All pixels: bool (N * S * S,)."""
+        return self.masks.ravel() > 0
+
     def turned(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(images, masks) of the chosen windows, all rotated by one multiple of 90 degrees, and mirrored or not."""
         turns, order = rng.integers(4), slice(None, None, rng.choice([1, -1]))
@@ -163,22 +168,49 @@ def ids_of_parts(per_group: int, rng: np.random.Generator) -> dict[str, list[str
 
 
 # ---------------------------------------------------------------------------------------- training, scores
-def train(loss: Loss, prior: float, windows: Windows, config: Config, seed: int, watch: Callable) -> nn.Module:
-    """A trained net. watch(step, net) is called before every step."""
+@dataclass
+class Outcome:
+    """What a trained net says of the test part: a logit for each pixel.
+
+    threshold: the logit with the highest Dice on the validation part. curve: while training, [(step, average precision
+    on some validation windows), ...]; empty unless it was watched.
+    """
+
+    logits: np.ndarray
+    threshold: float
+    curve: list[tuple[int, float]]
+
+    def figures(self, true: np.ndarray) -> dict[str, float]:
+        """Average precision; Dice at the chosen threshold, and at a probability of 0.5."""
+        return {
+            "ap": metrics.ranking_ap(true, self.logits),
+            "dice": metrics.dice(true, self.logits >= self.threshold),
+            "half": metrics.dice(true, self.logits >= 0),
+        }
+
+
+def learn(loss: Loss, prior: float, parts: dict[str, Windows], config: Config, seed: int) -> Outcome:
+    """Train a net, choose its threshold, apply it to the test part. The net of the first seed is watched."""
     tn.seed(seed)
     rng = np.random.default_rng((seed, 1))
     net = SmallUNet(prior).to(tn.device())
     optimizer = optim.AdamW(net.parameters(), config.lr, weight_decay=1e-4)
     schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20, floor=0.01)
+    training, validation = parts["train"], parts["validation"]
+    every = -(-len(validation) // 12)
+    few = Windows(validation.images[::every], validation.masks[::every])
+    curve = []
     for step in range(config.steps):
-        watch(step, net)
-        images, masks = windows.turned(rng.integers(0, len(windows), config.batch_size), rng)
+        if seed == config.seed and step % 10 == 0:
+            curve.append((step, metrics.ranking_ap(few.pixels(), logits_of(net, few))))
+        images, masks = training.turned(rng.integers(0, len(training), config.batch_size), rng)
         value = loss(net(tn.tensor(images).to(tn.device())), masks)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         schedule.step()
-    return net.eval()
+    threshold = best_threshold(validation.pixels(), logits_of(net, validation))
+    return Outcome(logits_of(net, parts["test"]), threshold, curve)
 
 
 def logits_of(net: nn.Module, windows: Windows) -> np.ndarray:
@@ -192,41 +224,6 @@ def best_threshold(true: np.ndarray, logits: np.ndarray) -> float:
     return float(thresholds[np.argmax(precision * recall / (precision + recall + 1e-12))])
 
 
-@dataclass
-class Outcome:
-    """What a trained net does on the test part: its logits, the threshold from the validation part, and while training
-    its average precision on some validation windows, as [(step, AP), ...]."""
-
-    logits: np.ndarray
-    threshold: float
-    curve: list[tuple[int, float]]
-
-    def figures(self, true: np.ndarray) -> dict[str, float]:
-        """Average precision; Dice at the threshold of the validation part, and at a probability of 0.5."""
-        return {
-            "ap": metrics.ranking_ap(true, self.logits),
-            "dice": metrics.dice(true, self.logits >= self.threshold),
-            "half": metrics.dice(true, self.logits >= 0),
-        }
-
-
-def learn(loss: Loss, prior: float, parts: dict[str, Windows], config: Config, seed: int) -> Outcome:
-    """Train a net and apply it to the test part; the first seed's training is watched."""
-    curve: list[tuple[int, float]] = []
-    every = max(1, len(parts["validation"]) // 12)
-    few = Windows(parts["validation"].images[::every], parts["validation"].masks[::every])
-
-    def watch(step: int, net: nn.Module) -> None:
-        if seed == config.seed and step % 10 == 0:
-            curve.append((step, metrics.ranking_ap(few.masks.ravel() > 0, logits_of(net, few))))
-
-    net = train(loss, prior, parts["train"], config, seed, watch)
-    watch(10 * (config.steps // 10), net)
-    true = parts["validation"].masks.ravel() > 0
-    threshold = best_threshold(true, logits_of(net, parts["validation"]))
-    return Outcome(logits_of(net, parts["test"]), threshold, curve)
-
-
 # ---------------------------------------------------------------------------------------- the run
 PRIORS = {"": 0.5, "_prior": PRIOR}  # the end of a metric's name -> the probability that the net starts with
 
@@ -236,10 +233,10 @@ class Config(NetOptions):
     out: str = option("out/class_imbalance", "folder for the figures")
     data: str | None = option(None, f"folder with {NUCLEI}, or this file (default: TINYNET_DATA, then the cache)")
     per_group: int = option(12, "images of an experiment, at most")
-    per_image: int = option(4, "windows of an image, at most")
+    per_image: int = option(3, "windows of an image, at most")
     size: int = option(128, "height and width of a window, pixels; a multiple of 8", quick=64)
     drawings: int = option(40, "synthetic images that replace missing data, and half as many for each test", quick=12)
-    steps: int = option(120, "training steps of each net", quick=20)
+    steps: int = option(100, "training steps of each net", quick=20)
     batch_size: int = option(8, "windows in a step", quick=4)
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
 
@@ -254,7 +251,7 @@ class Config(NetOptions):
 
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
-    """Train a net with each loss and each first bias. Return, for pixels of the test part: average precision (ap_*),
+    """Train a net with each loss and each initial bias. Return, for pixels of the test part: average precision (ap_*),
     Dice at the threshold of the validation part (dice_*) and at a probability of 0.5 (half_*)."""
     parts, source = load_parts(config)
     windows = ", ".join(
@@ -262,7 +259,7 @@ def main(config: Config) -> dict[str, float]:
     )
     shares = " / ".join(f"{part.masks.mean():.2%}" for part in parts.values())
     print_settings(config, SmallUNet(), data=source, windows=windows, positive_pixels=shares)
-    true = parts["test"].masks.ravel() > 0
+    true = parts["test"].pixels()
     outcomes: dict[str, Outcome] = {}  # of the first seed
 
     def one_run(seed: int) -> dict[str, float]:
@@ -285,9 +282,9 @@ def main(config: Config) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------------------------- figures
-NAMES = {name: name.replace("_", "-" if name == "cross_entropy" else " ") for name in LOSSES}
+NAMES = dict(zip(LOSSES, ("cross-entropy", "weighted", "Dice", "focal", "hard negatives")))
 COLORS = dict(zip(LOSSES, (viz.BLUE, viz.ORANGE, viz.GREEN, viz.PURPLE, viz.VERMILLION)))
-BIASES = {"": "first bias 0", "_prior": f"first bias for a prior of {PRIOR}"}
+BIASES = {"": "initial bias 0", "_prior": f"initial bias for a prior of {PRIOR}"}
 
 
 def draw_precision_recall(true: np.ndarray, outcomes: dict[str, Outcome], results: dict[str, float]) -> viz.Figure:
@@ -339,8 +336,13 @@ def draw_bars(panel: viz.Axes, results: dict[str, float]) -> None:
 
 
 def draw_masks(test: Windows, outcomes: dict[str, Outcome]) -> viz.Figure:
-    """Test windows with the masks of all losses (bias 0) at both thresholds: hits, misses and false alarms in color."""
-    shown = np.linspace(0, len(test) - 1, 2).astype(int)
+    """Two test windows with the masks of all losses (bias 0) at both thresholds: hits, misses, false alarms in color.
+
+    Shown are the windows with most nuclei of the first and of the second half, which hold other kinds of images.
+    """
+    counts = np.array([ndimage.label(mask)[1] for mask in test.masks[..., 0]])
+    half = len(test) // 2
+    shown = [int(counts[:half].argmax()), half + int(counts[half:].argmax())] if half else [0]
     figure, axes = viz.subplots(2 * len(shown), 1 + len(LOSSES), figsize=(13, 4.5 * len(shown)))
     shape = test.masks.shape[:3]
     for rows, number in zip(axes.reshape(len(shown), 2, -1), shown):
@@ -383,7 +385,7 @@ def draw_prior(outcomes: dict[str, Outcome]) -> viz.Figure:
 
 
 # ---------------------------------------------------------------------------------------- catalog entry
-TOPIC = "Class imbalance: losses and the first bias where 1 % of the pixels are positive"
+TOPIC = "Class imbalance: losses and the initial bias where 1 % of the pixels are positive"
 DATA = "windows of the Data Science Bowl 2018's nuclei images of which 0.5 to 1.2 % are nuclei"
 FILES = ("dsb2018/stage1_train.zip",)
 EXPECTED = {}
