@@ -1,4 +1,46 @@
-"""Rare objects: five losses for a net that looks for nuclei where 99 of 100 pixels are background."""
+"""Rare positives: five losses for a net that looks for nuclei where 99 of 100 pixels are background.
+
+    python examples/segmentation/class_imbalance.py
+
+Every window of a microscope image used here has 0.5 to 1.2 % of its pixels in nuclei. A net that answers "background"
+everywhere is right for 99 % of the pixels, and its cross-entropy is small. The same net is trained for the same 100
+steps with five losses:
+
+- **cross-entropy** of all pixels;
+- **weighted** cross-entropy: a positive pixel counts 99 times, so that both classes have the same weight;
+- **Dice**, the overlap: background pixels that are right do not occur in it;
+- **focal** loss: cross-entropy in which a pixel counts less the better it is predicted already;
+- **hard negatives**: cross-entropy of the positives and of those negatives that have the largest losses, three for each
+  positive.
+
+And with two **initial biases** of the last layer: with 0 the net first predicts a probability of 0.5 everywhere, with
+-log((1 - 0.01) / 0.01) it first predicts the prior, 0.01.
+
+Scores of all pixels of test windows, means of three runs: average precision (AP, the area under the precision-recall
+curve), Dice at the threshold chosen on validation windows, and Dice at a probability of 0.5:
+
+|                | bias 0: AP | Dice | at 0.5 | prior: AP | Dice | at 0.5 |
+|----------------|------------|------|--------|-----------|------|--------|
+| cross-entropy  | .655       | .608 | .535   | .805      | .738 | .727   |
+| weighted       | .754       | .691 | .437   | .750      | .687 | .400   |
+| Dice           | .784       | .757 | .756   | .780      | .757 | .755   |
+| focal          | .491       | .482 | .148   | .751      | .693 | .573   |
+| hard negatives | .819       | .761 | .743   | .831      | .770 | .750   |
+
+What to see. **The initial bias** matters most, and costs nothing: with bias 0 cross-entropy and focal loss spend their
+first 20 steps on "everything is background", and their result is a matter of luck (cross-entropy: Dice .54, .57, .71).
+With the prior, plain cross-entropy is nearly as good as Dice. Losses that balance the classes themselves do not need
+it. **The threshold** is a part of the method: the weighted loss asks for a balance that the images do not have, so a
+probability of 0.5 stands for far too many pixels (low precision), and the focal loss does the opposite. A threshold
+chosen on other images repairs this; the Dice loss needs none, since nearly all its probabilities are 0 or 1. **Hard
+negatives** rank the pixels best, but in Dice they and the Dice loss differ less than two seeds do.
+
+No experiment is in two of the parts that train, choose thresholds and test. The test was not used to choose anything.
+
+Sources: Lin, Goyal, Girshick, He, Dollar, Focal loss for dense object detection, ICCV 2017 (initial bias: section 4.1);
+Shrivastava, Gupta, Girshick, Training region-based object detectors with online hard example mining, CVPR 2016;
+Milletari, Navab, Ahmadi, V-Net, 3DV 2016 (Dice); data: Caicedo et al., Nature Methods 16, 2019 (BBBC038).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +49,6 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
-from scipy import ndimage
 from tqdm import tqdm
 
 import tinynet as tn
@@ -338,11 +379,14 @@ def draw_bars(panel: viz.Axes, results: dict[str, float]) -> None:
 def draw_masks(test: Windows, outcomes: dict[str, Outcome]) -> viz.Figure:
     """Two test windows with the masks of all losses (bias 0) at both thresholds: hits, misses, false alarms in color.
 
-    Shown are the windows with most nuclei of the first and of the second half, which hold other kinds of images.
+    Shown are the windows with most pixels of whole nuclei, of the first half and of the second one, which hold other
+    kinds of images.
     """
-    counts = np.array([ndimage.label(mask)[1] for mask in test.masks[..., 0]])
+    from skimage.segmentation import clear_border
+
+    whole = np.array([clear_border(mask > 0).sum() for mask in test.masks[..., 0]])
     half = len(test) // 2
-    shown = [int(counts[:half].argmax()), half + int(counts[half:].argmax())] if half else [0]
+    shown = [int(whole[:half].argmax()), half + int(whole[half:].argmax())] if half else [0]
     figure, axes = viz.subplots(2 * len(shown), 1 + len(LOSSES), figsize=(13, 4.5 * len(shown)))
     shape = test.masks.shape[:3]
     for rows, number in zip(axes.reshape(len(shown), 2, -1), shown):
@@ -388,7 +432,17 @@ def draw_prior(outcomes: dict[str, Outcome]) -> viz.Figure:
 TOPIC = "Class imbalance: losses and the initial bias where 1 % of the pixels are positive"
 DATA = "windows of the Data Science Bowl 2018's nuclei images of which 0.5 to 1.2 % are nuclei"
 FILES = ("dsb2018/stage1_train.zip",)
-EXPECTED = {}
+EXPECTED = {
+    "dice_cross_entropy": (None, 0.73),
+    "dice_cross_entropy_prior": (0.70, 0.78),
+    "dice_weighted": (0.65, 0.74),
+    "half_weighted": (0.35, 0.5),
+    "dice_dice": (0.73, 0.79),
+    "dice_focal_prior": (0.66, 0.75),
+    "half_focal": (None, 0.4),
+    "dice_hard_negatives": (0.73, 0.8),
+    "ap_hard_negatives": (0.79, 0.86),
+}
 PICTURE = "precision_recall.png"
 NEXT = "python examples/uncertainty/mc_dropout.py"
 
