@@ -315,7 +315,8 @@ def print_intervals(data: Xrays, scores: dict[str, Scores]) -> None:
         drawn = metrics.bootstrap_interval(metrics.auc, true, score, groups=patients)
         intervals = {title: "{:.3f} to {:.3f}".format(*i) for title, i in (("DeLong", delong), ("patients", drawn))}
         rows.append({"AUC": name, **aucs, "test": metrics.auc(true, score), **intervals})
-    print(f"\ntest set: {len(true)} X-rays of {len(np.unique(patients))} patients\n{metrics.format_table(rows)}")
+    print(f"\ntest set: {len(true)} X-rays of {len(np.unique(patients))} patients. Its AUC has 95 % intervals by")
+    print(f"DeLong's formula and by drawing patients at random\n{metrics.format_table(rows)}")
 
 
 # ---------------------------------------------------------------------------------------- figures

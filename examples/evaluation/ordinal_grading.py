@@ -270,7 +270,7 @@ def with_nets(parts: dict[str, Part], config: Config) -> tuple[Scores, list[dict
         scores[name] = {part: way.score(y) for part, y in outputs.items()}
         agreement = {part: agree(parts[part][0].labels, way.usual(y)) for part, y in outputs.items()}
         print(f"{name}: kappa {agreement['val'][0]:.3f}, accuracy {agreement['val'][1]:.3f} (validation)", flush=True)
-        rows.append({"most probable, rounded, P > 1/2": name, **dict(zip(("kappa", "accuracy"), agreement["test"]))})
+        rows.append({"without thresholds": name, **dict(zip(("kappa", "accuracy"), agreement["test"]))})
     scores[BEST] = {part: np.mean([scores[way][part] for way in WAYS], axis=0) for part in ("val", "test")}
     return scores, rows
 
@@ -300,7 +300,8 @@ def main(config: Config) -> dict[str, float]:
     print_settings(config, weights=fine_tuning.source(), knees=source)
     nets, usual = with_nets(parts, config)
     scores = without_nets(parts) | nets
-    print("\n" + metrics.format_table(usual))
+    print("\nThe grade without thresholds is the most probable one, the rounded number, or the number of P > 1/2.")
+    print(metrics.format_table(usual))
     results, said = judge(parts, scores, config)
     print("\n" + metrics.format_table(operating_points(parts, scores[BEST])), flush=True)
     test, val = parts["test"][0], parts["val"][0]

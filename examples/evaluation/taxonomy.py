@@ -253,7 +253,8 @@ def main(config: Config) -> dict[str, float]:
     print_settings(config, tree=tree_source, weights=fine_tuning.source(), knees=knees_source, digits=digits_source)
     images = drawn_images(tree, config.photographs, config.seed)
     rows = partition_table(tree, images)
-    print("The numbers of images are drawn at random (Zipf), because the real ones are not public.")
+    print("Training classes for each N, and the images in the smallest, the median and the largest of them. How many")
+    print("images each disease has is drawn at random (Zipf), because the real numbers are not public.")
     print(metrics.format_table(rows), flush=True)
 
     runs: list[dict[str, dict[str, float]]] = []

@@ -14,7 +14,7 @@ starts at a random point near the image and takes many small steps; after each s
 that differ by at most epsilon. What to see:
 
 - **The attack**: accuracy against epsilon for LeNet on MNIST, and for a net of ImageNet that has learned to grade
-  knees. The pixels of an X-ray are more, so a smaller epsilon is enough.
+  knees. An X-ray has more pixels than a digit, so a smaller epsilon is enough.
 - **The control**: random noise of the same size does nearly nothing. The direction matters, not the size.
 - **The defense**: adversarial training. Each step first attacks its own batch (one step of FGSM from a random start)
   and then learns from the attacked digits.
@@ -284,7 +284,8 @@ def main(config: Config) -> dict[str, float]:
 def print_table(table: dict[str, dict[str, float]], config: Config) -> None:
     """The accuracy of each net under each attack."""
     rows = [{"net": name, **row} for name, row in table.items()]
-    print(f"accuracy on test digits, epsilon {config.epsilon:g}\n{metrics.format_table(rows)}\n", flush=True)
+    print(f"accuracy on test digits, epsilon {config.epsilon:g}\n{metrics.format_table(rows)}")
+    print("pgd_long: three times as many steps; second: made with the gradients of another net; gray: epsilon 0.5\n")
 
 
 def knee_results(curve: Curves) -> dict[str, float]:
