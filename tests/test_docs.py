@@ -2,12 +2,14 @@
 
 import doctest
 import re
+from pathlib import Path
 
 import pytest
 from op_folders import missing
 from processes import ROOT
 
 from tinynet.backends.registry import implementation_kernel
+from tinynet.tools.examples import examples_folder, find_examples
 
 
 def blocks(file: str, language: str) -> list[str]:
@@ -50,3 +52,22 @@ def test_coming_from():
     printed: list[str] = []
     result = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(test, out=printed.append)
     assert result.failed == 0, "".join(printed)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "examples/README.md", "docs/*.md", "tinynet/ops/*/*.md"]
+)
+def test_links_between_files_lead_somewhere(page):
+    for file in ROOT.glob(page):
+        text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        links = {link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link}
+        missing_files = [link for link in links if not (file.parent / link).exists()]
+        assert not missing_files, f"{file.relative_to(ROOT)}: {missing_files}"
+
+
+def test_the_lectures_lead_to_every_script_and_exercise():
+    lectures = (ROOT / "examples/README.md").read_text(encoding="utf-8").partition("## Lecture by lecture")[2]
+    links = {Path(link).name for link in re.findall(r"\]\(([^)]+)\)", lectures)}
+    course = (ROOT / "tinynet/learn/exercises/course").glob("[a-z]*_[0-9]*.py")
+    pages = [*(Path(example.path) for example in find_examples(examples_folder())), *course]
+    assert {page.name for page in pages} <= links, "the table in examples/README.md lacks some"
