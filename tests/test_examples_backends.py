@@ -43,7 +43,7 @@ FEW = {  # flags that leave next to nothing to do
     "unsupervised/rbm.py": ["--digits", "100", "--hidden", "4", "--small", "2", "--epochs", "1", "--betas", "2"],
     "interpretability/adversarial.py": [
         *("--digits", "4", "--epochs", "1", "--robust-epochs", "1", "--batch-size", "2", "--steps", "1", "--test", "1"),
-        *("--knees", "2", "--test-knees", "1"),
+        *("--knees", "2", "--test-knees", "1", "--size", "32"),
     ],
     "interpretability/soft_tree.py": [
         *("--digits", "8", "--test", "8", "--depth", "2", "--epochs", "1", "--teacher-epochs", "1"),

@@ -1,5 +1,6 @@
 """The exact parts of examples/interpretability/adversarial.py and soft_tree.py."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -13,7 +14,7 @@ from tinynet.tools.bench.examples import load_example
 
 adversarial = load_example("interpretability/adversarial.py")
 soft_tree = load_example("interpretability/soft_tree.py")
-ATTACKS = {"noise": adversarial.noise, "FGSM": adversarial.fgsm, "PGD": adversarial.pgd(8)}
+ATTACKS = {"noise": adversarial.noise, "FGSM": adversarial.fgsm, "PGD": partial(adversarial.pgd, steps=8)}
 
 
 # ---------------------------------------------------------------------------------------- adversarial examples
@@ -33,7 +34,7 @@ def test_fgsm_finds_the_worst_corner_for_a_linear_net():
     model, epsilon, label = linear_net(), 0.1, 1
     x = np.full((1, 1, 5, 1), 0.5, np.float32)
     corners = x + epsilon * np.array(list(product((-1, 1), repeat=5)), np.float32).reshape(-1, 1, 5, 1)
-    for attack in (adversarial.fgsm, adversarial.pgd(8)):
+    for attack in (ATTACKS["FGSM"], ATTACKS["PGD"]):
         model[1].bias.data[:] = (-5, 5)  # the answer is right wherever PGD goes: it does not stop early
         worst = corners[losses(model, corners, label).argmax()]
         np.testing.assert_allclose(attack(model, x, np.array([label]), epsilon, rng)[0], worst, atol=1e-6)
@@ -62,7 +63,7 @@ def test_pgd_leaves_an_image_alone_once_it_is_misread():
     model = linear_net()
     x = np.full((2, 1, 5, 1), 0.5, np.float32)
     answer = int(model(tn.tensor(x)).numpy()[0].argmax())
-    moved = adversarial.pgd(4)(model, x, np.array([answer, 1 - answer]), 0.01, np.random.default_rng(3))
+    moved = adversarial.pgd(model, x, np.array([answer, 1 - answer]), 0.01, np.random.default_rng(3), steps=4)
     start = adversarial.random_start(x, 0.01, np.random.default_rng(3))
     assert np.array_equal(moved[1], start[1]) and not np.array_equal(moved[0], start[0])
 

@@ -90,7 +90,8 @@ def fine_tune(
     steps = len(targets) // size
     rng = np.random.default_rng(seed)
     optimizer = optim.AdamW(tail.parameters(), lr, weight_decay=1e-4)
-    schedule = optim.CosineDecay(optimizer, epochs * steps, warmup=max(1, epochs * steps // 20))
+    count = epochs * steps
+    schedule = optim.CosineDecay(optimizer, count, warmup=min(max(1, count // 20), count - 1))
     tail.train()
     losses = []
     for epoch in range(1, epochs + 1):

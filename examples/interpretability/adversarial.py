@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -91,25 +92,21 @@ def fgsm(model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rn
     return clipped(x + epsilon * np.sign(gradient), x, epsilon)
 
 
-def pgd(steps: int) -> Attack:
+def pgd(
+    model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator, steps: int
+) -> np.ndarray:
     """Projected gradient descent (Madry 2018): `steps` steps of length 2.5 epsilon / steps from a random start."""
-
-    def attack(
-        model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        moved = random_start(x, epsilon, rng)
-        left = np.arange(len(x))  # the images that the net still reads correctly
-        for _ in range(steps):
-            gradient, answers = gradient_of_images(model, moved[left], labels[left])
-            right = answers == labels[left]  # the others stay where they are: the attack has succeeded
-            left = left[right]
-            if len(left) == 0:
-                break
-            step = 2.5 * epsilon / steps * np.sign(gradient[right])
-            moved[left] = clipped(moved[left] + step, x[left], epsilon)
-        return moved
-
-    return attack
+    moved = random_start(x, epsilon, rng)
+    left = np.arange(len(x))  # the images that the net still reads correctly
+    for _ in range(steps):
+        gradient, answers = gradient_of_images(model, moved[left], labels[left])
+        right = answers == labels[left]  # the others stay where they are: the attack has succeeded
+        left = left[right]
+        if len(left) == 0:
+            break
+        step = 2.5 * epsilon / steps * np.sign(gradient[right])
+        moved[left] = clipped(moved[left] + step, x[left], epsilon)
+    return moved
 
 
 def accuracy(model: nn.Module, x: np.ndarray, labels: np.ndarray) -> float:
@@ -140,8 +137,7 @@ def train(digits: ImageSet, epochs: int, epsilon: float, config: Config, seed: i
 def attack_to_learn_from(
     model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """One step of length 1.25 epsilon from a random start (Wong 2020). Without the random start, the net would learn
-    to stop this one step only."""
+    """One step of length 1.25 epsilon from a random start (Wong 2020), so that the net cannot expect the step."""
     model.freeze()
     start = random_start(x, epsilon, rng)
     gradient, _ = gradient_of_images(model, start, labels)
@@ -155,14 +151,14 @@ def as_input(images: ImageSet) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------- measurements
-DIGIT_EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # gray levels run from 0 to 1
+DIGIT_EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)  # gray levels run from 0 to 1
 KNEE_EPSILONS = tuple(levels / 255 for levels in (0.0625, 0.125, 0.25, 0.5, 1))
 Curves = dict[str, list[float]]  # name of an attack -> accuracy without it, and at each epsilon
 
 
 def attacks(config: Config) -> dict[str, Attack]:
     """The attacks by name."""
-    return {"noise": noise, "FGSM": fgsm, "PGD": pgd(config.steps)}
+    return {"noise": noise, "FGSM": fgsm, "PGD": partial(pgd, steps=config.steps)}
 
 
 def curves(model: nn.Module, images: ImageSet, epsilons: Sequence[float], config: Config) -> Curves:
@@ -187,9 +183,9 @@ def attacked(model: nn.Module, second: nn.Module, images: ImageSet, config: Conf
     rng = np.random.default_rng(seed)
     moved = {"accuracy": x}
     moved |= {name.lower(): attack(model, x, labels, config.epsilon, rng) for name, attack in attacks(config).items()}
-    moved["pgd_long"] = pgd(3 * config.steps)(model, x, labels, config.epsilon, rng)
-    moved["second"] = pgd(config.steps)(second, x, labels, config.epsilon, rng)
-    moved["gray"] = pgd(config.steps)(model, x, labels, 0.5, rng)
+    moved["pgd_long"] = pgd(model, x, labels, config.epsilon, rng, 3 * config.steps)
+    moved["second"] = pgd(second, x, labels, config.epsilon, rng, config.steps)
+    moved["gray"] = pgd(model, x, labels, 0.5, rng, config.steps)
     return {name: accuracy(model, images, labels) for name, images in moved.items()}
 
 
@@ -207,7 +203,7 @@ class Grader(nn.Module):
 
 def load_knees(config: Config) -> tuple[ImageSet, ImageSet, str]:
     """(training set, test set, their source): X-rays, or drawings if there are no X-rays."""
-    parts, source = knees_or_synthetic(config.data, config.seed, synthetic=config.quick)
+    parts, source = knees_or_synthetic(config.data, config.seed, size=config.size, synthetic=config.quick)
     rng = np.random.default_rng(config.seed)
     training, test = (parts[part][0] for part in ("train", "test"))
     training = training.subset(rng.permutation(len(training))[: config.knees])
@@ -215,11 +211,11 @@ def load_knees(config: Config) -> tuple[ImageSet, ImageSet, str]:
 
 
 def train_grader(knees: ImageSet, config: Config) -> nn.Module:
-    """EfficientNet-Lite0 with the weights of ImageNet, trained to grade knees; half of the X-rays are mirrored."""
+    """EfficientNet-Lite0 with the weights of ImageNet, trained to grade knees."""
     tn.seed(config.seed)
     front, tail = fine_tuning.split(len(knees.classes), TRAINED_FROM)
-    views = [fine_tuning.features(front, images) for images in (knees.images, knees.images[:, :, ::-1])]
-    fine_tuning.fine_tune(tail, views, knees.labels, epochs=config.knee_epochs, seed=config.seed)
+    features = fine_tuning.features(front, knees.images)
+    fine_tuning.fine_tune(tail, features, knees.labels, epochs=config.knee_epochs, seed=config.seed)
     return Grader(front, tail).eval().freeze()
 
 
@@ -228,22 +224,24 @@ def train_grader(knees: ImageSet, config: Config) -> nn.Module:
 class Config(NetOptions):
     out: str = option("out/adversarial", "folder for the figures")
     data: str | None = option(None, "data folder (default: TINYNET_DATA, then the cache)")
-    seeds: int = option(1, "runs with digits; the knees have one run", quick=1)
-    digits: int = option(60000, "digits to learn from, at most", quick=600)
-    epochs: int = option(2, "passes over the digits for a plain net", quick=4)
-    robust_epochs: int = option(5, "passes over the digits for adversarial training", quick=4)
-    epsilon: float = option(0.2, "largest change of a pixel in adversarial training and in the table of attacks")
+    seeds: int = option(3, "runs with digits, with seeds from --seed on; the knees have one run", quick=1)
+    digits: int = option(60000, "digits to learn from, at most", quick=400)
+    epochs: int = option(1, "passes over the digits for a plain net", quick=4)
+    robust_epochs: int = option(2, "passes over the digits for adversarial training", quick=4)
+    epsilon: float = option(0.3, "largest change of a pixel in training and in the table of attacks", quick=0.1)
     steps: int = option(20, "steps of PGD", quick=5)
-    batch_size: int = option(100, "digits in a step", quick=50)
-    lr: float = option(2e-3, "highest learning rate for digits (Adam; warm-up, then a cosine)")
-    test: int = option(1000, "test digits to attack, at most", quick=50)
-    knees: int | None = option(None, "X-rays to learn from, at most (default: all)", quick=64)
+    batch_size: int = option(50, "digits in a step")
+    lr: float = option(1e-2, "highest learning rate for digits (Adam; warm-up, then a cosine)")
+    test: int = option(500, "test digits to attack, at most", quick=50)
+    knees: int | None = option(None, "X-rays to learn from, at most (default: all)", quick=16)
+    size: int = option(112, "height and width of an X-ray, pixels", quick=64)
     knee_epochs: int = option(2, "passes over the X-rays", quick=1)
-    test_knees: int = option(300, "test X-rays to attack, at most", quick=4)
+    test_knees: int = option(200, "test X-rays to attack, at most", quick=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "digits", "epochs", "robust_epochs", "steps", "test", "knees", "knee_epochs", "test_knees")
+        self.at_least(32, "size")
         if not 0 < self.epsilon <= 1:
             raise ValueError(f"--epsilon is {self.epsilon}; it must be above 0 and at most 1, the range of gray levels")
 
@@ -263,7 +261,9 @@ def main(config: Config) -> dict[str, float]:
         nets["robust"] = train(training, config.robust_epochs, config.epsilon, config, seed)
         second = train(training, config.epochs, 0, config, seed + 1000)  # other initial weights
         table = {name: attacked(net, second, test, config, seed) for name, net in nets.items()}
-        print_table(table, config)
+        rows = [{"net": name, **row} for name, row in table.items()]
+        print(f"accuracy on test digits, epsilon {config.epsilon:g}\n{metrics.format_table(rows)}")
+        print("pgd_long: three times as many steps; second: by the gradients of another net; gray: epsilon 0.5\n")
         if seed == config.seed:
             shown.update({name: curves(net, test, DIGIT_EPSILONS, config) for name, net in nets.items()})
             figures["digits.png"] = draw_digits(nets, test, config)
@@ -279,13 +279,6 @@ def main(config: Config) -> dict[str, float]:
     real = {"knee": "drawings" not in knee_source}  # the bands hold for real data only
     expected = {name: band for name, band in EXPECTED.items() if real.get(name[:4], source.startswith("MNIST"))}
     return report(config, results, expected, figures, NEXT)
-
-
-def print_table(table: dict[str, dict[str, float]], config: Config) -> None:
-    """The accuracy of each net under each attack."""
-    rows = [{"net": name, **row} for name, row in table.items()]
-    print(f"accuracy on test digits, epsilon {config.epsilon:g}\n{metrics.format_table(rows)}")
-    print("pgd_long: three times as many steps; second: made with the gradients of another net; gray: epsilon 0.5\n")
 
 
 def knee_results(curve: Curves) -> dict[str, float]:
@@ -327,14 +320,14 @@ def draw_digits(nets: dict[str, nn.Module], digits: ImageSet, config: Config) ->
     figure = viz.new_figure(1.15 * len(chosen), 7.4)
     parts = figure.subfigures(3, 1, height_ratios=(1.15, 2, 2))
     parts[0].suptitle("test digits", fontsize=11)
-    show_images(parts[0].subplots(1, len(chosen)), x)
+    show_images(parts[0].subplots(1, len(chosen), squeeze=False)[0], x)
     for part, (name, net) in zip(parts[1:], nets.items()):
         moved = fgsm(net, x, labels, config.epsilon, np.random.default_rng(config.seed))
         answers = nn.predict(net, moved, BATCH).argmax(axis=1)
         part.suptitle(
             f"{NETS[name]}: change by FGSM, at most {config.epsilon:g} (red: brighter), and answer", fontsize=11
         )
-        panels = part.subplots(2, len(chosen))
+        panels = part.subplots(2, len(chosen), squeeze=False)
         show_images(panels[0], moved - x, config.epsilon)
         show_images(panels[1], moved)
         for panel, answer, label in zip(panels[1], answers, labels):
@@ -347,10 +340,10 @@ def draw_knee(grader: nn.Module, knees: ImageSet) -> viz.Figure:
     x, labels = as_input(knees), knees.labels
     moved = fgsm(grader, x, labels, 1 / 255, np.random.default_rng(0))
     before, after = (tn.softmax(tn.tensor(nn.predict(grader, images, BATCH))).numpy() for images in (x, moved))
-    rows = np.arange(len(x))
-    fooled = (before.argmax(axis=1) == labels) & (after.argmax(axis=1) != labels)
-    best = int(np.argmax(fooled * before[rows, labels] * (1 - after[rows, labels])))  # sure before, far off afterward
-    figure, panels = viz.subplots(1, 3, figsize=(11, 4.1))
+    answers, wrong = before.argmax(axis=1), after.argmax(axis=1)
+    sure = before.max(axis=1) * after.max(axis=1)  # before and after the attack
+    best = int(np.argmax((answers == labels) * np.abs(wrong - answers) * sure))
+    figure, panels = viz.subplots(1, 3, figsize=(11, 4.4))
     show_images(panels[::2], np.stack([x[best], moved[best]]))
     show_images(panels[1:2], (moved - x)[best : best + 1], 1 / 255)
     for panel, chances, title in ((panels[0], before, "X-ray"), (panels[2], after, "with this change")):
@@ -364,11 +357,9 @@ def draw_knee(grader: nn.Module, knees: ImageSet) -> viz.Figure:
 
 def show_images(panels: Sequence, images: np.ndarray, limit: float | None = None) -> None:
     """Images (N, H, W, 1) side by side; with a limit they are changes from -limit (blue) to limit (red)."""
-    style = (
-        {"cmap": "gray", "vmin": 0, "vmax": 1} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    )
+    cmap, low, high = ("gray", 0.0, 1.0) if limit is None else ("RdBu_r", -limit, limit)
     for panel, image in zip(panels, images):
-        panel.imshow(image[:, :, 0], **style)
+        panel.imshow(image[:, :, 0], cmap=cmap, vmin=low, vmax=high)
         panel.axis("off")
 
 

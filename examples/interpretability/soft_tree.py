@@ -26,6 +26,7 @@ Dean, Distilling the knowledge in a neural network, 2015; data: MNIST, LeCun et 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ from tinynet.tools.cli import NetOptions, command_line, mean_over_seeds, option,
 lenet = load_example("convnets/lenet_mnist.py").lenet  # the teacher: read that script first
 CLASSES = 10
 SIDE = 14  # a digit has 14 x 14 pixels for a tree
+MOST_PASSES = 50  # over the digits: few digits need fewer steps
 TINY = 1e-6  # keeps a division and a logarithm finite
 
 
@@ -112,39 +114,46 @@ def tree_loss(tree: SoftTree, x: tn.Tensor, targets: tn.Tensor, strength: float)
 
 
 # ---------------------------------------------------------------------------------------- training
-def train_teacher(digits: ImageSet, config: Config, seed: int) -> nn.Module:
-    """LeNet, trained with the true classes."""
-    model = lenet().to(tn.device())
-    optimizer = optim.Adam(model.parameters(), 2e-3)
-    images = as_input(digits)
-    loader = DataLoader(list(zip(images, digits.labels)), config.batch_size, seed=seed)
-    schedule = optim.CosineDecay(optimizer, config.teacher_epochs * len(loader), floor=0.01)
-    for x, labels in tqdm(loader.steps(config.teacher_epochs * len(loader)), "teacher", leave=False, disable=None):
-        loss = tn.softmax_cross_entropy(model(tn.tensor(x).to(tn.device())), labels)
+LossOf = Callable[[tn.Tensor, np.ndarray, float], tn.Tensor]  # of a batch, its targets and the share of training done
+
+
+def fit(model: nn.Module, examples: list, steps: int, batch_size: int, lr: float, loss_of: LossOf, seed: int) -> None:
+    """Train with Adam, but at most for MOST_PASSES over the examples, pairs (x, target)."""
+    optimizer = optim.Adam(model.parameters(), lr)
+    loader = DataLoader(examples, batch_size, seed=seed)
+    steps = min(steps, MOST_PASSES * len(loader))
+    schedule = optim.CosineDecay(optimizer, steps, floor=0.01)
+    name = type(model).__name__
+    for step, (x, targets) in enumerate(tqdm(loader.steps(steps), name, steps, leave=False, disable=None)):
+        loss = loss_of(tn.tensor(x).to(tn.device()), targets, step / steps)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return model.eval()
+    model.eval()
+
+
+def train_teacher(digits: ImageSet, config: Config, seed: int) -> nn.Module:
+    """LeNet, trained with the true classes."""
+    tn.seed(seed)
+    model = lenet().to(tn.device())
+    examples = list(zip(as_input(digits), digits.labels))
+    loss_of: LossOf = lambda x, labels, done: tn.softmax_cross_entropy(model(x), labels)  # noqa: E731
+    fit(model, examples, config.teacher_steps, 50, 2e-3, loss_of, seed)
+    return model
 
 
 def train_tree(digits: ImageSet, targets: np.ndarray, config: Config, seed: int) -> SoftTree:
-    """A tree that predicts `targets` (N, classes) from the pixels. The penalty fades in the second half."""
+    """A tree that predicts `targets` (N, classes) from the pixels. The penalty fades in the second half of training."""
     tn.seed(seed)
-    x = rows_of(digits)
-    tree = SoftTree(x.shape[1], config.depth).to(tn.device())
-    optimizer = optim.Adam(tree.parameters(), config.lr)
-    loader = DataLoader(list(zip(x, targets)), config.batch_size, seed=seed)
-    steps = config.epochs * len(loader)
-    schedule = optim.CosineDecay(optimizer, steps, floor=0.01)
-    for step, (batch, wanted) in enumerate(tqdm(loader.steps(steps), "tree", steps, leave=False, disable=None)):
-        strength = config.penalty * min(1.0, 2 * (1 - step / steps))
-        loss = tree_loss(tree, tn.tensor(batch).to(tn.device()), tn.tensor(wanted).to(tn.device()), strength)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return tree.eval()
+    tree = SoftTree(SIDE**2, config.depth).to(tn.device())
+
+    def loss_of(x: tn.Tensor, wanted: np.ndarray, done: float) -> tn.Tensor:
+        strength = config.penalty * min(1.0, 2 * (1 - done))
+        return tree_loss(tree, x, tn.tensor(wanted).to(tn.device()), strength)
+
+    fit(tree, list(zip(rows_of(digits), targets)), config.steps, config.batch_size, config.lr, loss_of, seed)
+    return tree
 
 
 def as_input(digits: ImageSet) -> np.ndarray:
@@ -180,43 +189,58 @@ class Config(NetOptions):
     data: str | None = option(None, "folder of MNIST (default: TINYNET_DATA, then the cache)")
     digits: int = option(60000, "digits to learn from, at most", quick=1000)
     test: int | None = option(None, "test digits, at most (default: all)", quick=300)
+    few: int = option(2000, "digits with a label in the second experiment", quick=200)
     depth: int = option(8, "decisions from the root to a leaf", quick=4)
-    epochs: int = option(12, "passes over the digits for a tree", quick=12)
-    teacher_epochs: int = option(4, "passes over the digits for the teacher", quick=6)
-    batch_size: int = option(100, "digits in a step", quick=50)
+    steps: int = option(3000, "steps of training for a tree", quick=160)
+    teacher_steps: int = option(3000, "steps of training for the teacher, 50 digits each", quick=80)
+    batch_size: int = option(200, "digits in a step of a tree", quick=50)
     lr: float = option(1e-2, "highest learning rate of a tree (Adam)")
-    temperature: float = option(4.0, "divides the teacher's logits: its probabilities would be nearly 0 and 1")
+    temperature: float = option(1.0, "divides the teacher's logits; above 1 its probabilities are softer")
     penalty: float = option(0.1, "strength of the penalty at the root")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "digits", "test", "depth", "epochs", "teacher_epochs", "batch_size")
+        self.at_least(1, "digits", "few", "test", "depth", "steps", "teacher_steps", "batch_size")
 
 
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
-    """Train the teacher, a tree from the true classes and a tree from the teacher; test all three."""
+    """Train teachers and trees, with all labels and with few; return their accuracies on the test digits."""
     training, test, source = handwritten_digits(config.data)
     training, test = training.subset(slice(config.digits)), test.subset(slice(config.test))
     print_settings(config, SoftTree(SIDE**2, config.depth), source=source)
     figures: dict[str, viz.Figure] = {}
 
     def one_run(seed: int) -> dict[str, float]:
-        tn.seed(seed)
-        teacher = train_teacher(training, config, seed)
-        soft = tn.softmax(tn.tensor(nn.predict(teacher, as_input(training)) / config.temperature)).numpy()
-        hard = np.eye(CLASSES, dtype=np.float32)[training.labels]
-        alone, distilled = (train_tree(training, targets, config, seed) for targets in (hard, soft))
-        known = nn.predict(teacher, as_input(test)).argmax(axis=1)
-        results = {"teacher": float(np.mean(known == test.labels))}
-        results |= accuracies(alone, test, "alone") | accuracies(distilled, test, "distilled")
-        results["gain"] = results["distilled"] - results["alone"]
+        few = training.subset(np.random.default_rng(seed).permutation(len(training))[: config.few])
+        with_all, tree = experiment(training, training, test, config, seed)
+        with_few, _ = experiment(few, training, test, config, seed)
         if seed == config.seed:
-            figures["tree.png"] = draw_tree(distilled, test)
-        return results
+            figures["tree.png"] = draw_tree(tree, test)
+        return with_all | {f"few_{name}": figure for name, figure in with_few.items()}
 
     results = mean_over_seeds(one_run, config.seed, config.seeds)
+    figures["accuracy.png"] = draw_accuracies(results, len(training), min(config.few, len(training)))
     return report(config, results, EXPECTED if source.startswith("MNIST") else {}, figures, NEXT)
+
+
+def experiment(
+    labeled: ImageSet, images: ImageSet, test: ImageSet, config: Config, seed: int
+) -> tuple[dict[str, float], SoftTree]:
+    """(the accuracies of the teacher and of both trees, the distilled tree).
+
+    The teacher and one tree learn from the classes of `labeled`; the distilled tree learns from all `images` and the
+    teacher's probabilities for them.
+    """
+    teacher = train_teacher(labeled, config, seed)
+    logits = nn.predict(teacher, as_input(images))
+    soft = tn.softmax(tn.tensor(logits / np.float32(config.temperature))).numpy()
+    hard = np.eye(CLASSES, dtype=np.float32)[labeled.labels]
+    alone, distilled = train_tree(labeled, hard, config, seed), train_tree(images, soft, config, seed)
+    answers = nn.predict(teacher, as_input(test)).argmax(axis=1)
+    results = {"teacher": float(np.mean(answers == test.labels))}
+    results |= accuracies(alone, test, "alone") | accuracies(distilled, test, "distilled")
+    return results | {"gain": results["distilled"] - results["alone"]}, distilled
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -292,6 +316,21 @@ def draw_path(figure: viz.Figure, tree: SoftTree, x: np.ndarray, path: np.ndarra
     panels[-1].bar(range(CLASSES), tree.distributions().numpy()[leaf], color="gold")
     panels[-1].set(xticks=range(CLASSES), ylim=(0, 1), yticks=[])
     panels[-1].set_title("its leaf", fontsize=9)
+
+
+def draw_accuracies(results: dict[str, float], all_labels: int, few_labels: int) -> viz.Figure:
+    """Teacher, tree alone and distilled tree, with all labels and with few."""
+    figure, axes = viz.subplots(figsize=(7.5, 4.2))
+    names = {"alone": "tree alone", "distilled": "tree, distilled", "teacher": "teacher (LeNet)"}
+    for number, (name, color) in enumerate(zip(names, (viz.SKY, viz.BLUE, viz.ORANGE))):
+        heights = [results[name], results[f"few_{name}"]]
+        bars = axes.bar(np.arange(2) + 0.27 * (number - 1), heights, 0.25, color=viz.mpl(color), label=names[name])
+        axes.bar_label(bars, [f"{height:.3f}" for height in heights], fontsize=10)
+    axes.set_xticks(range(2), [f"{all_labels:,} labels", f"{few_labels:,} labels, {all_labels:,} images"])
+    least = min(results[f"{labels}{name}"] for labels in ("", "few_") for name in names)
+    axes.set(ylabel="accuracy, test digits", ylim=(least - 0.05, 1.02))
+    axes.legend(ncols=3, loc="upper center", fontsize=9)
+    return figure
 
 
 # ---------------------------------------------------------------------------------------- catalog entry
