@@ -250,7 +250,8 @@ class Config(NetOptions):
 def main(config: Config) -> dict[str, float]:
     """Attack LeNet, plain and adversarially trained, and the net for knees; return the accuracies."""
     training, test, source = handwritten_digits(config.data)
-    training, test = training.subset(slice(config.digits)), test.subset(slice(config.test))
+    order = np.random.default_rng(config.seed).permutation(len(test))
+    training, test = training.subset(slice(config.digits)), test.subset(order[: config.test])
     knees, test_knees, knee_source = load_knees(config)
     print_settings(config, lenet(), digits=source, knees=knee_source, weights=fine_tuning.source())
     shown: dict[str, Curves] = {}
@@ -294,7 +295,7 @@ STYLES = {"noise": ":", "FGSM": "--", "PGD": "-"}
 
 def draw_curves(shown: dict[str, Curves], knees: ImageSet) -> viz.Figure:
     """Accuracy against epsilon: left both nets for digits, right the net for knees."""
-    figure, (left, right) = viz.subplots(1, 2, figsize=(11, 4.8))
+    figure, (left, right) = viz.subplots(1, 2, figsize=(11, 5.4))
     for name, color in (("plain", viz.VERMILLION), ("robust", viz.BLUE)):
         for attack, row in shown[name].items():
             label = f"{NETS[name]}, {attack}"
@@ -309,7 +310,7 @@ def draw_curves(shown: dict[str, Curves], knees: ImageSet) -> viz.Figure:
     for axes in (left, right):
         axes.set(ylabel="accuracy", ylim=(-0.03, 1.03))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
     return figure
 
 

@@ -12,13 +12,10 @@ A leaf holds one distribution over the classes, which does not depend on the ima
 product of the decisions on its path, and everything is differentiable: the tree learns by gradient descent.
 
 - **Alone**: the loss compares the leaves' distributions, weighted with their probabilities, with the true class. A
-  penalty makes each node use both of its sides in the middle of training: a node that sends everything to one side
-  learns nothing more.
-- **Distilled**: the tree learns from the probabilities of a convolutional net in place of the true classes. They say
-  how much a 3 looks like an 8, so that a digit teaches more than its class.
-- **One path**: to predict, the tree takes the most probable leaf. The figure shows the filters it met on its way.
-
-The tree is worse than the net: that is the price of an answer that can be followed. Distillation wins a part back.
+  penalty makes each node use both of its sides: a node that sends every image to one side learns nothing more.
+- **Distilled**: the tree learns from the probabilities of a convolutional net, its teacher, in place of the true
+  classes. They say how much a 3 looks like an 8. And the teacher can judge images that have no label.
+- **One path**: to predict, the tree takes the most probable leaf. The figure shows the filters on the way to it.
 
 Source: Frosst, Hinton, Distilling a neural network into a soft decision tree, 2017; distillation: Hinton, Vinyals,
 Dean, Distilling the knowledge in a neural network, 2015; data: MNIST, LeCun et al. 1998.
@@ -251,8 +248,7 @@ def draw_tree(tree: SoftTree, digits: ImageSet) -> viz.Figure:
     """The filters of the upper levels with the path of one digit lit, and the whole path below."""
     x = rows_of(digits)
     leaves, classes = one_path(tree, x)
-    right = np.flatnonzero(classes == digits.labels)
-    chosen = right[np.argmax(digits.labels[right] == 3)]  # the first 3 that is read correctly
+    chosen = int(np.argmax(2 * (classes == digits.labels) + (digits.labels == 3)))  # the first 3 read correctly
     on_path = sum(paths(tree.depth))  # (nodes, leaves)
     path = np.flatnonzero(on_path[:, leaves[chosen]])  # from the root on, because nodes are numbered by level
     figure = viz.new_figure(12, 9)
@@ -337,7 +333,14 @@ def draw_accuracies(results: dict[str, float], all_labels: int, few_labels: int)
 TOPIC = "Interpretable models: a soft decision tree, alone and distilled"
 DATA = "MNIST, 60,000 + 10,000 handwritten digits"
 FILES = ("mnist",)
-EXPECTED = {"teacher": (0.985, None), "alone": (0.93, 0.97), "distilled": (0.94, 0.98)}
+EXPECTED = {
+    "teacher": (0.985, None),
+    "alone": (0.945, 0.97),
+    "distilled": (0.945, 0.97),
+    "few_alone": (0.88, 0.93),
+    "few_distilled": (0.93, 0.96),
+    "few_gain": (0.015, None),
+}
 PICTURE = "tree.png"
 NEXT = "python examples/segmentation/fcn_vessels.py"
 
