@@ -3,28 +3,37 @@
     python examples/evaluation/ordinal_grading.py
 
 A radiologist gives an X-ray of a knee a grade from 0 (healthy) to 4 (severe), after Kellgren and Lawrence: by the width
-of the gap between the bones and by bony spurs at its ends. To say 1 for a 0 is a small mistake, to say 4 is a large
-one. Three ways to train a net, EfficientNet-Lite0 with the weights of ImageNet:
+of the gap between the bones and by bony spurs beside it. To say 1 for a 0 is a small mistake, to say 4 is a large one.
+A net with the weights of ImageNet is fine-tuned in three ways:
 
 - **cross-entropy**: five classes; the order is not used;
-- **regression**: one output, the grade as a number, by squared error; thresholds turn it into grades;
+- **regression**: one output, the grade as a number, by squared error;
 - **cumulative**: four outputs, P(grade > 0) to P(grade > 3), each a yes-or-no question (Frank and Hall 2001).
 
-Each gives a *score*, the expected grade. The thresholds on the score are chosen on the validation knees, so that each
-grade is given as often there as the radiologists gave it. The fourth row of the table is the mean of the three scores.
+Each gives a *score*, the expected grade. Thresholds turn it into a grade. They are chosen on the validation knees: each
+grade is given as often there as the radiologists gave it. The mean of the three scores is judged, too.
 
 **The evaluation** is that of the screening studies (Gulshan 2016): quadratic kappa (1 is perfect agreement, 0 is
 chance; a mistake by two grades costs as much as four by one), accuracy, and for the question "grade 2 or more?" the
-area under the ROC curve (AUC) and two operating points. The intervals are of 1,000 resamples of *patients*: both knees
-of a patient are in the test part, and they resemble each other, so resampling knees would give intervals too narrow.
+area under the ROC curve (AUC) and two operating points. For the 95 % intervals, *patients* are drawn with replacement,
+not knees: both knees of a patient resemble each other, and drawing knees would give intervals that are too narrow.
 
-**Beside it** stand what needs no net: ridge regression on 28 x 28 pixels, and ridge regression on the gray levels
-alone: X-rays of different machines were processed differently, and a net may learn the machine. So the net does not see
-the gray levels as they are: the joint is cut out, enlarged, and its contrast is stretched.
+**Beside it** stands ridge regression on 28 x 28 pixels, and on the gray levels alone. X-rays of different machines were
+processed differently; a net may learn the machine. So the joint is cut out and its contrast stretched before a net sees
+it. It is also enlarged, and the net ends after block 11 of 16, because later blocks see squares of 32 pixels as one. In
+short trials, the cut raised the AUC on the validation knees from .86 to .88, and the shorter net to .90.
+
+What to see (one seed, 1,234 test knees):
+
+- The nets reach a kappa of .76 to .80 and an AUC of .90 to .91; pixels .55 and .77, gray levels .16 and .59.
+- Which way is best is not decided: cumulative .797 (interval .771 to .820), cross-entropy .790, regression .763.
+- The thresholds count as much. With its most probable class, cross-entropy is right more often (63 % against 60 %), but
+  its kappa is lower (.765 against .790): the two measures do not want the same.
+- Grade 1 is called "doubtful" for a reason: of 231 knees, 51 get it.
 
 Sources: Tiulpin et al., Automatic knee osteoarthritis diagnosis from plain radiographs, Scientific Reports 8, 2018
-(kappa .83, accuracy 66.7 %, AUC .93 on other test knees, from images of higher resolution); Gulshan et al., JAMA 316,
-2016; Frank, Hall, A simple approach to ordinal classification, ECML 2001; data: Chen et al. 2019.
+(kappa .83, accuracy 66.7 %, AUC .93 on other knees); Gulshan et al., JAMA 316, 2016; Frank, Hall, A simple approach to
+ordinal classification, ECML 2001; data: Chen et al. 2019.
 """
 
 from __future__ import annotations
@@ -82,8 +91,8 @@ def features(front: nn.Sequential, images: np.ndarray, count: int, config: Confi
 def grader(outputs: int, config: Config) -> tuple[nn.Sequential, nn.Sequential]:
     """(front, tail): EfficientNet-Lite0 that ends after the entry `last`, and a new last layer.
 
-    The entries after 11 see squares of 32 pixels as one, too coarse for the gap of a joint, and have five sixths of the
-    weights.
+    The entries after 11 see squares of 32 pixels as one, too coarse for the gap of a joint, and have four fifths of
+    the weights.
     """
     front, tail = fine_tuning.split(outputs, config.cut)
     blocks = [tail[i] for i in range(config.last - config.cut + 1)]
@@ -368,7 +377,16 @@ def draw_joints(test: ImageSet, said: np.ndarray, score: np.ndarray, config: Con
 TOPIC = "Evaluation: ordered grades, quadratic kappa with intervals"
 DATA = "knee X-rays with grades 0 to 4 (Chen et al.), 5,778 + 826 + 1,234"
 FILES = ("knee_oa/knee_oa_112.zip",)
-EXPECTED = {"mean_of_the_three_kappa": (0.72, None), "mean_of_the_three_auc": (0.9, None)}
+EXPECTED = {
+    "gray_levels_alone_kappa": (0.1, 0.25),
+    "ridge_on_pixels_kappa": (0.5, 0.6),
+    "ridge_on_pixels_auc": (0.75, 0.8),
+    "cross_entropy_kappa": (0.72, None),
+    "regression_kappa": (0.72, None),
+    "cumulative_kappa": (0.75, None),
+    "mean_of_the_three_kappa": (0.75, None),
+    "mean_of_the_three_auc": (0.9, None),
+}
 PICTURE = "grades.png"
 NEXT = "python examples/evaluation/taxonomy.py"
 

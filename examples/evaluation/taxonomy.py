@@ -10,8 +10,10 @@ classes, cut from a tree of 2,032 diseases, and the answer is the *sum of the pr
 algorithm goes down the tree: if a disease and all its kinds have fewer than N images, they become one training class;
 otherwise each kind is treated in the same way. The tree here is the Human Disease Ontology: skin diseases, skin cancers
 and benign tumors of the skin. **The images are not real**: Esteva's photographs are not public, so the script
-deals out as many as he had, 129,450, at random: the r-th most frequent disease gets a share of 1/r (Zipf's law). What
-the figure shows is how the number and the sizes of the classes depend on N, not a fact about skin diseases.
+deals out as many as he had, 129,450, at random: the r-th most frequent disease gets a share of 1/r (Zipf's law). So
+the figure shows how the number and the sizes of the classes depend on N, and no fact about skin diseases. With N = 1,000
+there are 351 classes of the 491 diseases. Half of them have at most 109 images, even with a large N: a rare disease
+stays alone if its parent is cut.
 
 **The gain**, on data with real labels. Does a net answer the coarse question better if it learns the fine classes?
 
@@ -21,6 +23,15 @@ the figure shows is how the number and the sizes of the classes depend on N, not
 
 The control is as important as the gain: *shuffled* fine classes. The fine labels are permuted among the images of the
 same coarse class, so the net has as many outputs, but the labels know no more than yes or no.
+
+What to see (means of three seeds):
+
+- Digits: ten classes raise the accuracy of "odd" by two points, from a hundred digits as from ten thousand (.893 to
+  .914, .956 to .975), in every run. Shuffled classes cost two to five points. So the gain is knowledge in the labels:
+  an even class of five shapes is easier to learn if the shapes have names.
+- Knees: five grades raise the AUC from .815 to .825. It rose in each run, but the runs differ by as much. Shuffled
+  grades change nothing. The gain is small, perhaps because neighboring grades differ less than a 4 and a 5 do, and
+  because radiologists do not agree on them.
 
 Sources: Esteva et al., Dermatologist-level classification of skin cancer with deep neural networks, Nature 542, 2017
 (methods: the partitioning algorithm); Schriml et al. 2019 (the ontology, CC0); data: Chen et al. 2019 (knees), LeCun et
@@ -368,7 +379,15 @@ def draw_gain(runs: list[dict[str, dict[str, float]]]) -> viz.Figure:
 TOPIC = "Evaluation: training classes from a tree of diseases"
 DATA = "Human Disease Ontology (CC0), with numbers of images drawn at random; knee X-rays; MNIST"
 FILES = ("tables/HumanDO.tsv", "knee_oa/knee_oa_112.zip", "mnist")
-EXPECTED = {"digits_1000_gain": (0.0, None)}
+EXPECTED = {
+    "digits_100_gain": (0.0, 0.06),
+    "digits_1000_gain": (0.0, 0.06),
+    "digits_1000_gain_shuffled": (-0.1, 0.0),
+    "digits_10000_gain": (0.0, 0.06),
+    "knees_coarse": (0.78, 0.86),
+    "knees_gain": (-0.01, 0.04),
+    "training_classes": (351, 351),
+}
 PICTURE = "gain.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/evaluation/robustness.py"
