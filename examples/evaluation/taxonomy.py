@@ -11,8 +11,8 @@ algorithm goes down the tree: if a disease and all its kinds have fewer than N i
 otherwise each kind is treated in the same way. The tree here is the Human Disease Ontology: skin diseases, skin cancers
 and benign tumors of the skin. **The images are not real**: Esteva's photographs are not public, so the script
 deals out as many as he had, 129,450, at random: the r-th most frequent disease gets a share of 1/r (Zipf's law). So
-the figure shows how the number and the sizes of the classes depend on N, and no fact about skin diseases. With N = 1,000
-there are 351 classes of the 491 diseases. Half of them have at most 109 images, even with a large N: a rare disease
+the figure shows how the number and the sizes of the classes depend on N, and no fact about skin diseases. N = 1,000
+makes 351 classes of the 491 diseases. Half of them have at most 109 images, and 183 with N = 50,000: a rare disease
 stays alone if its parent is cut.
 
 **The gain**, on data with real labels. Does a net answer the coarse question better if it learns the fine classes?
