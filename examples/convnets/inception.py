@@ -2,22 +2,35 @@
 
     python examples/convnets/inception.py
 
-**The block.** Which filter size does a layer need, 1x1, 3x3 or 5x5? An Inception block has all of them side by side,
-with max pooling as a fourth branch, and concatenates their channels; training decides which are useful. A 5x5 filter on
-all input channels would be expensive. So a 1x1 convolution *reduces* the channels first.
+**The block.** Which filter size does a layer need: 1x1, 3x3 or 5x5? An Inception block has all three side by side, and
+max pooling as a fourth branch, and concatenates their channels: training decides what is useful. But 3x3 and 5x5
+filters on all input channels are expensive, and the pooling branch keeps all channels, so that the next block would be
+more expensive still. So each of these branches has a 1x1 convolution that *reduces* the number of channels. In the
+first block of GoogLeNet, 303 million multiplications become 128 million, and 416 output channels become 256.
 
-**The net** here has a stem, four blocks and a linear layer: 58,421 weights. It learns to grade knee X-rays (0 to 4).
+**The net** here has a stem, four blocks and a linear layer: 58,421 weights. It learns to grade osteoarthritis in knee
+X-rays, 0 to 4 (kappa .61 on the test set; images of 64 x 64 pixels).
 
-**The head swap.** The last layer for five grades is replaced by a new one for two classes, and the net learns a new
-task from few images, with the first 0, 1, ..., 5 parts frozen. Two applications:
+**The head swap.** The last layer for five grades is replaced by a new one for two classes. The net then learns a new
+task from 50 or 500 images, with none, one, ... or all of the parts before the head frozen:
 
-- **knees**: osteoarthritis (grade 2 and more), yes or no. The same kind of images, other patients;
-- **chest**: pneumonia, yes or no. Another part of the body, other patients, other devices.
+- **knees**, osteoarthritis (grade 2 and more) or not: images of the same kind, of other patients. The more is frozen,
+  the better. With 50 images, a new head alone has an AUC of .82, and tuning everything .74. The net for five grades
+  knows the answer already: the sum of its probabilities of grades 2 to 4 has an AUC of .83, without any new image.
+- **chest**, pneumonia or not: another part of the body. A new head alone is the worst choice here, .86 with 50 and .87
+  with 500 images, because the last blocks have learned to look for what is in knees. It is best to freeze the first one
+  to three parts (.90 to .91 with 50, .95 with 500 images). Which of them matters less than the draw of the images. Even
+  then the gain over a net without transferred weights is .02 with 50 and .01 with 500 images.
 
-Sources: Szegedy et al., Going deeper with convolutions, CVPR 2015, figure 2 and table 1 (GoogLeNet; it had no batch
-normalization, which came with Ioffe and Szegedy 2015); Tajbakhsh et al., Convolutional neural networks for medical
-image analysis: full training or fine tuning?, IEEE TMI 35, 2016; data: Chen, Mendeley Data 2018 (knees), Kermany et
-al., Cell 172, 2018 (chests).
+So "the best tuning depth depends on the application" is true here, and it depends on how much the new images resemble
+the old ones. The number of images matters less. Each result is the mean of three draws of the images to learn from; the
+figure shows their range. All of them start from the same net. Learning rates and numbers of steps were chosen on other
+patients of the training sets.
+
+Sources: Szegedy et al., Going deeper with convolutions, CVPR 2015, figure 2 and table 1; batch normalization, which
+GoogLeNet did not have: Ioffe and Szegedy, ICML 2015; Tajbakhsh et al., Convolutional neural networks for medical image
+analysis: full training or fine tuning?, IEEE TMI 35, 2016; data: Chen, Mendeley Data, 2018 (knees); Kermany et al.,
+Cell 172, 2018 (chests).
 """
 
 from __future__ import annotations
@@ -288,7 +301,7 @@ def print_tables(tasks: list[Task], scores: dict[str, np.ndarray]) -> None:
     for task in tasks:
         means = scores[task.name].mean(axis=2)
         rows = [{"images": size, **dict(zip(names, map(float, row)))} for size, row in zip(SIZES, means)]
-        print(f"\n{task.name}, {task.question}: AUC\n{metrics.format_table(rows)}")
+        print(f"\n{task.name}, {task.question}: AUC by the number of frozen parts\n{metrics.format_table(rows)}")
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -304,7 +317,7 @@ def draw_depth(tasks: list[Task], scores: dict[str, np.ndarray]) -> viz.Figure:
         axes.set_xticks(DEPTHS[1:], ["none", "stem", "1 block", "2 blocks", "3 blocks", "4 blocks:\nall but head"])
         axes.set(xlabel="frozen parts", ylabel="AUC, test images", title=f"{task.name}: {task.question}")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
@@ -333,6 +346,10 @@ FILES = ("knee_oa/knee_oa_112.zip", "chest_xray/chest_xray.zip")
 EXPECTED = {
     "products_without": (303_464_448, 303_464_448),
     "products_with": (128_049_152, 128_049_152),
+    "grades_kappa": (0.55, 0.7),
+    "knees_without_new_images": (0.8, 0.86),
+    "knees_gain_of_tuning": (None, -0.03),
+    "chest_gain_of_tuning": (0.01, 0.1),
 }
 PICTURE = "depth.png"
 NEXT = "python examples/convnets/imagenet_transfer.py"
