@@ -140,8 +140,8 @@ METHODS = {
 
 # ---------------------------------------------------------------------------------------- tasks
 STEPS = {  # images to learn from -> training steps of 32 images
-    "knees": {50: 40, 150: 60, 500: 80, 1500: 120, 5778: 180},
-    "chest": {50: 40, 250: 60, 1200: 80},
+    "knees": {50: 30, 150: 50, 500: 80, 1500: 120, 5778: 180},
+    "chest": {50: 30, 250: 50, 1200: 75},
 }
 FEW, MANY = 50, 500  # up to FEW images every method learns --seeds times, up to MANY a quick method
 
@@ -230,7 +230,7 @@ class Config(NetOptions):
     out: str = option("out/imagenet_transfer", "folder for the figures")
     data: str | None = option(None, "data folder (default: TINYNET_DATA, then the cache)")
     knee_size: int = option(112, "height and width of a knee X-ray, of which the middle rows are used", quick=40)
-    chest_size: int = option(80, "height and width of a chest X-ray", quick=32)
+    chest_size: int = option(64, "height and width of a chest X-ray", quick=32)
     photograph_size: int = option(224, "height and width of a photograph; the net was trained with 224")
     sizes: int = option(5, "use the first so many numbers of images", quick=1)
     steps: float = option(1.0, "times the usual number of training steps", quick=0.05)
@@ -248,7 +248,7 @@ def tasks_of(config: Config) -> tuple[dict[str, Task], dict[str, str], np.ndarra
     """(tasks, the sources of their X-rays, one knee: uint8 (H, W))."""
     knees, knee_source = knees_or_synthetic(config.data, config.seed, (50, 20, 50), config.knee_size, config.quick)
     chests, chest_source = chest_xrays_or_synthetic(config.data, config.seed, (50, 50), config.chest_size, config.quick)
-    joint = slice(config.knee_size // 4, config.knee_size // 4 + round(config.knee_size * 4 / 7))
+    joint = slice(round(0.3 * config.knee_size), round(0.8 * config.knee_size))  # rows
     (chest, patients), (chest_test, _) = chests["train"], chests["test"]
     knee_test = knees["val" if config.validate else "test"][0]
     if config.validate:
