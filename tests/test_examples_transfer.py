@@ -51,6 +51,7 @@ def test_contrast_is_the_same_in_each_image(script):
     found = script.stretched(xrays).images
     assert found.dtype == np.uint8 and (found[:2].min(), found[:2].max()) == (0, 255)
     assert np.abs(found[0].astype(int) - found[1]).max() <= 1 and not found[2].any()
+    assert [0.01 < np.mean(found[0] == end) < 0.05 for end in (0, 255)] == [True, True]
     rows = script.stretched(ImageSet(images[:, 5:9], xrays.labels, xrays.classes)).images
     np.testing.assert_array_equal(script.stretched(xrays, slice(5, 9)).images, rows)
 
@@ -88,9 +89,9 @@ def test_a_frozen_front_stays_and_a_seed_gives_the_same_score(script, task):
 
 def test_summary_names_the_gain_of_imagenet(script, task):
     cells = {(name, 12): [{"kappa": k / 10, "AUC": 0.6 + k / 100}] for k, name in enumerate(script.METHODS)}
-    cells["all", 12].append({"kappa": 0.5, "AUC": 0.7})
+    cells["all", 12].append({"kappa": 0.7, "AUC": 0.7})
     found = script.summary(task, cells)
-    assert found["kappa_all"] == pytest.approx(0.4) and found["gain_of_12"] == pytest.approx(0)
+    assert found["kappa_all"] == pytest.approx(0.5) and found["gain_of_12"] == pytest.approx(0.1)
     assert found["auc_all"] == pytest.approx(0.665) and found["kappa_fixed_extractor"] == 0
 
 
