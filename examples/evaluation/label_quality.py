@@ -380,7 +380,8 @@ def draw_noise(runs: list[tuple], config: Config) -> viz.Figure:
         lines = [methods(curves, kind, config) for curves, *_ in runs]
         for (name, values), color in zip(lines[0].items(), colors):
             mean = np.mean([line[name] for line in lines], axis=0)
-            axes.plot([100 * share for share in SHARES[: len(values)]], mean, "o-", color=color, label=NAMES[name])
+            style = "s--" if name == "early" else "o-"  # without wrong labels the lines lie on each other
+            axes.plot([100 * share for share in SHARES[: len(values)]], mean, style, color=color, label=NAMES[name])
         axes.set(xlabel="wrong labels, %", ylabel="accuracy on test digits", ylim=(0, 1.02))
         axes.set_title(f"digits, {kind}: " + ("any other class" if kind == "symmetric" else "always the next class"))
         axes.legend(loc="lower left")
@@ -409,7 +410,7 @@ def draw_epochs(curves: Curves, config: Config) -> viz.Figure:
         if loss == "cross-entropy":
             best = int(np.argmax(curve.validation))
             axes.plot(best + 1, curve.validation[best], "k*", markersize=12, label="stopped early")
-        axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+        axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02), xticks=epochs[:: max(1, len(epochs) // 7)])
         axes.set_title(f"{loss}, {share:.0%} of the labels wrong")
         axes.legend(loc="lower right")
         axes.grid(alpha=0.3)
