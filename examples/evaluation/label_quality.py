@@ -323,8 +323,8 @@ def main(config: Config) -> dict[str, float]:
     eyes = tuple([retina for retina in part if retina.second is not None] for part in eyes)
     if not all(eyes):
         eye_source += ", left out: without tracings of a second observer"
-    print_settings(config, lenet(), digits=source, knees=knee_source, eyes=eye_source)
-    print(f"initial weights of the net for knees: {fine_tuning.source()}\n")
+    weights = fine_tuning.source()  # of the features of knees
+    print_settings(config, lenet(), digits=source, knees=knee_source, weights=weights, eyes=eye_source)
     runs: list[tuple] = []
 
     def one_run(seed: int) -> dict[str, float]:
@@ -344,7 +344,12 @@ def main(config: Config) -> dict[str, float]:
         results["dice_observers"] = float(np.mean(agreement))
         print_observers(table)
         figures["observers.png"] = draw_observers(eyes[1][0], maps)
-    real = (source.startswith("MNIST"), knee_source.startswith("knee"), eye_source.startswith("CHASE"))
+    real = (
+        source.startswith("MNIST"),
+        knee_source.startswith("knee"),
+        eye_source.startswith("CHASE"),
+        weights == "ImageNet",
+    )
     return report(config, results, EXPECTED if all(real) else {}, figures, NEXT)
 
 
