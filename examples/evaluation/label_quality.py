@@ -324,7 +324,8 @@ def main(config: Config) -> dict[str, float]:
     if not all(eyes):
         eye_source += ", left out: without tracings of a second observer"
     weights = fine_tuning.source()  # of the features of knees
-    print_settings(config, lenet(), digits=source, knees=knee_source, weights=weights, eyes=eye_source)
+    sources = {"source_of_digits": source, "source_of_knees": knee_source, "source_of_vessels": eye_source}
+    print_settings(config, lenet(), **sources, weights=weights)
     runs: list[tuple] = []
 
     def one_run(seed: int) -> dict[str, float]:
