@@ -1,6 +1,6 @@
 """The exact parts of examples/convnets/deep_features_svm.py."""
 
-import sys
+import importlib.util
 
 import numpy as np
 import pytest
@@ -92,6 +92,6 @@ def test_training_validation_and_test_have_no_patient_in_common(script):
 
 
 def test_without_scikit_learn(script, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"k-means and the SVM are part of scikit-learn: `pip install"):
         script.main(["--quick", "--out", str(tmp_path)])

@@ -2,21 +2,30 @@
 
     python examples/convnets/deep_features_svm.py
 
-A linear support vector machine (SVM) separates two classes with the widest margin: it minimizes
+A linear support vector machine (SVM) separates two classes with a wide margin: with t = -1 or 1 it minimizes
 
-    |w|^2 / 2 + C sum max(0, 1 - t (w . x + b))^2,      t = -1 or 1
+    |w|^2 / 2 + C sum max(0, 1 - t (w . x + b))^2
 
 It can only be as good as its features x. Four ways to get them, from chest X-rays of children:
 
-- **Visual words**, as before 2012. The image is cut into overlapping patches of 16 x 16 pixels, and each patch is
-  described by the strength of its edges in eight directions. *k-means* finds 300 typical descriptions, the vocabulary,
-  and the feature is how often each word occurs: in the image, and in each of its 3 x 3 parts. The descriptor is a
-  convolution, a ReLU and a pooling layer, but with designed weights.
+- **Visual words**, as before 2012. Each patch of 16 x 16 pixels is described by the strength of its edges in eight
+  directions. *k-means* finds 300 typical descriptions, the vocabulary. The feature is how often each word occurs in the
+  image and in each of its 3 x 3 parts. The description is a convolution, a ReLU and a pooling, with designed weights.
 - **LeNet**, trained on the same images: its last hidden layer.
 - **ImageNet**: EfficientNet-Lite0, which has seen 1.28 million photographs and no X-ray: its 1,280 pooled features.
-- **Fine-tuned**: the last five blocks of this net are trained on the X-rays, with a linear layer in place of the SVM.
+- **Fine-tuned**: the last five blocks of this net are trained, with a linear layer in place of the SVM.
 
-C is chosen by cross-validation on the training images; all images of a patient are in the same part.
+Each learns from 50 to 958 X-rays. What to see, in means of three runs:
+
+- **On other patients of the training set** all four are nearly perfect with 958 X-rays: AUC .987 (ImageNet) to .994.
+- **On the test set**, whose X-rays differ from the training X-rays: fine-tuned .965, ImageNet .955, visual words .925,
+  LeNet .919. Features that were learned from the training X-rays alone lose .07, the others .03. Validation
+  shows neither this loss nor that the features of ImageNet are better than visual words.
+- **With 50 X-rays** fine-tuning has .92 on the test set, the other three .90.
+- **Intervals**: 624 test X-rays leave .01 to .02 to either side. Drawing patients instead of images changes this little
+  here. The intervals of fine-tuning and ImageNet overlap: their order may be chance.
+- **C** is chosen by cross-validation; all images of a patient are in the same part. For LeNet this is blind: its AUC is
+  .999 there, because LeNet has seen the labels of every part while it learned its features.
 
 Sources: Csurka et al., Visual categorization with bags of keypoints, ECCV workshop 2004; Lowe, Distinctive image
 features from scale-invariant keypoints, IJCV 60, 2004; Tola, Lepetit, Fua, DAISY, PAMI 32, 2010 (edges by convolution);
@@ -26,6 +35,7 @@ off-the-shelf, CVPR workshops 2014; data: Kermany et al., Cell 172, 2018.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -238,7 +248,7 @@ METHODS = {
     "ImageNet features + SVM": by_imagenet,
     "fine-tuned": by_fine_tuning,
 }
-SIZES = (50, 150, 450, 960)  # X-rays to learn from
+SIZES = (50, 150, 450, 958)  # X-rays to learn from
 
 
 @dataclass
@@ -260,18 +270,11 @@ class Config(SeedOptions):
 
 
 # ---------------------------------------------------------------------------------------- the run
-def need_scikit_learn() -> None:
-    """Raise DataError, which says how to install it, if scikit-learn is missing."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise DataError(f"k-means and the SVM are part of scikit-learn: {how_to_install('examples')}") from None
-
-
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
-    """Every method with 50 to 960 X-rays; return the AUC on validation patients and on the test set."""
-    need_scikit_learn()
+    """Every method with 50 to 958 X-rays; return the AUC on validation patients and on the test set."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise DataError(f"k-means and the SVM are part of scikit-learn: {how_to_install('examples')}")
     parts, source = chest_xrays_or_synthetic(config.data, config.seed, (40, 30), SIZE, synthetic=config.quick)
     print_settings(config, xrays=source, weights=fine_tuning.source())
     data = prepared(parts)
@@ -335,7 +338,7 @@ def draw_sizes(aucs: np.ndarray, sizes: list[int]) -> viz.Figure:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    panels[1].legend(fontsize=9, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
@@ -381,7 +384,15 @@ def draw_roc_curves(data: Xrays, scores: dict[str, Scores]) -> viz.Figure:
 TOPIC = "Features and a linear SVM: visual words, LeNet, ImageNet; fine-tuning"
 DATA = "chest X-rays of children, 1,200 + 624 to test (Kermany et al.)"
 FILES = ("chest_xray/chest_xray.zip",)
-EXPECTED = {"visual_auc": (0.85, None), "imagenet_auc": (0.85, None)}
+EXPECTED = {
+    "visual_auc": (0.9, 0.95),
+    "lenet_auc": (0.89, 0.94),
+    "imagenet_auc": (0.94, 0.97),
+    "fine_tuned_auc": (0.94, 0.98),
+    "fine_tuned_auc_of_few": (0.89, 0.95),
+    "visual_validation": (0.98, 1),
+    "imagenet_validation": (0.97, 1),
+}
 PICTURE = "sizes.png"
 ARGUMENTS = ("--seeds", "3")
 NEXT = "python examples/evaluation/ordinal_grading.py"
