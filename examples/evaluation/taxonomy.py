@@ -134,9 +134,7 @@ def partition_table(tree: Ontology, images: dict[str, int]) -> list[dict]:
 class Question:
     """A question with the answer yes or no, asked about images with finer classes. yes: bool, one for each class."""
 
-    name: str
     yes: np.ndarray
-    fine: tuple[str, ...]
 
     def probability(self, logits: np.ndarray, fine: bool) -> np.ndarray:
         """P(yes): the sum of the probabilities of the classes below it. logits: (N, classes)."""
@@ -157,8 +155,8 @@ class Question:
 
 
 WAYS = ("coarse", "fine", "shuffled")
-KNEES = Question("osteoarthritis (grade 2 or more)", np.arange(5) >= 2, ("0", "1", "2", "3", "4"))
-DIGITS = Question("odd", np.arange(10) % 2 == 1, tuple("0123456789"))
+KNEES = Question(np.arange(5) >= 2)  # osteoarthritis
+DIGITS = Question(np.arange(10) % 2 == 1)  # odd
 
 
 def small_net(classes: int) -> nn.Sequential:
