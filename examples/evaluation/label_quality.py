@@ -14,6 +14,27 @@ experiments; the scores always use the right labels:
 3. **Vessels of the retina, traced by two observers.** Nets learn from the first observer, from the second, from either
    one at random, and from the mean of both. Each net is judged by both observers.
 
+What to see (one run):
+
+- **Digits**, accuracy on 10,000 test digits:
+
+                                            symmetric                    pairwise
+      wrong labels                 0   20 %   40 %   60 %   80 %   20 %   40 %   60 %   80 %
+      cross-entropy             .963   .951   .930   .864   .601   .905   .680   .293   .056
+      stopped early             .963   .948   .915   .861   .634   .901   .697   .361   .060
+      generalized               .960   .956   .948   .914   .660   .953   .803   .165   .008
+
+  With 60 % symmetric wrong labels, the right one is still the most frequent label, and the net finds it. Pairwise,
+  beyond one half, the next digit is what the labels teach, and the robust loss learns it best. Stopping early gains
+  little, because 15 epochs with a falling learning rate are too short for learning by heart. In a trial with 5,000
+  digits, 20 epochs and a constant rate, cross-entropy fell to .53 (60 %, symmetric), and stopping early kept .86.
+- **Knees**: kappa .603, .601, .602, .533 with 0, 10, 30, 50 % of the grades moved; AUC .846, .844, .842, .839. Mistakes
+  that go up as often as down nearly cancel out.
+- **Vessels**: Dice by the first observer .738, .725, .741, .739, by the second .744, .731, .749, .746, for the nets that
+  learned from the first, the second, either, and the mean; the observers agree with each other at .798. So the choice
+  of the teacher matters less than the .05 that these shortly trained nets lack; both teachers together are the best
+  ones, by a little. Their net also doubts more often where the observers differ: AUC .890, .887 with the first alone.
+
 Sources: Arpit et al., A closer look at memorization in deep networks, ICML 2017; Rolnick, Veit, Belongie, Shavit, Deep
 learning is robust to massive label noise, 2017; Zhang, Sabuncu, Generalized cross entropy loss for training deep neural
 networks with noisy labels, NeurIPS 2018; data: LeCun et al. 1998 (MNIST), Chen et al. 2019 (knees), Fraz et al. 2012
@@ -441,7 +462,20 @@ def draw_observers(retina: Retina, maps: dict[str, np.ndarray]) -> viz.Figure:
 TOPIC = "Evaluation: wrong labels"
 DATA = "MNIST, knee X-rays (Osteoarthritis Initiative), CHASE_DB1 (vessels traced by two observers)"
 FILES = ("mnist", "knee_oa/knee_oa_112.zip", "chase_db1/CHASEDB1.zip")
-EXPECTED = {"dice_observers": (0.79, 0.80)}
+EXPECTED = {
+    "plain_symmetric_0": (0.95, 0.98),
+    "plain_symmetric_60": (0.78, 0.92),
+    "robust_symmetric_60": (0.87, 0.95),
+    "plain_pairwise_40": (0.58, 0.78),
+    "robust_pairwise_40": (0.7, 0.9),
+    "plain_pairwise_80": (None, 0.2),
+    "kappa_0": (0.55, 0.66),
+    "kappa_30": (0.55, 0.66),
+    "auc_50": (0.81, 0.87),
+    "dice_first_by_first": (0.7, 0.79),
+    "dice_first_by_either": (0.7, 0.79),
+    "dice_observers": (0.79, 0.8),
+}
 PICTURE = "noise.png"
 NEXT = "python examples/interpretability/saliency.py"
 

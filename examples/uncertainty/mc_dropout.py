@@ -21,6 +21,18 @@ not tell. If half of them say 0 and half 1, all three are high: the net does not
 A pass costs less than it seems: what comes before the first dropout is the same in every pass and is computed once. The
 net for vessels has no dropout at the full resolution; the net for knees is small and stands on frozen features.
 
+What to see (one run):
+
+- **Vessels**, the area under the ROC curve (AUC) for the pixels where the observers differ, a mean of 8 photographs:
+  p (1 - p) .900, variance .909, mutual information .901, entropy .912. The variance finds these pixels, but hardly
+  better than one pass. Among pixels of the same p (1 - p) its AUC is .62, so what it adds is real and small. The gain
+  is mostly that of an *ensemble*: the mean of the passes has the best uncertainty and the better Dice, .774 for .763.
+- **Referral**: if the net refers 30 % of 1,234 X-rays, it answers "grade 2 or more?" for the others with an accuracy of
+  .866 by p (1 - p), .866 by entropy, .854 by variance, .838 by mutual information, .785 at random (standard error
+  .012). Referral by uncertainty works well; MC dropout is not what makes it work.
+- **Calibration error** of the grade: .073 in one pass, .039 with the mean of the passes, .030 with one pass and a
+  temperature, .029 with both. One number that is fitted in a moment does as much as twenty passes.
+
 Sources: Gal, Ghahramani, Dropout as a Bayesian approximation, ICML 2016; Leibig et al., Leveraging uncertainty
 information from deep neural networks for disease detection, Scientific Reports 7, 2017; Kendall, Gal, What
 uncertainties do we need in Bayesian deep learning for computer vision?, NIPS 2017; Guo, Pleiss, Sun, Weinberger, On
@@ -469,7 +481,16 @@ def draw_calibration(calibrated: Calibrated) -> viz.Figure:
 TOPIC = "Uncertainty: Monte Carlo dropout"
 DATA = "CHASE_DB1 (vessels traced by two observers), knee X-rays (Osteoarthritis Initiative)"
 FILES = ("chase_db1/CHASEDB1.zip", "knee_oa/knee_oa_112.zip")
-EXPECTED = {"dice_plain": (0.7, None)}
+EXPECTED = {
+    "differ_plain": (0.87, 0.93),
+    "differ_variance": (0.87, 0.94),
+    "dice_passes": (0.74, 0.81),
+    "accuracy_plain": (0.84, 0.89),
+    "accuracy_variance": (0.82, 0.88),
+    "ece_plain": (0.04, 0.11),
+    "ece_plain_temperature": (None, 0.05),
+    "ece_passes": (0.02, 0.06),
+}
 PICTURE = "maps.png"
 NEXT = "python examples/volumes/vnet_hippocampus.py"
 
