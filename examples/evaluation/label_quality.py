@@ -30,10 +30,11 @@ What to see (one run):
   digits, 20 epochs and a constant rate, cross-entropy fell to .53 (60 %, symmetric), and stopping early kept .86.
 - **Knees**: kappa .603, .601, .602, .533 with 0, 10, 30, 50 % of the grades moved; AUC .846, .844, .842, .839. Mistakes
   that go up as often as down nearly cancel out.
-- **Vessels**: Dice by the first observer .738, .725, .741, .739, by the second .744, .731, .749, .746, for the nets that
-  learned from the first, the second, either, and the mean; the observers agree with each other at .798. So the choice
-  of the teacher matters less than the .05 that these shortly trained nets lack; both teachers together are the best
-  ones, by a little. Their net also doubts more often where the observers differ: AUC .890, .887 with the first alone.
+- **Vessels**: the nets that learned from the first, the second, either, and the mean have a Dice of .738, .725, .741,
+  .739 by the first observer, and of .744, .731, .749, .746 by the second. The observers agree with each other at .798.
+  The nets train shortly, and what they lack is more than what the choice of the teacher changes. Both teachers are
+  best, but by so little that one run cannot tell. Every net agrees more with the second observer, even if it learned
+  from the first. The doubt of the net finds where the observers differ: AUC .887, .880, .890, .890.
 
 Sources: Arpit et al., A closer look at memorization in deep networks, ICML 2017; Rolnick, Veit, Belongie, Shavit, Deep
 learning is robust to massive label noise, 2017; Zhang, Sabuncu, Generalized cross entropy loss for training deep neural
