@@ -224,11 +224,13 @@ def test_a_quick_run_with_data_learns(path, tmp_path):
     [
         ("convnets/inception.py", "--steps", 2),
         ("convnets/deep_features_svm.py", "--words", 1),
+        ("segmentation/class_imbalance.py", "--per-image", 1),
         ("segmentation/fcn_vessels.py", "--size", 8),
         ("segmentation/fcn_vessels.py", "--patches", 1),
         ("volumes/vnet_hippocampus.py", "--frames", 1),
         ("volumes/vnet_hippocampus.py", "--volumes", 2),
         ("volumes/cascade.py", "--volumes", 1),
+        ("unsupervised/features_compared.py", "--each", 1),
         ("volumes/patches_2_5d.py", "--channels", 1),
         ("detection/landmarks.py", "--crops", 1),
         ("detection/rpn_blood_cells.py", "--images", 1),

@@ -267,9 +267,9 @@ class Config(NetOptions):
         super().__post_init__()
         self.at_least(1, "each", "greedy_epochs", "epochs", "batch_size")
         if self.cell < 1 or self.cell % 2 == 0:
-            raise ValueError(
-                f"--cell is {self.cell}; an odd number from 1 on is needed, so that a voxel is in the middle"
-            )
+            raise ValueError(f"--cell is {self.cell}; an odd number is needed, so that one voxel is in the middle")
+        if min(self.widths) < 1 or not self.strength > 0:
+            raise ValueError(f"--widths is {self.widths}, --strength {self.strength}; all must be above 0")
 
 
 @command_line(Config)
