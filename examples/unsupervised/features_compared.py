@@ -1,6 +1,50 @@
 """Three kinds of features, one classifier: gray values, handcrafted features, and features learned without labels.
 
-python examples/unsupervised/features_compared.py
+    python examples/unsupervised/features_compared.py
+
+Is a voxel of an MR volume inside the hippocampus? A classifier decides it from a patch of 15 x 15 voxels around the
+voxel, in each of three planes. The classifier is always the same, a logistic regression, which can only weigh and add
+what it is given. So the features decide:
+
+- **gray values**: the patch itself, 675 numbers;
+- **handcrafted**: HOG (edges by direction), LBP (codes of texture) and Haar features (differences of rectangles) in
+  3 x 3 cells, alone and together (645 numbers; convnets/handcrafted_features.py explains the first two);
+- **learned without labels**: a stacked autoencoder learns to reproduce the patches, greedily, layer by layer, and is
+  then fine-tuned (stacked_autoencoder.py). The outputs of all layers of its encoder are the features, 896 numbers. For
+  comparison, the same layers with random weights.
+
+**The voxels.** The *atlas* is the share of training volumes in which a voxel is inside; only the middles of the volumes
+are aligned. Voxels below 2 % or above 98 % are decided by it, and a classifier decides all others, about 10,000 of each
+volume around the boundary. It is trained on 150 of them from each training volume. Each kind of features is used alone,
+and together with one more feature, the log-odds of the atlas: where the voxel lies.
+
+Mean Dice of 40 held-out volumes (autoencoder and random net: three runs); the atlas alone has .658:
+
+|                                | features alone | and the place |
+|--------------------------------|----------------|---------------|
+| gray values                    | .681           | .753          |
+| HOG                            | .699           | .754          |
+| LBP                            | .703           | .758          |
+| Haar                           | .656           | .743          |
+| handcrafted: all three         | .800           | .810          |
+| the encoder's layers at random | .701           | .759          |
+| stacked autoencoder            | .792           | .807          |
+
+What to see. The learned features are made of nothing but the gray values, without a label, and yet they are far better
+than the gray values, and than each handcrafted kind alone. They are as good as the three kinds together, which people
+designed over many years. Random layers of the same size gain little, so it is the learning that helps. The place helps
+weak features most.
+
+The study that this example follows found the learned features better than the handcrafted ones, for the prostate; here
+both are equal. It goes on from here: patches that look alike vote for the label of a voxel, and a deformable model
+follows the map of votes.
+
+The settings were chosen on training volumes that were left out of training, as --validate does.
+
+Sources: Guo, Gao, Shen, Deformable MR prostate segmentation via deep feature learning and sparse patch matching, IEEE
+Transactions on Medical Imaging 35, 2016; Dalal and Triggs, CVPR 2005 (HOG); Ojala et al., PAMI 24, 2002 (LBP); Viola
+and Jones, Rapid object detection using a boosted cascade of simple features, CVPR 2001 (Haar); data: Antonelli et al.,
+Nature Communications 13, 2022.
 """
 
 from __future__ import annotations
@@ -335,7 +379,7 @@ def draw_dice(masks: Masks, test: list[Case]) -> viz.Figure:
     axes.axhline(alone, color="0.4", linestyle="--", label=f"the atlas alone: median {alone:.2f}")
     axes.set_xticks(places, list(SHOWN.values()))
     axes.set(ylabel=f"Dice of {len(test)} held-out volumes")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=3)  # inside, it would cover outliers
     return figure
 
 
@@ -365,7 +409,14 @@ def draw_contours(masks: Masks, test: list[Case]) -> viz.Figure:
 TOPIC = "Gray values, handcrafted features and a stacked autoencoder's, with one classifier"
 DATA = "hippocampus MR volumes of the Medical Segmentation Decathlon, 180 + 40 held out"
 FILES = ("hippocampus/Task04_Hippocampus.tar",)
-EXPECTED = {}
+EXPECTED = {
+    "dice_intensity": (0.67, 0.69),
+    "dice_handcrafted": (0.79, 0.81),
+    "dice_autoencoder": (0.775, 0.81),
+    "dice_autoencoder_place": (0.79, 0.825),
+    "dice_random_net": (0.68, 0.72),
+    "dice_atlas": (0.655, 0.661),  # nothing random
+}
 PICTURE = "dice.png"
 NEXT = "python examples/sequences/rnn_vanishing_gradient.py"
 
