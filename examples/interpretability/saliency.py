@@ -285,7 +285,7 @@ def main(config: Config) -> dict[str, float]:
     """Train the nets, explain their test images, randomize them; return shares inside and rank correlations."""
     rng = np.random.default_rng(config.seed)
     *samples, nuclei_source = handcrafted.nuclei_samples(config.data, config.images, rng)
-    size = 64 if config.quick else 112  # pixels
+    size = 32 if config.quick else 112  # pixels
     knees, knees_source = knees_or_synthetic(config.data, config.seed, (20, 1, 10), size, synthetic=config.quick)
     weights = fine_tuning.source()
     print_settings(config, nuclei_net(), nuclei_from=nuclei_source, knees_from=knees_source, weights_of_knees=weights)
