@@ -86,6 +86,18 @@ def test_half_of_the_patches_have_no_nucleus(script):
         script.patches([empty], 20, False, np.random.default_rng(0))
 
 
+def test_a_net_that_looks_for_bright_spots_finds_none_after_they_have_been_painted_over(script):
+    images, inside = np.full((2, 16, 16, 1), 0.1, np.float32), np.zeros((2, 16, 16), bool)
+    inside[:, 4:8, 4:8] = True
+    images[0][inside[0]], images[1, 0, 0] = 1, 1  # the second bright spot is no nucleus
+
+    def brightest(x):  # scores (N, 2): a nucleus if a pixel is brighter than 0.5
+        return tn.concat([tn.tensor(np.full((2, 1), 0.5, np.float32)), x.max(axis=(1, 2))], axis=1)
+
+    question = script.Question(brightest, images, np.array([1, 1]), inside, 0, (), brightest)
+    assert script.found_without_nuclei(question) == 0.5
+
+
 def test_the_joint_is_where_the_gap_between_the_bones_is(script):
     images = np.full((3, 112, 112, 1), 200, np.uint8)
     images[:, 70], images[:, 5] = 50, 0  # the darkest row of all is too far from the middle

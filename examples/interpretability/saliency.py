@@ -220,6 +220,15 @@ def nuclei_question(config: Config, samples: tuple[list, list], own_scale: bool 
     return question, float(right.mean())
 
 
+def found_without_nuclei(question: Question) -> float:
+    """The share of patches in which the net still finds a nucleus after all nuclei have been painted over."""
+    images = question.images.copy()
+    for image, inside in zip(images, question.inside):
+        near = ndimage.binary_dilation(inside, iterations=3)  # with the blurred edges of the nuclei
+        image[near] = np.median(image[~near])
+    return float(np.mean(nn.predict(question.net, images).argmax(axis=1) == 1))
+
+
 # ---------------------------------------------------------------------------------------- knees
 def knees_question(config: Config, parts: dict) -> tuple[Question, float]:
     """(EfficientNet-Lite0, fine-tuned to grade knees, and test X-rays to explain; its kappa).
@@ -299,6 +308,7 @@ def main(config: Config) -> dict[str, float]:
     random = {name: question.maps(question.random) for name, question in questions.items()}
     curves = {name: sanity_check(questions[name], trained[name], config.cascade) for name in ("nuclei", "knees")}
     results = {f"{name}_{'kappa' if name == 'knees' else 'accuracy'}": score for name, (_, score) in made.items()}
+    results |= {f"{name}_painted_over": found_without_nuclei(questions[name]) for name in ("nuclei", "shortcut")}
     results |= shares(questions, trained, random) | {
         f"{name}_{method}_{what}_random": float(curve[place])
         for name, of_methods in curves.items()
