@@ -237,7 +237,7 @@ class Config(NetOptions):
     out: str = option("out/robustness", "folder for the figures")
     data: str | None = option(None, "data folder (default: TINYNET_DATA, then the cache)")
     steps: int = option(300, "training steps of each net", quick=12)
-    batch_size: int = option(50, "images in a step")
+    batch_size: int = option(32, "images in a step")
     lr: float = option(3e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     test: int = option(300, "number of images of each task to test with", quick=40)
 
