@@ -12,13 +12,21 @@ trained eight times with the same number of steps: without augmentation, with on
 by any angle, and with all five at once. Then the test images are distorted in five ways, in several strengths, some
 beyond those of the training. What to see:
 
-- **The polar figure** shows the accuracy against the angle. Without augmentation it is a narrow lobe. Rotations by up
-  to 30 degrees widen the lobe, and little more: the net has learned the angles that it has seen. Rotations by any angle
-  give a circle, which costs accuracy at 0 degrees: a rotated 6 is a 9, and there is more to learn in the same steps.
-- **The table of gains** shows for each augmentation what it gains under each distortion. Its frames are the distortions
-  that the training contained. Outside the frames is the answer to a question that matters more, because nobody knows
-  all distortions in advance: does augmentation help against distortions that were not in it?
-- **The goose**: one image at several angles, with the answers of the net without augmentation.
+- **The polar figure** shows the accuracy against the angle. Without augmentation LeNet reads 97 % of the digits, but
+  14 % after a quarter turn. Rotations by up to 30 degrees widen the lobe, and little more. Rotations by any angle give a
+  circle, at 80 %: a rotated 6 is a 9, and there is more to learn in the same steps. The X-rays have no such lobe: 72 %
+  upright, 68 % after a quarter turn. This suggests that the net judges by texture and brightness, which have no
+  direction.
+- **The table of gains** shows what each augmentation gains under each distortion. Its frames are the distortions that
+  the training contained: 16 points on average for digits, 11 for X-rays. Outside the frames is the answer to a question
+  that matters more, because nobody knows all distortions in advance: -4 points for digits, +2 for X-rays. There are
+  exceptions: changes of brightness help digits against blur (+8) and noise (+7), which were not in the training; and
+  rotations by any angle cost 26 to 37 points under all other distortions.
+- **The curves** show that a net may fail where a person sees no difference: a blur of one pixel, and the accuracy on
+  X-rays falls from 72 % to 52 %, which is guessing. With all augmentations it is 80 %. These also raise the accuracy on
+  X-rays as they are from 72 % to 79 %: the test X-rays differ from the training X-rays, which is a distortion, too.
+- **The goose**: one image at several angles. The net without augmentation reads an upside-down 9 as a 6, and is 99 %
+  sure; it calls the same X-ray pneumonia or normal, depending on the angle, and is nearly always more than 90 % sure.
 
 The accuracy is balanced: the mean over the classes of the share of right answers, so that guessing gives a half for the
 X-rays, and a tenth for the digits. No setting was chosen on the test images.
@@ -290,6 +298,8 @@ def summary(task: str, scores: Scores) -> dict[str, float]:
         "upright_all": rotation[NETS.index("all"), 0],
         "quarter_turn": rotation[NETS.index("none"), quarter].mean(),
         "quarter_turn_any_angle": rotation[NETS.index("any angle"), quarter].mean(),
+        "slight_blur": scores["blur"][NETS.index("none"), 1],
+        "slight_blur_all": scores["blur"][NETS.index("all"), 1],
         "gain_seen": table[one & seen].mean(),
         "gain_unseen": table[one & ~seen].mean(),
     }
