@@ -12,21 +12,21 @@ trained eight times with the same number of steps: without augmentation, with on
 by any angle, and with all five at once. Then the test images are distorted in five ways, in several strengths, some
 beyond those of the training. What to see:
 
-- **The polar figure** shows the accuracy against the angle. Without augmentation LeNet reads 97 % of the digits, but
-  14 % after a quarter turn. Rotations by up to 30 degrees widen the lobe, and little more. Rotations by any angle give a
-  circle, at 80 %: a rotated 6 is a 9, and there is more to learn in the same steps. The X-rays have no such lobe: 72 %
-  upright, 68 % after a quarter turn. This suggests that the net judges by texture and brightness, which have no
-  direction.
+- **The polar figure** shows the accuracy against the angle. Without augmentation LeNet reads 96 % of the digits, but
+  14 % after a quarter turn. Rotations by up to 30 degrees widen the lobe, and little more. Rotations by any angle give
+  a circle, at less than 80 %: a rotated 6 is a 9, and there is more to learn in the same steps. The X-rays have no such
+  lobe: 73 % upright, 70 % after a quarter turn. This suggests that the net judges by texture and brightness, which have
+  no direction.
 - **The table of gains** shows what each augmentation gains under each distortion. Its frames are the distortions that
-  the training contained: 16 points on average for digits, 11 for X-rays. Outside the frames is the answer to a question
-  that matters more, because nobody knows all distortions in advance: -4 points for digits, +2 for X-rays. There are
-  exceptions: changes of brightness help digits against blur (+8) and noise (+7), which were not in the training; and
-  rotations by any angle cost 26 to 37 points under all other distortions.
-- **The curves** show that a net may fail where a person sees no difference: a blur of one pixel, and the accuracy on
-  X-rays falls from 72 % to 52 %, which is guessing. With all augmentations it is 80 %. These also raise the accuracy on
-  X-rays as they are from 72 % to 79 %: the test X-rays differ from the training X-rays, which is a distortion, too.
-- **The goose**: one image at several angles. The net without augmentation reads an upside-down 9 as a 6, and is 99 %
-  sure; it calls the same X-ray pneumonia or normal, depending on the angle, and is nearly always more than 90 % sure.
+  the training contained: 15 points on average for digits, 11 for X-rays. Outside the frames is the answer to a question
+  that matters more, because nobody knows all distortions in advance: -5 points for digits, +1 for X-rays. There are
+  exceptions: changes of brightness help digits against blur (+6) and noise (+5), which were not in the training; and
+  rotations by any angle cost digits 27 to 39 points under all other distortions.
+- **The curves** show that a net may fail where a person sees hardly a difference. After a blur of one pixel, the
+  accuracy on X-rays is 52 %, as good as guessing; with all augmentations it is 79 %. These also raise the accuracy on
+  X-rays as they are from 73 % to 78 %: the test X-rays differ from the training X-rays, which is a distortion, too.
+- **The goose**: one image at several angles. The net without augmentation reads an upside-down 9 as a 6, which a person
+  may do, but it is also 95 % sure of a 5 at 120 degrees. It calls one X-ray pneumonia or normal, depending on the angle.
 
 The accuracy is balanced: the mean over the classes of the share of right answers, so that guessing gives a half for the
 X-rays, and a tenth for the digits. No setting was chosen on the test images.
@@ -393,7 +393,16 @@ def draw_geese(tasks: list[Task], models: dict[str, dict[str, nn.Sequential]]) -
 TOPIC = "Robustness: rotated, zoomed, blurred, noisy images, with and without augmentation"
 DATA = "MNIST; chest X-rays (Kermany et al.), 48 x 48 pixels"
 FILES = ("mnist", "chest_xray/chest_xray.zip")
-EXPECTED = {"digits_upright": (0.95, None), "digits_quarter_turn": (None, 0.3), "digits_gain_seen": (0.1, None)}
+EXPECTED = {
+    "digits_upright": (0.94, None),
+    "digits_quarter_turn": (None, 0.25),
+    "digits_quarter_turn_any_angle": (0.7, None),
+    "digits_gain_seen": (0.1, None),
+    "digits_gain_unseen": (None, 0.0),
+    "chest_gain_seen": (0.06, None),
+    "chest_slight_blur": (None, 0.65),
+    "chest_slight_blur_all": (0.7, None),
+}
 PICTURE = "polar.png"
 NEXT = "python examples/evaluation/label_quality.py"
 

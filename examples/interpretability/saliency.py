@@ -28,9 +28,9 @@ shows its noise. What to see:
 - **The sanity check** makes more and more layers random, from the last to the first, and compares the maps by the rank
   correlation of their pixels. If only the last layer of the knees' net is random, its grades are meaningless. The map
   of guided backpropagation does not change (correlation 1.00; still 0.91 with random weights from entry 12 on). The
-  correlation falls to 0.36 for the gradient and to 0.20 for Grad-CAM. A map that does not depend on the answer cannot explain the answer.
-  On the nuclei Grad-CAM passes with the last layer (-0.25), but not with all layers (0.44): whatever the weights are,
-  the brightest places of such a patch are its nuclei.
+  correlation falls to 0.36 for the gradient and to 0.20 for Grad-CAM. A map that does not depend on the answer
+  cannot explain the answer. On the nuclei Grad-CAM passes with the last layer (-0.25), but not with all layers (0.44):
+  whatever the weights are, the brightest places of such a patch are its nuclei.
 
 Sources: Simonyan, Vedaldi, Zisserman, Deep inside convolutional networks, ICLR workshop 2014, section 3; Springenberg
 et al., Striving for simplicity, ICLR 2015 workshop, section 3.4; Selvaraju et al., Grad-CAM, ICCV 2017, section 3;
