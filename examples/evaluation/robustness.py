@@ -26,7 +26,8 @@ beyond those of the training. What to see:
   accuracy on X-rays is 52 %, as good as guessing; with all augmentations it is 79 %. These also raise the accuracy on
   X-rays as they are from 73 % to 78 %: the test X-rays differ from the training X-rays, which is a distortion, too.
 - **The goose**: one image at several angles. The net without augmentation reads an upside-down 9 as a 6, which a person
-  may do, but it is also 95 % sure of a 5 at 120 degrees. It calls one X-ray pneumonia or normal, depending on the angle.
+  may do, but it is also 95 % sure of a 5 at 120 degrees. It calls one X-ray now pneumonia, now
+  normal.
 
 The accuracy is balanced: the mean over the classes of the share of right answers, so that guessing gives a half for the
 X-rays, and a tenth for the digits. No setting was chosen on the test images.
