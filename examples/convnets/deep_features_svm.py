@@ -13,7 +13,7 @@ It can only be as good as its features x. Four ways to get them, from chest X-ra
   image and in each of its 3 x 3 parts. The description is a convolution, a ReLU and a pooling, with designed weights.
 - **LeNet**, trained on the same images: its last hidden layer.
 - **ImageNet**: EfficientNet-Lite0, which has seen 1.28 million photographs and no X-ray: its 1,280 pooled features.
-- **Fine-tuned**: the last five blocks of this net are trained, with a linear layer in place of the SVM.
+- **Fine-tuned**: its last five blocks and last convolution are trained, with a linear layer in place of the SVM.
 
 Each learns from 50 to 958 X-rays. What to see, in means of three runs:
 
