@@ -13,8 +13,10 @@ FEW = {  # flags that leave next to nothing to do
     "convnets/imagenet_transfer.py": ["--photograph-size", "32"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
-    "evaluation/ordinal_grading.py": ["--height", "32", "--width", "32", "--epochs", "1", "--samples", "2"],
-    "evaluation/taxonomy.py": ["--size", "32", "--steps", "1", "--batch-size", "2"],
+    "evaluation/ordinal_grading.py": [
+        *("--height", "32", "--width", "32", "--epochs", "1", "--samples", "2", "--drawings", "20"),
+    ],
+    "evaluation/taxonomy.py": ["--size", "32", "--steps", "1", "--batch-size", "2", "--drawings", "10"],
     "evaluation/robustness.py": ["--steps", "2", "--batch-size", "2", "--test", "2"],
     "interpretability/saliency.py": [
         *("--images", "2", "--patch-epochs", "1", "--knees", "2", "--explained", "1", "--cascade", "1"),

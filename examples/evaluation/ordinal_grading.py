@@ -243,11 +243,13 @@ class Config(ExampleOptions):
     epochs: int = option(4, "passes over the training knees", quick=2)
     lr: float = option(2e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
     samples: int = option(1000, "resamples for the intervals", quick=50)
+    drawings: int = option(100, "drawings to learn from if the X-rays are missing; half as many to test with")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(32, "height", "width")
         self.at_least(1, "epochs", "samples")
+        self.at_least(20, "drawings")
         if not 0 <= self.cut <= self.last <= 16 or self.last == 0:
             raise ValueError(f"--cut {self.cut} --last {self.last}: entries in 0 <= cut <= last <= 16 are needed")
 
@@ -305,7 +307,8 @@ def judge(parts: dict[str, Part], scores: Scores, config: Config) -> tuple[dict[
 @command_line(Config)
 def main(config: Config) -> dict[str, float]:
     """Train the three ways, choose thresholds on the validation knees; return the measures on the test knees."""
-    parts, source = knees_or_synthetic(config.data, config.seed, synthetic=config.quick)
+    counts = (config.drawings, config.drawings // 2, config.drawings // 2)
+    parts, source = knees_or_synthetic(config.data, config.seed, counts, synthetic=config.quick)
     print_settings(config, weights=fine_tuning.source(), knees=source)
     nets, usual = with_nets(parts, config)
     scores = without_nets(parts) | nets

@@ -222,7 +222,8 @@ class Knees:
 
 def knees_at_cut(config: Config) -> tuple[Knees, str]:
     """(knees, their source)."""
-    parts, source = knees_or_synthetic(config.data, config.seed, synthetic=config.quick, size=config.size)
+    counts = (config.drawings, 1, config.drawings // 2)
+    parts, source = knees_or_synthetic(config.data, config.seed, counts, config.size, config.quick)
     training, test = parts["train"][0], parts["test"][0]
     front, _ = fine_tuning.split(5, config.cut)
     x, x_test = (fine_tuning.features(front, knees.images) for knees in (training, test))
@@ -245,12 +246,14 @@ class Config(NetOptions):
     lr: float = option(2e-3, "highest learning rate of the digits (AdamW; warm-up, then a cosine)")
     cut: int = option(15, "the first trained entry of EfficientNet-Lite0 (0 to 19)", quick=18)
     epochs: int = option(2, "passes over the knees", quick=1)
+    drawings: int = option(100, "drawings of knees to learn from if the X-rays are missing; half as many to test with")
     size: int = option(112, "height and width of the X-rays, pixels", quick=48)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "most", "photographs", "steps", "epochs", "batch_size", "sizes")
         self.at_least(32, "size")
+        self.at_least(10, "drawings")
 
 
 @command_line(Config)
