@@ -66,6 +66,8 @@ def test_pgd_leaves_an_image_alone_once_it_is_misread():
     moved = adversarial.pgd(model, x, np.array([answer, 1 - answer]), 0.01, np.random.default_rng(3), steps=4)
     start = adversarial.random_start(x, 0.01, np.random.default_rng(3))
     assert np.array_equal(moved[1], start[1]) and not np.array_equal(moved[0], start[0])
+    on = adversarial.pgd(model, x, np.array([answer, 1 - answer]), 0.01, np.random.default_rng(3), steps=4, stop=False)
+    assert np.array_equal(on[0], moved[0]) and not np.array_equal(on[1], start[1])
 
 
 def test_an_attack_while_training_leaves_the_weights_and_their_gradients_alone():

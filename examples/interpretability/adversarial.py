@@ -14,13 +14,19 @@ starts at a random point near the image and takes many small steps; after each s
 that differ by at most epsilon. What to see:
 
 - **The attack**: accuracy against epsilon for LeNet on MNIST, and for a net of ImageNet that has learned to grade
-  knees. An X-ray has more pixels than a digit, so a smaller epsilon is enough.
-- **The control**: random noise of the same size does nearly nothing. The direction matters, not the size.
+  knees. With an epsilon of 0.3, FGSM leaves LeNet an accuracy of 0.137, PGD none. An X-ray has more pixels than a
+  digit, so a smaller epsilon is enough: if each pixel changes by *one of 256 gray levels*, the least that a file can
+  hold, the accuracy falls from 0.565 to 0.005 (FGSM). A quarter of a level does nearly the same.
+- **The control**: random noise of the same size does little (0.946 and 0.55). The direction matters, not the size.
 - **The defense**: adversarial training. Each step first attacks its own batch (one step of FGSM from a random start)
-  and then learns from the attacked digits.
+  and then learns from the attacked digits. The net keeps 0.819 under PGD and pays with 1.5 points of its accuracy on
+  clean digits (0.971). It is defended up to the epsilon of its training, not beyond.
 - **Is the defense real?** Many defenses only hide the gradient: the attack fails because it finds no direction, not
   because there is none. Then FGSM does more harm than PGD, or images made with the gradients of *another* net do more
-  harm than images made with the net's own gradients. The table of attacks shows both.
+  harm than images made with the net's own gradients. The table of attacks shows that neither is the case here, that
+  60 steps of PGD do hardly more harm than 20, and that an epsilon of 0.5 leaves nothing, as it must.
+
+The figures for digits are means of three runs on 500 test digits, those for knees of one run on 200 test X-rays.
 
 Sources: Szegedy et al., Intriguing properties of neural networks, ICLR 2014; Goodfellow, Shlens, Szegedy, Explaining
 and harnessing adversarial examples, ICLR 2015 (FGSM); Madry et al., Towards deep learning models resistant to
@@ -49,10 +55,12 @@ lenet = load_example("convnets/lenet_mnist.py").lenet  # read that script first
 fine_tuning = load_example("convnets/fine_tuning.py")  # EfficientNet-Lite0, as other scripts use it
 TRAINED_FROM = 6  # the entry of EfficientNet-Lite0 from which on it is trained
 BATCH = 50  # images that a net sees at once in an attack
+Array = np.ndarray
+Rng = np.random.Generator
 
 
 # ---------------------------------------------------------------------------------------- the attacks
-def gradient_of_images(model: nn.Module, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gradient_of_images(model: nn.Module, x: Array, labels: Array) -> tuple[Array, Array]:
     """(the gradient of the loss with respect to the images, the answers of the net (N,)).
 
     x: (N, H, W, C). The gradient has the shape of x. Freeze the weights first: their gradients are not needed.
@@ -67,40 +75,41 @@ def gradient_of_images(model: nn.Module, x: np.ndarray, labels: np.ndarray) -> t
     return np.concatenate(gradients), np.concatenate(answers)
 
 
-def clipped(moved: np.ndarray, x: np.ndarray, epsilon: float) -> np.ndarray:
+def clipped(moved: Array, x: Array, epsilon: float) -> Array:
     """The nearest image with gray levels from 0 to 1 that differs from x by at most epsilon in each pixel."""
     return np.clip(moved, np.maximum(x - epsilon, 0), np.minimum(x + epsilon, 1)).astype(x.dtype)
 
 
-def random_start(x: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+def random_start(x: Array, epsilon: float, rng: Rng) -> Array:
     """A random image that differs from x by at most epsilon in each pixel."""
     return clipped(x + rng.uniform(-epsilon, epsilon, x.shape), x, epsilon)
 
 
 # An attack gets the net, images x (N, H, W, C) with gray levels from 0 to 1, their classes, epsilon and a generator.
-Attack = Callable[[nn.Module, np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
+Attack = Callable[[nn.Module, Array, Array, float, Rng], Array]
 
 
-def noise(model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+def noise(model: nn.Module, x: Array, labels: Array, epsilon: float, rng: Rng) -> Array:
     """The control: each pixel changes by +epsilon or -epsilon at random."""
     return clipped(x + epsilon * rng.choice((-1, 1), x.shape), x, epsilon)
 
 
-def fgsm(model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+def fgsm(model: nn.Module, x: Array, labels: Array, epsilon: float, rng: Rng) -> Array:
     """Fast gradient sign method (Goodfellow 2015): one step of length epsilon."""
     gradient, _ = gradient_of_images(model, x, labels)
     return clipped(x + epsilon * np.sign(gradient), x, epsilon)
 
 
-def pgd(
-    model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator, steps: int
-) -> np.ndarray:
-    """Projected gradient descent (Madry 2018): `steps` steps of length 2.5 epsilon / steps from a random start."""
+def pgd(model: nn.Module, x: Array, labels: Array, epsilon: float, rng: Rng, steps: int, stop: bool = True) -> Array:
+    """Projected gradient descent (Madry 2018): `steps` steps of length 2.5 epsilon / steps from a random start.
+
+    stop: leave an image alone as soon as the net misreads it. Images that are to mislead another net must go on.
+    """
     moved = random_start(x, epsilon, rng)
-    left = np.arange(len(x))  # the images that the net still reads correctly
+    left = np.arange(len(x))  # the images that are still attacked
     for _ in range(steps):
         gradient, answers = gradient_of_images(model, moved[left], labels[left])
-        right = answers == labels[left]  # the others stay where they are: the attack has succeeded
+        right = (answers == labels[left]) | (not stop)
         left = left[right]
         if len(left) == 0:
             break
@@ -109,7 +118,8 @@ def pgd(
     return moved
 
 
-def accuracy(model: nn.Module, x: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(model: nn.Module, x: Array, labels: Array) -> float:
+    """The share of images that the net reads correctly."""
     return float(np.mean(nn.predict(model, x, BATCH).argmax(axis=1) == labels))
 
 
@@ -134,9 +144,7 @@ def train(digits: ImageSet, epochs: int, epsilon: float, config: Config, seed: i
     return model.eval().freeze()
 
 
-def attack_to_learn_from(
-    model: nn.Module, x: np.ndarray, labels: np.ndarray, epsilon: float, rng: np.random.Generator
-) -> np.ndarray:
+def attack_to_learn_from(model: nn.Module, x: Array, labels: Array, epsilon: float, rng: Rng) -> Array:
     """One step of length 1.25 epsilon from a random start (Wong 2020), so that the net cannot expect the step."""
     model.freeze()
     start = random_start(x, epsilon, rng)
@@ -145,13 +153,13 @@ def attack_to_learn_from(
     return clipped(start + 1.25 * epsilon * np.sign(gradient), x, epsilon)
 
 
-def as_input(images: ImageSet) -> np.ndarray:
+def as_input(images: ImageSet) -> Array:
     """Gray levels as float32 from 0 to 1: (N, H, W, 1)."""
     return images.images.astype(np.float32) / 255
 
 
 # ---------------------------------------------------------------------------------------- measurements
-DIGIT_EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)  # gray levels run from 0 to 1
+DIGIT_EPSILONS = (0.05, 0.1, 0.2, 0.3, 0.4)  # gray levels run from 0 to 1
 KNEE_EPSILONS = tuple(levels / 255 for levels in (0.0625, 0.125, 0.25, 0.5, 1))
 Curves = dict[str, list[float]]  # name of an attack -> accuracy without it, and at each epsilon
 
@@ -172,19 +180,19 @@ def curves(model: nn.Module, images: ImageSet, epsilons: Sequence[float], config
     return result
 
 
-def attacked(model: nn.Module, second: nn.Module, images: ImageSet, config: Config, seed: int) -> dict[str, float]:
+def attacked(model: nn.Module, foreign: Array, images: ImageSet, config: Config, seed: int) -> dict[str, float]:
     """The accuracy without an attack, under each attack, and under three attacks that check the gradients.
 
-    pgd_long: three times as many steps; if they do much more harm, there were too few. second: images that PGD made
-    with the gradients of another net. gray: PGD with an epsilon of 0.5, with which every image can become gray; if the
-    net still reads it, the attack does not see the gradient.
+    pgd_long: three times as many steps; if they do much more harm, there were too few. second: `foreign`, the images
+    that PGD made with the gradients of another net. gray: PGD with an epsilon of 0.5, with which every image can
+    become gray; if the net still reads it, the attack does not see the gradient.
     """
     x, labels = as_input(images), images.labels
     rng = np.random.default_rng(seed)
     moved = {"accuracy": x}
     moved |= {name.lower(): attack(model, x, labels, config.epsilon, rng) for name, attack in attacks(config).items()}
     moved["pgd_long"] = pgd(model, x, labels, config.epsilon, rng, 3 * config.steps)
-    moved["second"] = pgd(second, x, labels, config.epsilon, rng, config.steps)
+    moved["second"] = foreign
     moved["gray"] = pgd(model, x, labels, 0.5, rng, config.steps)
     return {name: accuracy(model, images, labels) for name, images in moved.items()}
 
@@ -261,7 +269,9 @@ def main(config: Config) -> dict[str, float]:
         nets = {"plain": train(training, config.epochs, 0, config, seed)}
         nets["robust"] = train(training, config.robust_epochs, config.epsilon, config, seed)
         second = train(training, config.epochs, 0, config, seed + 1000)  # other initial weights
-        table = {name: attacked(net, second, test, config, seed) for name, net in nets.items()}
+        rng, x = np.random.default_rng(seed), as_input(test)
+        foreign = pgd(second, x, test.labels, config.epsilon, rng, config.steps, stop=False)
+        table = {name: attacked(net, foreign, test, config, seed) for name, net in nets.items()}
         rows = [{"net": name, **row} for name, row in table.items()]
         print(f"accuracy on test digits, epsilon {config.epsilon:g}\n{metrics.format_table(rows)}")
         print("pgd_long: three times as many steps; second: by the gradients of another net; gray: epsilon 0.5\n")
@@ -356,7 +366,7 @@ def draw_knee(grader: nn.Module, knees: ImageSet) -> viz.Figure:
     return figure
 
 
-def show_images(panels: Sequence, images: np.ndarray, limit: float | None = None) -> None:
+def show_images(panels: Sequence, images: Array, limit: float | None = None) -> None:
     """Images (N, H, W, 1) side by side; with a limit they are changes from -limit (blue) to limit (red)."""
     cmap, low, high = ("gray", 0.0, 1.0) if limit is None else ("RdBu_r", -limit, limit)
     for panel, image in zip(panels, images):
@@ -369,16 +379,20 @@ TOPIC = "Adversarial examples: FGSM and PGD, and adversarial training"
 DATA = "MNIST, 60,000 + 10,000 handwritten digits; knee X-rays with five grades (Chen et al.)"
 FILES = ("mnist", "knee_oa/knee_oa_112.zip")
 EXPECTED = {
-    "plain_accuracy": (0.97, None),
+    "plain_accuracy": (0.975, None),
     "plain_noise": (0.9, None),
-    "plain_pgd": (None, 0.05),
-    "robust_accuracy": (0.95, None),
-    "robust_pgd": (0.6, None),
-    "robust_gray": (None, 0.2),
+    "plain_fgsm": (None, 0.3),
+    "plain_pgd": (None, 0.02),
+    "plain_second": (None, 0.5),
+    "robust_accuracy": (0.955, None),
+    "robust_fgsm": (0.88, None),
+    "robust_pgd": (0.72, None),
+    "robust_gray": (None, 0.1),
     "robust_margin": (0, None),
-    "knee_accuracy": (0.5, None),
-    "knee_noise": (0.45, None),
-    "knee_pgd": (None, 0.05),
+    "knee_accuracy": (0.52, None),
+    "knee_noise": (0.5, None),
+    "knee_fgsm": (None, 0.05),
+    "knee_pgd": (None, 0.02),
 }
 PICTURE = "accuracy.png"
 NEXT = "python examples/interpretability/soft_tree.py"

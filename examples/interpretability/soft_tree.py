@@ -17,6 +17,19 @@ product of the decisions on its path, and everything is differentiable: the tree
   classes. They say how much a 3 looks like an 8. And the teacher can judge images that have no label.
 - **One path**: to predict, the tree takes the most probable leaf. The figure shows the filters on the way to it.
 
+The script teaches trees twice. Each figure is the mean of three runs on MNIST's test digits:
+
+- **All 60,000 labels**: the teacher reads 0.990 of the digits correctly; the tree 0.960, alone and distilled. Here the
+  distillation gains nothing (from -0.0005 to 0.0008 in the three runs). Softer targets (--temperature 4) made the tree
+  worse on digits held out from training. Frosst and Hinton gained two points, from 0.945 to 0.968: their tree alone was
+  further from its teacher.
+- **2,000 labels, 60,000 images**: the teacher (0.965) learns from 2,000 digits and then judges all images. The tree
+  that learns from its answers reads 0.949 correctly, the tree that learns from the 2,000 labels only 0.920. This gain
+  of three points appears in each run. A tree needs many examples, because each node sees only a part of them.
+
+So the price of an answer that can be followed is three points of accuracy, and a teacher helps if labels are rare. The
+mean over all leaves, which cannot be followed, gains half a point.
+
 Source: Frosst, Hinton, Distilling a neural network into a soft decision tree, 2017; distillation: Hinton, Vinyals,
 Dean, Distilling the knowledge in a neural network, 2015; data: MNIST, LeCun et al. 1998.
 """
@@ -256,12 +269,13 @@ def draw_tree(tree: SoftTree, digits: ImageSet) -> viz.Figure:
     axes = above.add_axes((0, 0, 1, 0.94))
     axes.set(xlim=(0, 1), ylim=(SHOWN + 0.1, 0))
     axes.axis("off")
-    above.suptitle("red pixels send an image to the right, blue pixels to the left; in black: the answers that follow")
+    above.suptitle("red pixels send an image to the right, blue pixels to the left; in black: the usual answers")
     levels = min(SHOWN, len(path))
     draw_nodes(axes, pixel_weights(tree)[: 2**levels - 1], path)
     for node in range(2 ** (levels - 1) - 1, 2**levels - 1):
         row, column = place(node)
-        answers = np.unique(classes[on_path[node, leaves] == 1])
+        shares = np.bincount(classes[on_path[node, leaves] == 1], minlength=CLASSES) / len(classes)
+        answers = np.flatnonzero(shares > 0.05 * shares.sum())
         axes.text(column, row + 0.5, " ".join(map(str, answers)), ha="center", va="center", fontsize=10)
     draw_path(below, tree, x[chosen], path, leaves[chosen])
     return figure
@@ -310,7 +324,8 @@ def draw_path(figure: viz.Figure, tree: SoftTree, x: np.ndarray, path: np.ndarra
     for panel in panels[:-1]:
         panel.axis("off")
     panels[-1].bar(range(CLASSES), tree.distributions().numpy()[leaf], color="gold")
-    panels[-1].set(xticks=range(CLASSES), ylim=(0, 1), yticks=[])
+    panels[-1].set(ylim=(0, 1), yticks=[], box_aspect=1)
+    panels[-1].set_xticks(range(CLASSES), map(str, range(CLASSES)), fontsize=7)
     panels[-1].set_title("its leaf", fontsize=9)
 
 
@@ -335,11 +350,12 @@ DATA = "MNIST, 60,000 + 10,000 handwritten digits"
 FILES = ("mnist",)
 EXPECTED = {
     "teacher": (0.985, None),
-    "alone": (0.945, 0.97),
-    "distilled": (0.945, 0.97),
-    "few_alone": (0.88, 0.93),
-    "few_distilled": (0.93, 0.96),
-    "few_gain": (0.015, None),
+    "alone": (0.95, 0.97),
+    "distilled": (0.95, 0.97),
+    "gain": (-0.005, 0.005),
+    "few_alone": (0.9, 0.935),
+    "few_distilled": (0.935, 0.96),
+    "few_gain": (0.02, 0.045),
 }
 PICTURE = "tree.png"
 NEXT = "python examples/segmentation/fcn_vessels.py"
