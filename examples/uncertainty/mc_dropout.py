@@ -491,7 +491,7 @@ EXPECTED = {
     "ece_plain_temperature": (None, 0.05),
     "ece_passes": (0.02, 0.06),
 }
-PICTURE = "maps.png"
+PICTURE = "referral.png"
 NEXT = "python examples/volumes/vnet_hippocampus.py"
 
 
