@@ -43,10 +43,6 @@ FEW = {  # flags that leave next to nothing to do
         *("--digits", "1400", "--hidden", "8", "--rbm-epochs", "1", "--epochs", "1", "--few-steps", "1"),
     ],
     "unsupervised/rbm.py": ["--digits", "100", "--hidden", "4", "--small", "2", "--epochs", "1", "--betas", "2"],
-    "interpretability/adversarial.py": [
-        *("--digits", "4", "--epochs", "1", "--robust-epochs", "1", "--batch-size", "2", "--steps", "1", "--test", "1"),
-        *("--knees", "2", "--test-knees", "1", "--size", "32"),
-    ],
     "interpretability/soft_tree.py": [
         *("--digits", "8", "--test", "8", "--depth", "2", "--epochs", "1", "--teacher-epochs", "1"),
         *("--batch-size", "4"),
@@ -75,7 +71,6 @@ LONG = {path for path in FEW if path.startswith("registration/")} | {  # images 
     "evaluation/ordinal_grading.py",
     "evaluation/robustness.py",
     "evaluation/taxonomy.py",
-    "interpretability/adversarial.py",
     "interpretability/saliency.py",
     "uncertainty/mc_dropout.py",
 }

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from op_folders import missing
 from test_nn_gradients import as_function_of_a_vector
 
 import tinynet as tn
@@ -87,6 +88,21 @@ def test_gradient_of_an_image():
     tn.gradcheck(
         lambda x: tn.softmax_cross_entropy(model(x), np.array([3])), [rng.random((1, 28, 28, 1))], mode="directions"
     )
+
+
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
+def test_attacks_run_there(backend, fake_gpu):
+    """Not the whole script: its net for knees takes minutes in the emulator."""
+    tail = nn.Sequential(nn.GlobalAvgPool2d(), nn.Linear(3, 5))
+    x, rng, labels = np.full((1, 28, 28, 1), 0.5, np.float32), np.random.default_rng(0), np.array([3])
+    with tn.use_backend(backend):
+        for model in (adversarial.lenet(), adversarial.Grader(nn.Identity(), tail)):
+            model.to(tn.device())
+            moved = adversarial.attack_to_learn_from(model, x, labels, 0.1, rng)
+            moved = adversarial.pgd(model.eval().freeze(), moved, labels, 0.1, rng, steps=2, stop=False)
+            assert isinstance(moved, np.ndarray) and 0 <= adversarial.accuracy(model, moved, labels) <= 1
+    assert bool(fake_gpu.launches) == (backend == "cuda")
 
 
 @pytest.mark.slow

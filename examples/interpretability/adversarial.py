@@ -174,7 +174,8 @@ def curves(model: nn.Module, images: ImageSet, epsilons: Sequence[float], config
     """The accuracy under each attack."""
     x, labels = as_input(images), images.labels
     rng = np.random.default_rng(config.seed)
-    result = {name: [accuracy(model, x, labels)] for name in attacks(config)}
+    clean = accuracy(model, x, labels)
+    result = {name: [clean] for name in attacks(config)}
     for epsilon in tqdm(epsilons, "attacks", leave=False, disable=None):
         for name, attack in attacks(config).items():
             result[name].append(accuracy(model, attack(model, x, labels, epsilon, rng), labels))
