@@ -99,6 +99,7 @@ BASIC = {
 NOT_OPERATIONS = {
     *("Tensor", "Function", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays", "seed"),
     *("use_kernels", "use_backend", "backend", "device", "gradcheck", "gradgradcheck", "tensor"),
+    "draw_graph",
     *("zeros", "ones", "full", "zeros_like", "ones_like", "eye", "arange", "linspace", "rand", "randn", "randint"),
     *("cat", "einsum"),  # `cat` is `concat`; `einsum` takes a formula first: both are tested in test_composed.py
 }

@@ -44,7 +44,7 @@ FEW = {  # flags that leave next to nothing to do
     ],
     "unsupervised/rbm.py": ["--digits", "100", "--hidden", "4", "--small", "2", "--epochs", "1", "--betas", "2"],
     "interpretability/soft_tree.py": [
-        *("--digits", "8", "--test", "8", "--depth", "2", "--epochs", "1", "--teacher-epochs", "1"),
+        *("--digits", "8", "--few", "4", "--test", "8", "--depth", "2", "--steps", "2", "--teacher-steps", "2"),
         *("--batch-size", "4"),
     ],
     "segmentation/fcn_vessels.py": [
@@ -65,7 +65,9 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
-LONG = {path for path in FEW if path.startswith("registration/")} | {  # images or nets cannot be smaller
+LONG = {path for path in FEW if path.startswith(("registration/", "volumes/"))} | {  # images or nets stay large
+    "convnets/handcrafted_features.py",
+    "segmentation/fcn_vessels.py",
     "segmentation/class_imbalance.py",
     "convnets/imagenet_transfer.py",
     "evaluation/ordinal_grading.py",

@@ -182,7 +182,8 @@ def lectures(site: Site) -> None:
     for part in table.split("\n### ")[1:]:
         number = re.match(r"Lecture (\d+)", part)
         if number:
-            site.add(f"lectures/{number[1]}", f"# {part}", f"examples/lectures/{number[1]}")
+            body = part.partition("\n## ")[0]
+            site.add(f"lectures/{number[1]}", f"# {body}", f"examples/lecture {number[1]}")
 
 
 def touch(site: Site) -> None:
