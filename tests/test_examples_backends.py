@@ -19,7 +19,7 @@ FEW = {  # flags that leave next to nothing to do
     "evaluation/taxonomy.py": ["--size", "32", "--steps", "1", "--batch-size", "2", "--drawings", "10"],
     "evaluation/robustness.py": ["--steps", "2", "--batch-size", "2", "--test", "2"],
     "interpretability/saliency.py": [
-        *("--images", "2", "--patch-epochs", "1", "--knees", "2", "--explained", "1", "--cascade", "1"),
+        *("--images", "2", "--patch-epochs", "1", "--knees", "2", "--explained", "2", "--cascade", "1"),
     ],
     "uncertainty/mc_dropout.py": [
         *("--epochs", "1", "--crops", "1", "--size", "8", "--drawing", "28", "--passes", "1"),

@@ -286,8 +286,8 @@ class Config(ExampleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(2, "images", "epochs", "knees")
-        self.at_least(1, "patch_epochs", "explained", "cascade")
+        self.at_least(2, "images", "epochs", "knees", "explained")  # batch norm needs two knees
+        self.at_least(1, "patch_epochs", "cascade")
 
 
 @command_line(Config)
