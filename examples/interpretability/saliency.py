@@ -73,7 +73,7 @@ def guided_relu6(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------- three kinds of maps
 def score_gradient(net: nn.Sequential, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The gradient, with respect to x (N, ...), of the score (logit) of classes (N,) of the same examples."""
-    given = tn.tensor(x, requires_grad=True).to(tn.device())
+    given = tn.tensor(x).to(tn.device()).requires_grad_()  # on its device, a leaf
     scores = net(given)
     chosen = np.eye(scores.shape[1], dtype=x.dtype)[classes]
     (scores * tn.tensor(chosen).to(tn.device())).sum().backward()  # no example has an influence on another's score
