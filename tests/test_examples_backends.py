@@ -10,7 +10,6 @@ from tinynet.tools.bench.examples import load_example
 
 FEW = {  # flags that leave next to nothing to do
     "convnets/data_augmentation.py": ["--steps", "1", "--test", "20", "--per-class", "2", "--batch-size", "4"],
-    "convnets/imagenet_transfer.py": ["--photograph-size", "32"],
     "convnets/transfer_learning.py": ["--first-steps", "2", "--steps", "2", "--test", "20", "--batch-size", "4"],
     "convnets/handcrafted_features.py": ["--images", "2", "--per-image", "4", "--steps", "1", "--batch-size", "4"],
     "evaluation/ordinal_grading.py": [
@@ -69,7 +68,6 @@ LONG = {path for path in FEW if path.startswith(("registration/", "volumes/"))} 
     "convnets/handcrafted_features.py",
     "segmentation/fcn_vessels.py",
     "segmentation/class_imbalance.py",
-    "convnets/imagenet_transfer.py",
     "evaluation/ordinal_grading.py",
     "evaluation/robustness.py",
     "evaluation/taxonomy.py",

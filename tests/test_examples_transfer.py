@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from op_folders import missing
 from test_nn_gradients import as_function_of_a_vector
 
 import tinynet as tn
@@ -85,6 +86,24 @@ def test_a_frozen_front_stays_and_a_seed_gives_the_same_score(script, task):
     first, again = (script.learn(task, method, 12, seed=3) for _ in range(2))
     assert first == again and set(first) == {"kappa", "AUC"}
     assert all(np.array_equal(value, before[name]) for name, value in task.front.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
+@pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
+def test_a_net_of_two_channels_learns_there(backend, script, monkeypatch, fake_gpu):
+    """The whole script, with EfficientNet, takes minutes in the emulator."""
+    net = script.efficientnet
+    monkeypatch.setattr(net, "STAGES", [(repeats, 3, stride, 1, 2) for repeats, _, stride, _, _ in net.STAGES])
+    monkeypatch.setattr(net, "FEATURES", 4)
+    monkeypatch.setattr(net, "weights_file", lambda: None)
+    knees, _ = tn.data.synthetic_knees(5, np.random.default_rng(0), 16)
+    with tn.use_backend(backend):
+        front, _ = script.fine_tuning.split(2, 19)
+        task = script.Task("knees", "kappa", knees, knees, {5: 2}, front)
+        for name in ("all", "last 5 blocks", "fixed extractor"):
+            assert np.isfinite(script.learn(task, script.METHODS[name], 5, 0)["AUC"])
+    assert bool(fake_gpu.launches) == (backend == "cuda")
 
 
 def test_summary_names_the_gain_of_imagenet(script, task):
