@@ -110,7 +110,7 @@ def fit(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, steps: int, con
     """Train on random batches of x, images or features, float32 (N, H, W, C)."""
     rng = np.random.default_rng(seed)
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
-    schedule = optim.CosineDecay(optimizer, steps, warmup=max(1, steps // 20))
+    schedule = optim.CosineDecay(optimizer, steps, warmup=steps // 20)
     model.train()
     for _ in range(steps):
         batch = rng.choice(len(x), min(config.batch_size, len(x)), replace=False)

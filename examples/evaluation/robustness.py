@@ -184,7 +184,7 @@ def train(task: Task, net: str, config: Config, seed: int) -> nn.Sequential:
     )
     loader = DataLoader(changed, min(config.batch_size, len(changed)), seed=seed)
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
-    schedule = optim.CosineDecay(optimizer, config.steps, warmup=max(1, config.steps // 10))
+    schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 10)
     for images, labels in loader.steps(config.steps):
         loss = tn.softmax_cross_entropy(model(tn.tensor(images).to(tn.device())), labels)
         optimizer.zero_grad()

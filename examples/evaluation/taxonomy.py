@@ -172,7 +172,7 @@ def fit(model: nn.Sequential, x: np.ndarray, targets: np.ndarray, config: Config
     """Train on random batches of x, float32 (N, 28, 28, 1)."""
     rng = np.random.default_rng(seed)
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
-    schedule = optim.CosineDecay(optimizer, config.steps, warmup=max(1, config.steps // 20))
+    schedule = optim.CosineDecay(optimizer, config.steps, warmup=config.steps // 20)
     for _ in range(config.steps):
         batch = rng.choice(len(x), min(config.batch_size, len(x)), replace=False)
         loss = tn.softmax_cross_entropy(model(tn.tensor(x[batch]).to(tn.device())), targets[batch])
