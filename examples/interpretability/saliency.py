@@ -96,7 +96,7 @@ def grad_cam(net: nn.Sequential, images: np.ndarray, classes: np.ndarray, layer:
     activations = nn.predict(net[:layer], images)
     gradients = score_gradient(net[layer:], activations, classes)
     maps = np.stack([weighted_sum(a, g) for a, g in zip(activations, gradients)])
-    return tn.resize2d(tn.tensor(maps[..., None]), images.shape[1:3]).numpy()[..., 0]
+    return tn.resize2d(tn.tensor(maps[..., None]).to(tn.device()), images.shape[1:3]).numpy()[..., 0]
 
 
 def weighted_sum(activations: np.ndarray, gradient: np.ndarray) -> np.ndarray:
