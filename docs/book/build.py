@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def exercises(site: Site) -> None:
         title, _, rest = (ast.get_docstring(tree) or "").partition("\n")
         commands = f"python -m tinynet exercises start {identity}\npython -m tinynet exercises check {identity}"
         names.append((identity, title, _constant(tree, "TEACHES")))
-        text = f"# {identity}: {title}\n\n```sh\n{commands}\n```\n\n{_as_markdown(rest)}"
+        text = f"# {identity}: {title}\n\n```sh\n{commands}\n```\n\n{inspect.cleandoc(rest)}"
         site.add(f"course/{identity}", text, f"tinynet/learn/exercises/course/{name}")
     rows = "\n".join(f"| [{i}](course/{i}.md) | {title} | {teaches} |" for i, title, teaches in names)
     head = "# The course, exercise by exercise\n\n| exercise | task | it teaches |\n| --- | --- | --- |"
@@ -150,7 +150,7 @@ def scripts(site: Site) -> None:
         path = folder / example.path
         text = path.read_text(encoding="utf-8")
         title, _, rest = (ast.get_docstring(ast.parse(text)) or "").partition("\n")
-        parts = [f"# {title.rstrip('.')}", _as_markdown(rest), *_measured(example, measured.get(example.name))]
+        parts = [f"# {title.rstrip('.')}", inspect.cleandoc(rest), *_measured(example, measured.get(example.name))]
         picture = f"docs/examples/{path.stem}.png"
         if (ROOT / picture).exists():
             parts.append(f"![{example.topic}](../../{picture})")
@@ -239,14 +239,9 @@ def _constant(tree: ast.Module, name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------- Markdown
-def _as_markdown(text: str) -> str:
-    """The text of a docstring as Markdown: a line of `name   meaning` columns or a formula is indented there, too."""
-    return inspect.cleandoc(text)
-
-
-def _toctree(names: Iterator[str] | list[str], caption: str = "", hidden: bool = True) -> str:
-    options = [":hidden:"] if hidden else []
-    options += [f":caption: {caption}"] if caption else []
+def _toctree(names: Iterable[str], caption: str = "") -> str:
+    """Pages for the navigation beside the text."""
+    options = [":hidden:", *([f":caption: {caption}"] if caption else [])]
     return "```{toctree}\n" + "\n".join([*options, "", *(f"/{name}" for name in names)]) + "\n```"
 
 
