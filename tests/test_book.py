@@ -14,6 +14,9 @@ from tinynet.tools.examples import examples_folder, find_examples
 BOOK = ROOT / "docs/book"
 
 
+sys.path.insert(0, str(BOOK))
+
+
 def load(name):
     spec = importlib.util.spec_from_file_location(f"book_{name}", BOOK / f"{name}.py")
     module = importlib.util.module_from_spec(spec)

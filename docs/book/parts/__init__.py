@@ -1,0 +1,1 @@
+"""The parts of the site: each module makes the pages of one chapter."""
