@@ -394,6 +394,12 @@ def test_unknown_images_train():
     assert [s.id for s in train] == ["new"] and [s.id for s in validation] == [known]
 
 
+def test_the_image_that_comes_with_tinynet_is_a_validation_image():
+    sample = nuclei.example_nuclei()
+    assert sample.id in nuclei.validation_ids() and sample.kind == "fluorescence"
+    assert sample.image.shape == (256, 320, 3) and len(np.unique(sample.labels)) == 59  # 58 nuclei and the background
+
+
 def test_edge_links_solve_a_jigsaw():
     field = np.cumsum(np.cumsum(RNG.normal(size=(128, 128)), 0), 1).astype(np.float32)
     field = 100 * (field - field.min()) / np.ptp(field)

@@ -24,7 +24,8 @@ from .maps import binary_map as binary_map, border_map as border_map, distance_m
 from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist
 from .mnist import ImageSet as ImageSet, handwritten_digits as handwritten_digits, read_idx as read_idx
 from .mnist import read_mnist as read_mnist
-from .nuclei import Sample as Sample, image_kind as image_kind, normalize as normalize, read_images as read_images
+from .nuclei import Sample as Sample, example_nuclei as example_nuclei, image_kind as image_kind
+from .nuclei import normalize as normalize, read_images as read_images
 from .nuclei import read_nuclei as read_nuclei, read_raw_images as read_raw_images, split as split
 from .nuclei import validation_ids as validation_ids
 from .ontology import Ontology as Ontology, read_ontology as read_ontology

@@ -32,6 +32,7 @@ KINDS = ("fluorescence", "histology", "brightfield")
 NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
 MAX_NAME_BYTES = 240  # of a result without its suffix; file systems allow 255
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
+EXAMPLE = Path(__file__).with_name("example_nuclei")
 
 
 @dataclass
@@ -86,6 +87,14 @@ def read_nuclei(
     if skipped:
         warnings.warn(f"{path}: {len(skipped)} empty masks skipped, the first is {skipped[0]}", stacklevel=2)
     return samples
+
+
+def example_nuclei() -> Sample:
+    """The image that comes with tinynet: fluorescence, (256, 320, 3), with 58 nuclei, many of which touch.
+
+    It is a validation image of the 2018 Data Science Bowl (BBBC038, CC0): the shipped U-Net was not trained on it.
+    """
+    return read_nuclei(EXAMPLE, progress=False)[0]
 
 
 def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
