@@ -29,7 +29,7 @@ LEARNS = '''
     def main(argv):
         assert argv[:3] == ["train", "--seeds", "3"] and argv[-2] == "--out"
         assert sys.argv[0] == "examples/basics/learns.py"
-        save_png(Path(argv[-1]) / "a.png", np.zeros((900, 1200, 3), np.uint8))
+        save_png(Path(argv[-1]) / "a.png", np.zeros((1500, 2000, 3), np.uint8))
         return {"accuracy": 0.1 if "--quick" in argv else 0.95, "count": 60965224, "other": 1.0}
 '''
 FALLS_SHORT = '''
@@ -122,10 +122,11 @@ def test_all_scripts_get_their_turn_whatever_happens(folder, tmp_path, capsys):
     assert len(rows) == 2 + 4
     assert rows[2].startswith(
         "| Learning | [basics/learns.py](basics/learns.py) | none | accuracy >= 0.9<br>count 60,965,224 "
-        "| accuracy 0.95<br>count 60,965,224 | 0.0 | ![Learning](../docs/examples/learns.png) |"
+        "| accuracy 0.95<br>count 60,965,224 | 0.0 | "
+        '<img src="../docs/examples/learns.png" alt="Learning" width="240"> |'
     )
     picture = Image.open(folder.parent / "docs" / "examples" / "learns.png")
-    assert picture.size == (480, 360)
+    assert picture.size == (1600, 1200)
 
 
 def test_rows_of_what_did_not_run_stay(folder, tmp_path):

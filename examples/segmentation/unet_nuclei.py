@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -375,17 +375,27 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     out = Path(config.out)
     tn.metrics.write_rows(out / "images.csv", rows)
     tn.metrics.write_rows(out / "scores.csv", table)
-    shown = np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int)  # evenly spaced, not selected
-    rows_of_images = [[tn.viz.stretch(samples[i].image)] for i in shown]
-    for row, i in zip(rows_of_images, shown):
-        row += [tn.viz.comparison_overlay(samples[i].image, samples[i].labels, labels[i]) for labels in (otsu, found)]
-    tn.viz.save_png(
-        out / "comparison.png", tn.viz.panel(rows_of_images, ["image", "Otsu + watershed", "U-Net"], width=300)
-    )
+    tn.viz.save_png(out / "comparison.png", draw_comparison(samples, {"Otsu + watershed": otsu, "U-Net": found}))
     print(f"tables: {out}/scores.csv, {out}/images.csv; figure: {out}/comparison.png")
     print(f"next: {NEXT}")
     overall = {row["method"]: row for row in table if row["kind"] == "all"}
     return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
+
+
+def draw_comparison(samples: Sequence, methods: dict[str, Sequence[np.ndarray]], width: int = 520) -> np.ndarray:
+    """Up to four images, evenly spaced and not selected, with the outlines of the labels that each method found.
+
+    methods: name -> label images, one for each sample; width: of an image in the figure, in pixels.
+    """
+    rows = []
+    for i in np.linspace(0, len(samples) - 1, min(4, len(samples))).astype(int):
+        times = max(1, width // samples[i].image.shape[1])  # a small image is enlarged first: its outlines stay thin
+        image, true, *found = (
+            pixels.repeat(times, 0).repeat(times, 1)
+            for pixels in (samples[i].image, samples[i].labels, *(labels[i] for labels in methods.values()))
+        )
+        rows.append([tn.viz.stretch(image), *(tn.viz.comparison_overlay(image, true, labels) for labels in found)])
+    return tn.viz.panel(rows, ["image", *methods], width=width)
 
 
 COMMANDS = {"train": (TrainConfig, train), "predict": (PredictConfig, predict), "evaluate": (EvaluateConfig, evaluate)}

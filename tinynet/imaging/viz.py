@@ -176,7 +176,8 @@ def panel(
     if captions is not None and len(captions) != len(rows):
         raise ValueError(f"panel: {len(captions)} captions for {len(rows)} rows")
 
-    gap, text_height = 8, FONT_SIZE + 7
+    font_size = max(FONT_SIZE, width // 20)
+    font, gap, text_height = _font(font_size), 8, font_size + 7
     scaled = [[_to_width(check_image("panel", drawing), width) for drawing in row] for row in rows]
     below = gap if captions is None else gap + text_height
     heights = [max(drawing.height for drawing in row) + below for row in scaled]
@@ -184,13 +185,13 @@ def panel(
     draw = ImageDraw.Draw(canvas)
     lefts = [gap + column * (width + gap) for column in range(len(titles))]
     for left, title in zip(lefts, titles, strict=True):
-        draw.text((left, 2), title, fill=BLACK, font=_font())
+        draw.text((left, 2), title, fill=BLACK, font=font)
     top = text_height
     for number, (images, height) in enumerate(zip(scaled, heights, strict=True)):
         for left, drawing in zip(lefts, images, strict=True):
             canvas.paste(drawing, (left, top))
         if captions is not None:
-            draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=_font())
+            draw.text((gap, top + height - below + 2), captions[number], fill=BLACK, font=font)
         top += height
     return np.asarray(canvas)
 

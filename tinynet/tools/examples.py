@@ -43,7 +43,8 @@ TOPICS = (  # the order of the lectures
     *("basics", "evaluation", "convnets", "segmentation", "unsupervised", "sequences"),
     *("volumes", "registration", "detection", "interpretability", "uncertainty"),
 )
-THUMBNAIL = (480, 360)  # largest width and height of an image in the table, in pixels
+LARGEST_PICTURE = (1600, 1600)  # width and height in docs/examples, in pixels: large enough for a slide
+WIDTH_IN_TABLE = 240  # pixels
 FIGURES = "figures.json"
 START, END = "<!-- table: written by `python -m tinynet examples --all` -->", "<!-- end of the table -->"
 
@@ -239,7 +240,7 @@ def print_summary(outcomes: dict[str, Outcome], quick: bool) -> None:
 
 # ---------------------------------------------------------------------------------------- the table
 def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
-    """Update the table in README.md, the figures in figures.json and the reduced images in docs/examples/.
+    """Update the table in README.md, the figures in figures.json and the images in docs/examples/.
 
     A script that did not run, or failed, keeps its earlier figures.
     """
@@ -256,7 +257,7 @@ def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
     for example in examples:
         source = out / example.name / (example.picture or "")
         if example.picture and example.name in outcomes and source.exists():
-            _reduce_picture(source, pictures / f"{Path(example.path).stem}.png")
+            _copy_picture(source, pictures / f"{Path(example.path).stem}.png")
     rows = [table_row(example, kept.get(example.name), folder, pictures) for example in examples]
     heading = ["lecture topic", "script", "data", "expected", "measured", "minutes", "figure"]
     lines = [heading, ["---"] * len(heading), *rows]
@@ -285,16 +286,16 @@ def table_row(example: Example, kept: dict[str, Any] | None, folder: Path, pictu
         "<br>".join(expected),
         "<br>".join(measured),
         f"{kept['minutes']:.1f}" if kept else "",
-        f"![{example.topic}]({shown})" if picture.exists() else "",
+        f'<img src="{shown}" alt="{example.topic}" width="{WIDTH_IN_TABLE}">' if picture.exists() else "",
     ]
 
 
-def _reduce_picture(source: Path, target: Path) -> None:
-    """Copy an image, small and with few colors, because it is kept under version control."""
+def _copy_picture(source: Path, target: Path) -> None:
+    """Copy an image with 256 colors, because it is kept under version control."""
     from PIL import Image
 
     with Image.open(source) as opened:
         image = opened.convert("RGB")
-    image.thumbnail(THUMBNAIL)
+    image.thumbnail(LARGEST_PICTURE)
     with atomic_path(target) as temporary:
-        image.quantize(128).save(temporary, format="PNG", optimize=True)
+        image.quantize(256).save(temporary, format="PNG", optimize=True)
