@@ -123,13 +123,18 @@ def main(config: Config) -> dict[str, float]:
 
 # ---------------------------------------------------------------------------------------- figure
 def draw(steps: dict[str, float], ops: dict[str, dict[str, float]], config: Config) -> viz.Figure:
-    """A bar for each tier; and a bar for each tier and each of the most expensive operations."""
+    """A bar for each tier; and a bar for each tier and each of the most expensive operations.
+
+    A tier that did not run, such as the GPU's on a machine without a GPU, has a row that says so.
+    """
     colors = {"reference": viz.ORANGE, "cpu": viz.BLUE, "cuda": viz.GREEN}
-    figure, (left, right) = viz.subplots(1, 2, figsize=(12, 4.2))
-    for row, (tier, ms) in enumerate(steps.items()):
+    figure, (left, right) = viz.subplots(1, 2, figsize=(11, 3.9))
+    for row, tier in enumerate(TIERS):
+        ms = steps.get(tier, 0)
         left.barh(row, ms, color=viz.mpl(colors[tier]))
-        left.text(ms, row, f"  {ms:,.0f} ms, {steps['reference'] / ms:.1f}x", va="center")
-    left.set_yticks(range(len(steps)), [TIERS[tier] for tier in steps])
+        times = f"{ms:,.0f} ms, {steps['reference'] / ms:.1f}x" if tier in steps else "not measured: no GPU here"
+        left.text(ms, row, f"  {times}", va="center", color="k" if tier in steps else "0.4")
+    left.set_yticks(range(len(TIERS)), list(TIERS.values()))
     left.invert_yaxis()
     left.set(xlabel="milliseconds", xlim=(0, 1.6 * max(steps.values())))
     left.set_title(f"one training step of the U-Net, {config.batch} x {config.size} x {config.size}")

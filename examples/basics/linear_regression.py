@@ -135,20 +135,27 @@ def draw_descent(x: np.ndarray, y: np.ndarray, best: tuple[float, float], limit:
         return np.mean((np.asarray(a)[..., None] + np.asarray(b)[..., None] * x - y) ** 2, axis=-1) / 2
 
     surface = loss(a[None, :], b[:, None])
+    levels = surface.min() + (surface.max() - surface.min()) * np.linspace(0, 1, 15) ** 2
 
-    figure, panels = viz.subplots(1, 4, figsize=(13, 3.8))
+    figure, panels = viz.subplots(1, 4, figsize=(11, 3.3), width_ratios=[1, 1, 1, 1.3])
     for axes, (lr, verdict, color) in zip(panels, rates):
         steps = gradient_descent(x, y, lr, 20, start=(-120.0, 150.0))
-        levels = surface.min() + (surface.max() - surface.min()) * np.linspace(0, 1, 15) ** 2
-        axes.contour(a, b, surface, levels=levels, colors="0.7", linewidths=0.8)
-        axes.plot(*steps.T, "o-", color=viz.mpl(color), markersize=3, linewidth=1)
-        axes.plot(*best, "k*", markersize=9)
-        axes.set(xlim=a[[0, -1]], ylim=b[[0, -1]], xlabel="a", title=f"lr {lr:.2f}: {verdict}")
-        panels[3].semilogy(loss(*steps.T), color=viz.mpl(color), label=f"lr {lr:.2f}")
-    panels[0].set_ylabel("b")
-    panels[3].axhline(loss(*best), color="k", linestyle=":", label="least possible")
-    panels[3].set(xlabel="step", title="loss")
-    panels[3].legend()
+        axes.contourf(a, b, surface, levels=levels, cmap="Greys", alpha=0.5)
+        axes.plot(*steps.T, "o-", color=viz.mpl(color), markersize=3, linewidth=1.2)
+        axes.plot(*best, "k*", markersize=10)
+        axes.set(xlim=a[[0, -1]], ylim=b[[0, -1]], xlabel="intercept a", aspect="equal")
+        axes.set_title(f"learning rate {lr:.2g}:\n{verdict}", fontsize=11)
+        axes.label_outer()
+        losses = loss(*steps.T)
+        panels[3].semilogy(losses, color=viz.mpl(color), linewidth=2)
+        panels[3].text(20.5, losses[-1], verdict, color=viz.mpl(color), va="bottom")
+    panels[0].set_ylabel("slope b")
+    panels[3].axhline(loss(*best), color="k", linestyle=":")
+    panels[3].text(0, 0.92 * loss(*best), "least possible loss", va="top")
+    panels[3].set(xlabel="step", xlim=(-1, 29), ylim=(1200, 120_000), xticks=(0, 10, 20))
+    panels[3].set_yticks([2000, 5000, 10_000, 20_000, 50_000], ["2,000", "5,000", "10,000", "20,000", "50,000"])
+    panels[3].minorticks_off()
+    panels[3].set_title("half the squared error,\nstep by step", fontsize=11)
     return figure
 
 

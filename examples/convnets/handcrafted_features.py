@@ -294,9 +294,12 @@ def main(config: Config) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------- figures
 def draw_features(tasks: list[Task]) -> viz.Figure:
     """Two images of each question, with their HOG and LBP."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
     from skimage import feature
     from skimage.transform import resize
 
+    code_colors = ListedColormap([*colormaps["viridis"](np.linspace(0, 1, 9)), (0.75, 0.75, 0.75, 1)])
     figure, axes = viz.subplots(2 * len(tasks), 3, figsize=(7.2, 5 * len(tasks)))
     for pair, task in zip(axes.reshape(-1, 2, 3), tasks):
         for row, label in zip(pair, (0, 1)):
@@ -306,12 +309,14 @@ def draw_features(tasks: list[Task]) -> viz.Figure:
             _, edges = feature.hog(large, orientations=9, **cells, visualize=True)
             row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
             row[1].imshow(np.sqrt(edges), cmap="gray")
-            row[2].imshow(lbp_codes(image), cmap="tab10", vmin=0, vmax=9)
+            codes = row[2].imshow(lbp_codes(image), cmap=code_colors, vmin=-0.5, vmax=9.5)
             row[0].set_title(f"{task.question} {('no', 'yes')[label]}", fontsize=10)
             row[1].set_title("HOG: edges by direction", fontsize=10)
-            row[2].set_title("LBP: a code for each pixel", fontsize=10)
+            row[2].set_title("LBP: brighter neighbors", fontsize=10)
     for panel in axes.flat:
         panel.axis("off")
+    bar = figure.colorbar(codes, ax=axes[:, 2], ticks=range(10), shrink=0.5)
+    bar.set_ticklabels([*map(str, range(9)), "not\nadjacent"])
     return figure
 
 

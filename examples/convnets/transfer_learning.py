@@ -251,8 +251,8 @@ def print_tables(tasks: dict[str, Task], runs: dict[str, list[np.ndarray]], conf
 
 # ---------------------------------------------------------------------------------------- figures
 def draw_transfer(tasks: dict[str, Task], runs: dict[str, list[np.ndarray]], config: Config) -> viz.Figure:
-    """Score against the number of images: a line for each method; the range of the runs as a band."""
-    figure, panels = viz.subplots(1, len(tasks), squeeze=False, figsize=(5.5 * len(tasks) + 0.5, 4.8))
+    """Score against the number of images: a line for each method; the range of the runs as a band for two of them."""
+    figure, panels = viz.subplots(1, len(tasks), squeeze=False, figsize=(4.5 * len(tasks) + 0.5, 4.8))
     colors = [viz.mpl(color) for color in ((90, 90, 90), viz.BLUE, viz.GREEN, viz.ORANGE, viz.VERMILLION)]
     for axes, (name, task) in zip(panels[0], tasks.items()):
         scores, sizes = np.array(runs[name]), task.sizes(config)
@@ -267,7 +267,8 @@ def draw_transfer(tasks: dict[str, Task], runs: dict[str, list[np.ndarray]], con
         axes.minorticks_off()
         axes.set_title(task.name)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=9)
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(tasks) + 1, frameon=False)
     return figure
 
 

@@ -239,26 +239,25 @@ def draw_codes(x: np.ndarray, labels: np.ndarray, flat: Autoencoder, pca: PCA) -
     """Test digits on the maps of PCA and of the autoencoder, and the second map decoded."""
     from matplotlib import colormaps
 
-    figure, panels = viz.subplots(1, 3, figsize=(14, 4.6))
+    figure, panels = viz.subplots(1, 3, figsize=(12, 4.4))
     colors = colormaps["tab10"].colors
     for axes, coder, title in ((panels[0], pca, "PCA"), (panels[1], flat, "autoencoder")):
         code = coder.encode(x[:5000])
         for digit, color in enumerate(colors):
-            axes.scatter(*code[labels[:5000] == digit].T, s=3, color=color, alpha=0.6, linewidth=0)
+            axes.scatter(*code[labels[:5000] == digit].T, s=7, color=color, alpha=0.6, linewidth=0)
         for digit, color in enumerate(colors):
             place = np.median(code[labels[:5000] == digit], axis=0)
-            box = {"boxstyle": "circle,pad=0.15", "facecolor": "w", "edgecolor": color, "linewidth": 2}
-            axes.text(*place, str(digit), fontsize=11, weight="bold", ha="center", va="center", bbox=box)
+            box = {"boxstyle": "circle,pad=0.2", "facecolor": "w", "edgecolor": color, "linewidth": 2.5}
+            axes.text(*place, str(digit), fontsize=12, weight="bold", ha="center", va="center", bbox=box)
         low, high = np.percentile(code, [0.5, 99.5], axis=0)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
-        axes.set_title(f"{title}, 2 numbers: squared error {squared_errors(coder, x).mean():.1f}")
-    edges = [np.linspace(low[i], high[i], 19) for i in (0, 1)]
+        axes.set_title(f"{title}: squared error {squared_errors(coder, x).mean():.1f}", fontsize=11)
+    edges = [np.linspace(low[i], high[i], 14) for i in (0, 1)]  # 13 x 13 digits are large enough to see
     u, v = ((edge[:-1] + edge[1:]).astype(np.float32) / 2 for edge in edges)
     grid = np.stack(np.meshgrid(u, v[::-1]), axis=-1).reshape(-1, 2)
     codes_there = np.histogram2d(*flat.encode(x).T, bins=edges)[0].T[::-1].reshape(-1, 1)
     decoded = np.where(codes_there > 0, flat.decode(grid), 0)  # blank where there is no digit
-    show(panels[2], decoded, "the autoencoder's map, decoded", rows=18)
-    panels[2].set_aspect("auto")
+    show(panels[2], decoded, "the autoencoder's map, decoded", rows=13)
     return figure
 
 
