@@ -205,7 +205,7 @@ def test_diagrams_say_what_they_show(tmp_path):
     assert [text.get_text() for text in right.texts] == ["1,200", "3", "4"], "zeros are left blank"
     assert [tick.get_text() for tick in right.get_yticklabels()] == ["benign", "malignant"]
     viz.save_figure(tmp_path / "new" / "figure.png", figure)
-    assert Image.open(tmp_path / "new" / "figure.png").size == (600, 300)
+    assert Image.open(tmp_path / "new" / "figure.png").size == (1600, 800)
     assert viz.mpl((255, 0, 51)) == (1.0, 0.0, 0.2)
 
 
