@@ -34,6 +34,9 @@ EXTRAS = {
         "ruff>=0.6",
         "import-linter>=2.9",
         "mypy>=1.18",
+        # Open the pages in Chromium, which is not installed by pip: see CONTRIBUTING.md.
+        "playwright>=1.45",
+        "axe-playwright-python>=0.1.4",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
     ],

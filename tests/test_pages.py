@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import run_in_page
+from browser import axe_problems, press, read, tab_to, text
 from processes import ROOT
 
 import tinynet as tn
@@ -44,34 +44,54 @@ def expected(op, size, kernel, stride, padding, dilation):
     return [*planes, None if w.grad is None else w.grad.numpy()[:, :, 0, 0]]
 
 
-def test_convolution_page_computes_what_tinynet_computes(tmp_path):
+def test_convolution_page_computes_what_tinynet_computes(open_page):
     settings = json.dumps([dict(zip(NAMES, setting)) for setting in SETTINGS])
-    for setting, actual in zip(SETTINGS, run_in_page(CONVOLUTION, READ % settings, tmp_path), strict=True):
+    for setting, actual in zip(SETTINGS, read(open_page(CONVOLUTION), READ % settings), strict=True):
         for name, array in zip(("y", "gx", "gw"), expected(*setting)):
             if array is not None:
                 np.testing.assert_allclose(actual[name], array, rtol=1e-12, err_msg=f"{name} of {setting}")
 
 
-KEYS = """
-  const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-  document.querySelector("table[data-grid=y] td[tabindex='0']").click();
-  press("ArrowRight"); press("ArrowDown");
-  const lit = (kind) => [...document.querySelectorAll(`table td.${kind}`)].map((cell) => cell.dataset.place);
-  const first = {chosen: lit("chosen"), read: lit("read"), text: document.getElementById("explanation").textContent};
-  document.querySelector("table[data-grid=x] td[data-place='0,1']").click();
-  press("+");
-  const second = {edited: values.x[0][1], focus: document.activeElement.dataset.place, y: values.y[1][1]};
-  return {first, second};
-"""
+def lit(page, kind):
+    """The places of the cells of this color."""
+    return page.locator(f"td.{kind}").evaluate_all("(cells) => cells.map((cell) => cell.dataset.place)")
 
 
-def test_convolution_page_works_by_keyboard(tmp_path):
-    result = run_in_page(CONVOLUTION, KEYS, tmp_path, "op=conv&size=4&kernel=2&stride=2&padding=0&dilation=1")
-    first, second = result["first"], result["second"]
-    assert first["chosen"] == ["1,1"] and first["read"] == ["2,2", "2,3", "3,2", "3,3"]
+def test_convolution_page_works_by_keyboard(open_page):
+    page = open_page(CONVOLUTION, "#op=conv&size=4&kernel=2&stride=2&padding=0&dilation=1")
+    tab_to(page, "table[data-grid=y] td")
+    press(page, "ArrowRight", "ArrowDown")
+    assert lit(page, "chosen") == ["1,1"] and lit(page, "read") == ["2,2", "2,3", "3,2", "3,3"]
     y = expected("conv", 4, 2, 2, 0, 1)[0]
-    assert f"= {y[1, 1]:.0f}".replace("-", "\u2212") in first["text"]
-    assert second == {"edited": 6, "focus": "0,1", "y": y[1, 1]}
+    assert f"= {y[1, 1]:.0f}".replace("-", "\u2212") in text(page, "#explanation")
+    page.keyboard.press("Shift+Tab")
+    tab_to(page, "table[data-grid=w] td")
+    press(page, "ArrowRight", "ArrowRight", "+", "-", "-")  # the kernel has two columns: the second arrow goes nowhere
+    place, x, y_now = read(page, "return [document.activeElement.dataset.place, values.x, values.y];")
+    assert place == "0,1" and y_now[1][1] == y[1, 1] - x[2][3]
+
+
+def test_convolution_page_settings_by_keyboard(open_page):
+    page = open_page(CONVOLUTION)
+    tab_to(page, "#op")
+    press(page, "m", "Tab", "b", "Tab", "ArrowRight", "Home", "End")  # max-pooling, backward, the largest input
+    settings = read(page, "return state;")
+    assert (settings["op"], settings["pass"], settings["size"]) == ("max", "backward", 9)
+    assert page.evaluate("location.hash").startswith("#op=max&pass=backward&size=9")
+    page.reload()
+    assert read(page, "return state;") == settings
+
+
+def test_convolution_page_follows_the_mouse(open_page):
+    page = open_page(CONVOLUTION, "#op=conv&pass=backward", dark=True)
+    page.hover("table[data-grid=gx] td[data-place='0,0']")
+    assert lit(page, "chosen") == ["0,0", "0,0"]  # in g_x and in x
+    corner = ["0,0", "0,1", "1,0", "1,1"]
+    assert lit(page, "read") == corner and lit(page, "tap") == 2 * corner  # in g_y; in w and in g_w
+    assert text(page, "#explanation").startswith("gx[0, 0] = ")
+    assert not axe_problems(page, "color-contrast")
+    page.click("table[data-grid=gy] td[data-place='2,2']")
+    assert page.evaluate("document.activeElement.dataset.place") == "2,2" and lit(page, "chosen") == ["2,2"]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +104,8 @@ def test_convolution_page_works_by_keyboard(tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_convolution_page_says_what_does_not_fit(address, message, tmp_path):
-    found = run_in_page(CONVOLUTION, "return document.getElementById('problem').textContent;", tmp_path, address)
+def test_convolution_page_says_what_does_not_fit(address, message, open_page):
+    found = text(open_page(CONVOLUTION, f"#{address}"), "#problem")
     assert found.startswith(message) and bool(found) == bool(message)
 
 
@@ -101,14 +121,14 @@ COMPUTE_BOXES = """
 """
 
 
-def test_boxes_page_computes_what_tinynet_computes(tmp_path):
+def test_boxes_page_computes_what_tinynet_computes(open_page):
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 60, (30, 2))
     boxes = np.concatenate([corners, corners + rng.integers(0, 40, (30, 2))], axis=1)  # some without an area
     scores = rng.integers(0, 10, 30) / 10  # with ties
     thresholds = [0.0, 0.3, 0.5, 1.0]
     given = {"boxes": boxes.tolist(), "scores": scores.tolist(), "thresholds": thresholds}
-    actual = run_in_page(BOXES, COMPUTE_BOXES % json.dumps(given), tmp_path)
+    actual = read(open_page(BOXES), COMPUTE_BOXES % json.dumps(given))
     np.testing.assert_allclose(actual["iou"], tn.boxes.box_iou(boxes.astype(float), boxes.astype(float)), rtol=1e-12)
     assert actual["kept"] == [tn.boxes.nms(boxes.astype(float), scores, limit).tolist() for limit in thresholds]
     overlaps = tn.boxes.box_iou(np.array(actual["anchors"]), np.array([[60.0, 70, 120, 150]]))[:, 0]
@@ -116,26 +136,31 @@ def test_boxes_page_computes_what_tinynet_computes(tmp_path):
     assert actual["labels"] == labels.tolist() and {-1, 0, 1} == set(labels.tolist())
 
 
-BOX_KEYS = """
-  const press = (key, shiftKey) => document.querySelector("#pair [data-box='1']").dispatchEvent(
-    new KeyboardEvent("keydown", {key, shiftKey, bubbles: true}));
-  press("ArrowDown", false);
-  press("ArrowRight", true);
-  for (let i = 0; i < 99; i++) press("ArrowUp", false);
-  document.getElementById("step").click();
-  const first = document.getElementById("ranking").textContent;
-  document.getElementById("step").click();
-  return {box: state.pair[1], iou: document.getElementById("iou").textContent, first,
-          second: document.getElementById("ranking").textContent};
-"""
+def test_boxes_page_works_by_keyboard(open_page):
+    page = open_page(BOXES)
+    tab_to(page, "#pair [data-box='1']")
+    press(page, "ArrowDown", "Shift+ArrowRight", *["ArrowUp"] * 40)
+    box = read(page, "return state.pair[1];")
+    assert box == [0, 80, 80, 192]  # down, wider, and up to the edge of the image
+    assert f"{tn.boxes.box_iou([[40, 40, 120, 130.0]], [box])[0, 0]:.3f}" in text(page, "#iou")
+    tab_to(page, "#step")
+    page.keyboard.press("Enter")
+    ranking = text(page, "#ranking")
+    assert "after 1 of" in ranking and ranking.count("stays") == 1
+    page.keyboard.press("Space")
+    ranking = text(page, "#ranking")
+    assert "after 2 of" in ranking and ranking.count("stays") == 2
 
 
-def test_boxes_page_works_by_keyboard(tmp_path):
-    result = run_in_page(BOXES, BOX_KEYS, tmp_path)
-    assert result["box"] == [0, 80, 80, 192]  # down, wider, and up to the edge of the image
-    assert f"{tn.boxes.box_iou([[40, 40, 120, 130.0]], [result['box']])[0, 0]:.3f}" in result["iou"]
-    assert "after 1 of" in result["first"] and "after 2 of" in result["second"]
-    assert result["first"].count("stays") == 1 and result["second"].count("stays") == 2
+def test_boxes_page_works_by_mouse(open_page):
+    page = open_page(BOXES)
+    frame = page.locator("#pair").bounding_box()
+    for *start, y, x in ((60, 60, 70, 80), (128, 148, 150, 170)):  # box 0 as a whole, then its lower right corner
+        for place, step in ((start, page.mouse.down), ((y, x), page.mouse.up)):
+            shift = (place[1] * frame["width"] / 240, place[0] * frame["height"] / 180)
+            page.mouse.move(frame["x"] + shift[0], frame["y"] + shift[1], steps=4)
+            step()
+    np.testing.assert_allclose(read(page, "return state.pair[0];"), [50, 60, 152, 172], atol=1)
 
 
 BACKPROPAGATION = ROOT / "docs/pages/backpropagation.html"
@@ -151,8 +176,8 @@ FUNCTIONS = {"square": lambda a: a * a} | {  # operation of the page -> function
 }
 
 
-def test_backpropagation_page_computes_what_tinynet_computes(tmp_path):
-    graphs = run_in_page(BACKPROPAGATION, COMPUTE_GRAPHS, tmp_path)
+def test_backpropagation_page_computes_what_tinynet_computes(open_page):
+    graphs = read(open_page(BACKPROPAGATION), COMPUTE_GRAPHS)
     assert {operation for graph in graphs for _, operation, _ in graph["nodes"]} == set(FUNCTIONS)
     for graph in graphs:
         tensors = {name: tn.tensor(np.float64(v), np.float64, True) for name, v in graph["leaves"].items()}
@@ -166,26 +191,32 @@ def test_backpropagation_page_computes_what_tinynet_computes(tmp_path):
             assert graph["gradients"][name] == pytest.approx(x.grad.item(), rel=1e-12, abs=1e-15), message
 
 
-GRAPH_KEYS = """
-  chooseGraph("a diamond: two paths meet");
-  const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-  const said = () => document.getElementById("said").textContent;
-  const shown = (name) => [...document.querySelectorAll(`g[data-name=${name}] text`)].map((text) => text.textContent);
-  const texts = [];
-  for (let i = 0; i < 8; i++) { press("ArrowRight"); texts.push(said()); }
-  const x = shown("x");
-  press("ArrowLeft");
-  return {texts, x, before: shown("x")};
-"""
-
-
-def test_backpropagation_page_adds_up_what_meets(tmp_path):
+def test_backpropagation_page_adds_up_what_meets(open_page):
     """loss = x^2 w x with x = 2, w = 3: u = 4, v = 6; d loss / d x = 6 * 4 + 4 * 3 = 36."""
-    result = run_in_page(BACKPROPAGATION, GRAPH_KEYS, tmp_path)
-    assert "The loss is known" in result["texts"][2] and "= 24" in result["texts"][2]
-    assert result["x"] == ["x", "2", "36"] and result["before"] == ["x", "2", "12"]
-    assert "together 12 + 24 = 36" in result["texts"][5] and "Done." in result["texts"][5]
-    assert result["texts"][6] == result["texts"][7] == result["texts"][5]
+    page, said, x = open_page(BACKPROPAGATION), [], "#drawing g[data-name=x] text"
+    tab_to(page, "#graph")
+    press(page, "ArrowDown", "Tab")  # a diamond: two paths meet; "back" is disabled, so Tab goes to "step"
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+        said.append(text(page, "#said"))
+    assert "The loss is known" in said[2] and "= 24" in said[2]
+    assert page.locator(x).all_text_contents() == ["x", "2", "36"]
+    assert "together 12 + 24 = 36" in said[5] and "Done." in said[5] and said[6] == said[7] == said[5]
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(x).all_text_contents() == ["x", "2", "12"]
+    tab_to(page, "[data-leaf=x]")
+    page.keyboard.press("ArrowRight")  # x = 2.25: the arrow moves the slider and takes no step
+    assert page.locator(x).all_text_contents() == ["x", "2.25", "15.188"]
+
+
+def test_backpropagation_page_buttons_and_phone(open_page):
+    page = open_page(BACKPROPAGATION, width=360, touch=True)
+    page.tap("#all")
+    assert "Done." in text(page, "#said") and page.locator("#next").is_disabled()
+    drawing, box = page.locator("#scroll").bounding_box(), page.locator("g.active rect").bounding_box()
+    assert drawing["x"] <= box["x"] and box["x"] + box["width"] <= drawing["x"] + drawing["width"]
+    page.tap("#reset")
+    assert text(page, "#said") == "The inputs are given. Step forward."
 
 
 WARP = ROOT / "docs/pages/warp.html"
@@ -203,8 +234,8 @@ WARPS = (
 )
 
 
-def test_warp_page_computes_what_tinynet_computes(tmp_path):
-    results = run_in_page(WARP, COMPUTE_WARPS % json.dumps(WARPS), tmp_path)
+def test_warp_page_computes_what_tinynet_computes(open_page):
+    results = read(open_page(WARP), COMPUTE_WARPS % json.dumps(WARPS))
     for settings, result in zip(WARPS, results, strict=True):
         image, field = np.array(result["image"])[None, ..., None], np.array(result["d"])[None]
         warped = tn.warp(tn.tensor(image), tn.tensor(field), settings.get("padding", "border")).numpy()
@@ -214,23 +245,29 @@ def test_warp_page_computes_what_tinynet_computes(tmp_path):
     assert tn.metrics.folded_share(np.array(results[2]["d"])) > 0 == tn.metrics.folded_share(np.array(results[1]["d"]))
 
 
-WARP_KEYS = """
-  const at = (id) => document.getElementById(id);
-  const press = (id, key) => at(id).dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-  press("to", "ArrowDown");
-  press("from", "ArrowLeft");
-  const moved = {pixel: state.pixel, center: [state.centerY, state.centerX], said: at("said").textContent};
-  Object.assign(state, {bumpY: 24, width: 2});
-  draw();
-  return {...moved, folded: at("said").textContent};
-"""
+def test_warp_page_works_by_keyboard_and_names_folds(open_page):
+    page = open_page(WARP)
+    tab_to(page, "#to")
+    page.keyboard.press("ArrowDown")
+    assert text(page, "#said").startswith("y[25, 30] is read at ")
+    page.keyboard.press("Shift+Tab")
+    press(page, "ArrowLeft", "ArrowUp")
+    assert read(page, "return [state.centerY, state.centerX];") == [31, 31]
+    assert "No pixel is folded" in text(page, "#said")
+    page.keyboard.press("Shift+Tab")
+    tab_to(page, "#reset")
+    press(page, "Shift+Tab", "Shift+Tab", "Home", "Shift+Tab", "Shift+Tab", "End")  # width 2, bump down 24
+    assert read(page, "return [state.width, state.bumpY];") == [2, 24]
+    assert "% of the pixels are folded" in text(page, "#said")
 
 
-def test_warp_page_works_by_keyboard_and_names_folds(tmp_path):
-    result = run_in_page(WARP, WARP_KEYS, tmp_path)
-    assert (result["pixel"], result["center"]) == ([25, 30], [32, 31])
-    assert result["said"].startswith("y[25, 30] is read at (25, 30)") and "No pixel is folded" in result["said"]
-    assert "% of the pixels are folded" in result["folded"]
+def test_warp_page_works_by_mouse(open_page):
+    page = open_page(WARP)
+    frame = page.locator("#to").bounding_box()
+    page.mouse.move(frame["x"] + 10.5 / 64 * frame["width"], frame["y"] + 20.5 / 64 * frame["height"])
+    assert text(page, "#said").startswith("y[20, 10] is read at ")
+    page.locator("#from").click(position={"x": 5, "y": 5})
+    assert read(page, "return state.centerY < 2 && state.centerX < 2;")
 
 
 THRESHOLD = ROOT / "docs/pages/threshold.html"
@@ -243,8 +280,8 @@ COMPUTE_MEASURES = """
 """
 
 
-def test_threshold_page_computes_what_tinynet_computes(tmp_path):
-    page = run_in_page(THRESHOLD, COMPUTE_MEASURES, tmp_path)
+def test_threshold_page_computes_what_tinynet_computes(open_page):
+    page = read(open_page(THRESHOLD), COMPUTE_MEASURES)
     mask, probability = np.array(page["mask"]) > 0, np.array(page["probability"])
     assert mask.size == 128**2 and page["auc"] == pytest.approx(tn.metrics.auc(mask, probability), rel=1e-12)
     assert page["ap"] == pytest.approx(tn.metrics.ranking_ap(mask, probability), rel=1e-12)
@@ -255,6 +292,18 @@ def test_threshold_page_computes_what_tinynet_computes(tmp_path):
         assert measured["sensitivity"] == said[mask].mean() and measured["specificity"] == 1 - said[~mask].mean()
     scores = [tn.metrics.dice(mask, probability >= t) for t in range(257)]
     assert page["best"] == np.argmax(scores) and f"{max(scores):.3f}" in page["said"]
+
+
+def test_threshold_page_works_by_keyboard(open_page):
+    page = open_page(THRESHOLD)
+    tab_to(page, "#threshold")
+    press(page, "Home", "ArrowRight", "ArrowRight")
+    assert text(page, "#value") == f"{2 / 255:.3f}"
+    page.keyboard.press("End")  # nothing reaches the threshold: TP = FP = 0
+    assert "TP 0" in text(page, "#counts") and "FP 0" in text(page, "#counts")
+    tab_to(page, "[data-best=half]")
+    page.keyboard.press("Enter")
+    assert text(page, "#value") == f"{128 / 255:.3f}"
 
 
 @pytest.mark.slow
