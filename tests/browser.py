@@ -1,6 +1,7 @@
 """The pages of docs/pages and of the site in a real browser: Chromium without a window, driven by Playwright.
 
-A test asks for the fixture `open_page`. It is skipped where Chromium, Playwright or axe-core is missing.
+A test asks for the fixture `open_page`. It is skipped where Chromium, Playwright or axe-core is missing. The functions
+whose names end in `_problems` return what is wrong with a page, a line for each, so that a test shows all of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PHONE, PAPER, SCREEN = 360, 718, 1000  # widths in CSS pixels; the paper is A4 without its margins
+CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 FOCUSED = """() => {
   const element = document.activeElement, style = getComputedStyle(element), box = element.getBoundingClientRect();
   const isNew = element !== document.body && !element.reachedByTab;
@@ -21,61 +24,73 @@ FOCUSED = """() => {
   return {isNew, isVisible: ring && element.matches(":focus-visible"), html: element.outerHTML.slice(0, 120),
           isInView: box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight};
 }"""
-CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex='0']"
-WITHOUT_FOCUS = """(controls) => {  // those that a user can reach and that `tab_through` has not marked
+WITHOUT_FOCUS = """(controls) => {  // those that a user can reach and that Tab has not reached
   const skip = (e) => e.disabled || !e.checkVisibility({visibilityProperty: true}) || e.type === "radio" && !e.checked;
   return controls.filter((e) => !skip(e) && !e.reachedByTab).map((e) => e.outerHTML.slice(0, 120));
+}"""
+TOO_WIDE = """() => {
+  const page = document.scrollingElement;
+  if (page.scrollWidth <= innerWidth) return [];
+  const wide = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1);
+  return [`${page.scrollWidth} pixels wide`, ...wide.map((e) => e.outerHTML.slice(0, 120))];
+}"""
+CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
+  return getComputedStyle(e).overflowX !== "visible" && e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+}).map((e) => `${e.outerHTML.slice(0, 120)}: ${e.scrollWidth} > ${e.clientWidth}`)"""
+LUMINANCE = """(what) => {
+  const [r, g, b, alpha] = getComputedStyle(document.body)[what].match(/[\\d.]+/g).map(Number);
+  return alpha === 0 ? 1 : (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 }"""
 
 
 @pytest.fixture(scope="session")
-def browser() -> Any:
-    """Chromium, started once for each process of pytest."""
+def browser_page() -> Any:
+    """The page of a Chromium without a network. A process of pytest starts it once: an empty page costs a second."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no page was opened")
     program = next((path for name in NAMES if (path := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium is installed: no page was opened")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
+        page = chromium.new_context(offline=True).new_page()
+        page.set_default_timeout(20_000)
+        yield page
         chromium.close()
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Any:
-    """A function that opens a file in a new window without a network and returns the page of Playwright.
+def open_page(browser_page: Any) -> Any:
+    """A function that opens a file and returns the page of Playwright; the file before it is closed.
 
-    address: what follows # or ?, with this letter. width: of the window, in CSS pixels. The test fails at its end if a
-    page reported an error or asked for anything that is not a file of this computer.
+    address: what follows, from # or ? on. width: of the window, in CSS pixels. The test fails at its end if a file
+    reported an error or asked for anything that is not on this computer.
     """
-    contexts, problems = [], []
+    problems: list[str] = []
+    listeners = {
+        "console": lambda message: problems.append(message.text) if message.type == "error" else None,
+        "pageerror": lambda error: problems.append(str(error)),
+        "requestfailed": lambda request: problems.append(f"not loaded: {request.url}"),
+        "request": lambda request: problems.extend(_outside(request.url)),
+    }
+    for event, listener in listeners.items():
+        browser_page.on(event, listener)
 
-    def open_page(path: Path, address: str = "", width: int = 1000, dark: bool = False, touch: bool = False) -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme="dark" if dark else "light",
-            offline=True,
-            has_touch=touch,
-            is_mobile=touch,
-        )
-        contexts.append(context)
-        context.set_default_timeout(20_000)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", lambda request: problems.append(f"not loaded: {request.url}"))
-        page.on("request", lambda request: problems.extend(_outside(request.url)))
-        page.goto(path.as_uri() + address)
-        return page
+    def open_page(path: Path, address: str = "", width: int = SCREEN, dark: bool = False) -> Any:
+        browser_page.goto("about:blank")  # the same file with another # would not be read again
+        browser_page.set_viewport_size({"width": width, "height": 800})
+        browser_page.emulate_media(media="screen", color_scheme="dark" if dark else "light")
+        browser_page.mouse.move(0, 0)
+        browser_page.goto(path.as_uri() + address)
+        return browser_page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for event, listener in listeners.items():
+        browser_page.remove_listener(event, listener)
     assert not problems, problems
 
 
 def _outside(url: str) -> list[str]:
-    return [] if url.startswith(("file:", "data:", "blob:")) else [f"not a file of this computer: {url}"]
+    return [] if url.startswith(("file:", "data:", "blob:", "about:")) else [f"not a file of this computer: {url}"]
 
 
 def read(page: Any, script: str) -> Any:
@@ -101,17 +116,20 @@ def tab_to(page: Any, selector: str) -> None:
     raise AssertionError(f"Tab does not reach {selector}")
 
 
-def tab_through(page: Any) -> None:
-    """Press Tab once around the page. Raises AssertionError for a control without, or with an invisible, focus."""
+def keyboard_problems(page: Any) -> list[str]:
+    """Press Tab once around the page: every control must get the focus, which must be visible."""
+    problems = []
     for _ in range(page.locator(CONTROLS).count() + 1):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUSED)
         if not focused["isNew"]:
             break
-        assert focused["isVisible"], f"the focus is not visible: {focused['html']}"
-        assert focused["isInView"], f"the focus is outside of the window: {focused['html']}"
+        if not focused["isVisible"]:
+            problems.append(f"the focus is not visible: {focused['html']}")
+        if not focused["isInView"]:
+            problems.append(f"the focus is outside of the window: {focused['html']}")
     left = page.locator(CONTROLS).evaluate_all(WITHOUT_FOCUS)
-    assert not left, f"Tab does not reach {left}"
+    return problems + [f"Tab does not reach {html}" for html in left]
 
 
 def axe_problems(page: Any, *rules: str) -> list[str]:
@@ -120,3 +138,37 @@ def axe_problems(page: Any, *rules: str) -> list[str]:
     options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
     found = axe.Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html'][:160]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+def dark_problems(page: Any) -> list[str]:
+    """Whether the page is bright in light mode and dark in dark mode, with enough contrast."""
+    bright = page.evaluate(LUMINANCE, "backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(LUMINANCE, "backgroundColor")
+    problems = [] if dark < 0.2 and bright > 0.8 else [f"luminance {bright} in light, {dark} in dark mode"]
+    problems += [f"in dark mode, {problem}" for problem in axe_problems(page, "color-contrast")]
+    page.emulate_media(color_scheme="light")
+    return problems
+
+
+def phone_problems(page: Any) -> list[str]:
+    """What is wider than a phone, if the page as a whole would have to be scrolled to the side."""
+    page.set_viewport_size({"width": PHONE, "height": 800})
+    problems = page.evaluate(TOO_WIDE)
+    page.set_viewport_size({"width": SCREEN, "height": 800})
+    return [f"on a phone, {problem}" for problem in problems]
+
+
+def print_problems(page: Any, content: str) -> list[str]:
+    """Content (a selector) that is hidden on paper, what is cut off there, and dark colors in dark mode."""
+    seen = page.locator(content).filter(visible=True).element_handles()
+    page.set_viewport_size({"width": PAPER, "height": 800})
+    page.emulate_media(media="print", color_scheme="dark")
+    hidden = [e for e in seen if not e.evaluate("(e) => e.checkVisibility()")]
+    problems = [f"hidden: {e.evaluate('(e) => e.outerHTML.slice(0, 120)')}" for e in hidden]
+    if page.evaluate(LUMINANCE, "backgroundColor") < 0.8 or page.evaluate(LUMINANCE, "color") > 0.3:
+        problems.append("dark colors")
+    problems += [f"cut off: {html}" for html in page.evaluate(CUT)]
+    page.emulate_media(media="screen", color_scheme="light")
+    page.set_viewport_size({"width": SCREEN, "height": 800})
+    return [f"on paper, {problem}" for problem in problems]

@@ -13,7 +13,7 @@ import signal
 
 import numpy as np
 import pytest
-from browser import browser, open_page  # noqa: F401 (fixtures)
+from browser import browser_page, open_page  # noqa: F401 (fixtures)
 
 from tinynet.nn import layers
 

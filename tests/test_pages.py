@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import axe_problems, press, read, tab_to, text
+from browser import PHONE, axe_problems, press, read, tab_to, text
 from processes import ROOT
 
 import tinynet as tn
@@ -210,12 +210,12 @@ def test_backpropagation_page_adds_up_what_meets(open_page):
 
 
 def test_backpropagation_page_buttons_and_phone(open_page):
-    page = open_page(BACKPROPAGATION, width=360, touch=True)
-    page.tap("#all")
+    page = open_page(BACKPROPAGATION, width=PHONE)
+    page.click("#all")
     assert "Done." in text(page, "#said") and page.locator("#next").is_disabled()
     drawing, box = page.locator("#scroll").bounding_box(), page.locator("g.active rect").bounding_box()
     assert drawing["x"] <= box["x"] and box["x"] + box["width"] <= drawing["x"] + drawing["width"]
-    page.tap("#reset")
+    page.click("#reset")
     assert text(page, "#said") == "The inputs are given. Step forward."
 
 
