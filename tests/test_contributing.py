@@ -1,7 +1,6 @@
 """The steps of CONTRIBUTING.md are complete: an activation is added to a copy of the package, and its code runs."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,26 +9,19 @@ import numpy as np
 import pytest
 from op_folders import missing
 from processes import ROOT
+from prose import blocks
 
 import tinynet as tn
-
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_function_is_differentiable():
     names: dict = {}
-    exec(BLOCKS[0], names)
+    exec(next(blocks(ROOT / "CONTRIBUTING.md")).text, names)
     x = tn.tensor([1.0, 2.0], requires_grad=True)
     y = names["Square"].apply(x)
     y.sum().backward()
     assert y.numpy().tolist() == [1, 4] and x.grad.numpy().tolist() == [2, 4]
     assert tn.gradcheck(names["Square"].apply, (np.array([1.0, 2.0]),))
-
-
-def test_the_entry_is_that_of_the_package():
-    entry = BLOCKS[1].partition('    """')[0]
-    assert len(BLOCKS) == 2 and entry in (ROOT / "tinynet/ops/activations/entries.py").read_text(encoding="utf-8")
 
 
 ENTRY = """

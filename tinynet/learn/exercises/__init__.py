@@ -1,8 +1,8 @@
 """Exercises: write a piece of a framework yourself, and be told what is wrong with it, not only that it is wrong.
 
-    python -m tinynet exercises            the next exercise, and your progress
-    python -m tinynet exercises start ID   writes my_exercises/ID.py, with the task at its top
-    python -m tinynet exercises check ID   right, wrong (where, and which mistake it is), or not written yet
+    python -m tinynet exercises                 # the next exercise, and your progress
+    python -m tinynet exercises start conv-05   # writes my_exercises/conv-05.py, with the task at its top
+    python -m tinynet exercises check conv-05   # right, wrong (where, and which mistake it is), or not written yet
 
 and in a notebook, with a function of your own: `tinynet.exercises.check("conv-05", backward_input)`.
 
