@@ -77,6 +77,7 @@ def write(site: Site, source: Path) -> None:
         shutil.copy(Path(__file__).with_name(name), source)
     (source / "_static").mkdir(exist_ok=True)
     shutil.copy(Path(__file__).with_name("tinynet.css"), source / "_static")
+    shutil.copytree(Path(__file__).with_name("mathjax"), source / "_static/mathjax")
 
 
 def main() -> None:

@@ -7,15 +7,18 @@ author = "the tinynet developers"
 copyright = "the tinynet developers, MIT license"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "docstrings"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design", "docstrings"]
 source_suffix = {".md": "markdown"}
 exclude_patterns: list[str] = []
 suppress_warnings = ["misc.highlighting_failure"]  # blocks that show output of programs are no language
-highlight_language = "text"  # an indented block is a formula or a drawing
+highlight_language = "text"  # an indented block is a drawing or pseudo-code
 
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
+
+mathjax_path = "mathjax/tex-svg.js"  # a copy in this folder: the site works without a network
+mathjax3_config = {"options": {"enableMenu": False}}  # with a menu, every formula is a stop of the Tab key
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
