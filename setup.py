@@ -38,11 +38,15 @@ EXTRAS = {
         # Open the pages in Chromium, which is not installed by pip: see CONTRIBUTING.md.
         "playwright>=1.45",
         "axe-playwright-python>=0.1.4",
+        "onnx>=1.16",
+        "onnxruntime",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
     ],
     # The site: `make docs`.
     "docs": ["sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6"],
+    # `tn.io.export_onnx`.
+    "onnx": ["onnx>=1.16"],
     # Frameworks to compare with; they are large, so the tests do not install them.
     "bench": [
         "torch",

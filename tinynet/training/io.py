@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files import atomic_path, read_npz
+from .onnx.export import export_onnx as export_onnx
 from .safetensors import load_safetensors as load_safetensors
 from .safetensors import save_safetensors as save_safetensors
 from .torch_files import load_torch as load_torch
