@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from markdown_it.token import Token
@@ -70,7 +71,7 @@ def problems_of(document: Path) -> list[str]:
         file = (document.parent / place) if place else document
         if re.match(r"https?://|mailto:", link):
             continue
-        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors_of(file)):
+        if not file.exists() or (anchor and file.suffix == ".md" and unquote(anchor) not in anchors_of(file)):
             wrong.append(link)
     return wrong
 

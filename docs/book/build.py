@@ -21,7 +21,7 @@ from parts.pages import ROOT, Site, relinked, toctree
 
 CHAPTERS = {  # heading of the navigation -> its pages
     "Start": ["start"],
-    "Lectures": ["lectures/*", "scripts"],
+    "Lectures": ["lectures", "scripts"],
     "Touch": ["touch"],
     "Operations": ["operations"],
     "Exercises": ["exercises", "exercises_measured", "course"],
@@ -46,12 +46,7 @@ def index(site: Site) -> str:
     intro = site.pages["start"].partition("\n## ")[0]
     trees = []
     for caption, wanted in CHAPTERS.items():
-        names = [
-            n
-            for w in wanted
-            for n in (sorted(p for p in site.pages if p.startswith(w[:-1])) if w.endswith("*") else [w])
-        ]
-        trees.append(toctree([name for name in names if name in site.pages], caption))
+        trees.append(toctree([name for name in wanted if name in site.pages], caption))
     return intro + "\n\n" + "\n\n".join(trees)
 
 

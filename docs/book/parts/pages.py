@@ -56,6 +56,8 @@ def relinked(site: Site, name: str, text: str, folder: str) -> str:
         if not target or ":" in target:  # a place on this page, another site
             return match[0]
         file = posixpath.normpath(posixpath.join(folder, target))
+        if file + after[:-1] in site.page_of:  # a part of a document with a page of its own
+            file, after = file + after[:-1], ")"
         place = destination(site, file, is_image=before.startswith("!"))
         if place is None:
             return before[1:-2]  # a folder: the words without a link
