@@ -20,7 +20,7 @@ from parts import documents, exercises, lectures, operations, reference, scripts
 from parts.pages import ROOT, Site, relinked, toctree
 
 CHAPTERS = {  # heading of the navigation -> its pages
-    "Start": ["start"],
+    "Start": ["start/install", "start/next", "glossary", "one_page"],
     "Lectures": ["lectures", "scripts"],
     "Touch": ["touch"],
     "Operations": ["operations"],
@@ -42,8 +42,8 @@ PARTS = (
 
 
 def index(site: Site) -> str:
-    """The first page: what tinynet is, and the navigation."""
-    intro = site.pages["start"].partition("\n## ")[0]
+    """The first page, and the navigation."""
+    intro = Path(__file__).with_name("index.md").read_text(encoding="utf-8")
     trees = []
     for caption, wanted in CHAPTERS.items():
         trees.append(toctree([name for name in wanted if name in site.pages], caption))
@@ -58,7 +58,7 @@ def write(site: Site, source: Path) -> None:
     text_of_index = index(site)
     for name in [name for name in site.pages if name in folders]:  # other pages are made here, with the right links
         site.pages[name] = relinked(site, name, site.pages[name], folders[name])
-    site.pages["index"] = relinked(site, "index", text_of_index, "")
+    site.pages["index"] = relinked(site, "index", text_of_index, "docs/book")
     for name, text in site.pages.items():
         path = source / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
