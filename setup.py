@@ -83,7 +83,11 @@ setup(
     # An editable installation puts this folder on Python's path. Without this line it installs a hook that Python asks
     # last, and a script beside a clone named `tinynet` would import the clone's folder as an empty package.
     package_dir={"": "."},
-    package_data={"tinynet": [f"**/*.{kind}" for kind in ("cu", "cuh", "h", "cpp", "md", "csv", "pyi", "npz", "png")]},
+    package_data={
+        "tinynet": [
+            f"**/*.{kind}" for kind in ("cu", "cuh", "h", "cpp", "md", "csv", "pyi", "npz", "png", "html", "css", "js")
+        ]
+    },
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -81,6 +81,7 @@ def open_page(browser_page: Any) -> Any:
         browser_page.emulate_media(media="screen", color_scheme="dark" if dark else "light")
         browser_page.mouse.move(0, 0)
         browser_page.goto(path.as_uri() + address)
+        browser_page.locator("[aria-busy=true]").wait_for(state="detached", timeout=120_000)
         return browser_page
 
     yield open_page

@@ -25,6 +25,7 @@ COMMANDS = {
     ),
     "examples": ("tinynet.tools.examples", "run the lecture models, and compare their figures with what is expected"),
     "cusim": ("tinynet.tools.cusim_report", "how well the accesses of a CUDA kernel fit together, line by line"),
+    "page": ("tinynet.tools.page.command", "write a web page that shows a U-Net from inside: your weights, your image"),
     "cuda": ("tinynet.tools.cuda_command", "whether kernels can run on a GPU here, and what each takes of one"),
 }
 
