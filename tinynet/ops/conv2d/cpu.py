@@ -24,7 +24,7 @@ from .._shared.geometry import Geometry, Pair
 from . import blocked, depthwise, naive, pointwise, winograd
 from .bias import backward_bias
 
-__all__ = ["IMPLEMENTATIONS", "backward_bias", "choose", "explain"]
+__all__ = ["IMPLEMENTATIONS", "backward_bias", "choose", "explain", "version_of"]
 
 DEFAULT = "winograd2"
 
@@ -100,6 +100,16 @@ def explain(convolution: Convolution, wanted: str = DEFAULT) -> str:
     """The choice as a sentence: the version, the condition that holds, and the reason."""
     rule = _rule(convolution, wanted)
     return f"{rule.version} runs, for {rule.condition}: {rule.reason}."
+
+
+def version_of(kernel: str, arguments: dict[str, Any], wanted: str = DEFAULT) -> str:
+    """The version that a call of a kernel runs if `wanted` is asked for. arguments: by their names in reference.py."""
+    geometry, w, gy = (arguments.get(name) for name in ("geometry", "w", "gy"))
+    if w is None:  # backward_weight
+        w_shape, dtype = (*arguments["kernel_size"], arguments["x"].shape[3] // geometry.groups, gy.shape[3]), gy.dtype
+    else:
+        w_shape, dtype = w.shape, w.dtype
+    return choose(Convolution(w_shape[:2], w_shape[2] * geometry.groups, w_shape[3], geometry, dtype), wanted)
 
 
 def _rule(convolution: Convolution, wanted: str) -> Rule:

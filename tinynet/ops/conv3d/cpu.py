@@ -61,6 +61,16 @@ def choose(convolution: Convolution, wanted: str = TABLE[0].version) -> Rule:
     return next(rule for rule in rows if rule.applies(convolution))
 
 
+def version_of(kernel: str, arguments: dict[str, Any], wanted: str = TABLE[0].version) -> str:
+    """The version that a call of a kernel runs if `wanted` is asked for. arguments: by their names in reference.py."""
+    geometry, w, gy = (arguments.get(name) for name in ("geometry", "w", "gy"))
+    if w is None:  # backward_weight
+        w_shape, dtype = (*arguments["kernel_size"], arguments["x"].shape[4] // geometry.groups, gy.shape[4]), gy.dtype
+    else:
+        w_shape, dtype = w.shape, w.dtype
+    return choose(Convolution(w_shape, geometry, dtype), wanted).version
+
+
 def _kernels(wanted: str) -> Kernels:
     """The three kernels, each of which chooses its version."""
 

@@ -1,4 +1,10 @@
-"""conv3d on a GPU: conv2d's kernels, slice by slice; see versions.py."""
+"""conv3d on a GPU: conv2d's kernels, slice by slice; see versions.py.
+
+    joined   the default: the slices that meet in one slice of the result are the channels of one conv2d
+    slices   a conv2d for each depth tap, and the sum of all of them
+
+Both call conv2d's `blocked`.
+"""
 
 from __future__ import annotations
 

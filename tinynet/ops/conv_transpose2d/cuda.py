@@ -1,5 +1,10 @@
 """conv_transpose2d on a GPU: conv2d's kernels in other roles, in the same versions.
 
+    blocked   the default: products of matrices, up to 64 results in the registers of a thread
+    tiled     tiles in shared memory, four results for each thread
+    naive     one thread for each result, straight from the formula
+    tf32      as blocked, on tensor cores: factors rounded to 10 bits of mantissa, compute capability 8.0 and later
+
 x (N, H, W, C_in), w (KH, KW, C_out / groups, C_in), b (C_out,), y (N, OH, OW, C_out). This is the transpose
 of a convolution whose input has the shape of y and whose output has the shape of x: derivation.md.
 """

@@ -1,6 +1,6 @@
 """matmul on the CPU.
 
-    by_size    the default: one of the three below, which `choose` chooses
+    by_size    the default: one of the other three, which `choose` chooses
     blocked    register blocks (`ops/_cpu/gemm.py`)
     vector     a product with one row or one column: one pass over the matrix
     blas       NumPy's product, which runs the BLAS library
@@ -12,6 +12,7 @@ it has threads of its own, which are in the way of all other threads: see blocke
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,13 @@ def choose(batch: tuple[int, ...], rows: int, columns: int, terms: int, dtype: n
     if is_small or dtype not in (np.float32, np.float64):  # other dtypes: integers, above all
         return "blas"
     return "vector" if is_vector else "blocked"
+
+
+def version_of(kernel: str, arguments: dict[str, Any], wanted: str = "by_size") -> str:
+    """The version that a call runs if `wanted` is asked for. arguments: by their names in reference.py."""
+    x, y = arguments["x"], arguments["y"]
+    sizes = sizes_of(x, y, arguments.get("transpose_x", False), arguments.get("transpose_y", False))
+    return choose(*sizes, x.dtype) if wanted == "by_size" else wanted
 
 
 def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:

@@ -1,4 +1,9 @@
-"""max_pool2d on a GPU: a block for each row of the result; see max_pool2d.cu for the ways to scatter."""
+"""max_pool2d on a GPU: a block for each row of the result; see max_pool2d.cu for the ways to scatter.
+
+    naive   scatters with a thread for each plane of the gradient, which adds all of it in order
+
+The default scatters with a thread for each pixel or row of the gradient, and forward has one version only.
+"""
 
 from __future__ import annotations
 

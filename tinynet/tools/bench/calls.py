@@ -188,7 +188,9 @@ def more_images(arrays: tuple, least: int) -> tuple:
 def sized_call(op: str, kernel: str, arrays: tuple, parameters: dict[str, Any]) -> Call:
     """The call of a row of `calls_at_sizes`, whose arrays of floats are given as shapes."""
     arrays = tuple(Floats(a, np.dtype(np.float32)) if isinstance(a, tuple) else a for a in arrays)
-    return Call(op, kernel, arrays, parameters, ", ".join("x".join(map(str, a.shape)) for a in arrays))
+    stride = max(parameters["geometry"].stride) if "geometry" in parameters else 1
+    labels = ["x".join(map(str, a.shape)) for a in arrays] + ([f"stride {stride}"] if stride > 1 else [])
+    return Call(op, kernel, arrays, parameters, ", ".join(labels))
 
 
 def all_calls(batch: int, size: int, ops: Sequence[str]) -> list[Call]:
@@ -211,7 +213,7 @@ def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
 
     def respond(request: dict[str, Any]) -> dict[str, Any]:
         call = calls[request["call"]]
-        function = registry.implementation_kernel(call.op, call.kernel, "cpu", request["implementation"])
+        function = function_of(call, request["implementation"])
         arrays = call.arguments(rng)
         result = function(*arrays, **call.parameters)  # compiles
         return {
@@ -225,9 +227,7 @@ def start(batch: str, size: str, *ops: str) -> tuple[dict[str, Any], Callable]:
 
 def described(call: Call) -> dict[str, Any]:
     """A call as JSON: the shapes of its positional arguments, None if they are no arrays; all others by name."""
-    names = inspect.signature(registry.implementation_kernel(call.op, call.kernel, "reference")).parameters
-    values = {**dict(zip(names, call.arrays)), **call.parameters}
-    values = {name: v._asdict() if hasattr(v, "_asdict") else v for name, v in values.items()}
+    values = {name: v._asdict() if hasattr(v, "_asdict") else v for name, v in named_arguments(call).items()}
     plain = {name: v for name, v in values.items() if isinstance(v, (int, float, tuple, list, dict))}
     return {
         "op": call.op,
@@ -236,13 +236,35 @@ def described(call: Call) -> dict[str, Any]:
         "per_step": call.per_step,
         "arrays": [each(a, lambda a: list(a.shape)) if list(arrays_in(a)) else None for a in call.arrays],
         "parameters": {name: v for name, v in plain.items() if not list(arrays_in(v))},
-        "implementations": implementations_of(call.op, call.kernel),
+        "implementations": list(implementations_of(call)),
     }
 
 
-def implementations_of(op: str, kernel: str) -> list[str]:
-    """The implementations of a kernel, the default first; of several that share its function only the first."""
-    first: dict[Callable, str] = {}
-    for name in registry.implementations(op, "cpu"):
-        first.setdefault(registry.implementation_kernel(op, kernel, "cpu", name), name)
-    return list(first.values())
+def implementations_of(call: Call) -> dict[str, str | None]:
+    """Which versions a call can run: name of the version -> implementation to ask for, the default first.
+
+    An implementation may leave a call to another version, which its module's `version_of` tells: each version is listed
+    once. The last one is the definition, "reference", for which no implementation is asked.
+    """
+    module = registry.tier_module(call.op, "cpu")
+    found: dict[str, str | None] = {}
+    for name, kernels in getattr(module, "IMPLEMENTATIONS", {"default": {}}).items():
+        has_versions = call.kernel in kernels and hasattr(module, "version_of")
+        version = module.version_of(call.kernel, named_arguments(call), name) if has_versions else "default"
+        found.setdefault(version, name)
+    definition = registry.implementation_kernel(call.op, call.kernel, "reference")
+    runs_definition = getattr(module, call.kernel, None) is definition
+    return {"reference": None} if runs_definition else {**found, "reference": None}
+
+
+def named_arguments(call: Call) -> dict[str, Any]:
+    """All arguments of a call by their names in reference.py."""
+    signature = inspect.signature(registry.implementation_kernel(call.op, call.kernel, "reference"))
+    return signature.bind(*call.arrays, **call.parameters).arguments
+
+
+def function_of(call: Call, version: str) -> Callable:
+    """The function of a version of `implementations_of`."""
+    implementation = implementations_of(call)[version]
+    tier = "reference" if implementation is None else "cpu"
+    return registry.implementation_kernel(call.op, call.kernel, tier, implementation)

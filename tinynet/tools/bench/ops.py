@@ -1,5 +1,6 @@
 """`bench ops`: every kernel and implementation at the sizes of the U-Net, beside the machine's peak and PyTorch.
 
+The definition in reference.py is measured too, so that the table shows what each version gains over it.
 The minimum of several times counts: it is the time that a kernel takes when no other process interrupts it.
 """
 
@@ -50,17 +51,37 @@ class Row:
     kernel: str
     shapes: str
     per_step: int  # calls in a step of the U-Net; 0: the call is one of another net, or of layers that are fused
-    implementation: str
+    implementation: str  # the version that runs; "reference": the definition
     ms: float
-    gflops: float  # GFLOP/s
-    gbytes: float  # GB/s
+    flops: int  # floating-point operations, as work.py counts them
+    bytes: int  # of the arguments and the result, each once
     share: float | None  # of what the machine's peak allows; above 1 if the data fit into a cache; None: no peak
     torch_ms: float | None  # None: PyTorch is not installed or has no such kernel
     quiet: bool  # whether no other process was busy
 
     @property
+    def gflops(self) -> float:
+        """GFLOP/s."""
+        return self.flops / self.ms / 1e6
+
+    @property
+    def gbytes(self) -> float:
+        """GB/s."""
+        return self.bytes / self.ms / 1e6
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: operations for each byte."""
+        return self.flops / self.bytes
+
+    @property
     def ratio(self) -> float | None:
         return self.ms / self.torch_ms if self.torch_ms else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields and the figures that follow from them."""
+        more = {name: getattr(self, name) for name in ("gflops", "gbytes", "intensity", "ratio")}
+        return {**dataclasses.asdict(self), **more}
 
 
 def ops(config: OpsConfig) -> dict[str, Any]:
@@ -105,7 +126,7 @@ def ops(config: OpsConfig) -> dict[str, Any]:
         "command": "ops",
         "settings": dataclasses.asdict(config),
         "machine": {**machine.describe(), "sgemm_gflops": peak[0], "triad_gbytes": peak[1]},
-        "rows": [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows],
+        "rows": [row.as_json() for row in rows],
         "left_out": left_out,
     }
     if config.json:
@@ -154,8 +175,8 @@ def measure(
                 **{name: call[name] for name in ("op", "kernel", "shapes", "per_step")},
                 implementation=implementation,
                 ms=ms,
-                gflops=answer["flops"] / ms / 1e6,
-                gbytes=answer["bytes"] / ms / 1e6,
+                flops=answer["flops"],
+                bytes=answer["bytes"],
                 share=None if None in peak else max(answer["flops"] / peak[0], answer["bytes"] / peak[1]) / 1e6 / ms,
                 torch_ms=torch_ms,
                 quiet=torch_quiet and not answer["others_busy"] > LOUD,

@@ -1,4 +1,4 @@
-"""Calls at sizes that no net of `bench` has: convolutions of volumes, depthwise convolutions, images read at points.
+"""Calls at sizes that no net of `bench` has: volumes, depthwise convolutions, images read at points, large matrices.
 
 The volumes are those of `examples/volumes` (48 x 64 x 48), the images those of a MobileNet. All sizes shrink with the
 U-Net's, so that tests can make the same calls.
@@ -24,6 +24,7 @@ CONVOLUTIONS = [
     ("conv2d", 8, IMAGE, (96, 96), 3, 1, 96),
     ("conv2d", 8, (112, 112), (96, 96), 3, 2, 96),
 ]
+MATRICES = [(128, 784, 256), (512, 512, 512), (1024, 1024, 1024)]  # rows, terms, columns
 Shape = tuple[int, ...]
 Sized = tuple[str, str, tuple, dict[str, Any]]  # op, kernel, arrays or the shapes of arrays of floats, parameters
 SAMPLES = [(1, VOLUME, 1), (1, VOLUME, 3), (4, (128, 128), 3), (4, (128, 128), 16)]  # images, size, channels
@@ -32,7 +33,9 @@ SAMPLES = [(1, VOLUME, 1), (1, VOLUME, 3), (4, (128, 128), 3), (4, (128, 128), 1
 def calls_at_sizes(ops: Sequence[str], size: int) -> list[Sized]:
     """The calls of these ops. size: of the U-Net's images, which are 256 x 256 at full size."""
     found = [call for row in CONVOLUTIONS if row[0] in ops for call in _convolution(row, size / FULL)]
-    return found + [call for row in SAMPLES if "sample" in ops for call in _sample(*row, share=size / FULL)]
+    found += [call for row in SAMPLES if "sample" in ops for call in _sample(*row, share=size / FULL)]
+    products = [_shrunk(row, size / FULL) for row in MATRICES if "matmul" in ops]
+    return found + [("matmul", "forward", ((n, m), (m, k)), {}) for n, m, k in products]
 
 
 def _convolution(row: tuple, share: float) -> list[Sized]:

@@ -3,10 +3,11 @@
 A convolution counts two operations (multiply, add) for each tap and channel, as if none fell into the padding. Winograd
 needs fewer multiplications, but counts the same, so that its GFLOP/s can be compared; they may exceed what the machine
 can do. matmul counts two for each product of two elements, lstm its products with the recurrent weights: one forward,
-two backward. Every other kernel counts one operation for each element of its result, because memory limits it.
+two backward. Every other kernel counts one operation for each element of the largest array that it reads or writes,
+because memory limits it; a list of arrays, such as the parameters of an optimizer, counts as one array.
 
-Not counted: the epilogue of a convolution, and a kernel that works in place and returns nothing (a step of Adam has
-0 GFLOP/s). The bytes of `bench ops` are the bytes of the arguments and the result, each once.
+Not counted: the epilogue of a convolution. The bytes of `bench ops` are the bytes of the arguments and the result, each
+once; an array that a kernel changes in place is an argument, and counts once.
 """
 
 from __future__ import annotations
@@ -44,4 +45,12 @@ def flops(op: str, kernel: str, arrays: tuple, parameters: dict[str, Any], resul
         image, weights = CONVOLUTIONS[op, kernel]
         values = (*arrays, first)
         return 2 * values[image].size * prod(values[weights].shape[:-1])
-    return first.size if isinstance(first, np.ndarray) else 0  # 0 where nothing is returned
+    results = result if isinstance(result, tuple) else (result,)
+    return max(_elements(value) for value in (*arrays, *results))
+
+
+def _elements(value: Any) -> int:
+    """The elements of an array, or of all arrays in a list; 0 for anything else."""
+    if isinstance(value, (list, tuple)):
+        return sum(map(_elements, value))
+    return value.size if isinstance(value, np.ndarray) else 0
