@@ -1,13 +1,18 @@
 """The site: its pages are complete, and their links lead to pages. Sphinx itself runs in the slow test."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from processes import ROOT
 
+import tinynet.ops  # noqa: F401 (registers the operations)
+from tinynet.backends import registry
 from tinynet.learn.exercises.course import COURSE
 from tinynet.tools.examples import examples_folder, find_examples
 
@@ -51,6 +56,77 @@ def test_links_lead_to_pages(source):
             assert "://" in link or (page.parent / link).exists(), f"{page.relative_to(source)}: {link}"
 
 
+KERNELS = json.loads((ROOT / "docs/kernels.json").read_text(encoding="utf-8"))
+
+
+def folder_of(op):
+    return registry.package_of(op).rpartition(".")[2]
+
+
+def test_every_version_of_every_op_is_explained(source):
+    for op in registry.ops():
+        text = (source / f"operations/{folder_of(op)}.md").read_text(encoding="utf-8")
+        explained = text.partition("## The versions")[2].partition("## The cases")[0]
+        assert "**reference**" in explained and "`cpu.py`" in explained, op
+        for tier in ("cpu", "cuda"):
+            code = (ROOT / f"tinynet/ops/{folder_of(op)}/{tier}.py").read_text(encoding="utf-8")
+            names = registry.implementations(op, tier) if "IMPLEMENTATIONS =" in code else ["default"]
+            for name in set(names) - {"default"}:
+                lines = [line for line in explained.splitlines() if line.startswith(f"- **{name}**: ")]
+                assert lines and all(len(line) > len(name) + 20 for line in lines), f"{op}: {name}"
+
+
+def test_pages_of_operations_have_the_figures_of_the_benchmark(source):
+    assert {row["op"] for row in KERNELS["rows"]} == set(registry.ops())
+    definitions = {}
+    for row in KERNELS["rows"]:
+        if row["implementation"] == "reference":
+            definitions[row["op"], row["kernel"], row["shapes"]] = row["ms"]
+    for row in KERNELS["rows"]:
+        text = (source / f"operations/{folder_of(row['op'])}.md").read_text(encoding="utf-8")
+        section = text.partition(f"### {row['op']}: {row['kernel'].replace('_', ' ')}\n")[2].partition("\n### ")[0]
+        after = section.partition(f"\n{row['shapes']}:")[2] or section.partition(f" {row['shapes']}:")[2]
+        table = after.partition("| --- | --: |")[2].partition("\n\n")[0]
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| {row['implementation']} ")]
+        _, name, ms, gain, gflops, share, _ = line.split("|")
+        definition = definitions[row["op"], row["kernel"], row["shapes"]]
+        assert float(ms) == pytest.approx(row["ms"], rel=0.006), line
+        assert float(gain) == pytest.approx(definition / row["ms"], rel=0.006), line
+        assert float(gflops) == pytest.approx(row["flops"] / row["ms"] / 1e6, rel=0.006), line
+        assert float(share.strip(" %")) / 100 == pytest.approx(row["share"], abs=0.006), line
+        assert ("other processes were busy" in name) == (not row["quiet"])
+
+
+def test_a_drawing_has_a_bar_for_each_version_as_long_as_its_speed():
+    from parts.ladder import drawing
+
+    names = {"fast": 1.0, "<naive>": 40.0, "reference": 10.0}  # 200, 5 and 20 GFLOP/s
+    call = [{"implementation": n, "ms": ms, "flops": 2 * 10**8, "gflops": 200 / ms} for n, ms in names.items()]
+    svg = ElementTree.fromstring(drawing(call))
+    widths = [float(bar.get("width")) for bar in svg.iter("rect")]
+    assert widths == pytest.approx([widths[2] / 40, widths[2] / 10, widths[2]], abs=0.1), "the slowest first"
+    texts = [text.text for text in svg.iter("text")]
+    assert texts == ["<naive>", "5 GFLOP/s, 0.25 x", "reference", "20 GFLOP/s, 1 x", "fast", "200 GFLOP/s, 10 x"]
+
+
+def test_an_op_that_is_not_measured_says_how_to_measure_it():
+    from parts.ladder import ladder
+
+    assert ladder(["new_op", "other"]).endswith("\n\n    python -m tinynet bench ops new_op other")
+
+
+def test_pages_of_operations_have_their_cases_and_users(source):
+    text = (source / "operations/conv2d.md").read_text(encoding="utf-8")
+    cases = registry.op_part("conv2d", "cases").cases(np.random.default_rng(0))
+    section = text.partition("## The cases")[2].partition("\n## ")[0]
+    assert section.strip().startswith(f"{len(cases)} cases: ")
+    rows = [line for line in section.splitlines() if line.startswith("| conv2d |")]
+    assert [row.split(" | ")[1] for row in rows] == [case.label for case in cases]
+    assert "2x9x21x16, 3x3x16x16, 16" in section
+    users = text.partition("## Where it is used")[2].partition("\n## ")[0]
+    assert "../course/conv-04.md" in users and "../scripts/convnets/convolution_by_hand.md" in users
+
+
 def test_every_public_name_is_in_the_reference(source):
     import tinynet as tn
 
@@ -72,9 +148,12 @@ def test_docstrings_become_rst():
 
 
 @pytest.mark.slow
-def test_sphinx_builds_the_site_without_a_warning(tmp_path):
+def test_sphinx_builds_the_site_without_a_warning(tmp_path, open_page):
     for module in ("sphinx", "myst_parser", "furo", "sphinx_design"):
         pytest.importorskip(module, reason="the site needs the extra 'docs'")
     subprocess.run([sys.executable, str(BOOK / "build.py"), "--out", str(tmp_path)], check=True, timeout=600)
     assert (tmp_path / "html/operations/conv2d.html").exists() and (tmp_path / "html/convolution.html").exists()
     assert "backward_weight" in (tmp_path / "html/searchindex.js").read_text(encoding="utf-8")
+    page = open_page(tmp_path / "html/search.html", "?q=conv2d+backward+weight")
+    page.wait_for_selector("ul.search li a")
+    assert "operations/conv2d.html" in page.locator("ul.search li a").first.get_attribute("href")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ast
+import posixpath
 from pathlib import Path
 
-from .pages import LANGUAGES, ROOT, Site, code_block, toctree
+from .ladder import ladder
+from .pages import LANGUAGES, LINK, ROOT, Site, code_block, constant, toctree
+from .versions import cases, versions
 
 
 def operations(site: Site) -> None:
-    """For each op folder: its derivation, then the definition, the versions and the cases."""
+    """For each op folder: its derivation, the versions, the cases, the measured ladder, who uses it, and its files."""
     names = []
     for derivation in sorted((ROOT / "tinynet/ops").glob("*/derivation.md")):
-        folder = derivation.parent
-        names.append(folder.name)
-        text = derivation.read_text(encoding="utf-8")
-        files = sorted((p for p in folder.iterdir() if p.suffix in LANGUAGES and p.name != "__init__.py"), key=_rank)
-        parts = [text, "## The files", "Each file as it runs; `reference.py` is the definition."]
-        parts += [_source(path) for path in files if path != derivation]
-        site.add(f"operations/{folder.name}", "\n\n".join(parts), f"tinynet/ops/{folder.name}/derivation.md")
+        names.append(derivation.parent.name)
+        site.add(f"operations/{names[-1]}", _page(derivation), f"tinynet/ops/{names[-1]}/derivation.md")
     rows = "\n".join(
         f"| [{name}](operations/{name}.md) | {_first_heading(site.pages[f'operations/{name}'])} |" for name in names
     )
@@ -28,6 +26,36 @@ def operations(site: Site) -> None:
     site.add(
         "operations", f"{head}\n\n| op | |\n| --- | --- |\n{rows}\n\n{toctree(f'operations/{name}' for name in names)}"
     )
+
+
+def _page(derivation: Path) -> str:
+    folder, text = derivation.parent, derivation.read_text(encoding="utf-8")
+    files = sorted((p for p in folder.iterdir() if p.suffix in LANGUAGES and p.name != "__init__.py"), key=_rank)
+    parts = [text, versions(folder, text), cases(folder), ladder(ops_of(folder)), *_users(folder.name)]
+    parts += ["## The files", "Each file as it runs; `reference.py` is the definition."]
+    return "\n\n".join([*parts, *(_source(path) for path in files if path != derivation)])
+
+
+def ops_of(folder: Path) -> list[str]:
+    """The ops of a folder: those that its package lists in `OPS`, or else one with the folder's name."""
+    listed = constant(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")), "OPS")
+    return ast.literal_eval(listed) if listed else [folder.name]
+
+
+def _users(name: str) -> list[str]:
+    """The section with the exercises and scripts beside this op in the table "lecture by lecture"."""
+    text = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    found: dict[str, dict[str, None]] = {"Exercises": {}, "Scripts": {}}
+    for line in text.splitlines():
+        if not line.startswith("|") or f"/ops/{name}/" not in line:
+            continue
+        for before, target, _ in LINK.findall(line):
+            file = posixpath.normpath(f"examples/{target}")
+            kind = "Exercises" if "/exercises/" in file else "Scripts" if file.endswith(".py") else ""
+            if kind:
+                found[kind][f"{before}../../../{file})"] = None  # links of this page begin in the op's folder
+    lines = [f"- {kind}: {', '.join(links)}" for kind, links in found.items() if links]
+    return ["## Where it is used", "\n".join(lines)] if lines else []
 
 
 def _rank(path: Path) -> tuple[int, str]:
