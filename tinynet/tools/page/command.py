@@ -23,7 +23,7 @@ from ...errors import DataError
 from ...files import atomic_path
 from ..bench.examples import load_example
 from ..cli import docstring, option, parse
-from .contents import contents, crop
+from .contents import SIDE, contents, crop
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("geometry.js", "net.js", "numbers.js", "view.js", "main.js")
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = page(config.weights, config.image)
     with atomic_path(config.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{config.out}: {len(text) / 1e6:.1f} MB; open it in a browser")
+    print(
+        f"{config.out}: {len(text) / 1e6:.1f} MB, the middle {SIDE} x {SIDE} pixels of the image; open it in a browser"
+    )
 
 
 def page(weights: str | None = None, image: str | None = None) -> str:

@@ -158,7 +158,7 @@ async function start() {
   buildNet();
   for (const map of maps) element("map").append(make("option", {value: map.id, textContent: longName(map)}));
   const {whole, shape, image, weights} = data;
-  element("made").textContent = `Image: ${image}; its middle, ${shape[0]} \u00d7 ${shape[1]} pixels after it was scaled for the net. Net: ${weights}.`;
+  element("made").textContent = `Image: ${image}, ${whole[0]} \u00d7 ${whole[1]} pixels; shown is its middle, ${shape[0]} \u00d7 ${shape[1]} pixels after it was scaled for the net. Net: ${weights}.`;
   await runNet((map) => {
     show(map.id, firstChannel(map));
     element("state").textContent = `Computing ${longName(map)} \u2026`;

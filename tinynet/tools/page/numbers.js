@@ -27,7 +27,7 @@ const DESCRIPTIONS = {
   pool: () => "2\u00d72 max-pooling",
   up: () => "2\u00d72 transposed convolution with stride 2",
   concat: () => "concatenation: two maps, one behind the other",
-  sigmoid: () => "sigmoid: the output of the net",
+  sigmoid: () => "the output of the net, from 0 to 1",
 };
 
 function channelName(map, channel) {
@@ -83,8 +83,8 @@ function equation(map, products, found, value) {
 
 function missingKernels(map, value) {
   const {channels} = kernels[map.id];
-  return `<p>The value is ${value}. The kernels of this channel are not on the page: all kernels of levels 4 and 5 would need 8 MB.
-    They are here for the ${channels.length} channels that vary most, which have a frame in the mosaic:
+  return `<p>The value is ${value}. The kernels of this channel are not on the page, because all kernels of levels 4 and 5
+    would make it three times as large. They are here for the ${channels.length} channels that vary most, which have a green frame above:
     <button type="button" data-go="${map.id} ${channels[0]}">show channel ${channels[0]}</button></p>`;
 }
 
@@ -111,7 +111,7 @@ function gridTerms(map, shown, places, row, column) {
   const grid = (term, key, label) => `<table class="grid" aria-label="${label}">${rowsOf(term[key], map.size, (v, n) =>
     places[n] || key === "kernel" ? tinted(v, most[key]) : '<td class="padding">0</td>')}</table>`;
   const head = '<span>patch</span><span></span><span>kernel</span><span class="last"></span><span class="last">products</span>';
-  return `<div class="terms">${head}${shown.map((term) => `<p>${go(x, term.channel, row, column, channelName(x, term.channel))}: ${number(term.sum)}</p>
+  return `<div class="terms">${head}${shown.map((term) => `<p>${go(x, term.channel, row, column, channelName(x, term.channel))}, sum ${number(term.sum)}</p>
     ${grid(term, "patch", "patch")}<span>\u00d7</span>${grid(term, "kernel", "kernel")}<span class="equals">=</span>${grid(term, "products", "products")}`).join("")}</div>`;
 }
 
