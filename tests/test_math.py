@@ -15,9 +15,13 @@ from processes import ROOT
 from prose import documents, tokens
 
 MATHJAX = ROOT / "docs/book/mathjax/tex-svg.js"
-TRAPS = re.compile(r"\\[^a-zA-Z\\]|[<*]|\]\(|\\\\(?!\n)")
+TRAPS = re.compile(r"(?<!\\)\\[^a-zA-Z\\]|[<*]|\]\(|\\\\(?!\n)")
+# As wide as the text of the site. Typeset when the test asks for it, and an unknown command is an error.
+HEAD = """<!doctype html><meta charset='utf-8'><style>body { margin: 0 16px; font-family: sans-serif; }</style>
+<script>MathJax = {startup: {typeset: false}, tex: {packages: {"[-]": ["noundefined"]}}}</script>
+<script src='MATHJAX'></script>""".replace("MATHJAX", MATHJAX.as_uri())
 ERRORS = """return [...document.querySelectorAll("[data-mjx-error]")].map((e) => e.dataset.mjxError);"""
-WIDE = """return [...document.querySelectorAll("p")].filter((p) => p.scrollWidth > innerWidth).map((p) => p.id);"""
+WIDE = """return [...document.querySelectorAll("p")].filter((p) => p.scrollWidth > p.clientWidth).map((p) => p.id);"""
 
 
 def formulas(text):
@@ -63,20 +67,28 @@ def test_mistakes_are_noticed(text):
     assert math_problems(text)
 
 
+def problems_of_mathjax(open_page, folder, found):
+    """What is wrong with (place, TeX, stands alone) on paper: an error, or a formula that is too wide."""
+    signs = {True: (r"\[", r"\]"), False: (r"\(", r"\)")}
+    body = "".join(f"<p id='{place}'>{signs[d][0]}{html.escape(tex)}{signs[d][1]}</p>" for place, tex, d in found)
+    (folder / "all.html").write_text(HEAD + body, encoding="utf-8")
+    page = open_page(folder / "all.html", width=PAPER)
+    page.evaluate("() => MathJax.startup.promise.then(() => MathJax.typesetPromise()).then(() => 0)")
+    assert page.locator("mjx-container").count() == len(found)
+    return read(page, ERRORS) + read(page, WIDE)
+
+
 @pytest.mark.slow
 def test_mathjax_draws_every_formula(open_page, tmp_path):
-    """One page with all formulas, which must also fit on paper."""
     found = []
     for document in documents():
         name = document.relative_to(ROOT).as_posix()
         found += [(f"{name}:{line}", *rest) for line, *rest in formulas(document.read_text(encoding="utf-8"))]
-    signs = {True: (r"\[", r"\]"), False: (r"\(", r"\)")}
-    body = "".join(f"<p id='{place}'>{signs[d][0]}{html.escape(tex)}{signs[d][1]}</p>" for place, tex, d in found)
-    (tmp_path / "all.html").write_text(
-        f"<!doctype html><meta charset='utf-8'><script src='{MATHJAX.as_uri()}'></script>{body}", encoding="utf-8"
-    )
-    page = open_page(tmp_path / "all.html", width=PAPER)
-    page.evaluate("() => MathJax.startup.promise.then(() => 0)")
-    assert read(page, ERRORS) == []
-    assert page.locator("mjx-container").count() == len(found) > 0
-    assert read(page, WIDE) == []
+    assert found
+    assert problems_of_mathjax(open_page, tmp_path, found) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tex", [r"\frac{1}", r"\nosuchcommand x", r"\begin{aligned} x", "x + " * 60 + "x"])
+def test_mistakes_are_noticed_by_mathjax(tex, open_page, tmp_path):
+    assert problems_of_mathjax(open_page, tmp_path, [("here", tex, True)])
