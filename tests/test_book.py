@@ -45,6 +45,7 @@ def test_everything_has_its_page(source):
     operations = [path.parent.name for path in ROOT.glob("tinynet/ops/*/derivation.md")]
     wanted = {f"operations/{name}.md" for name in operations} | {f"course/{name}.md" for name in COURSE}
     wanted |= {f"scripts/{example.name}.md" for example in find_examples(examples_folder())}
+    wanted |= {"lectures.md"} | {f"lectures/{path.stem}.md" for path in ROOT.glob("docs/lectures/*.md")}
     wanted |= {f"{path.stem}.md" for path in ROOT.glob("docs/*.md")} | {"index.md", "one_page.md", "touch.md"}
     assert wanted <= {path.relative_to(source).as_posix() for path in source.rglob("*.md")}
 
