@@ -20,7 +20,7 @@ def lectures(site: Site) -> None:
     """One page for each lecture, and the overview, to which links to the table lead."""
     found, cards = lectures_of_table(), []
     for lecture in found:
-        site.add(f"lectures/{lecture.number}", _page(site, lecture), lecture.file)
+        site.add(f"lectures/{lecture.number}", _page(lecture), lecture.file)
         link = f":link: lectures/{lecture.number}\n:link-type: doc"
         cards.append(f":::{{grid-item-card}} {lecture.title}\n{link}\n\n{lecture.sections['']}\n:::")
     grid = "\n".join(["::::{grid} 1", ":gutter: 3", "", *cards, "::::"])
@@ -28,19 +28,19 @@ def lectures(site: Site) -> None:
     site.add("lectures", f"# Lecture by lecture\n\n{ABOUT}\n\n{grid}\n\n{pages}", f"{FOLDER}/README.md#{slug(TITLE)}")
 
 
-def _page(site: Site, lecture: Lecture) -> str:
+def _page(lecture: Lecture) -> str:
     """The Markdown of a lecture; its links start in docs/lectures."""
     parts, figures = [f"# {lecture.title}", lecture.sections[""]], _Figures()
     for row in lecture.rows:
         text = lecture.sections[row.idea]
-        parts += [f"## {row.idea}", text, _links(site, row), *(figures.table(script, text) for script in row.scripts)]
+        parts += [f"## {row.idea}", text, _links(row), *(figures.table(script, text) for script in row.scripts)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _links(site: Site, row: Row) -> str:
+def _links(row: Row) -> str:
     """What belongs to an idea, as a card."""
     items = [
-        *(_operation(site, link) for link in row.operations),
+        *(_operation(link) for link in row.operations),
         *(_exercise(link) for link in row.exercises),
         *(_document(link) for link in row.documents),
     ]
@@ -52,12 +52,11 @@ def _linked(text: str, target: str) -> str:
     return f"[{text}](../../{target})"
 
 
-def _operation(site: Site, link: Link) -> str:
+def _operation(link: Link) -> str:
     """Where the op is derived, and its kernels."""
     name = PurePosixPath(link.file).parent.name
     title = f"{name}: {heading(link)}" if link.anchor else heading(link)
-    files = "#the-files" if "\n## The files\n" in site.pages[site.page_of[link.file]] else ""
-    kernel = f"{_linked('its versions', link.file + files)}, `python -m tinynet op {name}`"
+    kernel = f"{_linked('its versions', link.file + '#the-versions')}, `python -m tinynet op {name}`"
     return f"**Derivation**: {_linked(title, link.target)}. **Kernel**: {kernel}"
 
 
