@@ -85,7 +85,8 @@ def test_pages_of_operations_have_the_figures_of_the_benchmark(source):
             definitions[row["op"], row["kernel"], row["shapes"]] = row["ms"]
     for row in KERNELS["rows"]:
         text = (source / f"operations/{folder_of(row['op'])}.md").read_text(encoding="utf-8")
-        section = text.partition(f"### {row['op']}: {row['kernel'].replace('_', ' ')}\n")[2].partition("\n### ")[0]
+        title = f":::{{rubric}} {row['op']}: {row['kernel'].replace('_', ' ')}\n"
+        section = text.partition(title)[2].partition("\n:::{rubric}")[0]
         after = section.partition(f"\n{row['shapes']}:")[2] or section.partition(f" {row['shapes']}:")[2]
         table = after.partition("| --- | --: |")[2].partition("\n\n")[0]
         (line,) = [line for line in table.splitlines() if line.startswith(f"| {row['implementation']} ")]

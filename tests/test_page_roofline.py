@@ -133,6 +133,20 @@ def test_a_wrong_file_is_a_sentence_and_changes_nothing(open_page, tmp_path):
     assert text(page, "#problem") == "" and text(page, "#loaded") == "mine.json: 4 points are shown above."
 
 
+DROP = """(text) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([text], "dropped.json"));
+  document.body.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+}"""
+
+
+def test_a_file_can_be_dropped_on_the_page(open_page):
+    page = open_page(PAGE)
+    page.evaluate(DROP, json.dumps(made_report()))
+    page.wait_for_selector("#loaded:not(:empty)")
+    assert text(page, "#loaded") == "dropped.json: 4 points are shown above."
+
+
 def test_without_a_peak_there_are_points_and_no_roof(open_page, tmp_path):
     page = open_page(PAGE)
     load(page, tmp_path, made_report(machine={"processor": "busy", "sgemm_gflops": None, "triad_gbytes": None}))

@@ -30,4 +30,5 @@ html_static_path = ["_static"]
 html_css_files = ["tinynet.css"]
 html_extra_path = ["pages"]  # the pages to touch, as they are
 html_copy_source = False
+html_show_search_summary = False  # a search would read the pages found, which a browser refuses for a site in a folder
 html_theme_options = {"navigation_with_keys": True}

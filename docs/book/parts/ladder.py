@@ -13,7 +13,7 @@ from .pages import ROOT
 
 KERNELS = ROOT / "docs/kernels.json"  # written by `python -m tinynet bench ops --json docs/kernels.json`
 DEFINITION = "reference"
-ROW, LABELS, BARS, VALUES = 26, 110, 300, 190  # of the drawing, in its units: height of a row, widths of its columns
+ROW, LABELS, BARS, VALUES = 26, 84, 150, 150  # of the drawing, in its units: height of a row, widths of its columns
 
 Row = dict[str, Any]
 
@@ -50,15 +50,13 @@ def _kernel(rows: list[Row]) -> str:
     calls = [list(of) for _, of in itertools.groupby(rows, key=lambda row: row["shapes"])]
     calls.sort(key=lambda call: (-len(call), -call[0]["flops"]))
     first, *others = calls
-    parts = [
-        f"### {op}: {kernel.replace('_', ' ')}",
-        f"`{kernel}` of {first[0]['shapes']}:",
-        drawing(first),
-        table(first),
-    ]
+    words = kernel.replace("_", " ")
+    # A rubric looks like a heading. As a heading, "backward" on every page would count as much in a search as the op.
+    title = f":::{{rubric}} {op}: {words}\n:heading-level: 3\n:::"
+    parts = [title, f"`{kernel}` of {first[0]['shapes']}:", drawing(first), table(first)]
     if others:
         more = "\n\n".join(f"{call[0]['shapes']}:\n\n{table(call)}" for call in others)
-        title = f"{len(others)} other call{'s' * (len(others) > 1)} of {op} {kernel.replace('_', ' ')}"
+        title = f"{len(others)} other call{'s' * (len(others) > 1)} of {op} {words}"
         parts.append(f"::::{{dropdown}} {title}\n\n{more}\n::::")
     return "\n\n".join(parts)
 
@@ -76,7 +74,7 @@ def table(call: list[Row]) -> str:
         "| --- | --: | --: | --: | --: |",
     ]
     for row in sorted(call, key=lambda row: row["gflops"]):
-        share = "" if row["share"] is None else f"{row['share']:.1%}" if row["share"] < 0.1 else f"{row['share']:.0%}"
+        share = "" if row["share"] is None else f"{100 * row['share']:.{int(row['share'] < 0.1)}f} %"
         ms = f"{row['ms']:.3g}" if row["ms"] < 100 else f"{row['ms']:.0f}"
         name = row["implementation"] + (" (runs by default)" if row is call[0] and len(call) > 2 else "")
         name += "" if row["quiet"] else " (other processes were busy)"
@@ -98,7 +96,7 @@ def drawing(call: list[Row]) -> str:
         bars.append(f'<text x="{LABELS - 8}" y="{middle}" text-anchor="end">{name}</text>')
         bars.append(f'<rect x="{LABELS}" y="{y}" width="{length:.1f}" height="{ROW - 8}" style="fill:{color}"></rect>')
         bars.append(f'<text x="{LABELS + length + 8:.1f}" y="{middle}">{value}</text>')
-    style = "max-width:40rem;width:100%;font-size:13px;fill:var(--color-foreground-primary)"
+    style = "max-width:26rem;width:100%;font-size:13px;fill:var(--color-foreground-primary)"
     box = f'viewBox="0 0 {LABELS + BARS + VALUES} {height}"'
     lines = "\n".join(bars)
     return f'<svg class="ladder" {box} role="img" aria-label="{label}" style="{style}">\n{lines}\n</svg>'
