@@ -59,16 +59,18 @@ EXTRAS = {
 
 
 class BuildWithExamples(build_py):
-    """Copies examples/ into the package, because the benchmark runs the nets of these scripts.
+    """Copies examples/ and docs/pages/ into the package: `python -m tinynet run NAME` runs a script by its name.
 
-    An editable installation finds the folder beside `tinynet/` and needs no copy.
+    An editable installation finds the folders beside `tinynet/` and needs no copy.
     """
 
     def run(self):
         super().run()
         if not self.editable_mode:
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree("examples", Path(self.build_lib, "tinynet", "examples"), ignore=ignored, dirs_exist_ok=True)
+            for folder in ("examples", "docs/pages"):
+                target = Path(self.build_lib, "tinynet", Path(folder).name)
+                shutil.copytree(folder, target, ignore=ignored, dirs_exist_ok=True)
 
 
 setup(

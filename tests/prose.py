@@ -180,7 +180,7 @@ class Reader:
             assert stands_in(block.text, self.printed, "numbers" in block.notes), f"printed was:\n{self.printed}"
 
     def run(self, words: list[str]) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
         command = [sys.executable if word == "python" else word for word in words]
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, encoding="utf-8")
         return done.stdout + done.stderr

@@ -41,7 +41,7 @@ def check_command(words: list[str], folder: Path) -> None:
     match words:
         case ["python", "-m", "tinynet", *arguments]:
             check_arguments(tinynet.__main__.main, arguments)
-        case ["python", "-m", "venv" | "pytest" | "pip" as module, *arguments]:
+        case ["python", "-m", "venv" | "pytest" | "pip" | "notebook" as module, *arguments]:
             check_tool(module, arguments)
         case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module), f"there is no module {module}"

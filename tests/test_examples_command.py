@@ -7,10 +7,13 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from PIL import Image
+from processes import ROOT
 
 from tinynet.tools import examples as command
+from tinynet.tools import scripts
 from tinynet.tools.bands import format_band, format_figure, in_band, mean_over_seeds, print_metrics
 from tinynet.tools.bench import examples
+from tinynet.tools.cli import print_next
 from tinynet.tools.examples import END, START, choose, find_examples, main, read_header
 
 LEARNS = '''
@@ -93,6 +96,32 @@ def test_list_names_scripts_in_the_order_of_the_lectures(folder, capsys):
     assert main([]) == {}
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["basics/learns", "convnets/short", "unsupervised/data", "sequences/breaks"]
+
+
+def test_run_hands_a_script_its_own_flags(folder, tmp_path, capsys):
+    arguments = ["train", "--seeds", "3", "--quick", "--out", str(tmp_path / "o")]
+    assert scripts.main(["learns", *arguments])["accuracy"] == 0.1
+    with pytest.raises(ValueError, match="no example 'unknown'"):
+        scripts.main(["unknown"])
+    assert scripts.main([]) is None and "run unet_nuclei" in capsys.readouterr().out
+
+
+def test_an_installed_package_is_not_written_to(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "PACKAGE", folder.parent)
+    before = (folder / "README.md").read_text()
+    command.write_table(folder, {"basics/learns": command.Outcome({"accuracy": 0.95})}, tmp_path)
+    assert (folder / "README.md").read_text() == before and "no table" in capsys.readouterr().out
+
+
+def test_the_next_command_fits_where_it_is_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    print_next("python examples/basics/mlp.py --quick")
+    monkeypatch.chdir(tmp_path)
+    print_next("python examples/basics/mlp.py --quick")
+    print_next("python -m tinynet bench unet")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "next: python examples/basics/mlp.py --quick"
+    assert second == "next: python -m tinynet run mlp --quick" and third == "next: python -m tinynet bench unet"
 
 
 def test_a_script_runs_as_from_the_command_line(folder, tmp_path, capsys):

@@ -22,20 +22,27 @@ PATH = re.compile(r"(?<![\w./*<>-])(?:docs|examples|tests|tinynet)/[\w./-]+\.(?:
 
 
 class Elements(HTMLParser):
-    """The attributes of an HTML text: `links` in href and src, and `names` in id and name."""
+    """Of an HTML text: `links` in href and src, `loaded` (those not in <a>), and `names` in id and name."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.loaded: list[str] = []
         self.names: set[str] = set()
+        self.reads_names = "location.hash" in text
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         for key, value in attributes:
             if value and key in ("href", "src", "poster", "data"):
                 self.links.append(value)
+                self.loaded += [value] if tag != "a" else []
             elif value and key in ("id", "name"):
                 self.names.add(value)
+
+    def has(self, name: str) -> bool:
+        """True for the name of an element, and in a page whose program reads what follows `#`."""
+        return not name or name in self.names or self.reads_names
 
 
 def inline(text: str) -> Iterator[Token]:
@@ -117,3 +124,43 @@ def test_a_page_is_self_contained(page):
         local = link.startswith("data:") or (place and (page.parent / place).exists())
         assert local or (not place and anchor in elements.names), f"{page.name}: {link}"
     assert not re.search(r"@import|url\(['\"]?(?!data:|#)|\bfetch\(|XMLHttpRequest|\bimport\(|\bfrom ['\"]", text)
+
+
+def site_problems(folder: Path) -> list[str]:
+    """Links of a built site that lead to no file or no id, and what it would load from another host."""
+    parsed = {file.resolve(): Elements(file.read_text(encoding="utf-8")) for file in folder.rglob("*.html")}
+    problems = []
+    for page, elements in parsed.items():
+        outside = {link for link in elements.loaded if re.match(r"(https?:)?//", link)}
+        problems += [f"{page.name} loads {link}" for link in outside]
+        for link in {link for link in elements.links if not re.match(r"\w+:|//", link)}:
+            place, _, anchor = unquote(link).partition("#")
+            file = (page.parent / place.partition("?")[0]).resolve() if place else page
+            if not file.exists() or (file in parsed and not parsed[file].has(anchor)):
+                problems.append(f"{page.relative_to(folder.resolve())}: {link}")
+    for file in folder.rglob("*.css"):
+        loaded = re.findall(r"(?:url\(|@import )['\"]?((?:https?:)?//[^'\")]+)", file.read_text(encoding="utf-8"))
+        problems += [f"{file.name} loads {link}" for link in loaded]
+    return problems
+
+
+@pytest.mark.slow
+def test_the_site_is_complete_and_needs_no_network(built_site):
+    problems = site_problems(built_site)
+    assert not problems, "\n".join(problems)
+
+
+def test_problems_of_a_site_are_noticed(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"><a href="b.html#y">1</a><a href="b.html#z">2</a><a href="https://a.org">3</a>'
+        '<a href="#x">4</a><img src="c.png"><script src="https://a.org/d.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<p id="y">')
+    (tmp_path / "e.css").write_text('@import "https://a.org/f.css"')
+    expected = {
+        "a.html loads https://a.org/d.js",
+        "a.html: b.html#z",
+        "a.html: c.png",
+        "e.css loads https://a.org/f.css",
+    }
+    assert set(site_problems(tmp_path)) == expected

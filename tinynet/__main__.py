@@ -1,4 +1,4 @@
-"""`python -m tinynet`: the commands of the package itself. Training and prediction are scripts in examples/."""
+"""`python -m tinynet`: the commands of the package. Training and prediction are scripts in examples/: `run NAME`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ COMMANDS = {
         "write pieces of a framework yourself, and be told what is wrong with them",
     ),
     "examples": ("tinynet.tools.examples", "run the lecture models, and compare their figures with what is expected"),
+    "run": ("tinynet.tools.scripts", "run a script of examples/ by its name, with flags of its own"),
     "cusim": ("tinynet.tools.cusim_report", "how well the accesses of a CUDA kernel fit together, line by line"),
     "page": ("tinynet.tools.page.command", "write a web page that shows a U-Net from inside: your weights, your image"),
     "cuda": ("tinynet.tools.cuda_command", "whether kernels can run on a GPU here, and what each takes of one"),

@@ -29,7 +29,16 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import DataError
-from tinynet.tools.cli import BACKENDS, TrainingOptions, docstring, option, print_settings, run, run_commands
+from tinynet.tools.cli import (
+    BACKENDS,
+    TrainingOptions,
+    docstring,
+    option,
+    print_next,
+    print_settings,
+    run,
+    run_commands,
+)
 from tinynet.training.interruption import command
 
 
@@ -167,7 +176,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         )
     print(f"figures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
     data = ("--data", config.data) if config.data else ()
-    print("next: " + command("python", sys.argv[0], "evaluate", "--weights", f"{config.out}/best.npz", *data))
+    print_next(command("python", sys.argv[0], "evaluate", "--weights", f"{config.out}/best.npz", *data))
     return results
 
 
@@ -377,7 +386,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     tn.metrics.write_rows(out / "scores.csv", table)
     tn.viz.save_png(out / "comparison.png", draw_comparison(samples, {"Otsu + watershed": otsu, "U-Net": found}))
     print(f"tables: {out}/scores.csv, {out}/images.csv; figure: {out}/comparison.png")
-    print(f"next: {NEXT}")
+    print_next(NEXT)
     overall = {row["method"]: row for row in table if row["kind"] == "all"}
     return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
 

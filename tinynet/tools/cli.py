@@ -28,6 +28,7 @@ import functools
 import inspect
 import io
 import os
+import re
 import sys
 import textwrap
 import types
@@ -231,8 +232,16 @@ def report(
         save_figure(os.path.join(config.out, name), figure)
     print_metrics(metrics, expected, quick=config.quick)
     print("figures: " + ", ".join(f"{config.out}/{name}" for name in figures))
-    print(f"next: {next_command}")
+    print_next(next_command)
     return metrics
+
+
+def print_next(command: str) -> None:
+    """Print the command to try next. Where its script is not below the working directory, it is named, not found."""
+    script = re.match(r"python (examples/\w+/(\w+)\.py)", command)
+    if script and not os.path.exists(script[1]):
+        command = command.replace(script[0], f"python -m tinynet run {script[2]}")
+    print(f"next: {command}")
 
 
 # ---------------------------------------------------------------------------------------- how it is done

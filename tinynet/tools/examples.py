@@ -35,7 +35,7 @@ from ..data import data_path
 from ..files import atomic_path
 from .bands import format_band, format_figure, in_band
 from .bench import machine
-from .bench.examples import FOLDERS, load_example
+from .bench.examples import FOLDERS, PACKAGE, load_example
 from .cli import option, parse
 
 NEEDED, OPTIONAL = ("TOPIC", "DATA", "EXPECTED"), ("FILES", "PICTURE", "ARGUMENTS", "NEXT")
@@ -190,7 +190,7 @@ def run_example(example: Example, out: Path, quick: bool) -> Outcome:
     arguments = [*example.arguments, *(["--quick"] if quick else []), "--out", str(out / example.name)]
     start = time.perf_counter()
     try:
-        with _program_name(f"examples/{example.path}"):
+        with program_name(f"examples/{example.path}"):
             figures = load_example(example.path).main(arguments)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == 130:  # a script that saved its work after Ctrl-C
@@ -216,7 +216,7 @@ def outside(example: Example, figures: dict[str, float]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _program_name(name: str) -> Iterator[None]:
+def program_name(name: str) -> Iterator[None]:
     """Inside `with`, sys.argv names the script, because it prints commands with its name."""
     before, sys.argv = sys.argv, [name]
     try:
@@ -244,6 +244,9 @@ def write_table(folder: Path, outcomes: dict[str, Outcome], out: Path) -> None:
 
     A script that did not run, or failed, keeps its earlier figures.
     """
+    if folder == PACKAGE / "examples":
+        print("no table is written: examples/README.md belongs to a checkout, and this tinynet is installed without")
+        return
     examples, kept = find_examples(folder), measured(folder)  # read again: the runs may have taken hours
     for name, outcome in outcomes.items():
         if outcome.figures:
