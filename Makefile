@@ -43,7 +43,7 @@ clean:
 	touch $@
 
 .venv/docs.stamp: .venv/core.stamp
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/python -m pip install --quiet --editable ".[docs,examples]"
 	touch $@
 
 .venv/bench.stamp: .venv/core.stamp

@@ -40,11 +40,13 @@ EXTRAS = {
         "axe-playwright-python>=0.1.4",
         "onnx>=1.16",
         "onnxruntime",
+        "nbclient>=0.10",  # runs the notebooks that the site offers
+        "ipykernel",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.
         "nvidia-cuda-nvrtc-cu12; sys_platform == 'linux' or sys_platform == 'win32'",
     ],
     # The site: `make docs`.
-    "docs": ["sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6"],
+    "docs": ["sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6", "sphinx-gallery[parallel]>=0.22"],
     # `tn.io.export_onnx`.
     "onnx": ["onnx>=1.16"],
     # Frameworks to compare with; they are large, so the tests do not install them.

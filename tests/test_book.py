@@ -38,13 +38,16 @@ def source(tmp_path_factory):
     for make in build.PARTS:
         make(site)
     build.write(site, folder)
+    for copy in site.copies:  # the pages that Sphinx-Gallery is going to write
+        page = (folder / "scripts" / copy.replace("GALLERY_HEADER", "index")).with_suffix(".rst")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.touch()
     return folder
 
 
 def test_everything_has_its_page(source):
     operations = [path.parent.name for path in ROOT.glob("tinynet/ops/*/derivation.md")]
     wanted = {f"operations/{name}.md" for name in operations} | {f"course/{name}.md" for name in COURSE}
-    wanted |= {f"scripts/{example.name}.md" for example in find_examples(examples_folder())}
     wanted |= {"lectures.md"} | {f"lectures/{path.stem}.md" for path in ROOT.glob("docs/lectures/*.md")}
     wanted |= {f"{path.stem}.md" for path in ROOT.glob("docs/*.md")} | {"index.md", "one_page.md", "touch.md"}
     assert wanted <= {path.relative_to(source).as_posix() for path in source.rglob("*.md")}
@@ -54,7 +57,62 @@ def test_links_lead_to_pages(source):
     for page in source.rglob("*.md"):
         text = re.sub(r"(`{3,}).*?\1", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-            assert "://" in link or (page.parent / link).exists(), f"{page.relative_to(source)}: {link}"
+            place = source / link[1:] if link.startswith("/") else page.parent / link
+            assert "://" in link or place.exists(), f"{page.relative_to(source)}: {link}"
+
+
+def test_copies_for_the_gallery_have_the_lines_of_the_scripts(source):
+    """Sections become text blocks and the docstring gets a title; every other line stays, in its order."""
+    examples, copies = find_examples(examples_folder()), source.parent / "gallery"
+    assert {path.relative_to(copies).as_posix() for path in copies.glob("*/*.py")} == {e.path for e in examples}
+    for example in examples:
+        script = (examples_folder() / example.path).read_text(encoding="utf-8")
+        copy = (copies / example.path).read_text(encoding="utf-8")
+        (docstring, lines), (titled, copied) = parts(script), parts(copy)
+        title, rule, *rest = titled.lstrip().splitlines()
+        assert title == docstring.splitlines()[0].rstrip(".") and rule == "=" * len(title)
+        assert rest[-1] == docstring.splitlines()[-1]
+        assert copied == lines, example.path
+        sections = len(re.findall(r"^# -{20,} ", script, re.MULTILINE))
+        assert copy.count("\n# %%\n") == sections + 2, example.path  # and "The script", "The quick run"
+
+
+def parts(script):
+    """(the docstring, the lines after it without blank lines and without comments at their beginning)."""
+    _, docstring, code = script.split('"""', 2)
+    return docstring, [line for line in code.splitlines() if line and not line.startswith("#")]
+
+
+NOTEBOOKS = {  # a script without training, one with a command and shipped weights, one that needs another script
+    "basics/perceptron": "xor_errors",
+    "segmentation/unet_nuclei": "U-Net",
+    "unsupervised/dbn": "pretrained",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_run_and_show_their_figures(name, source, tmp_path, monkeypatch):
+    for module in ("sphinx_gallery", "nbclient", "ipykernel"):
+        pytest.importorskip(module, reason="notebooks need the extras 'docs' and 'test'")
+    import nbclient
+    import nbformat
+    from sphinx_gallery.gen_gallery import DEFAULT_GALLERY_CONF
+    from sphinx_gallery.notebook import jupyter_notebook
+    from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+    gallery, copy = load("gallery"), source.parent / f"gallery/{name}.py"
+    settings = {**DEFAULT_GALLERY_CONF, "last_notebook_cell": gallery.LAST_CELL}
+    gallery.command_line(settings, {"src_file": copy})
+    blocks = split_code_and_text_blocks(copy)[1]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("TINYNET_DATA", raising=False)
+    notebook = nbformat.reads(json.dumps(jupyter_notebook(blocks, settings, tmp_path)), as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    *_, run, last = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert NOTEBOOKS[name] in "".join(output.text for output in run.outputs if output.name == "stdout")
+    assert all(output.get("name") != "stderr" for cell in (run, last) for output in cell.outputs)
+    assert any("image/png" in output.get("data", {}) for output in last.outputs)
 
 
 KERNELS = json.loads((ROOT / "docs/kernels.json").read_text(encoding="utf-8"))
@@ -126,7 +184,7 @@ def test_pages_of_operations_have_their_cases_and_users(source):
     assert [row.split(" | ")[1] for row in rows] == [case.label for case in cases]
     assert "2x9x21x16, 3x3x16x16, 16" in section
     users = text.partition("## Where it is used")[2].partition("\n## ")[0]
-    assert "../course/conv-04.md" in users and "../scripts/convnets/convolution_by_hand.md" in users
+    assert "../course/conv-04.md" in users and "../scripts/convnets/convolution_by_hand.rst" in users
 
 
 def test_every_public_name_is_in_the_reference(source):
@@ -151,10 +209,18 @@ def test_docstrings_become_rst():
 
 @pytest.mark.slow
 def test_sphinx_builds_the_site_without_a_warning(tmp_path, open_page):
-    for module in ("sphinx", "myst_parser", "furo", "sphinx_design"):
+    for module in ("sphinx", "myst_parser", "furo", "sphinx_design", "sphinx_gallery"):
         pytest.importorskip(module, reason="the site needs the extra 'docs'")
-    subprocess.run([sys.executable, str(BOOK / "build.py"), "--out", str(tmp_path)], check=True, timeout=600)
+    subprocess.run([sys.executable, str(BOOK / "build.py"), "--out", str(tmp_path)], check=True, timeout=1800)
     assert (tmp_path / "html/operations/conv2d.html").exists() and (tmp_path / "html/convolution.html").exists()
+    scripts, examples = tmp_path / "source/scripts", find_examples(examples_folder())
+    gallery = (tmp_path / "html/scripts/index.html").read_text(encoding="utf-8")
+    places = [gallery.index(f'href="{example.name}.html"') for example in examples]
+    assert places == sorted(places)
+    for example in examples:
+        assert (tmp_path / f"html/scripts/{example.name}.html").exists()
+        assert (scripts / f"{example.name}.ipynb").exists()
+        assert list(scripts.glob(f"*/images/sphx_glr_{example.name.split('/')[1]}_001.*")), f"{example.name}: no figure"
     assert "backward_weight" in (tmp_path / "html/searchindex.js").read_text(encoding="utf-8")
     page = open_page(tmp_path / "html/search.html", "?q=conv2d+backward+weight")
     page.wait_for_selector("ul.search li a")

@@ -218,12 +218,12 @@ def test_run_leaves_the_rest_alone(capsys):
     for main, code in (
         (failing(KeyboardInterrupt()), 130),
         (failing(SystemExit(130)), 130),
-        (dict, 0),
         (lambda: {"skipped": 2}, 1),
     ):
         with pytest.raises(SystemExit) as exit:
             run(main)
         assert exit.value.code == code
+    run(dict)  # without an error it returns
 
 
 def test_settings_are_printed_first_with_sizes_and_parameters(capsys):

@@ -1,6 +1,9 @@
 """Settings of the site. `build.py` writes its pages; see there."""
 
+from gallery import LAST_CELL
+
 from tinynet import __version__
+from tinynet.tools.examples import TOPICS
 
 project = "tinynet"
 author = "the tinynet developers"
@@ -8,8 +11,9 @@ copyright = "the tinynet developers, MIT license"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design", "docstrings"]
-source_suffix = {".md": "markdown"}
-exclude_patterns: list[str] = []
+extensions += ["sphinx_gallery.gen_gallery", "gallery"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["intro"]  # parts of the scripts' pages
 suppress_warnings = ["misc.highlighting_failure"]  # blocks that show output of programs are no language
 highlight_language = "text"  # an indented block is a drawing or pseudo-code
 
@@ -32,3 +36,19 @@ html_extra_path = ["pages"]  # the pages to touch, as they are
 html_copy_source = False
 html_show_search_summary = False  # a search would read the pages found, which a browser refuses for a site in a folder
 html_theme_options = {"navigation_with_keys": True}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../gallery",  # the copies of the scripts
+    "gallery_dirs": "scripts",
+    "filename_pattern": "",  # every script is run
+    "subsection_order": [f"../gallery/{topic}" for topic in TOPICS],
+    "within_subsection_order": "FileNameSortKey",
+    "parallel": True,
+    "reset_argv": "gallery.command_line",
+    "reset_modules": (),
+    "image_scrapers": ("gallery.pictures",),
+    "last_notebook_cell": LAST_CELL,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,
+}

@@ -179,8 +179,10 @@ def run_commands(
     return function(_build(config, arguments, parsers[name]))
 
 
-def run(main: Callable[[], Any]) -> NoReturn:
+def run(main: Callable[[], Any]) -> None:
     """Call `main()` as a program. An error that the user can correct is printed as one sentence; the exit code is 2.
+
+    After a run without an error it returns, so that a script can be a cell of a notebook.
 
     These errors are ValueError (settings, data), OSError (files, checkpoints), TrainingError, MemoryError and
     BackendError (no GPU, no compiler, a kernel that does not compile). Any other exception is a mistake in the program
@@ -201,7 +203,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
         if type(error) is ValueError:  # it may come from a kernel that a student is changing
             print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
         sys.exit(2)
-    sys.exit(1 if isinstance(result, dict) and result.get("skipped") else 0)
+    if isinstance(result, dict) and result.get("skipped"):
+        sys.exit(1)
 
 
 def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:

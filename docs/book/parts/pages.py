@@ -22,6 +22,7 @@ class Site:
     pages: dict[str, str] = field(default_factory=dict)
     page_of: dict[str, str] = field(default_factory=dict)  # file, relative to ROOT -> name of its page
     images: set[str] = field(default_factory=set)  # files, relative to ROOT
+    copies: dict[str, str] = field(default_factory=dict)  # path below examples/ -> what Sphinx-Gallery makes a page of
 
     def add(self, name: str, text: str, file: str | None = None) -> None:
         """A page; its links are still those of `file`, or of the repository's root."""
@@ -80,4 +81,5 @@ def destination(site: Site, file: str, is_image: bool) -> str | None:
         return f"_static/{file}"
     if file not in site.page_of and path.is_file():
         site.add(f"source/{file}", f"---\norphan: true\n---\n\n# {file}\n\n{code_block(path)}", file)
-    return f"{site.page_of[file]}.md" if file in site.page_of else None
+    page = site.page_of.get(file)
+    return page and page + (".md" if page in site.pages else ".rst")  # Sphinx-Gallery writes reStructuredText
