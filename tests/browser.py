@@ -29,14 +29,19 @@ WITHOUT_FOCUS = """(controls) => {  // those that a user can reach and that Tab 
   return controls.filter((e) => !skip(e) && !e.reachedByTab).map((e) => e.outerHTML.slice(0, 120));
 }"""
 TOO_WIDE = """() => {
-  const page = document.scrollingElement;
+  const page = document.scrollingElement, edge = innerWidth + 1, isWide = (e) => e.getBoundingClientRect().right > edge;
+  const isBox = (e) => getComputedStyle(e).overflowX !== "visible";
+  const scrolls = (e) => e && e !== document.body && (isBox(e) || scrolls(e.parentElement));
   if (page.scrollWidth <= innerWidth) return [];
-  const wide = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1);
-  return [`${page.scrollWidth} pixels wide`, ...wide.map((e) => e.outerHTML.slice(0, 120))];
+  const wide = [...document.querySelectorAll("body *")].filter((e) => isWide(e) && !scrolls(e.parentElement));
+  const inner = wide.filter((e) => ![...e.children].some(isWide));
+  return [`${page.scrollWidth} pixels wide`, ...inner.slice(0, 5).map((e) => e.outerHTML.slice(0, 120))];
 }"""
 CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
   return getComputedStyle(e).overflowX !== "visible" && e.clientWidth && e.scrollWidth > e.clientWidth + 1;
 }).map((e) => `${e.outerHTML.slice(0, 120)}: ${e.scrollWidth} > ${e.clientWidth}`)"""
+SEEN = "(all) => all.forEach((e) => { e.wasSeen = e.checkVisibility(); })"
+HIDDEN = "(all) => all.filter((e) => e.wasSeen && !e.checkVisibility()).map((e) => e.outerHTML.slice(0, 120))"
 LUMINANCE = """(what) => {
   const [r, g, b, alpha] = getComputedStyle(document.body)[what].match(/[\\d.]+/g).map(Number);
   return alpha === 0 ? 1 : (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
@@ -52,7 +57,7 @@ def browser_page() -> Any:
         pytest.skip("no Chromium is installed: no page was opened")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = chromium.new_context(offline=True).new_page()
+        page = chromium.new_context(offline=True, reduced_motion="reduce").new_page()
         page.set_default_timeout(20_000)
         yield page
         chromium.close()
@@ -134,9 +139,12 @@ def keyboard_problems(page: Any) -> list[str]:
 
 
 def axe_problems(page: Any, *rules: str) -> list[str]:
-    """What axe-core finds: contrast below WCAG AA, controls without names, and about 90 other rules, or these alone."""
+    """What axe-core finds: contrast below WCAG AA, controls without names, and about 90 other rules.
+
+    rules: these rules alone, by their names or by their tags, such as "wcag2aa".
+    """
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    options = {"resultTypes": ["violations"], "preload": False, **({"runOnly": list(rules)} if rules else {})}
     found = axe.Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html'][:160]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
@@ -162,11 +170,10 @@ def phone_problems(page: Any) -> list[str]:
 
 def print_problems(page: Any, content: str) -> list[str]:
     """Content (a selector) that is hidden on paper, what is cut off there, and dark colors in dark mode."""
-    seen = page.locator(content).filter(visible=True).element_handles()
+    page.locator(content).evaluate_all(SEEN)
     page.set_viewport_size({"width": PAPER, "height": 800})
     page.emulate_media(media="print", color_scheme="dark")
-    hidden = [e for e in seen if not e.evaluate("(e) => e.checkVisibility()")]
-    problems = [f"hidden: {e.evaluate('(e) => e.outerHTML.slice(0, 120)')}" for e in hidden]
+    problems = [f"hidden: {html}" for html in page.locator(content).evaluate_all(HIDDEN)]
     if page.evaluate(LUMINANCE, "backgroundColor") < 0.8 or page.evaluate(LUMINANCE, "color") > 0.3:
         problems.append("dark colors")
     problems += [f"cut off: {html}" for html in page.evaluate(CUT)]

@@ -10,10 +10,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TINYNET_IS_SECOND_PROCESS", "1")
 
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from browser import browser_page, open_page  # noqa: F401 (fixtures)
+from processes import ROOT
 
 from tinynet.nn import layers
 
@@ -37,6 +41,26 @@ def fused_calls(monkeypatch):
     fused = layers.conv_elu_dropout
     monkeypatch.setattr(layers, "conv_elu_dropout", lambda *a, **k: calls.append(1) or fused(*a, **k))
     return calls
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory):
+    """The folder of the site's pages. Sphinx builds it once for all processes of pytest; a warning is an error."""
+    for module in ("sphinx", "myst_parser", "furo", "sphinx_design", "sphinx_gallery"):
+        pytest.importorskip(module, reason="the site needs the extra 'docs'")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    failed, done = folder / "failed", folder / "done"
+    try:
+        folder.mkdir()
+    except FileExistsError:  # another process of pytest builds it
+        while not (failed.exists() or done.exists()):
+            time.sleep(1)
+    else:
+        build = subprocess.run([sys.executable, str(ROOT / "docs/book/build.py"), "--out", str(folder)])
+        (failed if build.returncode else done).touch()
+    assert done.exists(), "docs/book/build.py failed; its output says why"
+    return folder / "html"
 
 
 @pytest.fixture

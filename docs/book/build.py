@@ -95,7 +95,8 @@ def write(site: Site, source: Path) -> None:
     for name in ("conf.py", "docstrings.py", "gallery.py"):
         shutil.copy(Path(__file__).with_name(name), source)
     (source / "_static").mkdir(exist_ok=True)
-    shutil.copy(Path(__file__).with_name("tinynet.css"), source / "_static")
+    for name in ("tinynet.css", "tinynet.js"):
+        shutil.copy(Path(__file__).with_name(name), source / "_static")
     shutil.copytree(Path(__file__).with_name("mathjax"), source / "_static/mathjax")
 
 
