@@ -19,7 +19,8 @@ Where this is not enough, an HTML comment directly before the block, which a rea
     <!-- needs: cuda-sim slow --> it needs a tier of kernels, or more than a second
     <!-- python CODE -->          CODE is executed
 
-In a block that is compared, `...` stands for any text. Numbers such as 5e-12 are rounding errors, which vary.
+In a block that is compared, `...` stands for any text, and a line `...` for any lines, or none. Numbers such as 5e-12
+are rounding errors, which vary.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def stands_in(shown: str, whole: str, numbers_vary: bool = False) -> bool:
         lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
         return re.sub(r"-?\d[\d.]*" if numbers_vary else r"-?\d+(\.\d+)?e-\d+", "#", lines)
 
-    return re.search(re.escape(plain(shown)).replace(r"\.\.\.", r"[\s\S]*?"), plain(whole)) is not None
+    line = re.escape("\n...\n")
+    pattern = re.escape(plain(shown)).replace(line, r"\n(?:[\s\S]*\n)?")
+    return re.search(pattern.replace(r"\.\.\.", r"[\s\S]*?"), plain(whole)) is not None
 
 
 class Reader:

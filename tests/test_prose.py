@@ -114,4 +114,5 @@ def test_what_a_reader_follows(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("prose.ROOT", tmp_path)
     Reader(document, tmp_path).read()
+    assert stands_in("1\n...\n2", "1\n2") and stands_in("1\n...\n2", "1\n3\n2") and not stands_in("1\n...\n2", "2\n1")
     assert not stands_in("2\n3", "2\n9\n3") and stands_in("1.5 x", "2.7 x", numbers_vary=True)
