@@ -37,8 +37,10 @@ def source(tmp_path_factory):
     for make in build.PARTS:
         make(site)
     build.write(site, folder)
-    for copy in site.copies:  # the pages that Sphinx-Gallery is going to write
-        page = (folder / "scripts" / copy.replace("GALLERY_HEADER", "index")).with_suffix(".rst")
+    scripts = [f"scripts/{copy}" for copy in site.copies]
+    hour = [f"start/{path.name}" for path in ROOT.glob("docs/start/*.*") if path.suffix != ".md"]
+    for name in scripts + hour:  # Sphinx-Gallery is going to write a page for each
+        page = (folder / name.replace("GALLERY_HEADER", "index")).with_suffix(".rst")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.touch()
     return folder
@@ -217,3 +219,12 @@ def test_sphinx_builds_the_site_without_a_warning(built_site):
         assert (built_site / f"scripts/{example.name}.html").exists()
         assert (scripts / f"{example.name}.ipynb").exists()
         assert list(scripts.glob(f"*/images/sphx_glr_{example.name.split('/')[1]}_001.*")), f"{example.name}: no figure"
+
+
+@pytest.mark.slow
+def test_the_glossary_and_the_first_hour_are_on_the_site(built_site):
+    page = (built_site / "glossary.html").read_text(encoding="utf-8")
+    terms = re.findall(r"^- \*\*(.+?)\*\*: ", (ROOT / "docs/glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = [name for term in terms for name in term.split(", ")]
+    assert len(names) == page.count('id="term-'), "each name of a term has an anchor"
+    assert len(list((built_site / "_downloads").glob("*/first_*.ipynb"))) == 3

@@ -24,7 +24,7 @@ from parts import documents, exercises, lectures, operations, reference, scripts
 from parts.pages import ROOT, Site, relinked, toctree
 
 CHAPTERS = {  # heading of the navigation -> its pages
-    "Start": ["start/install", "start/next", "glossary", "one_page"],
+    "Start": ["start/index", "start/next", "glossary", "one_page"],
     "Lectures": ["lectures", "scripts/index", "scripts"],
     "Touch": ["touch"],
     "Operations": ["operations"],
@@ -62,7 +62,8 @@ def index(site: Site) -> str:
 
 def clear(site: Site, source: Path) -> None:
     """Empty the folders. Pages of scripts stay: Sphinx-Gallery does not run a script again that has not changed."""
-    shutil.rmtree(source.parent / "gallery", ignore_errors=True)
+    for copies in ("gallery", "start"):
+        shutil.rmtree(source.parent / copies, ignore_errors=True)
     source.mkdir(parents=True, exist_ok=True)
     for path in [*source.iterdir(), *source.glob("scripts/*/*.*")]:
         if path.is_dir() and path.name != "scripts":
@@ -92,6 +93,7 @@ def write(site: Site, source: Path) -> None:
         path = source.parent / "gallery" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "docs/start", source.parent / "start", ignore=shutil.ignore_patterns("*.md", "__pycache__"))
     for name in ("conf.py", "docstrings.py", "gallery.py"):
         shutil.copy(Path(__file__).with_name(name), source)
     (source / "_static").mkdir(exist_ok=True)

@@ -1,7 +1,5 @@
 """Settings of the site. `build.py` writes its pages; see there."""
 
-from gallery import LAST_CELL
-
 from tinynet import __version__
 from tinynet.tools.examples import TOPICS
 
@@ -41,16 +39,15 @@ html_show_search_summary = False  # a search would read the pages found, which a
 html_theme_options = {"navigation_with_keys": True}
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../gallery",  # the copies of the scripts
-    "gallery_dirs": "scripts",
+    "examples_dirs": ["../gallery", "../start"],  # the copies of the scripts; the first hour
+    "gallery_dirs": ["scripts", "start"],
     "filename_pattern": "",  # every script is run
     "subsection_order": [f"../gallery/{topic}" for topic in TOPICS],
     "within_subsection_order": "FileNameSortKey",
     "parallel": True,
     "reset_argv": "gallery.command_line",
     "reset_modules": (),
-    "image_scrapers": ("gallery.pictures",),
-    "last_notebook_cell": LAST_CELL,
+    "image_scrapers": ("gallery.pictures", "matplotlib"),
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,

@@ -35,12 +35,19 @@ for path in sorted(Path(sys.argv[-1]).rglob("*.png"), key=lambda path: path.stat
 
 
 def command_line(settings: dict[str, Any], variables: dict[str, Any]) -> list[str]:
-    """The arguments of a script. Its notebook, which is written after the run, begins with them."""
+    """The arguments of a script. Its notebook, which is written after the run, begins with them.
+
+    The pages of the first hour have none, and their notebooks no further cells.
+    """
     source = Path(variables["src_file"])
-    example = EXAMPLES[f"{source.parent.name}/{source.stem}"]
+    example = EXAMPLES.get(f"{source.parent.name}/{source.stem}")
+    if example is None:
+        settings.update(first_notebook_cell=None, last_notebook_cell=None)
+        return []
     command = itertools.takewhile(lambda argument: not argument.startswith("-"), example.arguments)
     arguments = [*command, "--quick", "--out", f"out/{source.stem}"]
-    settings["first_notebook_cell"] = FIRST_CELL.format(arguments=arguments).replace("'", '"')
+    first = FIRST_CELL.format(arguments=arguments).replace("'", '"')
+    settings.update(first_notebook_cell=first, last_notebook_cell=LAST_CELL)
     missing = [file for file in example.files if data_path(file) is None]
     print(f"examples/{example.path} --quick" + (f", without {', '.join(missing)}" if missing else ""), flush=True)
     return arguments
@@ -63,6 +70,7 @@ def introduce(app: Any, page: str, text: list[str]) -> None:
     if page.removeprefix("scripts/") in EXAMPLES:
         markdown = f".. include:: /{page.replace('scripts', 'intro', 1)}.md\n   :parser: myst_parser.sphinx_\n\n"
         text[0] = re.sub(r"(?ms)^(=+\n).*?(?=^\.\. GENERATED FROM)", rf"\1\n{markdown}", text[0], count=1)
+    if page.startswith(("scripts/", "start/")):
         text[0] = re.sub(r"(?m)^ *tinynet: compiling.*\n", "", text[0])  # on stderr, if the cache of kernels is new
         text[0] = text[0].replace(f"{examples_folder().parent}/", "")  # this machine's name of the repository
 

@@ -37,6 +37,7 @@ figure, axes = plt.subplots(figsize=(6, 4))
 axes.scatter(*x.T, c=colors[t], s=20)
 axes.set(title="blue: class 0, orange: class 1", aspect="equal")
 plt.show()
+# sphinx_gallery_thumbnail_number = 2
 
 # %%
 # A tensor and its gradient

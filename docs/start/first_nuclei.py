@@ -37,6 +37,7 @@ def show(titles, images, cmap="gray", **options):
     plt.show()
 
 
+# sphinx_gallery_thumbnail_number = 4
 show(["the image, brightened", "outlined by experts"], [tn.viz.stretch(image), tn.viz.overlay(image, truth)])
 
 # %%

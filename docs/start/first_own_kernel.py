@@ -132,6 +132,7 @@ for place, image, kind in zip(axes, images, kinds):
     place.set_title(("disk", "ring")[kind])
     place.axis("off")
 plt.show()
+# sphinx_gallery_thumbnail_number = 2
 
 
 # %%

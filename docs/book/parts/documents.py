@@ -15,6 +15,9 @@ def documents(site: Site) -> None:
     for path in sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/start").glob("*.md")]):
         file = path.relative_to(ROOT).as_posix()
         site.add(file.removeprefix("docs/").removesuffix(".md"), path.read_text(encoding="utf-8"), file)
+    for path in (ROOT / "docs/start").glob("*.py"):  # Sphinx-Gallery makes a page of each
+        site.page_of[path.relative_to(ROOT).as_posix()] = f"start/{path.stem}"
+    site.page_of["docs/start"] = "start/index"
     site.pages["glossary"] = glossary(site.pages["glossary"])
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     site.add("one_page", readme.replace("# tinynet\n", "# tinynet in one page\n", 1), "README.md")
