@@ -6,7 +6,8 @@ In ten minutes you train a net that separates two interlocked half circles, and 
 tensor, a gradient, a layer, a loss, a step downhill. At the end you break it in four ways, because you will meet each
 of these mistakes again.
 
-Run the blocks one after another, and change a value wherever you wonder what it does. All you need is tinynet.
+Run the blocks one after another, and change a value wherever you wonder what it does. All you need is tinynet. When it
+runs for the first time it compiles its kernels, which takes up to half a minute.
 """
 
 # %%

@@ -153,7 +153,7 @@ if path:
 #
 # .. code-block:: text
 #
-#     python examples/segmentation/unet_nuclei.py predict --images my_folder --out found
+#     python -m tinynet run unet_nuclei predict --images my_folder --out found
 #
 # If the net does not find your nuclei, train it on your own images: ``train --data my_images`` takes a folder with
 # ``images/`` and ``labels/``. The document *Nuclei* (``docs/nuclei.md``) says how the shipped net was trained, and
