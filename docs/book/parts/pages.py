@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)((?:#[^)\s]*)?\))")
+SMALL_IMAGE = re.compile(r'<img src="([^"]*)" alt="([^"]*)" width="[0-9]+">')  # in a table; tinynet.css has its width
 FENCE = re.compile(r"(```.*?```)", re.DOTALL)
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".md": "markdown", ".h": "c++", ".cpp": "c++"}
 
@@ -64,7 +65,7 @@ def relinked(site: Site, name: str, text: str, folder: str) -> str:
             return before[1:-2]  # a folder: the words without a link
         return before + posixpath.relpath(place, posixpath.dirname(name) or ".") + after
 
-    pieces = FENCE.split(text)
+    pieces = FENCE.split(SMALL_IMAGE.sub(r"![\2](\1)", text))
     return "".join(piece if piece.startswith("```") else LINK.sub(replace, piece) for piece in pieces)
 
 
