@@ -19,6 +19,14 @@ from tinynet.tools.page.contents import Architecture, activations, contents, unp
 UNET = ROOT / "docs/pages/unet.html"
 MAPS = Architecture(heads=3).maps
 
+
+def page_and_net():
+    """The data of the page, the shipped net, and the image that the page shows."""
+    data = data_of(UNET.read_text(encoding="utf-8"))
+    model = load_example("segmentation/unet_nuclei.py").load_net(None)[1]
+    return data, model, unpacked(data["input"]).reshape(*data["shape"], 3)
+
+
 VALUES = """
   const text = (array) => btoa([...new Uint8Array(array.buffer)].map((byte) => String.fromCharCode(byte)).join(""));
   return Object.fromEntries(maps.map((map) => [map.id, text(values[map.id])]));
@@ -27,11 +35,7 @@ VALUES = """
 
 @pytest.mark.slow
 def test_all_values_of_the_page_are_those_of_tinynet(open_page):
-    data, model = (
-        data_of(UNET.read_text(encoding="utf-8")),
-        load_example("segmentation/unet_nuclei.py").load_net(None)[1],
-    )
-    image = unpacked(data["input"]).reshape(*data["shape"], 3)
+    _, model, image = page_and_net()
     hooked, steps = activations(model, image), by_hand(model, image)
     expected = {entry["id"]: hooked[entry["result"]] for entry in MAPS if "result" in entry} | steps
     actual = read(open_page(UNET), VALUES)
@@ -53,11 +57,7 @@ TERMS = """
 
 @pytest.mark.slow
 def test_the_numbers_of_a_value_are_patch_times_kernel(open_page):
-    data, model = (
-        data_of(UNET.read_text(encoding="utf-8")),
-        load_example("segmentation/unet_nuclei.py").load_net(None)[1],
-    )
-    image = unpacked(data["input"]).reshape(*data["shape"], 3)
+    data, model, image = page_and_net()
     hooked, steps, state = activations(model, image), by_hand(model, image), model.state_dict()
     deep = [data["kernels"][name]["channels"][5] for name in ("conv9", "conv11", "conv12")]
     cases = [("conv1", 4, 0, 95, "down1.0", image), ("conv3", 7, 20, 31, "down2.0", max_pooled(steps["conv2"]))]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePosixPath
 
 from tinynet.tools.bands import format_band, format_figure
-from tinynet.tools.examples import find_examples
+from tinynet.tools.examples import find_examples, measured
 
 from .exercises import command, describe
 from .pages import ROOT, Site, toctree
@@ -80,7 +79,7 @@ class _Figures:
     def __init__(self) -> None:
         folder = ROOT / FOLDER
         self.examples = {f"{FOLDER}/{example.path}": example for example in find_examples(folder)}
-        self.measured = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        self.measured = measured(folder)
 
     def table(self, script: Link, text: str) -> str:
         """A script's figures, folded: the expected ones and those that the text names, which are bold.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from tinynet.tools.bands import format_band, format_figure
-from tinynet.tools.examples import TOPICS, Example, find_examples
+from tinynet.tools.examples import TOPICS, Example, find_examples, measured
 
 from .pages import ROOT, Site, code_block, toctree
 
@@ -20,7 +19,7 @@ If a data set is missing, a bundled or synthetic one takes its place."""
 def scripts(site: Site) -> None:
     """For each script: the copy for Sphinx-Gallery, and the Markdown that its page shows before the lines."""
     folder, helpers = ROOT / "examples", []
-    measured = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    runs = measured(folder)
     site.page_of["examples"] = "scripts/index"
     site.copies["GALLERY_HEADER.rst"] = heading("Gallery of the scripts")
     for topic in TOPICS:
@@ -30,7 +29,7 @@ def scripts(site: Site) -> None:
         title, rest = docstring.split("\n\n", 1)
         site.page_of[f"examples/{example.path}"] = f"scripts/{example.name}"
         site.copies[example.path] = gallery_source(example, title.rstrip("."), rest, code)
-        parts = [rest, *_measured(example, measured.get(example.name))]
+        parts = [rest, *_measured(example, runs.get(example.name))]
         picture = _picture(example)
         if (ROOT / picture).exists():
             site.images.add(picture)

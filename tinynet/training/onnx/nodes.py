@@ -98,9 +98,13 @@ def _maxout(graph: Graph, call: Call, names: list[str]) -> str:
 
 @emits(Dropout)
 def _dropout(graph: Graph, call: Call, names: list[str]) -> str:
-    if call.parameters["p"]:
-        raise ValueError("export_onnx: dropout is active in evaluation mode; such a model cannot be exported")
+    _check_dropout(call.parameters["p"])
     return names[0]
+
+
+def _check_dropout(p: float) -> None:
+    if p:
+        raise ValueError("export_onnx: dropout is active in evaluation mode; such a model cannot be exported")
 
 
 # ---------------------------------------------------------------------------------------- convolutions
@@ -128,8 +132,7 @@ def _conv2d(graph: Graph, call: Call, names: list[str]) -> str:
 @emits(ConvEluDropout)
 def _conv_elu_dropout(graph: Graph, call: Call, names: list[str]) -> str:
     epilogue = call.parameters["epilogue"]
-    if epilogue.p:
-        raise ValueError("export_onnx: dropout is active in evaluation mode; such a model cannot be exported")
+    _check_dropout(epilogue.p)
     return graph.add("Elu", _conv2d(graph, call, names), alpha=float(epilogue.alpha))
 
 
@@ -314,9 +317,7 @@ def _matmul(graph: Graph, call: Call, names: list[str]) -> str:
     return graph.add("MatMul", *operands)
 
 
-@emits(LSTM)
-def _lstm(graph: Graph, call: Call, names: list[str]) -> str:
-    return lstm(graph, call, names)
+emits(LSTM)(lstm)
 
 
 # ---------------------------------------------------------------------------------------- indexing
