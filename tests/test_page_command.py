@@ -101,4 +101,4 @@ def test_the_committed_page_is_what_the_command_writes():
     for name, pair in arrays.items():  # processors add in different orders
         a, b = map(unpacked, pair)
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * abs(b).max(), err_msg=name)
-    check_kernels(actual, load_example("segmentation/unet_nuclei.py").load_net(None)[1])
+    check_kernels(actual, load_example("segmentation/unet_nuclei.py").load_net(None).model)

@@ -23,7 +23,7 @@ MAPS = Architecture(heads=3).maps
 def page_and_net():
     """The data of the page, the shipped net, and the image that the page shows."""
     data = data_of(UNET.read_text(encoding="utf-8"))
-    model = load_example("segmentation/unet_nuclei.py").load_net(None)[1]
+    model = load_example("segmentation/unet_nuclei.py").load_net(None).model
     return data, model, unpacked(data["input"]).reshape(*data["shape"], 3)
 
 

@@ -261,7 +261,7 @@ def test_train_quick_writes_its_files_and_learns(quick_run):
 def test_train_with_other_flags(flags, tiny_data, tmp_path):
     metrics = script.main(["train", *TINY, "--epochs", "1", "--out", str(tmp_path), *flags])
     assert np.isfinite(metrics["train_loss"])
-    _, model, _ = script.load_net(str(tmp_path / "best.npz"))
+    model = script.load_net(str(tmp_path / "best.npz")).model
     assert model.head.out_channels == (3 if "--heads" in flags else 1)
 
 
@@ -406,8 +406,6 @@ def test_predict_writes_kaggles_submission(predicted):
 
 def test_predict_with_the_shipped_weights(tmp_path):
     """Without --weights, on images with a truth: well above what is found by chance."""
-    if not script.SHIPPED_WEIGHTS.exists():
-        pytest.skip("the package has no weights yet")
     from tinynet.data import synthetic_nuclei
     from tinynet.imaging.metrics import dice
 
@@ -423,7 +421,7 @@ def test_a_net_trained_at_native_resolution_sees_images_as_they_are(tmp_path):
 
     for native, scale in ((True, 1.0), (False, None)):
         save_weights(tmp_path / "w.npz", script.UNet(), {"settings": {"native": native}})
-        assert script.load_net(str(tmp_path / "w.npz"))[2] == scale
+        assert script.load_net(str(tmp_path / "w.npz")).scale == scale
 
 
 @pytest.mark.parametrize(
@@ -564,10 +562,10 @@ def test_a_loaded_net_is_in_evaluation_mode_without_gradients(predicted, monkeyp
     grad_modes = []
     forward = script.UNet.forward
     monkeypatch.setattr(script.UNet, "forward", lambda *args: grad_modes.append(tn.is_grad_enabled()) or forward(*args))
-    net, model, _ = script.load_net(str(predicted[0].parent / "weights.npz"))
+    net = script.load_net(str(predicted[0].parent / "weights.npz"))
     net(np.zeros((1, 16, 16, 3), np.float32))
     assert grad_modes == [False]
-    assert not any(module.training for _, module in model.named_modules())
+    assert not any(module.training for _, module in net.model.named_modules())
 
 
 def test_flags_of_predict_arrive_and_many_nuclei_get_32_bits(predicted, monkeypatch, tmp_path):

@@ -1,5 +1,5 @@
 # ruff: noqa: I001  (several names to a line)
-from . import data as data, nn as nn
+from . import data as data, nn as nn, nuclei as nuclei
 from .backends import cuda as cuda, cusim as cusim
 from .engine import basic_ops as basic_ops, random as random
 from .engine.basic_ops import abs as abs, add as add, all as all, any as any, argmax as argmax, argmin as argmin

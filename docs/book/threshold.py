@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 import tinynet as tn
-from tinynet.tools.bench.examples import load_example
 
 PAGE = Path(__file__).resolve().parents[1] / "pages/threshold.html"
 NUCLEI, IMAGE, SIDE = "dsb2018/stage1_train.zip", "1400420310", 128
@@ -25,7 +24,7 @@ def crop() -> dict[str, np.ndarray]:
     """The middle of the image: uint8 image (S, S, 3), mask (S, S), 0 or 1, and probability (S, S), 0 to 255."""
     (name,) = [name for name in tn.data.validation_ids() if name.startswith(IMAGE)]
     (sample,) = tn.data.read_nuclei(tn.data.find_data(NUCLEI), [name])
-    net, _, _ = load_example("segmentation/unet_nuclei.py").load_net(None)
+    net = tn.nuclei.load_net()
     size = sample.image.shape[:2]
     maps = tn.segment.predict_maps(net, tn.data.normalize(sample.image), tn.segment.estimate_scale(net, sample.image))
     probability = tn.segment.resize(maps[:, :, :1].astype(np.float32), size)[:, :, 0]

@@ -62,14 +62,12 @@ show(["above the threshold", "connected regions", "cut by a watershed"], drawing
 # ----------------------
 #
 # The U-Net is a script that you can read from top to bottom, ``examples/segmentation/unet_nuclei.py``; it comes with
-# the package, too. ``load_net`` makes the net, loads the shipped weights into it, and returns it as a function on
-# arrays. For each pixel it answers three questions with a probability: is this a nucleus? is this the border between
-# two nuclei that touch? how far inside is it?
+# the package, too. ``tn.nuclei.load_net`` makes the net, loads the shipped weights into it, and returns it as a
+# function on arrays. For each pixel it answers three questions with a probability: is this a nucleus? is this the
+# border between two nuclei that touch? how far inside is it?
 
-from tinynet.tools.bench.examples import load_example
-
-net, model, _ = load_example("segmentation/unet_nuclei.py").load_net(None)
-print(f"{sum(p.size for p in model.parameters()):,} weights")
+net = tn.nuclei.load_net()
+print(f"{sum(p.size for p in net.model.parameters()):,} weights")
 
 scale = tn.segment.estimate_scale(net, image)
 maps = tn.segment.predict_maps(net, tn.data.normalize(image), scale)

@@ -29,6 +29,7 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import DataError
+from tinynet.nuclei import load_net
 from tinynet.tools.cli import (
     BACKENDS,
     TrainingOptions,
@@ -252,9 +253,6 @@ def middle_view(sample: tn.data.Sample, size: int, diameter: float | None) -> tu
 
 
 # ---------------------------------------------------------------------------------------------- predict
-SHIPPED_WEIGHTS = Path(tn.data.__file__).parent / "weights" / "unet_nuclei.npz"
-
-
 @dataclass
 class PredictConfig:
     """The flags of `predict`."""
@@ -264,30 +262,6 @@ class PredictConfig:
     out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
     flips: bool = option(True, "average over mirrored images and two scales: better, but eight times slower")
     backend: str = option("cpu", "where kernels run", choices=BACKENDS)
-
-
-def load_net(weights: str | None) -> tuple[tn.segment.Net, UNet, float | None]:
-    """(the net as a function on arrays, the model, the scale of its input images; None: one nucleus size).
-
-    The weights determine the number of heads; a net trained with --native needs unchanged images: scale 1.
-    """
-    from tinynet.errors import CheckpointError
-
-    path = Path(weights) if weights else SHIPPED_WEIGHTS
-    head = tn.io.load_checkpoint(path)[0].get("model", {}).get("head.weight")
-    if head is None:
-        raise CheckpointError(f"{path} holds no U-Net: it has no head.weight")
-    if np.ndim(head) != 4 or head.shape[-1] not in (1, 3):
-        raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
-    model = UNet(heads=head.shape[-1])
-    settings = tn.io.load_weights(path, model).get("settings", {})
-    model.eval()
-
-    def net(images: np.ndarray) -> np.ndarray:
-        with tn.no_grad():
-            return model(tn.tensor(images).to(model.head.weight.device)).numpy()
-
-    return net, model, 1.0 if settings.get("native") else None
 
 
 def predict(config: PredictConfig) -> dict[str, float]:
@@ -304,17 +278,16 @@ def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
 
     from tinynet.files import atomic_path
 
-    net, model, native = load_net(config.weights)
-    print(f"weights: {config.weights or SHIPPED_WEIGHTS} ({model.head.out_channels} outputs); backend {config.backend}")
+    net = load_net(config.weights)
+    print(f"weights: {net.path} ({net.heads} outputs); backend {config.backend}")
     submission, measurements, skipped = [], [], []
     images = tn.data.read_raw_images(config.images, skipped)
     try:
         with tn.use_backend(config.backend):
-            model.to(tn.device())
             for name, raw in tqdm(images, "images", disable=not sys.stderr.isatty()):
                 try:
                     image = tn.data.to_rgb8(raw, name)
-                    scale = native or tn.segment.estimate_scale(net, image)
+                    scale = net.scale or tn.segment.estimate_scale(net, image)
                     labels = tn.segment.segment(net, image, config.flips, scale)
                     labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
                     with atomic_path(out / "labels" / f"{name}.tif") as temporary:
@@ -329,7 +302,7 @@ def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
                 measurements.append((name, rows))
                 submission.append((name, labels))
                 print(f"{name}: {len(rows)} nuclei; estimated diameter {tn.segment.DIAMETER / scale:.0f} pixels")
-                doubt = "" if native else tn.segment.doubt(labels, scale)
+                doubt = "" if net.scale else tn.segment.doubt(labels, scale)
                 if doubt:
                     print(f"warning: {name}: {doubt}", file=sys.stderr)
     finally:  # after Ctrl-C or a full disk, write the tables of the images before it
@@ -364,12 +337,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     """Mean AP as Kaggle defines it, AP at IoU 0.5, Dice and IoU, by kind of image, beside Otsu + watershed."""
     training, validation, source = load_data(config.data, config.seed, config.quick)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
-    net, model, scale = load_net(config.weights)
-    print(f"data: {source}: {len(samples)} images ({config.split}); weights: {config.weights or SHIPPED_WEIGHTS}")
+    net = load_net(config.weights)
+    print(f"data: {source}: {len(samples)} images ({config.split}); weights: {net.path}")
     with tn.use_backend(config.backend):
-        model.to(tn.device())
         found = [
-            tn.segment.segment(net, sample.image, config.flips, scale)
+            tn.segment.segment(net, sample.image, config.flips, net.scale)
             for sample in tqdm(samples, "images", disable=not sys.stderr.isatty())
         ]
     otsu = [

@@ -72,15 +72,15 @@ def page(weights: str | None = None, image: str | None = None) -> str:
 
     Raises DataError if `image` is not one image, and CheckpointError if the weights are missing or of another net.
     """
-    net, model, scale = load_example(EXAMPLE).load_net(weights)
+    net = load_example(EXAMPLE).load_net(weights)
     pixels = read_image(Path(image)) if image else tn.data.example_nuclei().image
-    shown = crop(net, pixels, scale)
+    shown = crop(net, pixels, net.scale)
     facts = {
         "weights": Path(weights).name if weights else "the weights that come with tinynet",
         "image": Path(image).name if image else EXAMPLE_SOURCE,
         "whole": pixels.shape[:2],
     }
-    return assembled({**facts, **contents(model, shown)})
+    return assembled({**facts, **contents(net.model, shown)})
 
 
 def read_image(path: Path) -> np.ndarray:

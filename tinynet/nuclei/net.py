@@ -1,0 +1,74 @@
+"""The trained U-Net as a function on arrays. Its architecture is the one of examples/segmentation/unet_nuclei.py."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import data, nn
+from ..errors import CheckpointError
+from ..ops import device, no_grad, tensor
+from ..tools.bench.examples import load_example
+from ..training import io
+
+SHIPPED_WEIGHTS = Path(data.__file__).parent / "weights" / "unet_nuclei.npz"
+
+
+@dataclass(frozen=True)
+class Net:
+    """A trained U-Net: call it with images, and it returns what it sees in them.
+
+    scale: 1.0 if the net was trained on images as they are (`train --native`). None if it was trained on images that
+    were resized to one nucleus size, as the shipped net was. path: the file of the weights.
+    """
+
+    model: nn.Module
+    scale: float | None
+    path: Path
+
+    @property
+    def heads(self) -> int:
+        """Outputs per pixel: 1 (mask) or 3 (mask, touching border, distance)."""
+        return self.model.head.out_channels
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Maps (N, H, W, heads) in [0, 1] of normalized images (N, H, W, 3) float32, computed on the current device."""
+        self.model.to(device())
+        with no_grad():
+            return self.model(tensor(images).to(device())).numpy()
+
+
+def load_net(weights: str | Path | None = None) -> Net:
+    """The net with the weights of a file of `train`; by default with the weights that come with tinynet.
+
+    The weights determine the number of heads. Every call reads the file again, so a caller may train the model.
+    Raises `CheckpointError` if the file is missing or damaged, or if it holds the weights of another net.
+    """
+    path = Path(weights) if weights else SHIPPED_WEIGHTS
+    head = io.load_checkpoint(path)[0].get("model", {}).get("head.weight")
+    if head is None:
+        raise CheckpointError(f"{path} holds no U-Net: it has no head.weight")
+    if np.ndim(head) != 4 or head.shape[-1] not in (1, 3):
+        raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
+    model = load_example("segmentation/unet_nuclei.py").UNet(heads=head.shape[-1])
+    settings = io.load_weights(path, model).get("settings", {})
+    return Net(model.eval(), 1.0 if settings.get("native") else None, path)
+
+
+def kept_net(weights: str | Path | None = None) -> Net:
+    """Like `load_net`, but a file that has not changed is not read again. Do not train the model."""
+    path = Path(weights) if weights else SHIPPED_WEIGHTS
+    try:
+        changed = os.stat(path).st_mtime_ns
+    except OSError:
+        changed = 0  # load_net says what is wrong with the file
+    return _kept_net(path.absolute(), changed)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_net(path: Path, changed: int) -> Net:
+    return load_net(path)
