@@ -82,6 +82,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    entry_points={"console_scripts": ["tinynet = tinynet.__main__:program"]},
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tinynet", "tinynet.*"]),
     # An editable installation puts this folder on Python's path. Without this line it installs a hook that Python asks

@@ -39,7 +39,7 @@ def words_of(text: str) -> list[list[str]]:
 def check_command(words: list[str], folder: Path) -> None:
     """Raise AssertionError or UsageError if the command does not exist. folder: where a reader's own files lie."""
     match words:
-        case ["python", "-m", "tinynet", *arguments]:
+        case ["python", "-m", "tinynet", *arguments] | ["tinynet", *arguments]:
             check_arguments(tinynet.__main__.main, arguments)
         case ["python", "-m", "venv" | "pytest" | "pip" | "notebook" as module, *arguments]:
             check_tool(module, arguments)

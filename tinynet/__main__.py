@@ -1,4 +1,4 @@
-"""`python -m tinynet`: the commands of the package. Training and prediction are scripts in examples/: `run NAME`."""
+"""`tinynet`, or `python -m tinynet`: the commands of the package. The scripts of examples/ run by name: `run NAME`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from . import __version__
 from .errors import UsageError
-from .tools.cli import run
+from .tools.cli import run, tinynet_command
 
 # Name -> the module whose `main(argv)` runs it, and what it does.
 COMMANDS = {
+    "nuclei": ("tinynet.nuclei.command", "find the nuclei in your images, measure them, train on your own"),
     "gradcheck": ("tinynet.learn.gradcheck.command", "whether every kernel is right: derivatives, tiers, adjoints"),
     "op": (
         "tinynet.learn.watch.command",
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
     """Run the command that `argv` starts with; without one, list them. Raises UsageError for an unknown one."""
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: python -m tinynet COMMAND ...   (COMMAND --help says more)\n")
+        print(f"usage: {tinynet_command()} COMMAND ...   (COMMAND --help says more)\n")
         print("\n".join(f"  {command:12} {summary}" for command, (_, summary) in COMMANDS.items()))
         return None
     if name == "--version":
@@ -46,5 +47,10 @@ def main(argv: Sequence[str] | None = None) -> Any:
     return importlib.import_module(COMMANDS[name][0]).main(arguments)
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command `tinynet`, which pip installs."""
     run(main)
+
+
+if __name__ == "__main__":
+    program()

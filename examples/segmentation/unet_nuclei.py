@@ -37,6 +37,7 @@ from tinynet.tools.cli import (
     option,
     print_next,
     print_settings,
+    program,
     run,
     run_commands,
 )
@@ -177,7 +178,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         )
     print(f"figures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
     data = ("--data", config.data) if config.data else ()
-    print_next(command("python", sys.argv[0], "evaluate", "--weights", f"{config.out}/best.npz", *data))
+    print_next(f"{program()} {command('evaluate', '--weights', f'{config.out}/best.npz', *data)}")
     return results
 
 
@@ -384,7 +385,8 @@ COMMANDS = {"train": (TrainConfig, train), "predict": (PredictConfig, predict), 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Run one of the commands; returns its final metrics."""
-    return run_commands(COMMANDS, argv, description=docstring(sys.modules[__name__]))
+    description = docstring(sys.modules[__name__]).replace("python examples/segmentation/unet_nuclei.py", program())
+    return run_commands(COMMANDS, argv, program(), description)
 
 
 # ---------------------------------------------------------------------------------------- catalog entry

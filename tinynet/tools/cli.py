@@ -35,10 +35,12 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..backends.registry import TIERS, backend, use_backend
 from ..errors import BackendError, TrainingError, UsageError
+from ..training.interruption import command, typed_words
 from .bands import Band, print_metrics
 from .bands import mean_over_seeds as mean_over_seeds  # scripts import it from here
 
@@ -243,8 +245,19 @@ def print_next(command: str) -> None:
     """Print the command to try next. Where its script is not below the working directory, it is named, not found."""
     script = re.match(r"python (examples/\w+/(\w+)\.py)", command)
     if script and not os.path.exists(script[1]):
-        command = command.replace(script[0], f"python -m tinynet run {script[2]}")
+        command = command.replace(script[0], f"{tinynet_command()} run {script[2]}")
     print(f"next: {command}")
+
+
+def tinynet_command() -> str:
+    """How the user starts tinynet: "tinynet", the command that pip installs, or "python -m tinynet"."""
+    word = typed_words()[0]
+    return word if Path(word).stem == "tinynet" else "python -m tinynet"
+
+
+def program() -> str:
+    """The words that start this program, such as "python examples/basics/mlp.py" or "tinynet nuclei"."""
+    return command("python", sys.argv[0]) if sys.argv[0].endswith(".py") else sys.argv[0]
 
 
 # ---------------------------------------------------------------------------------------- how it is done

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -34,9 +36,20 @@ def ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
+def typed_words() -> list[str]:
+    """The command line of this process as the user would type it again.
+
+    For the command `tinynet`, which pip installs, the operating system starts Python with the path of a script.
+    """
+    python, *words = sys.orig_argv
+    if words and Path(words[0]).stem == "tinynet":
+        return ["tinynet" if shutil.which("tinynet") else words[0], *words[1:]]
+    return [python, *words]
+
+
 def resume_command() -> str:
     """The command line of this process as the user typed it, with --resume."""
-    words = list(sys.orig_argv)
+    words = typed_words()
     if "--resume" not in words:
         words.append("--resume")
     return command(*words)

@@ -1,0 +1,56 @@
+"""`tinynet nuclei`: the script's commands by another name, and what `predict` does with a user's folders."""
+
+import shlex
+import sys
+
+import pytest
+
+import tinynet as tn
+from tinynet.__main__ import main as tinynet_main
+from tinynet.errors import UsageError
+from tinynet.tools.bench.examples import load_example
+from tinynet.tools.cli import print_next, program
+from tinynet.tools.examples import program_name
+from tinynet.training.interruption import resume_command
+
+script = load_example("segmentation/unet_nuclei.py")
+
+
+# ---------------------------------------------------------------------------------------- the command
+STARTED = {  # how Python is started: how the user starts it
+    ("python3", "-m", "tinynet", "nuclei"): "python -m tinynet",
+    ("/usr/bin/python3", "/home/me/.venv/bin/tinynet", "nuclei"): "/home/me/.venv/bin/tinynet",
+    ("python", "script.py"): "python -m tinynet",
+}
+
+
+@pytest.mark.parametrize("words", STARTED)
+def test_help_and_errors_name_the_command_as_it_was_typed(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "orig_argv", list(words))
+    with pytest.raises(SystemExit) as end:
+        tinynet_main(["nuclei"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    typed = STARTED[words].rpartition("/")[2]
+    assert f"usage: {typed} nuclei" in printed.replace(STARTED[words], typed)
+    assert f"{STARTED[words]} nuclei train --heads 3" in printed and "examples/segmentation" not in printed
+    with pytest.raises(UsageError, match=rf"\(see .*{typed} nuclei predict --help\)"):
+        tinynet_main(["nuclei", "predict", "--no-such-flag"])
+
+
+def test_the_installed_command_is_named_by_its_name_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", "/usr/local/bin/tinynet", "nuclei", "train"])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/local/bin/{name}")
+    assert resume_command() == "tinynet nuclei train --resume"
+    print_next("python examples/no_such/mlp.py")
+    assert capsys.readouterr().out == "next: tinynet run mlp\n"
+
+
+def test_training_names_the_next_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tn.train.Trainer, "fit", lambda *_, **__: {})
+    for name, start in (("tinynet nuclei", "tinynet nuclei"), ("examples/a b.py", "python 'examples/a b.py'")):
+        with program_name(name):
+            assert program() == start
+            script.main(["train", "--quick", "--out", str(tmp_path)])
+        weights = shlex.quote(f"{tmp_path}/best.npz")
+        assert f"next: {start} evaluate --weights {weights}\n" in capsys.readouterr().out
