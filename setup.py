@@ -16,6 +16,7 @@ CORE = [
     "matplotlib>=3.8",
     "Pillow>=10.1",  # since then its built-in font has sizes
     "scikit-image>=0.24",  # watershed, region properties; brings tifffile
+    "roifile>=2023.2",  # selections for ImageJ
     "tqdm>=4.65",
     "pooch>=1.8",
     "platformdirs>=4",  # the user's cache folder

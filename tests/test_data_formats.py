@@ -331,7 +331,7 @@ def test_kaggles_doubled_folder_is_counted_once(tmp_path):
 @pytest.mark.parametrize("name", ["K\udce4fer", "\u03b2-tubulin"])
 def test_file_names_in_any_encoding_reach_the_tables(name, tmp_path):
     labels = squares()
-    instances.write_measurements(tmp_path / "m.csv", [(name, instances.measure(labels, labels))])
+    instances.write_measurements(tmp_path / "m.csv", [(name, instances.measure(labels, labels))], ("id",))
     instances.write_submission(tmp_path / "s.csv", [(name, labels)])
     for table in ("m.csv", "s.csv"):
         assert (tmp_path / table).read_bytes().count(name.encode("utf-8", "surrogateescape")) == 3

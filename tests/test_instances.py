@@ -211,7 +211,9 @@ def test_measure_by_hand():
     assert (box["id"], box["area"], box["mean_intensity"]) == (7, 24, 30.0)
     assert (box["centroid_y"], box["centroid_x"]) == (5.5, 12.5)
     assert (box["top"], box["left"], box["bottom"], box["right"]) == (4, 10, 8, 16)
-    assert list(box) == list(instances.MEASUREMENTS)
+    intensities = ["mean_intensity", "min_intensity", "max_intensity", "integrated_intensity"]
+    assert list(dot) == list(box) == ["id", *instances.MEASUREMENTS, *intensities]
+    assert [dot["touches_border"], box["touches_border"]] == [1, 0]
 
 
 def test_perimeter_and_circularity_of_known_shapes():
@@ -271,16 +273,17 @@ def test_measurements_as_a_table(tmp_path):
     labels = np.array([[1, 0, 2], [1, 1, 2]])
     image = np.full((2, 3, 3), 10, np.uint8)
     rows = instances.measure(labels, image)
-    instances.write_measurements(tmp_path / "m.csv", [("one", rows), ("none", []), ("two", rows[:1])])
+    columns = ("id", *instances.MEASUREMENTS, "mean_DAPI")
+    instances.write_measurements(tmp_path / "m.csv", [("one", rows), ("none", []), ("two", rows[:1])], columns)
     with open(tmp_path / "m.csv", newline="") as file:
         read = list(csv.DictReader(file))
-    assert list(read[0]) == ["image", *instances.MEASUREMENTS]
+    assert list(read[0]) == ["image", *columns]
     assert [(row["image"], row["id"], row["area"]) for row in read] == [
         ("one", "1", "3"),
         ("one", "2", "2"),
         ("two", "1", "3"),
     ]
-    assert read[0]["centroid_y"] == "0.667"
+    assert (read[0]["centroid_y"], read[0]["mean_DAPI"]) == ("0.6666667", "")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):

@@ -308,7 +308,8 @@ def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
                     print(f"warning: {name}: {doubt}", file=sys.stderr)
     finally:  # after Ctrl-C or a full disk, write the tables of the images before it
         if measurements:
-            tn.instances.write_measurements(out / "measurements.csv", measurements)
+            columns = dict.fromkeys(key for _, rows in measurements for row in rows for key in row)
+            tn.instances.write_measurements(out / "measurements.csv", measurements, tuple(columns))
             tn.instances.write_submission(out / "submission.csv", submission)
     for error in skipped:
         print(f"skipped: {error}", file=sys.stderr)

@@ -1,0 +1,116 @@
+"""What was found in one image, its files, and the record of what the tables need to know about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DataError
+from ...files import atomic_path
+from ...imaging.instances import measure
+from ...imaging.viz import save_png
+from .flags import flags
+from .geojson import write_geojson
+from .images import overlay_for_screen, thumbnail, write_labels
+from .rois import write_rois
+
+if TYPE_CHECKING:
+    from ...data.microscopy import Plane
+
+FORMATS = {"labels": ".tif", "overlays": ".png", "rois": ".zip", "geojson": ".geojson"}  # folder: suffix
+RECORDS = "results"  # folder of the records
+VERSION = 1  # of a record
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one image.
+
+    plane: what the microscope recorded: its name, all channels, the pixel size. image: uint8 (H, W, 3), what the net
+    saw. labels: integers (H, W), 0 background and 1, 2, ... the nuclei. doubt: why the labels may be wrong, or "".
+    """
+
+    plane: Plane
+    image: np.ndarray
+    labels: np.ndarray
+    doubt: str = ""
+
+
+def record_path(folder: str | os.PathLike, name: str) -> Path:
+    """The file that marks the image `name` as done."""
+    return Path(folder) / RECORDS / f"{name}.json"
+
+
+def format_path(folder: str | os.PathLike, format: str, name: str) -> Path:
+    """The file of one image in one of `FORMATS`."""
+    return Path(folder) / format / f"{name}{FORMATS[format]}"
+
+
+def write_results(
+    folder: str | os.PathLike, result: Result, formats: Collection[str] = tuple(FORMATS)
+) -> dict[str, Any]:
+    """Write the files of one image, and at last its record, which is returned; see `make_record`.
+
+    formats: some of `FORMATS`; by default all. Files of an earlier run are replaced. The record is deleted first: it is
+    there only if all files are complete and belong together.
+    Raises OSError, for instance if the disk is full, with the name of the file; half a file is never left.
+    """
+    name, labels, pixel_size = result.plane.name, result.labels, result.plane.pixel_size
+    record_path(folder, name).unlink(missing_ok=True)
+    record, rows = make_record(result)
+    paths = {format: format_path(folder, format, name) for format in formats}
+    if "labels" in paths:
+        write_labels(paths["labels"], labels, pixel_size)
+    if "overlays" in paths:
+        save_png(paths["overlays"], overlay_for_screen(result.image, labels))
+    if "rois" in paths:
+        write_rois(paths["rois"], labels)
+    if "geojson" in paths:
+        write_geojson(paths["geojson"], labels, rows)
+    with atomic_path(record_path(folder, name)) as temporary:
+        temporary.write_text(json.dumps(record), encoding="ascii")
+    return record
+
+
+def make_record(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what the tables need to know about one image, as plain values; the measurements of its nuclei).
+
+    In the record the measurements are "columns", a list of names, and "rows", a list of values for each nucleus.
+    """
+    plane = result.plane
+    rows = measure(result.labels, plane.channels, plane.pixel_size)
+    record = {
+        "version": VERSION,
+        "name": plane.name,
+        "source": plane.source,
+        "size": list(result.labels.shape),
+        "pixel_size": plane.pixel_size,
+        "nuclei": len(rows),
+        "flags": flags(result, rows),
+        "thumbnail": thumbnail(result.image, result.labels),
+        "columns": list(rows[0]) if rows else [],
+        "rows": [[_rounded(value) for value in row.values()] for row in rows],
+    }
+    return record, rows
+
+
+def _rounded(value: float) -> float:
+    """Seven digits are more than any image knows; the table gets shorter."""
+    return value if isinstance(value, int) else float(f"{value:.7g}")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that `write_results` wrote. Raises `DataError` if it is damaged or of another version."""
+    try:
+        record = json.loads(path.read_text(encoding="ascii"))
+        if record["version"] != VERSION:
+            raise ValueError(f"its version is {record['version']}, {VERSION} is needed")
+        return record
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a record of this program ({error}); delete it and run again") from error
