@@ -21,7 +21,7 @@ from .images import overlay_for_screen, thumbnail, write_labels
 from .rois import write_rois
 
 if TYPE_CHECKING:
-    from ...data.microscopy import Plane
+    from ...data.microscopy import Plane  # type: ignore[import-not-found]
 
 FORMATS = {"labels": ".tif", "overlays": ".png", "rois": ".zip", "geojson": ".geojson"}  # folder: suffix
 RECORDS = "results"  # folder of the records
