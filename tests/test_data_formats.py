@@ -12,8 +12,9 @@ import pytest
 from nuclei_files import kaggle_files, png, squares, tiff, write_folder, write_zip
 from PIL import Image, ImageCms
 
-from tinynet.data import chest_xray, nuclei
-from tinynet.data.decode import decode, decode_labels, decode_mask, to_rgb8
+from tinynet.data import chest_xray, nuclei, read_planes
+from tinynet.data.decode import decode, decode_labels, decode_mask
+from tinynet.data.eight_bits import to_rgb8
 from tinynet.errors import DataError
 from tinynet.imaging import instances
 
@@ -218,9 +219,9 @@ REFUSED = {
     "four channels": (tiff(FOUR, **PLAIN), "4 channels"),
     "four planes": (tiff(FOUR.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate"), "4 channels"),
     "RGB and infrared": (tiff(FOUR, photometric="rgb", extrasamples=["unspecified"]), "4 channels"),
-    "ImageJ stack with one page": (tiff(STACK, imagej=True, truncate=True), "a stack of 3 images"),
+    "ImageJ stack with one page": (tiff(STACK, imagej=True, truncate=True), "3 channels"),
     "stack": (tiff(STACK, photometric="minisblack"), "a stack of 3 images"),
-    "ImageJ channels": (tiff(STACK, imagej=True, metadata={"axes": "CYX"}), "a stack of 3 images"),
+    "ImageJ channels": (tiff(STACK, imagej=True, metadata={"axes": "CYX"}), "3 channels"),
     "animated PNG": (
         pillow(Image.fromarray(GRAY8), "PNG", save_all=True, append_images=[Image.fromarray(255 - GRAY8)]),
         "an animation of 2",
@@ -233,9 +234,9 @@ REFUSED = {
     "wrong checksum": (bytes(BENT), "wrong checksum of b'IDAT'"),
     "missing rows": (png16(RGB16, rows=9), "truncated"),
     "missing rows, black": (png16(np.zeros((40, 40, 1), np.uint16), rows=39), "truncated"),
-    "16 bits, 13000 x 13000": (
-        png_chunks((b"IHDR", struct.pack(">IIBBBBB", 13000, 13000, 16, 0, 0, 0, 0)), (b"IEND", b"")),
-        "13000 x 13000 pixels of 16 bits, could be a decompression bomb",
+    "16-bit RGB, 13000 x 13000": (
+        png_chunks((b"IHDR", struct.pack(">IIBBBBB", 13000, 13000, 16, 2, 0, 0, 0)), (b"IEND", b"")),
+        "13000 x 13000 pixels of 48 bits, could be a decompression bomb",
     ),
     "PostScript": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
@@ -253,8 +254,6 @@ REFUSED = {
     "JPEG 2000": (pillow(GRAY8, "JPEG2000"), "a JPEG 2000 file"),
     "LERC": (tiff_by_hand(GRAY8[:, :, None], 34887, bytes, t262=1), "compression LERC"),
     "JPEG 2000 in TIFF": (tiff_by_hand(GRAY8[:, :, None], 34712, bytes, t262=1), "compression JPEG2000"),
-    "WhiteIsZero, 16 bits, LZW": (tiff_by_hand(RGB16[:, :, :1], 5, lzw, t262=0), "color model MINISWHITE and 16 bits"),
-    "premultiplied, LZW": (tiff_by_hand(np.dstack([RGB16, RGB16[:, :, :1]]), 5, lzw, t338=1), "compression LZW"),
     "YCbCr, 16 bits": (tiff_by_hand(RGB16, 1, bytes, t262=6), "color model YCBCR and 16 bits"),
     "PNG without a header": (png_chunks((b"IEND", b"")), "no header"),
     "complex": (tiff(np.zeros((4, 4), np.complex64)), "complex64"),
@@ -262,11 +261,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_right_is_refused(name, tmp_path):
+def test_what_cannot_be_read_right_is_refused(name):
     data, message = REFUSED[name]
     tracemalloc.start()
     with pytest.raises(DataError, match=rf"a\.png: .*{message}"):
-        list(nuclei.read_images(write_folder(tmp_path, {"a.png": data})))
+        decode(data, "a.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 2**20
@@ -345,8 +344,8 @@ def test_intensity_is_measured_on_the_values_of_the_file(dtype, tmp_path):
     labels = squares() * 400_000_000
     image = np.where(labels == 400_000_000, 90, 3).astype(dtype)
     image[0, 0] = 120  # a bright speck elsewhere changes nothing
-    ((_, raw),) = nuclei.read_raw_images(write_folder(tmp_path, {"a.tif": tiff(image)}))
-    rows = instances.measure(labels, raw)
+    (plane,) = read_planes(write_folder(tmp_path, {"a.tif": tiff(image)}))
+    rows = instances.measure(labels, plane.pixels)
     assert [row["mean_intensity"] for row in rows] == [90, 3, 3]
     assert [row["id"] for row in rows] == [400_000_000, 800_000_000, 1_200_000_000]
 

@@ -282,10 +282,11 @@ def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
     net = load_net(config.weights)
     print(f"weights: {net.path} ({net.heads} outputs); backend {config.backend}")
     submission, measurements, skipped = [], [], []
-    images = tn.data.read_raw_images(config.images, skipped)
+    planes = tn.data.read_planes(config.images, skipped=skipped)
     try:
         with tn.use_backend(config.backend):
-            for name, raw in tqdm(images, "images", disable=not sys.stderr.isatty()):
+            for plane in tqdm(planes, "images", disable=not sys.stderr.isatty()):
+                name, raw = plane.name, plane.pixels
                 try:
                     image = tn.data.to_rgb8(raw, name)
                     scale = net.scale or tn.segment.estimate_scale(net, image)

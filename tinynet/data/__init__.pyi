@@ -9,7 +9,7 @@ from .crops import NucleiCrops as NucleiCrops
 from .deformed import deformed_volumes as deformed_volumes
 from .download import data_path as data_path, fetch as fetch, find_data as find_data
 from .ecg import Recording as Recording, mitbih_100 as mitbih_100, read_ecg as read_ecg, synthetic_ecg as synthetic_ecg
-from .decode import to_rgb8 as to_rgb8
+from .eight_bits import to_rgb8 as to_rgb8
 from .files import DataError as DataError, ImageFiles as ImageFiles
 from .histology import StainedSlice as StainedSlice, common_landmarks as common_landmarks
 from .histology import read_stained_slices as read_stained_slices
@@ -23,10 +23,11 @@ from .loader import AugmentedImages as AugmentedImages, DataLoader as DataLoader
 from .maps import binary_map as binary_map, border_map as border_map, distance_map as distance_map, targets as targets
 from .medmnist import read_breastmnist as read_breastmnist, read_medmnist as read_medmnist
 from .mnist import ImageSet as ImageSet, handwritten_digits as handwritten_digits, read_idx as read_idx
+from .microscopy import Plane as Plane, read_planes as read_planes
 from .mnist import read_mnist as read_mnist
 from .nuclei import Sample as Sample, example_nuclei as example_nuclei, image_kind as image_kind
 from .nuclei import normalize as normalize, read_images as read_images
-from .nuclei import read_nuclei as read_nuclei, read_raw_images as read_raw_images, split as split
+from .nuclei import read_nuclei as read_nuclei, split as split
 from .nuclei import validation_ids as validation_ids
 from .ontology import Ontology as Ontology, read_ontology as read_ontology
 from .ontology import synthetic_ontology as synthetic_ontology

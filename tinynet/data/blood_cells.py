@@ -17,7 +17,7 @@ from PIL import Image
 from ..errors import DataError
 from ..imaging.boxes import clip_boxes
 from .class_folders import find_archive
-from .decode import to_rgb8
+from .eight_bits import to_rgb8
 from .files import ImageFiles
 
 BCCD = "bccd/BCCD.zip"

@@ -11,8 +11,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from .decode import to_rgb8
 from .download import data_path
+from .eight_bits import to_rgb8
 from .files import ImageFiles
 from .mnist import ImageSet
 

@@ -6,6 +6,7 @@ Archives are not extracted: their members are read into memory one at a time. A 
 
 from __future__ import annotations
 
+import io
 import lzma
 import re
 import zipfile
@@ -13,16 +14,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import DataError
 from ..files import open_zip
-from .decode import IMAGE_SUFFIXES, decode, other_kind
+from .decode import decode
+from .pillow_images import other_kind
 
-# A file or member of more bytes is refused before it is read. The largest real images (whole microscope fields, 16
-# bits, three channels) are smaller; a "zip bomb" unpacks to gigabytes.
-MAX_MEMBER_BYTES = 512 * 2**20
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".btf", ".jpg", ".jpeg", ".bmp")
+# A member of an archive of more bytes is refused before it is read, and so is a file that is read whole. It is more
+# than the largest image that is decoded (`limits.MAX_BYTES`); a "zip bomb" unpacks to gigabytes.
+MAX_MEMBER_BYTES = 640 * 2**20
 # What zipfile raises for damaged archives, also in their names, sizes and kinds of compression.
 DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, UnicodeError, MemoryError)
 
@@ -94,6 +98,17 @@ class ImageFiles:
             if size > MAX_MEMBER_BYTES:
                 raise DataError(f"{self.where(name)}: {size:,} bytes unpacked; at most {MAX_MEMBER_BYTES:,} are read")
             return self._zip.read(member) if self._zip and member else file.read_bytes()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """One file, opened to read parts of it: in a folder it may have any size. Raises `DataError` as `read` does."""
+        if self._zip is not None:
+            yield io.BytesIO(self.read(name))
+            return
+        with self._reading(name):
+            file = (self._root / name).open("rb")
+        with file:
+            yield file
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:

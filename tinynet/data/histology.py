@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import DataError
-from .decode import to_rgb8
 from .download import data_path
+from .eight_bits import to_rgb8
 from .files import ImageFiles
 
 LUNG = "histology_landmarks/lung-lesion_3"

@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
-import re
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,12 +21,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..imaging.intensity import gray, normalize  # noqa: F401 (`tn.data.normalize` is documented)
-from .decode import decode_labels, decode_mask, to_rgb8
+from .decode import decode_labels, decode_mask
+from .eight_bits import to_rgb8
 from .files import ImageFiles
+from .microscopy import read_planes
 
 KINDS = ("fluorescence", "histology", "brightfield")
-NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
-MAX_NAME_BYTES = 240  # of a result without its suffix; file systems allow 255
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
 EXAMPLE = Path(__file__).with_name("example_nuclei")
 
@@ -181,60 +177,10 @@ def _read_labels(files: ImageFiles, name: str, shape: tuple[int, int]) -> np.nda
 def read_images(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Images alone, of any size, one at a time: pairs of (name, (H, W, 3) uint8), see `to_rgb8`.
 
-    `paths`: one or several zip archives, folders or image files. Files in folders called `masks`, `labels` or
-    `overlays` are skipped: they were made from images, for instance by an earlier prediction into the same folder. The
-    name is the file's name without its suffix (the id, in Kaggle's layout). If two files of one archive or folder share
-    this name, their names are their paths with `_` for `/`, so that results never overwrite each other.
-
-    Raises `DataError` if there is no image, if two images get the same name, or if an image cannot be read.
+    They are the planes of `read_planes`, which describes the names and errors and can choose a channel.
     """
-    for name, raw in read_raw_images(paths):
-        yield name, to_rgb8(raw, name)
-
-
-def read_raw_images(
-    paths: str | Path | Iterable[str | Path], errors: list[DataError] | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Like `read_images`, but the values are those of the file: pairs of (name, (H, W) or (H, W, 3) of any dtype).
-
-    `errors`: a list that collects the `DataError` of each file that cannot be read; the others follow.
-    """
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not paths:
-        raise DataError("read_images: no paths given; need at least one zip archive, folder or image file")
-    seen: dict[str, str] = {}
-    for path in paths:
-        with _collected(errors), ImageFiles(path) as files:
-            for file_name, name in _result_names(files):
-                with _collected(errors):
-                    where = files.where(file_name)
-                    if name in seen:
-                        raise DataError(f"{where}: the name {name!r} was taken by {seen[name]}; rename one of them")
-                    if len(os.fsencode(name)) > MAX_NAME_BYTES:
-                        raise DataError(f"{where}: its name is longer than {MAX_NAME_BYTES} bytes; rename it")
-                    seen[name] = where
-                    yield name, files.read_array(file_name)
-
-
-@contextmanager
-def _collected(errors: list[DataError] | None) -> Iterator[None]:
-    """A `DataError` in the block ends the block and goes to the list; without a list it is raised."""
-    try:
-        yield
-    except DataError as error:
-        if errors is None:
-            raise
-        errors.append(error)
-
-
-def _result_names(files: ImageFiles) -> list[tuple[str, str]]:
-    """(file name, name of its results) of each image, without the images that were made from images."""
-    names = [n for n in files.names if PurePosixPath(n).parent.name not in NOT_IMAGES]
-    if not names:
-        raise DataError(f"{files.path}: no image in it; need PNG, TIFF, JPEG or BMP files")
-    stems = Counter(PurePosixPath(n).stem for n in names)
-    unique = [PurePosixPath(n).stem if stems[PurePosixPath(n).stem] == 1 else n for n in names]
-    return [(n, re.sub(r"[/\\:]", "_", name)) for n, name in zip(names, unique, strict=True)]
+    for plane in read_planes(paths):
+        yield plane.name, to_rgb8(plane.pixels, plane.source)
 
 
 def image_kind(image: np.ndarray) -> str:

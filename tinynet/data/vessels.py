@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from .class_folders import find_archive
-from .decode import to_rgb8
+from .eight_bits import to_rgb8
 from .files import ImageFiles
 
 CHASE = "chase_db1/CHASEDB1.zip"
