@@ -27,7 +27,7 @@ from .microscopy import Plane as Plane, read_planes as read_planes
 from .mnist import read_mnist as read_mnist
 from .nuclei import Sample as Sample, example_nuclei as example_nuclei, image_kind as image_kind
 from .nuclei import normalize as normalize, read_images as read_images
-from .nuclei import read_nuclei as read_nuclei, split as split
+from .nuclei import hold_out as hold_out, read_nuclei as read_nuclei, split as split
 from .nuclei import validation_ids as validation_ids
 from .ontology import Ontology as Ontology, read_ontology as read_ontology
 from .ontology import synthetic_ontology as synthetic_ontology

@@ -116,7 +116,10 @@ def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
         found = labels.get(id_, [])
         if not found or (own and len(found) > 1):
             need = "exactly one label image of the same name in labels/" if own else "its masks in masks/"
-            raise DataError(f"{files.where(name)}: need {need}, found {len(found)}")
+            without = sum(not labels.get(id_) for id_ in images)
+            raise DataError(
+                f"{files.where(name)}: need {need}, found {len(found)} ({without} of {len(images)} images have none)"
+            )
     return {id_: (images[id_], sorted(labels[id_])) for id_ in sorted(images)}
 
 
@@ -209,6 +212,23 @@ def split_table() -> tuple[dict[str, str], ...]:
 def validation_ids() -> frozenset[str]:
     """The ids of the committed validation split; `make_split` chose them."""
     return frozenset(row["id"] for row in split_table() if row["split"] == "validation")
+
+
+def hold_out(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """(training, held out): a user's own images, in which the committed split names none.
+
+    Every fifth image is held out, and at least one of two or more. A single image is for training, and none is held
+    out. Images with nuclei and images without any are counted apart, so that the training images hold nuclei. If two
+    images have the same pixels, both are for training: a copy must not be measured on.
+    """
+    samples = list(samples)
+    copies = Counter(sample.image.tobytes() for sample in samples)
+    single = [s for s in samples if copies[s.image.tobytes()] == 1]
+    marked = [s for s in single if s.labels is not None and s.labels.any()]
+    empty = [s for s in single if s.labels is None or not s.labels.any()]
+    chosen = marked[4::5] or marked[1:2]
+    held_out = {s.id for s in chosen + empty[4::5]}
+    return [s for s in samples if s.id not in held_out], [s for s in samples if s.id in held_out]
 
 
 def split(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..ops import device, no_grad, tensor
 from ..tools.bench.examples import load_example
 from ..training import io
+from .torch_weights import READERS, load_foreign
 
 SHIPPED_WEIGHTS = Path(data.__file__).parent / "weights" / "unet_nuclei.npz"
 
@@ -43,18 +44,23 @@ class Net:
 
 
 def load_net(weights: str | Path | None = None) -> Net:
-    """The net with the weights of a file of `train`; by default with the weights that come with tinynet.
+    """The net with the weights of a file; by default with the weights that come with tinynet.
 
-    The weights determine the number of heads. Every call reads the file again, so a caller may train the model.
+    weights: a checkpoint of `train`; or a state dict of the same U-Net written in PyTorch, saved by `torch.save` (.pt,
+    .pth) or as .safetensors. The weights determine the number of heads. Every call reads the file again, so a caller
+    may train the model.
     Raises `CheckpointError` if the file is missing or damaged, or if it holds the weights of another net.
     """
+    unet = load_example("segmentation/unet_nuclei.py").UNet
     path = Path(weights) if weights else SHIPPED_WEIGHTS
+    if path.suffix.lower() in READERS:
+        return Net(load_foreign(path, unet).eval(), None, path)
     head = io.load_checkpoint(path)[0].get("model", {}).get("head.weight")
     if head is None:
         raise CheckpointError(f"{path} holds no U-Net: it has no head.weight")
     if np.ndim(head) != 4 or head.shape[-1] not in (1, 3):
         raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
-    model = load_example("segmentation/unet_nuclei.py").UNet(heads=head.shape[-1])
+    model = unet(heads=head.shape[-1])
     settings = io.load_weights(path, model).get("settings", {})
     return Net(model.eval(), 1.0 if settings.get("native") else None, path)
 

@@ -119,7 +119,16 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
     sections, meta = load_checkpoint(path)
     if "model" not in sections:
         raise CheckpointError(f"{path} has no section 'model'; it holds {', '.join(sections) or 'nothing'}")
-    weights = _weights(sections["model"])
+    assign_weights(model, sections["model"], path)
+    return meta
+
+
+def assign_weights(model: "Module", state: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Copy the weights of a state dict into a model, without the positions of random streams.
+
+    path: the file of the weights, for messages. Raises CheckpointError as `load_weights`.
+    """
+    weights = _weights(state)
     spoiled = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if spoiled:
         raise CheckpointError(f"{path} cannot be used: NaN or infinite values in {', '.join(spoiled)}")
@@ -129,7 +138,6 @@ def load_weights(path: str | os.PathLike, model: "Module") -> dict[str, Any]:
         model.load_state_dict({**streams, **weights})
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return meta
 
 
 def _weights(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
