@@ -34,12 +34,14 @@ class Result:
 
     plane: what the microscope recorded: its name, all channels, the pixel size. image: uint8 (H, W, 3), what the net
     saw. labels: integers (H, W), 0 background and 1, 2, ... the nuclei. doubt: why the labels may be wrong, or "".
+    fingerprint: a hash of the image, which its record keeps: a later run sees whether the file has changed.
     """
 
     plane: Plane
     image: np.ndarray
     labels: np.ndarray
     doubt: str = ""
+    fingerprint: str = ""
 
 
 def record_path(folder: str | os.PathLike, name: str) -> Path:
@@ -89,6 +91,7 @@ def make_record(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "version": VERSION,
         "name": plane.name,
         "source": plane.source,
+        "fingerprint": result.fingerprint,
         "size": list(result.labels.shape),
         "pixel_size": plane.pixel_size,
         "nuclei": len(rows),

@@ -25,7 +25,8 @@ def write_rois(path: str | os.PathLike, labels: np.ndarray) -> None:
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, polygons in nucleus_outlines(labels):
             name = f"{number:0{digits}d}"
-            archive.writestr(f"{name}.roi", selection(name, polygons).tobytes())
+            entry = zipfile.ZipInfo(f"{name}.roi")  # without the time: the same nuclei make the same file
+            archive.writestr(entry, selection(name, polygons).tobytes(), zipfile.ZIP_DEFLATED)
 
 
 def selection(name: str, polygons: list[Polygon]) -> ImagejRoi:

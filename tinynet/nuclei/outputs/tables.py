@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tifffile import imread
 
+from ...errors import DataError
 from ...imaging.instances import MEASUREMENTS, write_measurements, write_submission
 from .results import FORMATS, RECORDS, Result, format_path, read_record, record_path, write_results
 from .summary import write_summary
@@ -79,6 +80,6 @@ class Tables:
         try:
             if (self.folder / RECORDS).is_dir():
                 self.write()
-        except OSError:
+        except (OSError, DataError):
             if error is None:  # otherwise the first error says more
                 raise
