@@ -35,7 +35,7 @@ def test_help_and_errors_name_the_command_as_it_was_typed(words, monkeypatch, ca
     assert f"usage: {typed} nuclei" in printed.replace(STARTED[words], typed)
     assert f"{STARTED[words]} nuclei train --heads 3" in printed and "examples/segmentation" not in printed
     with pytest.raises(UsageError, match=rf"\(see .*{typed} nuclei predict --help\)"):
-        tinynet_main(["nuclei", "predict", "--no-such-flag"])
+        tinynet_main(["nuclei", "predict", "--diameter", "wide"])
 
 
 def test_the_installed_command_is_named_by_its_name_alone(monkeypatch, capsys):

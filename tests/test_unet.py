@@ -346,6 +346,7 @@ def predicted(tmp_path_factory):
         Image.fromarray(stored(discs(height, width, centers))).save(folder / "images" / f"{name}.png")
     save_weights(folder / "weights.npz", copying_net())
     flags = ["--weights", str(folder / "weights.npz"), "--images", str(folder / "images"), "--no-flips"]
+    flags += ["--submission"]
     return folder / "out", script.main(["predict", *flags, "--out", str(folder / "out")])
 
 
@@ -384,7 +385,8 @@ def test_predict_writes_measurements(predicted):
         distances = [np.hypot(*(center - c)) for c in IMAGES[row["image"]][2]]
         assert min(distances) < 1
         assert float(row["circularity"]) > 0.85
-        assert float(row["mean_intensity"]) > 150
+        (mean,) = (float(row[name]) for name in ("mean_1", "mean_red") if row[name])
+        assert mean > 150
 
 
 def test_predict_writes_kaggles_submission(predicted):
@@ -570,22 +572,21 @@ def test_a_loaded_net_is_in_evaluation_mode_without_gradients(predicted, monkeyp
 
 def test_flags_of_predict_arrive_and_many_nuclei_get_32_bits(predicted, monkeypatch, tmp_path):
     folder, seen = predicted[0].parent, []
-    result = np.ones((61, 83), np.int32)
+    labels = np.ones((61, 83), np.int32)
 
-    def segment(net, image, flips, scale):
-        seen.append((flips, scale, tn.backend()))
-        return result
+    def segment_many(net, images, diameter, flips, min_area, exclude_border, progress):
+        seen.append((diameter, flips, min_area, exclude_border, tn.backend()))
+        return [tn.nuclei.Nuclei(labels, 24.0, "")] * len(images)
 
-    monkeypatch.setattr(tn.segment, "segment", segment)
-    monkeypatch.setattr(tn.segment, "estimate_scale", lambda net, image: 0.5)
+    monkeypatch.setattr(tn.nuclei, "segment_many", segment_many)
     line = ["predict", "--weights", str(folder / "weights.npz"), "--images", str(folder / "images" / "gray.png")]
-    line += ["--out", str(tmp_path)]
-    script.main(line)
-    script.main([*line, "--no-flips", "--backend", "reference"])
-    assert seen == [(True, 0.5, "cpu"), (False, 0.5, "reference")]
-    result[0, 0] = 2**16
-    script.main(line)
-    assert label_image(tmp_path, "gray").max() == 2**16
+    script.main([*line, "--out", str(tmp_path / "a")])
+    flags = ["--diameter", "30", "--no-flips", "--min-area", "9", "--exclude-border", "--backend", "reference"]
+    script.main([*line, *flags, "--out", str(tmp_path / "b")])
+    assert seen == [(None, True, None, False, "cpu"), (30.0, False, 9.0, True, "reference")]
+    labels[0, 0] = 2**16
+    script.main([*line, "--force", "--out", str(tmp_path / "a")])
+    assert label_image(tmp_path / "a", "gray").max() == 2**16
 
 
 def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(
@@ -622,7 +623,7 @@ def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["predict"], "--images"),
+        (["predict"], "no images are given"),
         (["predict", "--images", "nowhere", "--weights", "nowhere.npz"], "there is no checkpoint nowhere.npz"),
         (["train", "--heads", "2"], "--heads"),
         (["train", "--data", "nowhere", "--epochs", "1"], "nowhere"),
@@ -641,8 +642,8 @@ def test_predict_skips_broken_images_and_writes_the_others(predicted, tmp_path, 
     (tmp_path / "broken.png").write_bytes((folder / "images" / "rgb.png").read_bytes()[:60])
     imwrite(tmp_path / "nan.tif", np.full((20, 20), np.nan, np.float32))
     paths = [tmp_path / "broken.png", tmp_path / "none.zip", tmp_path / "nan.tif"]
-    line = ["predict", "--weights", str(folder / "weights.npz"), "--no-flips", "--out", str(out), "--images"]
-    line += map(str, paths)
+    line = ["predict", "--weights", str(folder / "weights.npz"), "--no-flips", "--submission", "--out", str(out)]
+    line += ["--images", *map(str, paths)]
     with pytest.raises(tn.data.DataError, match=r"none of 3 images could be read; the first: .*broken\.png"):
         script.main(line)
     capsys.readouterr()
@@ -650,7 +651,7 @@ def test_predict_skips_broken_images_and_writes_the_others(predicted, tmp_path, 
     printed = capsys.readouterr()
     assert printed.err.count("skipped: ") == 3 and all(path.stem in printed.err for path in paths)
     assert "warning: empty: no nucleus was found" in printed.err
-    assert "gray: 2 nuclei; estimated diameter 24 pixels" in printed.out
+    assert "gray: 2 nuclei, diameter 24 pixels" in printed.out
     assert {row["image"] for row in rows_of(out / "measurements.csv")} == {"gray"}
     assert {row["ImageId"] for row in rows_of(out / "submission.csv")} == {"gray", "empty"}
 

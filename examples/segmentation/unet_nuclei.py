@@ -30,6 +30,8 @@ import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import DataError
 from tinynet.nuclei import load_net
+from tinynet.nuclei.folder import predict_folder
+from tinynet.nuclei.settings import PredictConfig
 from tinynet.tools.cli import (
     BACKENDS,
     TrainingOptions,
@@ -254,71 +256,21 @@ def middle_view(sample: tn.data.Sample, size: int, diameter: float | None) -> tu
 
 
 # ---------------------------------------------------------------------------------------------- predict
-@dataclass
-class PredictConfig:
-    """The flags of `predict`."""
-
-    images: tuple[str, ...] = option((), "zip archives, folders or image files", nargs="+", required=True)
-    weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
-    out: str = option("out/unet_nuclei/predictions", "folder for label images, overlays and tables")
-    flips: bool = option(True, "average over mirrored images and two scales: better, but eight times slower")
-    backend: str = option("cpu", "where kernels run", choices=BACKENDS)
-
-
 def predict(config: PredictConfig) -> dict[str, float]:
-    """Find the nuclei of every image: label images, overlays, a table of measurements and Kaggle's submission file."""
-    from tinynet.training.run_folder import RunFolder
+    """Find the nuclei of every image: label images, overlays, measurements, outlines for ImageJ and QuPath.
 
-    with RunFolder(Path(config.out)).claimed():  # two runs would mix their tables
-        return predict_into(Path(config.out), config)
-
-
-def predict_into(out: Path, config: PredictConfig) -> dict[str, float]:
-    """The results of `predict` in a folder; returns how many images and nuclei there were."""
-    from tifffile import imwrite
-
-    from tinynet.files import atomic_path
-
+    What has to do with files, such as formats, names, and going on after an interruption, is in `tinynet/nuclei/`.
+    """
     net = load_net(config.weights)
     print(f"weights: {net.path} ({net.heads} outputs); backend {config.backend}")
-    submission, measurements, skipped = [], [], []
-    planes = tn.data.read_planes(config.images, skipped=skipped)
-    try:
+
+    def find(images: Sequence[np.ndarray], tiles: Callable[[int, int], None]) -> list[tn.nuclei.Nuclei]:
         with tn.use_backend(config.backend):
-            for plane in tqdm(planes, "images", disable=not sys.stderr.isatty()):
-                name, raw = plane.name, plane.pixels
-                try:
-                    image = tn.data.to_rgb8(raw, name)
-                    scale = net.scale or tn.segment.estimate_scale(net, image)
-                    labels = tn.segment.segment(net, image, config.flips, scale)
-                    labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
-                    with atomic_path(out / "labels" / f"{name}.tif") as temporary:
-                        imwrite(temporary, labels, compression="zlib")
-                    tn.viz.save_png(out / "overlays" / f"{name}.png", tn.viz.overlay(image, labels))
-                    rows = tn.instances.measure(labels, raw)
-                except DataError as error:
-                    skipped.append(error)
-                    continue
-                if any("\udc80" <= letter <= "\udcff" for letter in name):  # how Python keeps bytes that are no UTF-8
-                    print(f"warning: the name {name!a} is not UTF-8; the tables hold its bytes", file=sys.stderr)
-                measurements.append((name, rows))
-                submission.append((name, labels))
-                print(f"{name}: {len(rows)} nuclei; estimated diameter {tn.segment.DIAMETER / scale:.0f} pixels")
-                doubt = "" if net.scale else tn.segment.doubt(labels, scale)
-                if doubt:
-                    print(f"warning: {name}: {doubt}", file=sys.stderr)
-    finally:  # after Ctrl-C or a full disk, write the tables of the images before it
-        if measurements:
-            columns = dict.fromkeys(key for _, rows in measurements for row in rows for key in row)
-            tn.instances.write_measurements(out / "measurements.csv", measurements, tuple(columns))
-            tn.instances.write_submission(out / "submission.csv", submission)
-    for error in skipped:
-        print(f"skipped: {error}", file=sys.stderr)
-    if not measurements:
-        raise DataError(f"none of {len(skipped)} images could be read; the first: {skipped[0]}")
-    nuclei = sum(len(rows) for _, rows in measurements)
-    print(f"{len(measurements)} images, {nuclei} nuclei, {len(skipped)} skipped: tables, labels and overlays in {out}")
-    return {"images": len(measurements), "nuclei": nuclei, "skipped": len(skipped)}
+            return tn.nuclei.segment_many(
+                net, images, config.diameter, config.flips, config.min_area, config.exclude_border, tiles
+            )
+
+    return predict_folder(config, net.path, find)
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

@@ -1,0 +1,101 @@
+"""The settings of a prediction: a folder of results has one set of them, so that its tables never mix two."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import UsageError
+from ..files import atomic_path
+from ..tools.cli import BACKENDS, option
+from .outputs.results import FORMATS, RECORDS, format_path
+
+NOT_COMPARED = ("paths", "images", "out", "weights", "submission", "force")  # they change no result
+WRITTEN = ("measurements.csv", "labels", RECORDS)  # if one of them is there, the folder holds results
+
+
+@dataclasses.dataclass
+class PredictConfig:
+    """The flags of `predict`."""
+
+    paths: tuple[str, ...] = option((), "folders, image files or zip archives", positional=True, nargs="*")
+    images: tuple[str, ...] = option((), "the same, as a flag", nargs="+")
+    out: str = option("", "folder for the results; default: the name of the images' folder + '_nuclei'")
+    weights: str | None = option(None, "weights from training; default: those that come with tinynet")
+    channel: str | None = option(None, "the channel of the nuclei: its number from 1, or its name in the file")
+    project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
+    pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
+    diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
+    min_area: float | None = option(None, "of a nucleus, in square pixels; default: a fifth of a usual one")
+    exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
+    flips: bool = option(True, "average over mirrored images and two scales: better, but eight times slower")
+    submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
+    force: bool = option(False, "delete the results of an earlier run in --out, and start again")
+    backend: str = option("cpu", "where kernels run", choices=BACKENDS)
+
+    def __post_init__(self) -> None:
+        self.paths = (*self.paths, *self.images)
+        if not self.paths:
+            raise ValueError("no images are given; name a folder, image files or a zip archive")
+        for name in ("pixel_size", "diameter", "min_area"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; a positive number is needed")
+        if not self.out:
+            self.out = f"{Path(self.paths[0]).resolve().stem}_nuclei"
+
+
+def compared_settings(config: PredictConfig, weights: Path) -> dict[str, Any]:
+    """The settings that determine the results, and the versions of program and weights."""
+    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_COMPARED}
+    digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
+    return {"tinynet": __version__, "weights": f"{weights.name} ({digest})", **chosen}
+
+
+def check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Raise UsageError if the folder holds results of other settings, or results without settings."""
+    what_to_do = "give another --out, or --force to delete these results and start again"
+    path = out / "settings.json"
+    if not path.exists():
+        found = [name for name in WRITTEN if (out / name).exists()]
+        if found:
+            raise UsageError(f"{out} holds {found[0]}, but no settings.json that says how it was made: {what_to_do}")
+        return
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error}): {what_to_do}") from error
+    differences = [
+        f"{name.replace('_', '-')} was {_shown(earlier.get(name))} and is now {_shown(settings.get(name))}"
+        for name in (*settings, *(name for name in earlier if name not in settings))
+        if earlier.get(name) != settings.get(name)
+    ]
+    if differences:
+        raise UsageError(f"{out} holds results of other settings: {'; '.join(differences)}. {what_to_do.capitalize()}")
+
+
+def _shown(value: Any) -> str:
+    return (
+        {None: "not given", True: "yes", False: "no"}.get(value, str(value))
+        if not isinstance(value, float)
+        else f"{value:g}"
+    )
+
+
+def write_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Write settings.json."""
+    with atomic_path(out / "settings.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def delete_results(out: Path) -> None:
+    """Delete the files of each image that has a record, and the settings. Other files in the folder stay."""
+    (out / "settings.json").unlink(missing_ok=True)
+    for record in (out / RECORDS).glob("*.json"):
+        for format in FORMATS:
+            format_path(out, format, record.stem).unlink(missing_ok=True)
+        record.unlink()
