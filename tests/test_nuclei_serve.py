@@ -1,0 +1,500 @@
+"""The server behind the page of `tinynet nuclei serve`: what it answers, what it refuses, what it keeps on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from serving import Client, discs_png, no_net  # noqa: F401 (a fixture)
+
+from tinynet.data import read_nuclei
+from tinynet.errors import UsageError
+from tinynet.nuclei import segmentation
+from tinynet.nuclei.serve import command, requests, training
+from tinynet.nuclei.serve.export import file_names
+from tinynet.nuclei.serve.guard import Guard
+from tinynet.nuclei.serve.project import Project
+from tinynet.nuclei.serve.requests import display_name
+
+
+@pytest.fixture
+def client(tmp_path, no_net):  # noqa: F811
+    client = Client(tmp_path / "project")
+    yield client
+    client.session.close()
+
+
+@pytest.fixture
+def searched(client):
+    """A client whose image 0001 has four nuclei; two discs are one of them."""
+    client.upload(discs_png())
+    client.post("/api/find", {"images": ["0001"]})
+    assert client.wait() == ""
+    return client
+
+
+def edit(client, **fields):
+    return client.post("/api/images/0001/edit", fields)
+
+
+# ---------------------------------------------------------------------------------------- images and edits
+def test_upload_find_and_outlines(searched):
+    (image,) = searched.get("/api/state")["images"]
+    assert (image["name"], image["width"], image["height"]) == ("cells", 160, 128)
+    assert image["searched"] and not image["corrected"] and image["diameter"] == 20
+    outlines = searched.get("/api/images/0001/outlines")["outlines"]
+    assert len(outlines) == image["nuclei"] >= 4
+    for name in ("view", "thumbnail"):
+        assert searched.ask("GET", f"/api/images/0001/{name}.png").startswith(b"\x89PNG")
+
+
+def test_edits_answer_what_changed_and_are_undone_after_a_restart(searched):
+    before = searched.get("/api/images/0001/outlines")["outlines"]
+    answer = edit(searched, operation="delete", nucleus=1)
+    assert answer["outlines"] == {"1": None} and answer["image"]["corrected"]
+    answer = edit(searched, operation="draw", points=[[110, 10], [130, 10], [130, 30], [110, 30]])
+    (new,) = answer["outlines"]
+    searched.session.close()
+
+    again = Client(searched.session.project.folder)
+    assert again.get("/api/images/0001/outlines")["outlines"].keys() == before.keys() - {"1"} | {new}
+    assert edit(again, operation="undo")["outlines"] == {new: None}
+    assert edit(again, operation="undo")["outlines"] == {"1": before["1"]}
+    assert again.get("/api/images/0001/outlines")["outlines"] == before
+    assert edit(again, operation="redo")["outlines"] == {"1": None}
+    assert edit(again, operation="redo")["image"]["canRedo"] is False
+    assert edit(again, operation="redo")["outlines"] == {}
+    edit(again, operation="undo")
+    assert edit(again, operation="delete", nucleus=2)["image"]["canRedo"] is False
+    again.session.close()
+
+
+def test_a_search_can_be_undone(searched):
+    assert edit(searched, operation="undo")["image"]["nuclei"] == 0
+    assert edit(searched, operation="redo")["image"]["nuclei"] >= 4
+
+
+def test_an_image_is_removed_with_its_files(searched):
+    searched.ask("DELETE", "/api/images/0001")
+    assert searched.status == 200 and searched.get("/api/state")["images"] == []
+    assert list((searched.session.project.folder / "images").iterdir()) == []
+    searched.ask("GET", "/api/images/0001/view.png")
+    assert searched.status == 404
+
+
+def test_what_a_killed_server_left_is_cleaned_and_damage_is_named(searched):
+    folder = searched.session.project.folder
+    (folder / "images/.half").mkdir()
+    assert len(Project(folder).images()) == 1 and not (folder / "images/.half").exists()
+    (folder / "images/0001/labels.tif").write_bytes(b"II*\0")
+    assert "search for the nuclei" in edit(searched, operation="delete", nucleus=1)["error"] and searched.status == 422
+    (folder / "images/0001/history/0001.npz").write_bytes(b"PK")
+    assert "cannot be undone" in edit(searched, operation="undo")["error"]
+    (folder / "images/0001/image.json").write_text("{")
+    with pytest.raises(ValueError, match=r"0001/image.json: damaged"):
+        Project(folder)
+
+
+def test_a_full_disk_is_a_sentence_and_changes_nothing(searched, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    before = searched.get("/api/images/0001/outlines")["outlines"]
+    monkeypatch.setattr("tifffile.imwrite", full)
+    assert "No space left" in edit(searched, operation="delete", nucleus=1)["error"] and searched.status == 507
+    assert "No space left" in searched.upload(discs_png())["error"]
+    assert searched.get("/api/images/0001/outlines")["outlines"] == before
+    assert len(searched.get("/api/state")["images"]) == 1
+    assert [path.name for path in (searched.session.project.folder / "images").iterdir()] == ["0001"]
+
+
+# ---------------------------------------------------------------------------------------- what is refused
+@pytest.mark.parametrize("data", [b"", b"hello", b"GIF89a" + bytes(20), discs_png()[:-50], b"PK\3\4" + bytes(40)])
+def test_a_file_that_is_no_image_is_named(client, data):
+    assert client.upload(data, "notes.png")["error"].startswith("notes.png: ") and client.status == 422
+    assert client.get("/api/state")["images"] == []
+
+
+class Unread(io.RawIOBase):
+    """A body that must not be read."""
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        raise AssertionError("the body was read")
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [
+        ("/api/images?name=a.png", str(requests.MAX_UPLOAD + 1), 413),
+        ("/api/images?name=a.png", "9" * 30, 413),
+        ("/api/images?name=a.png", "", 411),
+        ("/api/find", str(requests.MAX_JSON + 1), 413),
+    ],
+)
+def test_a_body_that_is_too_large_is_not_read(client, path, length, status):
+    client.ask("POST", path, read=Unread(), CONTENT_LENGTH=length)
+    assert client.status == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"HOST": "evil.example:8123"},
+        {"HOST": "127.0.0.1"},
+        {"HOST": "127.0.0.1:8124"},
+        {"HOST": "evil.example:8123", "ORIGIN": "http://evil.example:8123"},
+        {"HOST": None},
+        {"ORIGIN": "http://evil.example"},
+        {"ORIGIN": "http://127.0.0.1:8124"},
+        {"ORIGIN": "null"},
+        {"ORIGIN": None},
+        {"SEC_FETCH_SITE": "cross-site"},
+        {"SEC_FETCH_SITE": "same-site"},
+        {"COOKIE": "tinynet-8123=wrong"},
+        {"COOKIE": "tinynet-8124=secret"},
+        {"COOKIE": None},
+        {"COOKIE": 'tinynet-8123="\u00e4"'},
+    ],
+    ids=str,
+)
+def test_requests_from_elsewhere_are_refused(client, headers):
+    answer = client.upload(discs_png(), **headers)
+    assert client.status == 403 and answer["error"]
+    if "ORIGIN" not in headers or "HOST" in headers:
+        for path in ("/", "/page/main.js", "/api/state", "/api/export.zip", "/api/unknown"):
+            client.ask("GET", path, **headers)
+            assert client.status == 403, path
+    assert client.get("/api/state")["images"] == []
+
+
+def test_a_body_that_a_form_of_another_page_can_send_is_refused(client):
+    assert "application/json" in client.post("/api/find", {}, CONTENT_TYPE="text/plain")["error"]
+    assert client.status == 400
+
+
+def test_the_token_of_the_address_becomes_a_cookie(client):
+    client.ask("GET", "/?token=secret", COOKIE=None, SEC_FETCH_SITE="none")
+    assert (client.status, client.headers["Location"]) == (303, "/")
+    cookie = client.headers["Set-Cookie"]
+    assert cookie.startswith("tinynet-8123=secret") and "HttpOnly" in cookie and "SameSite=strict" in cookie
+    client.ask("GET", "/?token=wrong", COOKIE=None)
+    assert client.status == 403 and "Set-Cookie" not in client.headers
+    client.ask("GET", "/?token=secret", COOKIE=None, HOST="evil.example:8123")
+    assert client.status == 403
+    assert Guard(1).token != Guard(1).token
+
+
+def test_every_answer_has_the_headers_that_keep_others_out(client):
+    for path in ("/", "/page/style.css", "/api/state", "/nothing", "/api/images/0009/view.png"):
+        client.ask("GET", path)
+        assert "default-src 'none'" in client.headers["Content-Security-Policy"], path
+        assert client.headers["X-Content-Type-Options"] == "nosniff", path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/../app.py",
+        "/page/..%2fapp.py",
+        "/page/../../../../../../etc/passwd",
+        "/page//etc/passwd",
+        "/page/main.js/../../app.py",
+        "/page/index.html",
+        "/page/main.js\0",
+        "/api/images/../images/0001/view.png",
+        "/api/images/..%2f..%2fx/view.png",
+        "/api/images/0001/image.tif",
+        "/api/images/0001/../0001/view.png",
+    ],
+)
+def test_no_other_file_is_served(client, path):
+    client.upload(discs_png())
+    client.ask("GET", path)
+    assert client.status in (403, 404)
+
+
+NAMES = (
+    *("../../x.png", "/etc/passwd.png", "C:\\a\\b.png", "a\0b.png", "CON.png", "x" * 5000 + ".png", "..png", ".png"),
+    "\u202egnp.PNG",
+)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_names_are_for_display_only(client, name):
+    (image,) = client.upload(discs_png(), name)["images"]
+    assert image["id"] == "0001"
+    assert not re.search(r"[/\\\0\u202e]", image["name"]) and 0 < len(image["name"]) <= requests.MAX_NAME
+    files = {
+        path.relative_to(client.session.project.folder).as_posix() for path in client.session.project.folder.rglob("*")
+    }
+    assert all(re.fullmatch(r"(images|images/0001(/[a-z]+(\.\w+)?)?)", file) for file in files)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from("a./\\\0\n:\u00e9\u202e "), max_size=300).map("".join))
+def test_display_names_are_short_printable_and_without_folders(name):
+    shown = display_name(name)
+    assert 0 < len(shown) <= requests.MAX_NAME and not re.search(r"[/\\\0-\x1f]", shown)
+
+
+BAD_EDITS = [
+    ({"operation": "delete"}, "nucleus is 'None'"),
+    ({"operation": "delete", "nucleus": "1"}, "need a number"),
+    ({"operation": "delete", "nucleus": True}, "need a number"),
+    ({"operation": "delete", "nucleus": 1.5}, "whole number"),
+    ({"operation": "delete", "nucleus": 10**400}, "need a number"),
+    ({"operation": "delete", "nucleus": float("nan")}, "need a number"),
+    ({"operation": "delete", "nucleus": 99}, "no nucleus 99"),
+    ({"operation": "merge", "nucleus": 1}, "other is"),
+    ({"operation": "split", "points": [[1, 2]]}, "list of 2"),
+    ({"operation": "split", "points": [[1, 2], [3]]}, "not a pair"),
+    ({"operation": "split", "points": [[1, 2], [3, float("inf")]]}, "not a pair"),
+    ({"operation": "split", "points": [[1, 2], [3, 1e300]]}, "not a pair"),
+    ({"operation": "split", "points": "12"}, "list of 2"),
+    ({"operation": "split", "points": [[0, 0]] * 20_001}, "list of 2"),
+    ({"operation": "split", "points": [[1e6, 1e6], [1e6, -1e6]]}, "cuts no nucleus"),
+    ({"operation": "draw", "points": [[1, 2], [3, 4]]}, "list of 3"),
+    ({"operation": "fly"}, "no operation 'fly'"),
+    ({}, "no operation"),
+]
+
+
+def test_edits_that_make_no_sense_are_refused(searched):
+    before = searched.get("/api/images/0001/outlines")
+    for fields, message in BAD_EDITS:
+        assert message in edit(searched, **fields)["error"] and searched.status in (400, 409), fields
+    assert searched.get("/api/images/0001/outlines") == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a":' * 9999])
+def test_a_body_that_is_no_json_object_is_refused(client, body):
+    assert "the body is" in json.loads(client.ask("POST", "/api/find", body))["error"] and client.status == 400
+
+
+BAD_SEARCHES = [
+    ({"images": []}, "at least one"),
+    ({"images": "0001"}, "list of texts"),
+    ({"images": [1]}, "list of texts"),
+    ({"images": ["0009"]}, "not in the project"),
+    ({"images": ["../0001"]}, "not in the project"),
+    ({"images": ["0001"], "diameter": 0}, "diameter is '0'"),
+    ({"images": ["0001"], "minArea": -1}, "minArea"),
+    ({"images": ["0001"], "excludeBorder": 1}, "true or false"),
+    ({"images": ["0001"], "weights": "../../x"}, "these weights"),
+    ({"images": ["0001"], "weights": 7}, "these weights"),
+]
+
+
+def test_searches_that_make_no_sense_are_refused(client):
+    client.upload(discs_png())
+    for fields, message in BAD_SEARCHES:
+        assert message in client.post("/api/find", fields)["error"] and client.status in (400, 404, 422), fields
+
+
+# ---------------------------------------------------------------------------------------- one computation at a time
+def test_a_second_search_is_refused_while_one_runs_and_stop_ends_it(client, monkeypatch):
+    client.upload(discs_png())
+    client.upload(discs_png())
+    started, threads = threading.Event(), []
+
+    def slow(*_, progress, **__):
+        threads.append(threading.get_ident())
+        started.set()
+        while True:
+            progress(1, 4)
+
+    monkeypatch.setattr(segmentation, "segment_many", lambda *a, progress: slow(progress=progress))
+    client.post("/api/find", {"images": ["0001", "0002"]})
+    assert started.wait(10)
+    for path, value in {
+        "/api/find": {"images": ["0001"]},
+        "/api/train": {"epochs": 1},
+        "/api/images/0001/edit": {"operation": "undo"},
+        "/api/images/0001/corrected": {"corrected": True},
+    }.items():
+        assert client.post(path, value)["error"].startswith("busy: ") and client.status == 409
+    client.ask("DELETE", "/api/images/0002")
+    assert client.status == 409
+    state = client.get("/api/state")["computation"]
+    assert state["running"] and state["title"] == "finding nuclei in 2 images" and "1 of 2" in state["step"]
+    client.post("/api/stop", {})
+    assert client.wait() == ""
+    client.post("/api/find", {"images": ["0001"]})
+    client.post("/api/stop", {})
+    client.wait()
+    assert len(set(threads)) == 1 and threads[0] != threading.get_ident()
+    assert "error" not in edit(client, operation="undo")
+
+
+def test_a_search_that_fails_says_why(client, monkeypatch, capsys):
+    client.upload(discs_png())
+    for error, message in ((ValueError("no such net"), "no such net"), (KeyError("x"), "the terminal shows more")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(segmentation, "segment_many", fail)
+        client.post("/api/find", {"images": ["0001"]})
+        assert message in client.wait()
+    assert "KeyError" in capsys.readouterr().err
+    assert not client.get("/api/state")["images"][0]["busy"]
+
+
+# ---------------------------------------------------------------------------------------- export
+def test_the_export_holds_the_corrected_nuclei(searched):
+    searched.upload(discs_png(), "CELLS.png")  # the same name on Windows
+    searched.upload(discs_png(), "con.png")  # not searched
+    searched.post("/api/find", {"images": ["0002"]})
+    assert searched.wait() == ""
+    edit(searched, operation="delete", nucleus=2)
+    archive = zipfile.ZipFile(io.BytesIO(searched.ask("GET", "/api/export.zip")))
+    assert searched.headers["Content-Type"] == "application/zip" and archive.testzip() is None
+    names = archive.namelist()
+    assert {name for name in names if "cells" in name} == {
+        "labels/cells.tif",
+        "overlays/cells.png",
+        "rois/cells.zip",
+        "geojson/cells.geojson",
+    }
+    assert "labels/CELLS_2.tif" in names and not any("con" in name or name.startswith("results") for name in names)
+    nuclei = searched.get("/api/images/0001/outlines")["outlines"]
+    labels = tifffile.imread(io.BytesIO(archive.read("labels/cells.tif")))
+    assert np.unique(labels).tolist() == list(range(len(nuclei) + 1))  # numbered without gaps
+    features = json.loads(archive.read("geojson/cells.geojson"))["features"]
+    rois = zipfile.ZipFile(io.BytesIO(archive.read("rois/cells.zip"))).namelist()
+    table = list(csv.DictReader(io.StringIO(archive.read("measurements.csv").decode())))
+    assert len(features) == len(rois) == len([row for row in table if row["image"] == "cells"]) == len(nuclei)
+
+
+def test_an_export_of_nothing_is_a_sentence(client):
+    client.upload(discs_png())
+    assert "find nuclei first" in json.loads(client.ask("GET", "/api/export.zip"))["error"] and client.status == 422
+
+
+def test_names_of_exported_files_are_safe_and_unique():
+    given = ["../../x", "a/b", "A_b", "CON", "nul.x", "..", "", "é" * 200, "a:b*?", "a b, c (1)"]
+    names = file_names(given)
+    assert names[:6] == ["_.._x", "a_b", "A_b_2", "_CON", "_nul.x", "image"] and names[9] == "a b, c (1)"
+    assert len({name.casefold() for name in names}) == len(given)
+    assert all(len(name.encode()) <= 125 and not re.search(r'[/\\:*?"<>|]', name) for name in names)
+
+
+def test_channels_and_pixel_size_of_a_stack_reach_the_table(client):
+    stack = np.stack([np.asarray(Image.open(io.BytesIO(discs_png()))), np.full((128, 160), 7)]).astype(np.uint16)
+    file = io.BytesIO()
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(file, stack, ome=True, metadata=metadata)
+    assert "channel" in client.upload(file.getvalue(), "stack.ome.tif")["error"] and client.status == 422
+    (image,) = client.upload(file.getvalue(), "stack.ome.tif&channel=DAPI")["images"]
+    assert image["pixel_size"] == 0.5
+    client.post("/api/find", {"images": ["0001"]})
+    assert client.wait() == ""
+    archive = zipfile.ZipFile(io.BytesIO(client.ask("GET", "/api/export.zip")))
+    row = next(csv.DictReader(io.StringIO(archive.read("measurements.csv").decode())))
+    assert float(row["mean_DAPI"]) == 200 and float(row["mean_GFP"]) == 7 and float(row["area_um2"]) > 0
+
+
+# ---------------------------------------------------------------------------------------- training
+FAKE_TRAINING = """
+import pathlib, sys, time
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+run, data = pathlib.Path(arguments["--out"]), pathlib.Path(arguments["--data"])
+print(sorted(path.relative_to(data).as_posix() for path in data.glob("*/*")), arguments["--weights"], flush=True)
+run.mkdir(parents=True)
+if arguments["--epochs"] == "3":
+    sys.exit("error: out of luck")
+(run / "best.npz").write_bytes(b"weights")
+(run / "metrics.csv").write_text("epoch,train_loss,seconds,val_loss\\n1,0.9,1.0,0.8\\n")
+if arguments["--epochs"] == "2":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def trained(searched, monkeypatch, tmp_path):
+    """A client with two corrected images, for which training is a script of a few lines."""
+    (tmp_path / "train.py").write_text(FAKE_TRAINING)
+    monkeypatch.setattr(training, "TRAIN", (sys.executable, str(tmp_path / "train.py")))
+    searched.upload(discs_png(), "second.png")
+    searched.post("/api/images/0002/edit", {"operation": "draw", "points": [[9, 9], [29, 9], [29, 29]]})
+    searched.post("/api/images/0001/corrected", {"corrected": True})
+    return searched
+
+
+def until(client, condition):
+    for _ in range(3000):
+        state = client.get("/api/state")
+        if condition(state["training"]):
+            return state
+        threading.Event().wait(0.01)
+    raise AssertionError(state)
+
+
+def test_training_runs_on_the_corrected_images_and_its_weights_can_be_chosen(trained):
+    trained.post("/api/train", {"epochs": 1, "weights": "shipped"})
+    state = until(trained, lambda training: not training["running"])
+    assert state["training"]["rows"] == [{"epoch": 1, "train_loss": 0.9, "seconds": 1.0, "val_loss": 0.8}]
+    assert state["training"]["error"] == "" and [net["id"] for net in state["weights"]] == ["shipped", "0001"]
+    folder = trained.session.project.folder / "training"
+    log = (folder / "0001/log.txt").read_text()
+    assert "['images/0001.tif', 'images/0002.tif', 'labels/0001.tif', 'labels/0002.tif']" in log
+    assert "unet_nuclei.npz" in log
+    samples = read_nuclei(folder / "0001/data", progress=False)
+    nuclei = [image["nuclei"] for image in state["images"]]
+    assert [sample.labels.max() for sample in samples] == nuclei
+    trained.post("/api/train", {"epochs": 3, "weights": "0001"})
+    assert until(trained, lambda training: not training["running"])["training"]["error"] == "out of luck"
+    assert "0001/run/best.npz" in (folder / "0002/log.txt").read_text()
+    again = Client(trained.session.project.folder)
+    assert [net["id"] for net in again.get("/api/state")["weights"]] == ["shipped", "0001"]
+    again.session.close()
+
+
+def test_training_is_stopped_and_keeps_its_weights(trained):
+    trained.post("/api/train", {"epochs": 2})
+    state = until(trained, lambda training: training["rows"])
+    assert state["training"]["running"] and state["training"]["secondsLeft"] > 0
+    for path, value in {"/api/train": {"epochs": 1}, "/api/find": {"images": ["0001"]}}.items():
+        assert "training runs" in trained.post(path, value)["error"] and trained.status == 409
+    assert "error" not in edit(trained, operation="delete", nucleus=1)
+    trained.post("/api/stop", {})
+    state = until(trained, lambda training: not training["running"])
+    assert state["training"]["error"] == "" and len(state["weights"]) == 2
+
+
+def test_training_needs_two_corrected_images(searched):
+    edit(searched, operation="delete", nucleus=1)
+    assert "there are 1" in searched.post("/api/train", {"epochs": 1})["error"] and searched.status == 422
+    for epochs in (0, 1.5, "2", None):
+        assert "epochs is" in searched.post("/api/train", {"epochs": epochs})["error"]
+    assert not (searched.session.project.folder / "training").exists()
+
+
+# ---------------------------------------------------------------------------------------- the command
+def test_without_the_libraries_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "bottle", None)
+    with pytest.raises(UsageError, match=r"bottle and waitress.*\[serve\]"):
+        command.main(["--out", str(tmp_path), "--no-browser"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--port", "70000"], "must lie in"), (["--port", "x"], "invalid int"), (["--host", "0.0.0.0"], "--host")],
+)
+def test_flags_that_make_no_sense(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        command.main(arguments)

@@ -1,0 +1,6 @@
+"""`python -m tinynet.nuclei.serve`."""
+
+from ...tools.cli import run
+from .command import main
+
+run(main)

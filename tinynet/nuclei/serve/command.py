@@ -1,0 +1,74 @@
+"""The command line of the server: where it listens, where the project is kept, how it starts and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError, how_to_install
+from ...files import locked
+from ...tools.cli import option, parse
+
+HOST = "127.0.0.1"  # this computer only
+
+
+@dataclass
+class ServeConfig:
+    """The flags of `serve`."""
+
+    out: str = option("out/nuclei_project", "project folder: images, corrections and trained weights are kept there")
+    port: int = option(8123, "port of the address; 0 for any that is free")
+    browser: bool = option(True, "open the page in the browser")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"--port is {self.port}; it must lie in 0 .. {2**16 - 1}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until Ctrl-C."""
+    serve(parse(ServeConfig, argv, prog="tinynet nuclei serve", description=serve.__doc__))
+
+
+def serve(config: ServeConfig) -> None:
+    """Look at images in the browser: find nuclei, correct them, export them, train on the corrections."""
+    try:
+        import bottle  # noqa: F401
+        import waitress
+    except ImportError as error:
+        raise UsageError(f"the server needs bottle and waitress; {how_to_install('serve')} installs them") from error
+    from .app import Session, make_app
+    from .guard import Guard
+    from .project import Project
+    from .requests import MAX_UPLOAD
+
+    folder = Path(config.out)
+    with contextlib.ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(locked(folder / ".lock", wait=False))
+        except BlockingIOError:
+            raise UsageError(
+                f"--out {folder}: another server uses this project; end it or choose another folder"
+            ) from None
+        session = Session(Project(folder))
+        stack.callback(session.close)
+        listener = waitress.create_server(
+            lambda *call: app(*call),
+            host=HOST,
+            port=config.port,
+            threads=4,
+            max_request_body_size=MAX_UPLOAD,
+            ident=None,
+        )
+        stack.callback(listener.close)
+        guard = Guard(listener.effective_port)
+        app: Any = make_app(session, guard)
+        print(f"project: {folder.absolute()}\n\n    {guard.address}\n\nCtrl-C ends the server.", flush=True)
+        if config.browser:
+            webbrowser.open(guard.address)
+        listener.run()

@@ -1,0 +1,267 @@
+"""The project folder: images, their label images and every correction. A server that is started again finds them.
+
+    images/0001/image.tif        the pixels as the file had them; channel1.tif, ... if it has several channels
+                labels.tif       int32: 0 background, 1, 2, ... the nuclei
+                image.json       name, size, how many nuclei, whether a person corrected it, ...
+                view.png         what the page shows; thumbnail.png for its list
+                history/0001.npz the pixels that an edit changed: before and after, for undo and redo
+    training/0001/               a run of training: see `training`
+
+All names in the folder are made here. The name of an uploaded file is only shown, and cleaned when it is exported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...data import to_rgb8
+from ...data.decode import decode
+from ...data.microscopy import COLORS, Plane
+from ...errors import DataError
+from ...files import atomic_path
+from ...imaging.viz import save_png, stretch
+from .edit import Patch, changed_nuclei, put
+from .outlines import Outline, all_outlines, outlines_of
+
+THUMBNAIL = 112  # pixels: the longer side
+LARGEST_VIEW = 4096  # pixels: browsers draw larger images slowly or not at all
+MOST_EDITS = 200  # of an image that can be undone; the oldest are forgotten
+
+
+@dataclass
+class Entry:
+    """What image.json says about an image. `edits`: how many edits are done; more may be stored, which were undone."""
+
+    name: str
+    width: int
+    height: int
+    pixel_size: float | None = None  # micrometers
+    channels: tuple[str, ...] = ()  # names; of a color image none
+    nuclei: int = 0
+    searched: bool = False  # whether the net has looked for nuclei
+    corrected: bool = False  # whether training uses it
+    edits: int = 0
+    diameter: float | None = None  # pixels: of the nuclei, as the net measured it or the user gave it
+    doubt: str = ""  # why the result may be wrong
+
+
+class StoredImage:
+    """One image of the project. `lock` guards its files: hold it while you use more than one method."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.id, self.lock = folder, folder.name, threading.RLock()
+        self.busy = False  # a search will replace the label image
+        try:
+            fields = json.loads((folder / "image.json").read_text(encoding="utf-8"))
+            self.entry = Entry(**fields)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{folder}/image.json: damaged ({error}); delete this folder of the project") from error
+
+    def pixels(self) -> np.ndarray:
+        """(H, W) or (H, W, 3), any dtype: what the net sees, as the file held it."""
+        return self._read("image.tif")
+
+    def channels(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Every channel (H, W) by its name, to measure intensities. pixels: the result of `pixels()`."""
+        names = self.entry.channels
+        if pixels.ndim == 3:
+            return dict(zip(COLORS, np.moveaxis(pixels, 2, 0)))
+        if len(names) < 2:
+            return {(names or ("1",))[0]: pixels}
+        return {name: self._read(f"channel{number}.tif") for number, name in enumerate(names, start=1)}
+
+    def _read(self, name: str) -> np.ndarray:
+        return decode((self.folder / name).read_bytes(), str(self.folder / name))
+
+    def labels(self) -> np.ndarray:
+        """int32 (H, W). Raises DataError if the file is damaged."""
+        import tifffile
+
+        size = (self.entry.height, self.entry.width)
+        path = self.folder / "labels.tif"
+        if not path.exists():
+            return np.zeros(size, np.int32)
+        try:
+            labels = tifffile.imread(path)
+        except Exception as error:  # tifffile raises errors of many kinds for damaged files
+            raise DataError(f"{path}: damaged ({error}); search for the nuclei of this image again") from error
+        if labels.shape != size or labels.dtype != np.int32:
+            raise DataError(f"{path}: {labels.dtype} {labels.shape}; need int32 {size}: search for the nuclei again")
+        return labels
+
+    def outlines(self) -> dict[int, Outline]:
+        with self.lock:
+            return all_outlines(self.labels())
+
+    def edit(self, patch: Patch, **changes: object) -> dict[int, Outline | None]:
+        """Write a patch and keep it for undo. Returns the outlines of the changed nuclei; None for deleted ones.
+
+        changes: fields of the entry that change with it.
+        """
+        with self.lock:
+            labels = self.labels()
+            before = put(labels, patch)
+            number = self.entry.edits + 1
+            _write_history(self._edit_file(number), before, patch)
+            for later in range(number + 1, number + 1 + MOST_EDITS):  # edits that were undone cannot be redone any more
+                self._edit_file(later).unlink(missing_ok=True)
+            self._edit_file(number - MOST_EDITS).unlink(missing_ok=True)
+            return self._write(labels, before, patch, edits=number, **changes)
+
+    def undo(self) -> dict[int, Outline | None]:
+        """Take the last edit back. Returns outlines as `edit` does; nothing if there is no edit."""
+        with self.lock:
+            if not self.can_undo:
+                return {}
+            before, after = _read_history(self._edit_file(self.entry.edits))
+            return self._put_again(after, before, self.entry.edits - 1)
+
+    def redo(self) -> dict[int, Outline | None]:
+        """Do the last edit again that was undone. Returns outlines as `edit` does; nothing if there is none."""
+        with self.lock:
+            if not self.can_redo:
+                return {}
+            before, after = _read_history(self._edit_file(self.entry.edits + 1))
+            return self._put_again(before, after, self.entry.edits + 1)
+
+    @property
+    def can_undo(self) -> bool:
+        return self._edit_file(self.entry.edits).exists()
+
+    @property
+    def can_redo(self) -> bool:
+        return self._edit_file(self.entry.edits + 1).exists()
+
+    def change(self, **changes: object) -> None:
+        """Change fields of the entry."""
+        with self.lock:
+            entry = dataclasses.replace(self.entry, **changes)  # type: ignore[arg-type]
+            _write_json(self.folder / "image.json", dataclasses.asdict(entry))
+            self.entry = entry
+
+    def summary(self) -> dict:
+        """The entry for the page, and what can be undone."""
+        fields = dataclasses.asdict(self.entry)
+        return {"id": self.id, **fields, "busy": self.busy, "canUndo": self.can_undo, "canRedo": self.can_redo}
+
+    def _put_again(self, old: Patch, new: Patch, edits: int) -> dict[int, Outline | None]:
+        labels = self.labels()
+        put(labels, new)
+        return self._write(labels, old, new, edits=edits)
+
+    def _write(self, labels: np.ndarray, old: Patch, new: Patch, **changes: object) -> dict[int, Outline | None]:
+        _write_tiff(self.folder / "labels.tif", labels)
+        gained = np.unique(new.pixels[new.pixels > 0]).size - np.unique(old.pixels[old.pixels > 0]).size
+        self.change(nuclei=self.entry.nuclei + gained, **changes)
+        changed = changed_nuclei(old.pixels, new.pixels)
+        return outlines_of(new.pixels, changed, new.top, new.left)
+
+    def _edit_file(self, number: int) -> Path:
+        return self.folder / "history" / f"{number:04d}.npz"
+
+
+class Project:
+    """The images of a project folder, which is made if it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._images = folder / "images"
+        self._images.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        for unfinished in self._images.glob(".*"):  # of a server that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self._found = {path.name: StoredImage(path) for path in sorted(self._images.iterdir()) if path.is_dir()}
+
+    def images(self) -> list[StoredImage]:
+        with self._lock:
+            return list(self._found.values())
+
+    def image(self, id_: str) -> StoredImage | None:
+        with self._lock:
+            return self._found.get(id_)
+
+    def add(self, plane: Plane) -> StoredImage:
+        """Store a plane of a file as an image. Raises DataError if it cannot be shown."""
+        view = stretch(to_rgb8(plane.pixels, plane.name))
+        height, width = view.shape[:2]
+        channels = () if plane.pixels.ndim == 3 else tuple(plane.channels)
+        with self._lock, self._new_folder() as (folder, final):
+            _write_tiff(folder / "image.tif", plane.pixels)
+            for number, channel in enumerate(channels if len(channels) > 1 else (), start=1):
+                _write_tiff(folder / f"channel{number}.tif", plane.channels[channel])
+            save_png(folder / "view.png", _at_most(view, LARGEST_VIEW))
+            save_png(folder / "thumbnail.png", _at_most(view, THUMBNAIL))
+            entry = Entry(plane.name, width, height, plane.pixel_size, channels)
+            _write_json(folder / "image.json", dataclasses.asdict(entry))
+            (folder / "history").mkdir()
+            folder.rename(final)
+            self._found[final.name] = StoredImage(final)
+            return self._found[final.name]
+
+    def remove(self, image: StoredImage) -> None:
+        with self._lock, image.lock:
+            unwanted = image.folder.with_name(f".{uuid.uuid4().hex}")
+            image.folder.rename(unwanted)  # in one step; a folder that is half deleted would be damaged
+            del self._found[image.id]
+        shutil.rmtree(unwanted, ignore_errors=True)
+
+    @contextmanager
+    def _new_folder(self) -> Iterator[tuple[Path, Path]]:
+        """(a temporary folder, its final path); the folder is removed if the block fails."""
+        number = max((int(id_) for id_ in self._found if id_.isdecimal()), default=0) + 1
+        folder = self._images / f".{uuid.uuid4().hex}"
+        folder.mkdir()
+        try:
+            yield folder, self._images / f"{number:04d}"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------- files
+def _at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """The image (H, W, 3), made smaller if its longer side has more pixels than `side`."""
+    smaller = Image.fromarray(image)
+    smaller.thumbnail((side, side), Image.Resampling.BOX)
+    return np.asarray(smaller)
+
+
+def _write_tiff(path: Path, array: np.ndarray) -> None:
+    import tifffile
+
+    with atomic_path(path) as temporary:
+        photometric = "rgb" if array.ndim == 3 else "minisblack"
+        tifffile.imwrite(temporary, array, photometric=photometric, compression="zlib", compressionargs={"level": 1})
+
+
+def _write_json(path: Path, value: dict) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _write_history(path: Path, before: Patch, after: Patch) -> None:
+    with atomic_path(path) as temporary:
+        place = np.array([before.top, before.left])
+        np.savez_compressed(temporary, place=place, before=before.pixels, after=after.pixels)
+
+
+def _read_history(path: Path) -> tuple[Patch, Patch]:
+    """(before, after). Raises DataError if the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            top, left = arrays["place"].tolist()
+            return Patch(top, left, arrays["before"]), Patch(top, left, arrays["after"])
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); this edit cannot be undone") from error
