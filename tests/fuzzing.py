@@ -178,6 +178,24 @@ def image_reader(suffix: str, exact: bool = False, shape: tuple[int, ...] = (40,
     return Reader(one_file(f"image{suffix}", write), read, exact)
 
 
+def stack_reader(**options: Any) -> Reader:
+    """A stack of a microscope: two time points, two slices, two channels."""
+
+    def write(path: Path) -> None:
+        import tifffile
+
+        values = np.stack([picture((30, 40), np.uint16) + i for i in range(8)]).reshape(2, 2, 2, 30, 40)
+        channels = {"Channel": {"Name": ["DAPI", "GFP"]}} if "ome" in options else {}
+        metadata = {"axes": "TZCYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, **channels}
+        tifffile.imwrite(path, values, metadata=metadata, **options)
+
+    def read(folder: Path) -> list[np.ndarray]:
+        planes = data.read_planes(folder / "stack.tif", channel=2)
+        return [array for plane in planes for array in plane.channels.values()]
+
+    return Reader(one_file("stack.tif", write), read, exact=False)
+
+
 def write_nuclei(path: Path) -> None:
     write_zip(path, {**kaggle_files("first", squares()), **kaggle_files("second", squares((36, 44)))})
 
@@ -226,6 +244,10 @@ READERS = {
     "jpeg": image_reader(".jpg"),
     "bmp": image_reader(".bmp"),
     "tiff": image_reader(".tif"),
+    "ome": stack_reader(ome=True, compression="zlib"),
+    "ome big": stack_reader(ome=True, bigtiff=True, tile=(16, 16)),
+    "imagej": stack_reader(imagej=True),
+    "shaped": stack_reader(truncate=True),
     "tiff lzw": image_reader(".tif", compression="tiff_lzw"),
     "tiff 16": image_reader(".tif", shape=(40, 50), dtype=np.uint16, compression="zlib", tile=(16, 16)),
 }

@@ -23,5 +23,5 @@ def test_damaged_files_are_read_right_or_refused_by_name(tmp_path, count):
     *wrong, summary = done.stdout.splitlines()
     assert not wrong, "\n".join(wrong)
     outcomes = json.loads(summary)
-    assert len(outcomes) == 20 and all(sum(found.values()) == count for found in outcomes.values())
+    assert len(outcomes) == 24 and all(sum(found.values()) == count for found in outcomes.values())
     assert all(found["sentence"] > count // 8 for found in outcomes.values()), "hardly any damage was noticed"

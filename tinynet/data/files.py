@@ -23,6 +23,8 @@ from ..files import open_zip
 from .decode import decode
 from .pillow_images import other_kind
 
+# Formats of microscopes' programs and slide scanners, which are not read: they are named, not left out in silence.
+MICROSCOPE_SUFFIXES = (".czi", ".lsm", ".nd2", ".lif", ".oib", ".oif", ".oir", ".vsi", ".ims", ".stk", ".svs", ".ndpi")
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".btf", ".jpg", ".jpeg", ".bmp")
 # A member of an archive of more bytes is refused before it is read, and so is a file that is read whole. It is more
 # than the largest image that is decoded (`limits.MAX_BYTES`); a "zip bomb" unpacks to gigabytes.
@@ -48,7 +50,7 @@ class ImageFiles:
         self._members: dict[str, zipfile.ZipInfo] = {}
         if self.path.is_dir():
             found = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()]
-        elif self.path.suffix.lower() in IMAGE_SUFFIXES and self.path.is_file():
+        elif self.path.suffix.lower() in (*IMAGE_SUFFIXES, *MICROSCOPE_SUFFIXES) and self.path.is_file():
             self._root = self.path.parent
             found = [self.path.name]
         elif self.path.is_file():

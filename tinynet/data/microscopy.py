@@ -8,16 +8,16 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from os import fsencode
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..errors import DataError, UsageError
-from .files import ImageFiles
+from .files import MICROSCOPE_SUFFIXES, ImageFiles
 from .limits import check_values
 from .stacks import PAGE, Stack, open_stacks
 
@@ -61,8 +61,8 @@ def read_planes(
     own; they are its channels if `channel` is given, and its slices with `project`.
 
     The name of a plane is its file's name without the suffix, with `_t01` for a time point, `_z01` for a slice and
-    `_p01` for a page, counted from 1. If two files of a path share this name, their names are their paths with `_`
-    for `/`. Files in folders called `masks`, `labels` or `overlays` were made from images: they are ignored.
+    `_p01` for a page, counted from 1. If two files share this name, their names are their paths with `_` for `/`.
+    Files in folders called `masks`, `labels` or `overlays` were made from images: they are ignored.
 
     `skipped`: a list that collects the `DataError` of each file that cannot be read; the others follow. Without it,
     the first error is raised. `ignored`: a counter of what was found beside the images, by its kind.
@@ -78,16 +78,28 @@ def read_planes(
     if isinstance(channel, int) and channel < 1:
         raise UsageError(f"read_planes: channel {channel}; channels are counted from 1")
     wanted = _Wanted(channel, project)
-    taken: dict[str, str] = {}
-    for path in paths:
-        with _collected(skipped), ImageFiles(path) as files:
-            if ignored is not None:
-                ignored.update(_ignored_kinds(files))
-            for file_name, name in result_names(files):
-                with _collected(skipped):
-                    for plane in _planes(files, file_name, name, wanted):
-                        _take(plane.name, plane.source, taken)
-                        yield plane
+    with ExitStack() as opened:
+        images: list[_Image] = []
+        for path in paths:
+            with _collected(skipped):
+                files = opened.enter_context(ImageFiles(path))
+                images += _images(files)
+                if ignored is not None:
+                    ignored.update(_ignored_kinds(files))
+        taken: dict[str, str] = {}
+        for image, name in _named(images):
+            with _collected(skipped):
+                for plane in _planes(image, name, wanted):
+                    _take(plane.name, plane.source, taken)
+                    yield plane
+
+
+def read_plane(files: ImageFiles, name: str, channel: int | str | None = None) -> Plane:
+    """The only plane of one image file. Raises `DataError` as `read_planes` does, and for a stack."""
+    planes = list(islice(_planes(_Image(files, name), PurePosixPath(name).stem, _Wanted(channel, None)), 2))
+    if len(planes) > 1:
+        raise DataError(f"{files.where(name)}: a stack of several planes; need a single one: save one slice")
+    return planes[0]
 
 
 @contextmanager
@@ -104,14 +116,42 @@ def _collected(errors: list[DataError] | None) -> Iterator[None]:
 # --- names --------------------------------------------------------------------------------------------------
 
 
-def result_names(files: ImageFiles) -> list[tuple[str, str]]:
-    """(file name, name of its results) of each image, without the images that were made from images."""
-    names = [n for n in files.names if PurePosixPath(n).parent.name not in NOT_IMAGES]
+@dataclass
+class _Image:
+    """An image file of an archive or a folder."""
+
+    files: ImageFiles
+    file_name: str
+
+    @property
+    def where(self) -> str:
+        return self.files.where(self.file_name)
+
+
+def _images(files: ImageFiles) -> list[_Image]:
+    """The images of a path, without the images that were made from images."""
+    names = [name for name in files.names if PurePosixPath(name).parent.name not in NOT_IMAGES]
+    names += [name for name in files.other_names if PurePosixPath(name).suffix.lower() in MICROSCOPE_SUFFIXES]
     if not names:
         raise DataError(f"{files.path}: no image in it; need PNG, TIFF, JPEG or BMP files")
-    stems = {n: _as_file_name(re.sub(r"\.ome$", "", PurePosixPath(n).stem, flags=re.IGNORECASE)) for n in names}
-    counts = Counter(_folded(stem) for stem in stems.values())
-    return [(n, stems[n] if counts[_folded(stems[n])] == 1 else _as_file_name(n)) for n in names]
+    return [_Image(files, name) for name in sorted(names)]
+
+
+def _named(images: list[_Image]) -> Iterator[tuple[_Image, str]]:
+    """Each image with the name of its results: as short as it can be without being the name of another image."""
+    names = [image_stem(image.file_name) for image in images]
+    for longer in (lambda image: image.file_name, lambda image: image.where.lstrip("./\\")):
+        counts = Counter(_folded(name) for name in names)
+        names = [
+            name if counts[_folded(name)] == 1 else _as_file_name(longer(image)) for image, name in zip(images, names)
+        ]
+    return zip(images, names)
+
+
+def image_stem(file_name: str) -> str:
+    """The name of an image without folder and suffix, of an OME-TIFF without `.ome` too."""
+    stem = PurePosixPath(file_name).stem
+    return _as_file_name(stem[:-4] if stem.lower().endswith(".ome") else stem)
 
 
 def _as_file_name(name: str) -> str:
@@ -125,8 +165,10 @@ def _folded(name: str) -> str:
 
 
 def _take(name: str, source: str, taken: dict[str, str]) -> None:
-    if _folded(name) in taken:
-        raise DataError(f"{source}: the name {name!r} was taken by {taken[_folded(name)]}; rename one of them")
+    other = taken.get(_folded(name))
+    if other is not None:
+        problem = "given twice" if other == source else f"the name {name!r} was taken by {other}; rename one of them"
+        raise DataError(f"{source}: {problem}")
     if len(fsencode(name)) > MAX_NAME_BYTES:
         raise DataError(f"{source}: its name is longer than {MAX_NAME_BYTES} bytes; rename it")
     taken[_folded(name)] = source
@@ -136,6 +178,8 @@ def _ignored_kinds(files: ImageFiles) -> Iterator[str]:
     """The kind of each file that is not read: "Thumbs.db", "__MACOSX/", "._*", "labels/", "*.txt"."""
     for name in files.other_names:
         path = PurePosixPath(name)
+        if name.endswith("/") or path.suffix.lower() in MICROSCOPE_SUFFIXES:  # a folder of an archive; an error
+            continue
         hidden = next((part for part in path.parts if part.startswith(".") or part == "__MACOSX"), None)
         if path.name in ("Thumbs.db", "desktop.ini") or hidden == path.name != f"._{path.name[2:]}":
             yield path.name
@@ -193,22 +237,22 @@ def _pages_as_channels(stack: Stack) -> Stack:
 
 def _chosen(stack: Stack, channel: int | str | None, where: str) -> int:
     """The index of a channel. Raises `DataError` with the list of channels if it is not clear which one is meant."""
-    if stack.color:
+    if stack.color and len(stack.channels) == 1:
         if channel is not None and str(channel).lower() not in COLORS:
             raise DataError(f"{where}: a color image, without a channel {channel!r}; give none, or {', '.join(COLORS)}")
-        return 0 if channel is None else COLORS.index(str(channel).lower())
+        return 0
     count, names = len(stack.channels), stack.channels
     listed = ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(names, 1))
     if channel is None:
         if count > 1:
             raise DataError(
-                f"{where}: {count} channels: {listed}; which one shows the nuclei? Give its number or its name with "
-                f"--channel, in Python channel=..."
+                f"{where}: {count} channels: {listed}; which one shows the nuclei? Give its number or its name: "
+                f"--channel, in Python the argument channel of read_planes or read_nuclei"
             )
         return 0
     found = [i for i, name in enumerate(names) if name == channel]
     found = found or [i for i, name in enumerate(names) if name.casefold() == str(channel).casefold()]
-    if not found and str(channel).isdecimal() and 1 <= int(channel) <= count:
+    if not found and str(channel).isascii() and str(channel).isdecimal() and 1 <= int(channel) <= count:
         found = [int(channel) - 1]
     if len(found) != 1:
         raise DataError(f"{where}: no channel {channel!r}; it has {listed}")
@@ -235,33 +279,31 @@ class _Channels(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _planes(files: ImageFiles, file_name: str, name: str, wanted: _Wanted) -> Iterator[Plane]:
-    where = files.where(file_name)
-    with files.open(file_name) as file, open_stacks(file, where) as stacks:
+def _planes(image: _Image, name: str, wanted: _Wanted) -> Iterator[Plane]:
+    where = image.where
+    if PurePosixPath(image.file_name).suffix.lower() in MICROSCOPE_SUFFIXES:
+        raise DataError(
+            f"{where}: a microscope's own format, which is not read; Fiji opens it and saves it as OME-TIFF"
+        )
+    with image.files.open(image.file_name) as file, open_stacks(file, where) as stacks:
         for number, stack in enumerate(stacks):
             view = wanted.view(stack, where)
             chosen = _chosen(view, wanted.channel, where)
-            again = functools.partial(_load_again, files.path, file_name, number, wanted)
             series = [("s", len(stacks), number)] if len(stacks) > 1 else []
             for position in product(*(range(length) for _, length in view.axes)):
                 places = [*series, *((axis, length, i) for (axis, length), i in zip(view.axes, position))]
                 place = "".join(f"_{axis}{i + 1:0{max(2, len(str(length)))}d}" for axis, length, i in places)
                 source = f"{where} ({place[1:].replace('_', ' ')})" if place else where
-                pixels, channels = _pixels(view, position, chosen, functools.partial(again, position))
-                if stack.color and wanted.channel is not None:
-                    pixels = channels[COLORS[chosen]]
+                pixels = view.load(position, chosen)
                 check_values(pixels, source)
+                channels: Mapping[str, np.ndarray]
+                if pixels.ndim == 3:
+                    channels = {color: pixels[:, :, i] for i, color in enumerate(COLORS)}
+                    pixels = channels.get(str(wanted.channel).lower(), pixels)
+                else:
+                    load = functools.partial(_load_again, image.files.path, image.file_name, number, wanted, position)
+                    channels = _Channels(view.channels, {view.channels[chosen]: pixels}, load)
                 yield Plane(name + place, pixels, channels, view.pixel_size, source)
-
-
-def _pixels(
-    view: Stack, position: tuple[int, ...], chosen: int, load: Callable[[int], np.ndarray]
-) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-    if view.color:
-        pixels = view.load(position, 0)
-        return pixels, {color: pixels[:, :, i] for i, color in enumerate(COLORS)}
-    pixels = view.load(position, chosen)
-    return pixels, _Channels(view.channels, {view.channels[chosen]: pixels}, load)
 
 
 def _load_again(
@@ -272,4 +314,6 @@ def _load_again(
         where = files.where(file_name)
         with warnings.catch_warnings(), open_stacks(file, where) as stacks:
             warnings.simplefilter("ignore")  # they were given before
-            return wanted.view(stacks[number], where).load(position, channel)
+            values = wanted.view(stacks[number], where).load(position, channel)
+    check_values(values, where)
+    return values

@@ -25,7 +25,7 @@ from ..imaging.intensity import gray, normalize  # noqa: F401 (`tn.data.normaliz
 from .decode import decode_labels, decode_mask
 from .eight_bits import to_rgb8
 from .files import ImageFiles
-from .microscopy import read_planes
+from .microscopy import image_stem, read_plane, read_planes
 
 KINDS = ("fluorescence", "histology", "brightfield")
 SPLIT_TABLE = Path(__file__).with_name("nuclei_split.csv")
@@ -48,12 +48,19 @@ class Sample:
 
 
 def read_nuclei(
-    path: str | Path, ids: Iterable[str] | None = None, progress: bool = True, limit: int | None = None
+    path: str | Path,
+    ids: Iterable[str] | None = None,
+    progress: bool = True,
+    limit: int | None = None,
+    channel: int | str | None = None,
 ) -> list[Sample]:
     """Read images and their labels from a zip archive or a folder, sorted by id.
 
-    `ids`: read only these. `limit`: read only this many, the first ones. `progress`: show a bar on a terminal. If two
-    masks overlap, the mask whose name sorts first keeps the pixel. Empty masks are skipped, with one warning for all.
+    `ids`: read only these. `limit`: read only this many, the first ones. `progress`: show a bar on a terminal.
+    `channel`: the channel of the nuclei in images with several channels, as for `read_planes`.
+
+    If two masks overlap, the mask whose name sorts first keeps the pixel. Empty masks are skipped, with one warning for
+    all.
 
     Raises `DataError` with the name of the file if it is broken (see `ImageFiles` and `decode`), if an image has no
     masks and no label image, if a mask has another size than its image, if there is no image, and for an unknown id.
@@ -75,7 +82,7 @@ def read_nuclei(
         samples = []
         hide = not (progress and sys.stderr.isatty())
         for id_, (image_name, label_names) in tqdm(entries.items(), "reading images", disable=hide, unit="image"):
-            image = to_rgb8(files.read_array(image_name), files.where(image_name))
+            image = to_rgb8(read_plane(files, image_name, channel).pixels, files.where(image_name))
             if PurePosixPath(label_names[0]).parts[-2] == "masks":
                 labels = _paint_masks(files, label_names, image.shape[:2], skipped)
             else:
@@ -101,7 +108,9 @@ def _layout(files: ImageFiles) -> dict[str, tuple[str, list[str]]]:
     images: dict[str, str] = {}
     labels: dict[str, list[str]] = {}
     for p in paths:
-        id_ = p.stem if own else p.parent.parent.name  # Kaggle: the folder's name; own folders: the file's name
+        id_ = (
+            image_stem(p.name) if own else p.parent.parent.name
+        )  # Kaggle: the folder's name; own folders: the file's name
         if p.parent.name == "images":
             if id_ in images:
                 raise DataError(f"{files.where(str(p))}: a second image of {id_!r}, after {images[id_]}; need one")

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import DataError
-from .pixel_size import pixel_size
+from .pixel_size import micrometers, square
 
 AXES = "TZC"
 
@@ -83,10 +83,11 @@ def _image(pixels: Any, uuid: str | None, page_count: int, file_name: str, where
             f"{where}: its OME-XML describes {pages.size} planes, {missing} of them are not in the file: truncated, or "
             f"one of several files; save it as one whole file"
         )
-    x, y = (float(pixels.get(f"PhysicalSize{axis}", "nan")) for axis in "XY")
-    unit = pixels.get("PhysicalSizeXUnit", "µm")
-    size = pixel_size(x, y, unit, where) if unit == pixels.get("PhysicalSizeYUnit", "µm") else None
-    return OmeImage(pages, names, per_pixel, (sizes["Y"], sizes["X"]), size)
+    x, y = (
+        micrometers(float(pixels.get(f"PhysicalSize{axis}", "nan")), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "XY"
+    )
+    return OmeImage(pages, names, per_pixel, (sizes["Y"], sizes["X"]), square(x, y, where))
 
 
 def _pages(pixels: Any, sizes: dict[str, int], order: str, uuid: str | None, name: str) -> tuple[np.ndarray, bool]:

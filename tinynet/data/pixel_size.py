@@ -13,41 +13,46 @@ SPELLINGS |= {"nanometer": "nm", "nanometers": "nm", "millimeter": "mm", "inches
 PLAUSIBLE = (0.01, 5.0)
 
 
-def pixel_size(x: float, y: float, unit: str, where: str) -> float | None:
-    """Micrometers per pixel, from the width `x` and the height `y` of a pixel in `unit`.
+def micrometers(length: float, unit: str) -> float | None:
+    """A length in micrometers; None if the unit is no length, or the length no positive number.
 
-    None if the unit is no length, if the size is no positive number, and if a size in inches or centimeters is not
-    one of a microscope (`PLAUSIBLE`). If a pixel is not square, a warning says so, and the size is None.
+    Also None for inches and centimeters that are not those of a microscope (`PLAUSIBLE`).
     """
     unit = unit.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("\u03bc", "µ").lower()
     unit = SPELLINGS.get(unit, unit)
-    factor = MICROMETERS.get(unit)
-    if factor is None or not all(math.isfinite(length) and length > 0 for length in (x, y)):
+    if unit not in MICROMETERS or not (math.isfinite(length) and length > 0):
         return None
-    x, y = x * factor, y * factor
-    if unit in ("inch", "cm") and not PLAUSIBLE[0] <= min(x, y) <= max(x, y) <= PLAUSIBLE[1]:
-        return None
-    if abs(x - y) > 0.01 * max(x, y):
-        warnings.warn(
-            f"{where}: its pixels are not square, {x:g} x {y:g} micrometers: its sizes are given in pixels only; "
-            f"resample it to square pixels",
-            stacklevel=2,
-        )
-        return None
-    return x
+    size = length * MICROMETERS[unit]
+    return None if unit in ("inch", "cm") and not PLAUSIBLE[0] <= size <= PLAUSIBLE[1] else size
+
+
+def square(x: float | None, y: float | None, where: str) -> float | None:
+    """The size of a pixel from its width and height. If it is not square, a warning says so, and the size is None."""
+    if x is None or y is None or abs(x - y) <= 0.01 * max(x, y):
+        return x if y is not None else None
+    warnings.warn(
+        f"{where}: its pixels are not square, {x:g} x {y:g} micrometers, so its sizes are given in pixels only; "
+        f"resample it to square pixels",
+        stacklevel=2,
+    )
+    return None
 
 
 def pixel_size_of_tags(page: Any, unit: str | None, where: str) -> float | None:
-    """`pixel_size` from the tags XResolution and YResolution. `unit`: ImageJ's, in place of the tag ResolutionUnit."""
+    """Micrometers per pixel from the tags XResolution and YResolution, as `square` gives them.
+
+    `unit`: ImageJ's, in place of the tag ResolutionUnit. The tags count pixels per unit.
+    """
     unit = unit or {2: "inch", 3: "cm"}.get(page.tags.valueof(296, 2), "")
-    x, y = (_pixels_per_unit(page.tags.valueof(code)) for code in (282, 283))
-    return pixel_size(1 / x, 1 / y, unit, where) if x > 0 and y > 0 else None
+    counts = [_fraction(page.tags.valueof(code)) for code in (282, 283)]
+    x, y = (micrometers(1 / count, unit) if count > 0 else None for count in counts)
+    return square(x, y, where)
 
 
-def _pixels_per_unit(fraction: Any) -> float:
+def _fraction(value: Any) -> float:
     """The value of a tag of type RATIONAL, 0 if it is missing or makes no sense."""
     try:
-        numerator, denominator = fraction
+        numerator, denominator = value
         return numerator / denominator
     except (TypeError, ValueError, ZeroDivisionError):
         return 0.0

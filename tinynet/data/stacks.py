@@ -6,8 +6,10 @@ A plane is decoded when it is asked for. Numbers of planes and channels start at
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from .ome import parse_ome
 from .pixel_size import pixel_size_of_tags
 from .tiff_pages import TIFF_STARTS, channels_of, is_color, read_page
 
+MAX_CHANNELS = 8  # an array (H, W, C) of up to so many channels is often written as H planes of W x C pixels
+DESCRIPTION = 270  # a tag of TIFF
 PAGE = "p"  # the axis of pages whose meaning the file does not say
 AXIS_NAMES = {"I": PAGE, "Q": PAGE, "P": "pos"}  # tifffile's letters; other axes keep theirs, in lower case
 
@@ -66,7 +70,13 @@ def open_stacks(
 
 @contextmanager
 def _damage_named(where: str) -> Iterator[None]:
-    """tifffile and Pillow raise many kinds of errors on damaged files; a `DataError` names the file."""
+    """tifffile and Pillow raise many kinds of errors on damaged files; a `DataError` names the file.
+
+    tifffile also logs what it guesses on damaged files. A `DataError` says it, so the log would only be noise.
+    """
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     except DataError:
@@ -74,6 +84,8 @@ def _damage_named(where: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{where}: not a readable image, corrupt or truncated ({reason})") from error
+    finally:
+        logger.setLevel(level)
 
 
 def _single(image: np.ndarray) -> Stack:
@@ -103,13 +115,14 @@ def _lazily(layout: _Layout, where: str, stored: bool, palette_as_index: bool) -
     pages = layout.pages[kept]
 
     def load(position: tuple[int, ...], channel: int) -> np.ndarray:
-        page = pages[position][channel // layout.samples].aspage()
-        with _damage_named(where):
+        frame = pages[position][channel // layout.samples]
+        place = f"{where}: page {frame.index + 1}" if layout.pages.size > 1 else where
+        with _damage_named(place):
+            page = frame.aspage()
             if page.shape != first.shape or page.dtype != first.dtype:
-                raise DataError(
-                    f"{where}: planes of different kinds: {page.shape} {page.dtype}, {first.shape} {first.dtype}"
-                )
-            array = read_page(page, where, stored, palette_as_index)
+                kinds = f"{page.shape} {page.dtype}, the first {first.shape} {first.dtype}"
+                raise DataError(f"{place}: another kind of plane than the first of its stack: {kinds}")
+            array = read_page(page, place, stored, palette_as_index)
         return array[:, :, channel % layout.samples] if layout.samples > 1 else array
 
     axes = [(name, length) for name, length in zip(layout.axes, lengths) if length > 1]
@@ -125,19 +138,38 @@ def _unique(names: list[str], count: int) -> list[str]:
 
 
 def _layouts(tiff: Any, where: str) -> list[_Layout]:
-    if not len(tiff.pages):
-        raise DataError(f"{where}: not a readable image: a TIFF without a page")
+    _check_whole(tiff, where)
     if tiff.is_ome:
         layouts = _ome_layouts(tiff, where)
         if layouts:
             return layouts
     else:
         kind = "shaped" if tiff.is_shaped else "imagej" if tiff.is_imagej else None
-        if kind and tiff.series[0].kind != kind:
-            raise DataError(f"{where}: its pages do not fit its description ({kind}): truncated or damaged")
-        return [_series_layout(tiff, series, where) for series in tiff.series if len(series)]
-    pages = [page for page in tiff.pages]
+        ome_damaged = re.search(r"<(\w+:)?OME\b", tiff.pages.first.description[:1000])
+        if ome_damaged or (kind and tiff.series[0].kind != kind):
+            raise DataError(f"{where}: its pages do not fit its description ({kind or 'OME'}): truncated or damaged")
+        whole = [series for series in tiff.series if not series.keyframe.is_reduced] or tiff.series  # no thumbnails
+        return [_series_layout(tiff, series, where) for series in whole]
+    pages = list(tiff.pages)  # an OME-TIFF whose XML is in another file
     return [_Layout([PAGE], _objects(pages, (len(pages), 1)), channels_of(pages[0]), [], None)]
+
+
+def _check_whole(tiff: Any, where: str) -> None:
+    """Refuse a file whose chain of pages is broken, or whose description is lost: tifffile reads on without them."""
+    handle, header = tiff.filehandle, tiff.tiff
+    if not len(tiff.pages):
+        raise DataError(f"{where}: not a readable image: a TIFF without a page")
+    handle.seek(tiff.pages.next_page_offset)
+    (following,) = struct.unpack(header.offsetformat, handle.read(header.offsetsize))
+    if following:
+        raise DataError(f"{where}: corrupt or truncated: page {len(tiff.pages) + 1} cannot be found")
+    first = tiff.pages.first
+    handle.seek(first.offset)
+    (count,) = struct.unpack(header.tagnoformat, handle.read(header.tagnosize))
+    tags = handle.read(count * header.tagsize)
+    codes = [struct.unpack_from(f"{tiff.byteorder}H", tags, i * header.tagsize)[0] for i in range(count)]
+    if DESCRIPTION in codes and DESCRIPTION not in first.tags:
+        raise DataError(f"{where}: corrupt or truncated: its description, which says what its pages are, is lost")
 
 
 def _ome_layouts(tiff: Any, where: str) -> list[_Layout]:
@@ -171,6 +203,11 @@ def _series_layout(tiff: Any, series: Any, where: str) -> _Layout:
         array = _objects(items, tuple(shape[:outer])).transpose([*order, *channel_axis])
         return array if channel_axis else array[..., None]
 
+    if outer and min(page.imagelength, page.imagewidth) <= MAX_CHANNELS < math.prod(shape[:outer]):
+        raise DataError(
+            f"{where}: a stack of {math.prod(shape[:outer])} planes of {page.imagewidth} x {page.imagelength} pixels: "
+            f"its channels were written as the width of an image; save it with the axes CYX"
+        )
     pages = arranged(_pages(series, math.prod(shape[:outer]), where))
     names = [AXIS_NAMES.get(axes[i], axes[i].lower()) for i in order]
     imagej = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}

@@ -25,6 +25,7 @@ from .limits import check_size
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 LZW, ZSTD = 5, 50000
+INFLATE: dict[int, Any] = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5  # photometric interpretations of TIFF
 COLORS = {RGB: 3, CMYK: 4, 6: 3, 8: 3}  # samples that are color: YCbCr is 6, CIELab 8
 ALPHA = (1, 2)  # kinds of extra samples
@@ -50,7 +51,9 @@ def read_page(page: Any, where: str, stored: bool = False, palette_as_index: boo
     `page`: a `tifffile.TiffPage`. `stored`: prefer the numbers as stored where their display is ambiguous.
     """
     shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
-    check_size(where, shape, page.bitspersample if isinstance(page.bitspersample, int) else 16)
+    if not isinstance(page.bitspersample, int):
+        _refuse(page, where)
+    check_size(where, shape, page.bitspersample)
     if page.imagedepth > 1:
         raise DataError(f"{where}: a page that is a volume of {page.imagedepth} planes; save one plane a page")
     _check_segments(page, where)
@@ -62,10 +65,10 @@ def read_page(page: Any, where: str, stored: bool = False, palette_as_index: boo
 
 def _samples(page: Any, where: str, stored: bool, palette_as_index: bool) -> np.ndarray:
     gray = page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) or (page.photometric == PALETTE and not is_color(page))
-    if not (gray or page.photometric in (RGB, CMYK)):
+    if not (gray or page.photometric in (RGB, CMYK)) or (page.fillorder == 2 and page.compression != 1):
         return _by_pillow(page, where, palette_as_index)
     try:
-        array = _unpacked(page)
+        array = _unpacked(page, where)
     except (KeyError, ValueError, NotImplementedError) as error:
         if "imagecodecs" not in str(error):
             raise
@@ -88,7 +91,7 @@ def _has_intensities(page: Any) -> bool:
 
 
 def _check_segments(page: Any, where: str) -> None:
-    """Refuse more tiles or strips than the file holds, and segments that unpack to more than their place."""
+    """Refuse more tiles or strips than the file holds."""
     claimed, found = math.prod(page.chunked), len(page.dataoffsets)
     if found < claimed:
         raise DataError(f"{where}: corrupt: its size needs {claimed:,} tiles or strips, the file has {found:,}")
@@ -97,25 +100,17 @@ def _check_segments(page: Any, where: str) -> None:
         if count == 0 or start + count > handle.size:
             problem = f"a tile or strip of {count:,} bytes at byte {start:,}, the file has {handle.size:,}"
             raise DataError(f"{where}: not a readable image, corrupt or truncated ({problem})")
-    bits = page.bitspersample if isinstance(page.bitspersample, int) else 16
-    check_size(where, page.chunks, bits)
-    limit = math.prod(page.chunks) * max(1, bits // 8) + 2**16
-    openers = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}
-    opener: Any = openers.get(page.compression)
-    for start, count in zip(page.dataoffsets, page.databytecounts) if opener else ():
-        handle.seek(start)
-        if len(opener().decompress(handle.read(count), limit)) >= limit:
-            raise DataError(f"{where}: a tile or strip unpacks to more bytes than its place, a decompression bomb")
+    check_size(where, page.chunks, page.bitspersample)
 
 
 # --- unpacking ----------------------------------------------------------------------------------------------
 
 
-def _unpacked(page: Any) -> np.ndarray:
-    """The samples of a page by tifffile, which without the package imagecodecs knows neither LZW nor 12 bits."""
+def _unpacked(page: Any, where: str) -> np.ndarray:
+    """The samples of a page by tifffile, which knows neither LZW nor 12 bits, and has no limit to what it inflates."""
     bits = page.bitspersample
-    odd = isinstance(bits, int) and 1 < bits < 32 and bits not in (8, 16, 24)
-    if page.compression not in (LZW, ZSTD) and not (odd and page.compression == 1):
+    odd = 1 < bits < 32 and bits not in (8, 16, 24)
+    if not (page.compression in (LZW, ZSTD) or page.compression in INFLATE or (odd and page.compression == 1)):
         return page.asarray()
     plain = copy.copy(page)  # the same page as if its tiles or strips were not compressed and had whole bytes
     plain.compression = 1
@@ -130,7 +125,9 @@ def _unpacked(page: Any) -> np.ndarray:
     for data, index in handle.read_segments(page.dataoffsets, page.databytecounts, length=count * across * down):
         top = index // across % down * length
         rows = length if page.is_tiled else min(length, height - top)
-        if page.compression != 1:
+        if page.compression in INFLATE:
+            data = _inflated(data, INFLATE[page.compression](), rows * row_bytes, where)
+        elif page.compression != 1:
             data = _by_libtiff(data, page.compression, rows * row_bytes)
         if odd:
             data = _whole_bytes(data, bits, rows, page)
@@ -138,6 +135,15 @@ def _unpacked(page: Any) -> np.ndarray:
         place = array[sample, top : top + rows, left : left + page.chunks[1]]
         place[...] = values[0, : place.shape[0], : place.shape[1]]
     return array.reshape(page.shape)
+
+
+def _inflated(data: bytes, opener: Any, size: int, where: str) -> bytes:
+    """The bytes of a tile or strip of `size` bytes, but never many more: a small file can unpack to any size."""
+    limit = size + 2**16
+    inflated = opener.decompress(data, limit)
+    if len(inflated) >= limit:
+        raise DataError(f"{where}: a tile or strip unpacks to more bytes than its place, a decompression bomb")
+    return inflated
 
 
 def _by_libtiff(data: bytes, compression: int, size: int) -> bytes:
