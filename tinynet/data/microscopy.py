@@ -83,7 +83,7 @@ def read_planes(
         for path in paths:
             with _collected(skipped):
                 files = opened.enter_context(ImageFiles(path))
-                images += _images(files)
+                images += [_Image(files, name) for name in image_names(files)]
                 if ignored is not None:
                     ignored.update(_ignored_kinds(files))
         taken: dict[str, str] = {}
@@ -128,13 +128,13 @@ class _Image:
         return self.files.where(self.file_name)
 
 
-def _images(files: ImageFiles) -> list[_Image]:
-    """The images of a path, without the images that were made from images."""
+def image_names(files: ImageFiles) -> list[str]:
+    """The image files that `read_planes` reads, in its order, without images that were made from images."""
     names = [name for name in files.names if PurePosixPath(name).parent.name not in NOT_IMAGES]
     names += [name for name in files.other_names if PurePosixPath(name).suffix.lower() in MICROSCOPE_SUFFIXES]
     if not names:
         raise DataError(f"{files.path}: no image in it; need PNG, TIFF, JPEG or BMP files")
-    return [_Image(files, name) for name in sorted(names)]
+    return sorted(names)
 
 
 def _named(images: list[_Image]) -> Iterator[tuple[_Image, str]]:

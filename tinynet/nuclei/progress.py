@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from ..data.files import ImageFiles
-from ..data.microscopy import result_names
+from ..data.microscopy import image_names
 from ..errors import DataError
 
 SECONDS_BETWEEN_TILES = 30.0  # between two lines about one large image
@@ -22,7 +22,7 @@ def files_of(paths: Iterable[str]) -> list[str]:
     for path in paths:
         try:
             with ImageFiles(path) as files:
-                found += [files.where(name) for name, _ in result_names(files)]
+                found += [files.where(name) for name in image_names(files)]
         except DataError:  # `read_planes` says what is wrong with it
             continue
     return found
