@@ -29,6 +29,7 @@ from tqdm import tqdm
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import DataError
+from tinynet.errors import UsageError
 from tinynet.nuclei import load_net
 from tinynet.nuclei.folder import predict_folder
 from tinynet.nuclei.settings import PredictConfig
@@ -130,31 +131,50 @@ class TrainConfig(TrainingOptions):
 
     data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
     out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and figures", quick="out/unet_nuclei_quick")
-    heads: int = option(1, "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance)", choices=(1, 3))
+    weights: str | None = option(None, "start from these weights, for few images of your own: 'shipped' or a file")
+    heads: int | None = option(
+        None,
+        "outputs: 1 (mask, the lecture's net) or 3 (mask, border, distance); default: 1, or as in --weights",
+        choices=(1, 3),
+    )
     loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
     native: bool = option(False, "crops at the resolution of the images, not resized to one nucleus size")
-    epochs: int = option(30, "epochs of --crops crops", quick=2)
-    crops: int = option(2000, "crops per epoch", quick=16)
+    epochs: int | None = option(None, "epochs of --crops crops (default: 30, with --weights 10)", quick=2)
+    crops: int | None = option(None, "crops per epoch (default: 2000, with --weights 400)", quick=16)
     size: int = option(128, "height and width of a crop, pixels", quick=64)
     batch_size: int = option(8, "crops per step")
-    lr: float = option(1e-3, "highest learning rate (AdamW; warm-up, then a cosine)")
+    lr: float | None = option(None, "highest learning rate (default: 1e-3, with --weights 3e-4)")
     weight_decay: float = option(1e-4, "decoupled weight decay")
-    average: float = option(0.998, "decay of the exponential moving average of the weights, which are saved", quick=0.8)
+    average: float | None = option(
+        None,
+        "decay of the moving average of the weights, which are saved (default: 0.998, with --weights 0.98)",
+        quick=0.8,
+    )
+
+
+# The defaults without and with --weights. A net that knows nuclei needs few steps, and small ones: docs/nuclei.md.
+FROM_SCRATCH = {"epochs": 30, "crops": 2000, "lr": 1e-3, "average": 0.998}
+FINE_TUNING = {"epochs": 10, "crops": 400, "lr": 3e-4, "average": 0.98}
 
 
 def train(config: TrainConfig) -> dict[str, float]:
-    """Train the net on random crops; keep the weights with the lowest validation loss in `best.npz`."""
+    """Train the net on random crops; keep the weights with the lowest validation loss in `best.npz`.
+
+    If no image is held out, because there is only one, the weights with the lowest training loss are kept.
+    """
     samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
     if not any(sample.labels.any() for sample in samples):
         raise DataError(f"{source}: no nucleus is marked in any of the {len(samples)} training images")
     tn.seed(config.seed)
-    model = UNet(config.heads)
+    model, config = starting_point(config)
     diameter = None if config.native else tn.segment.DIAMETER
     crops = tn.data.NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
     loader = tn.data.DataLoader(crops, config.batch_size, seed=config.seed)
     with tn.use_backend(config.backend):
         model.to(tn.device())
         print_settings(config, model, data=source, training_images=len(samples), held_out_images=len(held_out))
+    if not held_out:
+        print("note: no image is held out, so nothing tells how good the net is on other images: label one more\n")
 
     optimizer = optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     steps = config.epochs * len(loader)
@@ -169,19 +189,32 @@ def train(config: TrainConfig) -> dict[str, float]:
     trainer = tn.train.Trainer(
         model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config
     )
+    pictures = Path(config.out) / "predictions.png"
+    watch = {
+        "validate": lambda: watched.score(model, loss),
+        "best": ("val_loss", "min"),  # smoother than the score of a few views
+        "on_epoch": lambda epoch, _: watched.draw(pictures, epoch),
+    }
     with tn.use_backend(config.backend):
-        results = trainer.fit(
-            loader,
-            config.epochs,
-            validate=lambda: watched.score(model, loss),
-            best=("val_loss", "min"),  # smoother than the score of a few views
-            on_epoch=lambda epoch, _: watched.draw(Path(config.out) / "predictions.png", epoch),
-            resume=config.resume,
-        )
-    print(f"figures: {config.out}/predictions.png, {config.out}/curve.png; weights: {config.out}/best.npz")
+        results = trainer.fit(loader, config.epochs, resume=config.resume, **(watch if held_out else {}))
+    print(f"figures: {f'{pictures}, ' if held_out else ''}{config.out}/curve.png; weights: {config.out}/best.npz")
     data = ("--data", config.data) if config.data else ()
     print_next(f"{program()} {command('evaluate', '--weights', f'{config.out}/best.npz', *data)}")
     return results
+
+
+def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig]:
+    """(the net before training, the settings with their defaults): a new net, or one with the weights of --weights."""
+    net, defaults = None, {"heads": 1, **FROM_SCRATCH}
+    if config.weights:
+        net = load_net(None if config.weights == "shipped" else config.weights)
+        if config.heads not in (None, net.heads):
+            raise UsageError(f"--heads is {config.heads}, but {net.path} has {net.heads} outputs: leave out --heads")
+        defaults = {"heads": net.heads, **FINE_TUNING}
+        config = dataclasses.replace(config, native=config.native or net.scale is not None)
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    config = dataclasses.replace(config, **missing)
+    return net.model if net else UNet(config.heads), config
 
 
 def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:
@@ -191,11 +224,9 @@ def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sa
     path = None if data == "synthetic" or (quick and data is None) else tn.data.data_path(STAGE1_TRAIN, data)
     if path is not None:
         samples = tn.data.read_nuclei(path, limit=12 if quick else None)
-        if len(samples) < 2:
-            raise DataError(f"{path}: {len(samples)} image; need two or more, some to train on and some to hold out")
         training, held_out = tn.data.split(samples)
-        if not held_out:  # the user's own images, which the committed split does not name: hold out every fifth
-            training, held_out = [s for i, s in enumerate(samples) if i % 5], samples[::5]
+        if not (training and held_out):  # the user's own images, which the committed split does not name
+            training, held_out = tn.data.hold_out(samples)
         return training, held_out, str(path)
     train_count, held_out_count = (8, 4) if quick else (160, 40)
     return synthetic_set(train_count, (seed, 0)), synthetic_set(held_out_count, (seed, 1)), "synthetic nuclei"
@@ -292,6 +323,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     """Mean AP as Kaggle defines it, AP at IoU 0.5, Dice and IoU, by kind of image, beside Otsu + watershed."""
     training, validation, source = load_data(config.data, config.seed, config.quick)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
+    if not samples:
+        raise DataError(
+            f"{source}: no image for --split {config.split}: of one image, or of copies of one, none is held out; "
+            "--split all takes the images that were trained on"
+        )
     net = load_net(config.weights)
     print(f"data: {source}: {len(samples)} images ({config.split}); weights: {net.path}")
     with tn.use_backend(config.backend):
