@@ -184,6 +184,8 @@ class Reader:
 
     def run(self, words: list[str]) -> str:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        if words[0] == "tinynet":
+            words = ["python", "-m", *words]
         command = [sys.executable if word == "python" else word for word in words]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, encoding="utf-8")
         return done.stdout + done.stderr

@@ -29,7 +29,7 @@ CHAPTERS = {  # heading of the navigation -> its pages
     "Touch": ["touch"],
     "Operations": ["operations"],
     "Exercises": ["exercises", "exercises_measured", "course"],
-    "Nuclei": ["nuclei"],
+    "Nuclei": ["nuclei", "nuclei_training"],
     "CUDA without a GPU": ["cuda", "register_block"],
     "Reference": ["reference", "coming_from", "gradcheck"],
     "How it is built": ["design", "performance", "contributing"],

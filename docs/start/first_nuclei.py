@@ -151,8 +151,9 @@ if path:
 #
 # .. code-block:: text
 #
-#     python -m tinynet run unet_nuclei predict --images my_folder --out found
+#     tinynet nuclei predict my_folder
 #
 # If the net does not find your nuclei, train it on your own images: ``train --data my_images`` takes a folder with
-# ``images/`` and ``labels/``. The document *Nuclei* (``docs/nuclei.md``) says how the shipped net was trained, and
-# how good it is on 130 images that it has not seen.
+# ``images/`` and ``labels/``. *Nuclei in your own images* (``docs/nuclei.md``) describes both commands;
+# ``docs/nuclei_training.md`` says how the shipped net was trained, and how good it is on 130 images that it has not
+# seen.

@@ -2,12 +2,12 @@
 
     python examples/segmentation/unet_nuclei.py train                    # the lecture's net, one output: the mask
     python examples/segmentation/unet_nuclei.py train --heads 3          # mask, touching borders, distance
-    python examples/segmentation/unet_nuclei.py predict --images DIR     # label images, overlays, measurements
+    python examples/segmentation/unet_nuclei.py predict my_folder        # label images, outlines, measurements
     python examples/segmentation/unet_nuclei.py evaluate                 # against Otsu's threshold + watershed
 
 Read it from top to bottom: the net, the loss, training, prediction, evaluation. The shipped weights were chosen by
 their loss on the validation images, on which `evaluate` measures them: its scores are a little too good for them
-(docs/nuclei.md).
+(docs/nuclei_training.md).
 
 Sources: Ronneberger, Fischer, Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015;
 ELU: Clevert et al., ICLR 2016; dropout: Srivastava et al., JMLR 2014; the Dice loss: Milletari, Navab, Ahmadi,
