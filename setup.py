@@ -34,6 +34,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
+        "shapely>=2.0",  # the outlines of nuclei are compared with its polygons
         "mdit-py-plugins>=0.4",  # reads the documents; brings markdown-it-py
         "ruff>=0.6",
         "import-linter>=2.9",

@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .results import Result
-
 BORDER_SHARE = 0.5  # of the nuclei
 SMALL_DIAMETER = 8.0  # pixels
-SATURATED_SHARE = 0.01  # of the pixels of nuclei
+SATURATED_SHARE = 0.1  # of the nuclei: in an image whose contrast was stretched, single pixels have the largest value
 # The largest values of cameras with 8, 10, 12, 14 and 16 bits. A camera of 12 bits fills only a part of uint16.
 FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
-def flags(result: Result, rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The doubts about one image: a short "kind" and a sentence "text" for each. rows: of `instances.measure`."""
-    found = []
-    if result.doubt:
-        found.append(("size" if rows else "nothing found", result.doubt))
-    elif not rows:
-        found.append(("nothing found", "no nucleus was found"))
-    if rows:
-        share = np.mean([row["touches_border"] for row in rows])
-        if share >= BORDER_SHARE:
-            found.append(("border", f"{share:.0%} of the nuclei touch the border of the image: they are cut"))
-        diameter = np.median([row["equivalent_diameter"] for row in rows])
-        if diameter < SMALL_DIAMETER:
-            found.append(("small", f"nuclei are only {diameter:.1f} pixels wide: shapes and areas are rough"))
-    for name, share in saturated_shares(result.labels, result.plane.channels).items():
-        if share > SATURATED_SHARE:
-            found.append(("saturated", f"{name}: {share:.0%} of the nuclear pixels have the largest possible value"))
+def flags(rows: Sequence[dict[str, Any]], doubt: str) -> list[dict[str, str]]:
+    """The warnings about one image: a short "kind" and a sentence "text" for each.
+
+    rows: the measurements of its nuclei, of `instances.measure`; doubt: of `segment.doubt`.
+    """
+    if not rows:
+        return [{"kind": "nothing found", "text": doubt or "no nucleus was found"}]
+    found = [("size", doubt)] if doubt else []
+    share = np.mean([row["touches_border"] for row in rows])
+    if share >= BORDER_SHARE:
+        found.append(("border", f"{100 * share:.0f} % of the nuclei touch the border of the image, which cuts them"))
+    diameter = np.median([row["equivalent_diameter"] for row in rows])
+    if diameter < SMALL_DIAMETER:
+        found.append(("small", f"the nuclei are only {diameter:.1f} pixels wide: their areas and shapes are rough"))
+    for channel in (key.removeprefix("max_") for key in rows[0] if key.startswith("max_")):
+        share = _saturated_share([row[f"max_{channel}"] for row in rows])
+        if share >= SATURATED_SHARE:
+            text = (
+                f"{channel}: {100 * share:.0f} % of the nuclei reach the largest possible value, which cuts intensities"
+            )
+            found.append(("saturated", text))
     return [{"kind": kind, "text": text} for kind, text in found]
 
 
-def saturated_shares(labels: np.ndarray, channels: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """For each channel, the share of the nuclear pixels at the largest value that a camera can give.
+def _saturated_share(highest: Sequence[float]) -> float:
+    """The share of the nuclei whose largest value is the largest value that a camera can give.
 
-    The camera's number of bits is taken from the channel's largest value. Channels of floats have no known largest
-    value, so they are left out.
+    The camera's number of bits is taken from the values. Floats have no known largest value: 0.
     """
-    inside = labels > 0
-    if not inside.any():
-        return {}
-    shares = {}
-    for name, channel in channels.items():
-        if channel.dtype.kind in "iu":
-            highest = channel.max()
-            shares[name] = float(np.mean(channel[inside] == highest)) if highest in FULL_SCALES else 0.0
-    return shares
+    largest = max(highest)
+    if not isinstance(largest, int) or largest not in FULL_SCALES:
+        return 0.0
+    return highest.count(largest) / len(highest)

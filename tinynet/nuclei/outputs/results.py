@@ -21,7 +21,7 @@ from .images import overlay_for_screen, thumbnail, write_labels
 from .rois import write_rois
 
 if TYPE_CHECKING:
-    from ...data.microscopy import Plane  # type: ignore[import-not-found]
+    from ...data.microscopy import Plane
 
 FORMATS = {"labels": ".tif", "overlays": ".png", "rois": ".zip", "geojson": ".geojson"}  # folder: suffix
 RECORDS = "results"  # folder of the records
@@ -95,7 +95,7 @@ def make_record(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "size": list(result.labels.shape),
         "pixel_size": plane.pixel_size,
         "nuclei": len(rows),
-        "flags": flags(result, rows),
+        "flags": flags(rows, result.doubt),
         "thumbnail": thumbnail(result.image, result.labels),
         "columns": list(rows[0]) if rows else [],
         "rows": [[_rounded(value) for value in row.values()] for row in rows],

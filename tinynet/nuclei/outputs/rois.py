@@ -26,6 +26,7 @@ def write_rois(path: str | os.PathLike, labels: np.ndarray) -> None:
         for number, polygons in nucleus_outlines(labels):
             name = f"{number:0{digits}d}"
             entry = zipfile.ZipInfo(f"{name}.roi")  # without the time: the same nuclei make the same file
+            entry.external_attr = 0o644 << 16  # files that a user can read, if unpacked
             archive.writestr(entry, selection(name, polygons).tobytes(), zipfile.ZIP_DEFLATED)
 
 
