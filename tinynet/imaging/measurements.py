@@ -1,4 +1,4 @@
-"""Measurements of nuclei: shape, place and intensities, in pixels and micrometers. `tn.instances.measure` is the use."""
+"""Measurements of nuclei: shape, place and intensities, in pixels and micrometers."""
 
 from __future__ import annotations
 
@@ -78,29 +78,24 @@ def measure(
             row["area_um2"] = row["area"] * pixel_size**2
             row |= {f"{name}_um": row[name] * pixel_size for name in ("equivalent_diameter", "perimeter")}
         rows.append(row)
-    for name, channel in _channels(image).items():  # one after the other: a mapping may read them from a file
-        channel = _check_channel(labels, channel)
+    for name, channel in _channels(labels, image):  # one after the other: a mapping may read them from a file
         for row, (_, box, mask) in zip(rows, each_nucleus(labels), strict=True):
             row |= _measure_intensity(name, channel[box][mask])
     return rows
 
 
-def _channels(image: np.ndarray | Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    if isinstance(image, Mapping):
-        return image
-    image = np.asarray(image)
-    return {"intensity": image.mean(axis=2) if image.shape[2:] == (3,) else image}
-
-
-def _check_channel(labels: np.ndarray, channel: np.ndarray) -> np.ndarray:
-    channel = np.asarray(channel)
-    if channel.ndim != 2 or channel.dtype.kind not in "biuf":
-        raise ValueError(
-            f"measure: image has shape {channel.shape} and dtype {channel.dtype}; numbers (H, W) or (H, W, 3), or a "
-            "dict of channels (H, W), are needed"
-        )
-    check_same_size("measure", labels, channel)
-    return channel
+def _channels(labels: np.ndarray, image: np.ndarray | Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, gray values (H, W)) of each channel, after checking that it belongs to the labels."""
+    channels = image.items() if isinstance(image, Mapping) else [("intensity", image)]
+    for name, channel in channels:
+        channel = np.asarray(channel)
+        if channel.shape[2:] not in ((), (3,)) or channel.dtype.kind not in "biuf":
+            raise ValueError(
+                f"measure: image has shape {channel.shape} and dtype {channel.dtype}; numbers (H, W) or (H, W, 3), or "
+                "a dict of them, are needed"
+            )
+        check_same_size("measure", labels, channel)
+        yield name, channel.mean(axis=2) if channel.ndim == 3 else channel
 
 
 def _measure_intensity(name: str, values: np.ndarray) -> dict[str, Any]:
