@@ -50,13 +50,29 @@ class Finder:
         return found
 
 
+def write_images(folder):
+    """The folder `cells` and the file of the weights."""
+    (folder / "cells").mkdir()
+    for count, name in enumerate(NAMES):
+        Image.fromarray(squares(count)).save(folder / "cells" / f"{name}.png")
+    (folder / "weights.npz").write_bytes(b"weights")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of the files that an undisturbed run writes."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_images(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        predict()
+    return contents(folder / "found")
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder with images and weights. Images do not share passes, so each is done before the next."""
-    (tmp_path / "cells").mkdir()
-    for count, name in enumerate(NAMES):
-        Image.fromarray(squares(count)).save(tmp_path / "cells" / f"{name}.png")
-    (tmp_path / "weights.npz").write_bytes(b"weights")
+    write_images(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(folder_module, "BATCH_IMAGES", 1)
     return tmp_path
@@ -125,7 +141,7 @@ def test_several_images_share_a_pass(here, monkeypatch):
     find = Finder()
     predict(lambda images, tiles: sizes.append(len(images)) or find(images, tiles))
     assert sizes == [3, 1]
-    large = type("Large", (), {"pixels": np.empty((1500, 1000, 3), np.uint8)})
+    large = type("Large", (), {"pixels": np.empty((750, 1000, 3), np.uint8)})
     assert [len(batch) for batch in batches(iter([large] * 5))] == [2, 2, 1]
 
 
@@ -145,8 +161,7 @@ def fails_in(module, monkeypatch, error):
 
 
 @pytest.mark.parametrize("where", ["find", "write_labels", "save_png", "write_rois", "write_geojson"])
-def test_a_stopped_run_goes_on_and_its_results_are_those_of_an_undisturbed_one(where, here, monkeypatch, capsys):
-    predict(out="whole")
+def test_a_stopped_run_goes_on_to_the_results_of_an_undisturbed_one(where, whole, here, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         find = Finder(2, KeyboardInterrupt()) if where == "find" else Finder()
         if where != "find":
@@ -158,10 +173,9 @@ def test_a_stopped_run_goes_on_and_its_results_are_those_of_an_undisturbed_one(w
     find = Finder()
     assert predict(find) == {"images": 4, "nuclei": 6, "skipped": 0} and find.images == 2
     assert "4 images (2 of them were done before)" in capsys.readouterr().out
-    assert contents("found") == contents("whole")
-    before = contents("found")
+    assert contents("found") == whole
     assert predict(find)["images"] == 4 and find.images == 2, "a run that is complete does nothing"
-    assert contents("found") == before
+    assert contents("found") == whole
 
 
 def test_ctrl_c_ends_the_program_with_130_and_the_command_to_go_on(here, monkeypatch, capsys):
@@ -173,8 +187,7 @@ def test_ctrl_c_ends_the_program_with_130_and_the_command_to_go_on(here, monkeyp
     assert [row["ImageId"] for row in rows_of("found/submission.csv")] == ["a"], "tables of what is done"
 
 
-def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_no_half_file(here, monkeypatch, capsys):
-    predict(out="whole")
+def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_no_half_file(whole, here, monkeypatch, capsys):
     for error, reason in (
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "found/labels/x.tif"), "found/labels/x.tif: No space left"),
         (OSError("1080000 requested and 306928 written"), "306928 written; is the disk full"),
@@ -187,50 +200,37 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_no_half_file(here,
         printed = capsys.readouterr().err
         assert reason in printed and "2 images are done. To go on, once this is put right: " in printed
         predict()
-        assert contents("found") == contents("whole")
+        assert contents("found") == whole
 
 
-def test_more_images_in_the_folder_are_done_in_the_next_run(here):
+def test_more_images_in_the_folder_are_done_in_the_next_run(whole, here):
     predict(paths=("cells/a.png", "cells/d.png"))
     find = Finder()
     assert predict(find)["images"] == 4 and find.images == 2
-    predict(out="whole")
-    assert contents("found") == contents("whole")
+    assert contents("found") == whole
 
 
-def test_a_damaged_record_is_made_again(here):
-    predict(out="whole")
+def test_a_damaged_record_and_a_missing_file_are_made_again(whole, here):
     predict()
     Path("found/results/d.json").write_text('{"version"')
+    Path("found/rois/c,ü.zip").unlink()
     find = Finder()
     predict(find)
-    assert find.images == 1 and contents("found") == contents("whole")
-
-
-def test_a_missing_file_is_made_again(here):
-    predict()
-    Path("found/rois/d.zip").unlink()
-    find = Finder()
-    predict(find)
-    assert find.images == 1 and Path("found/rois/d.zip").exists()
+    assert find.images == 2 and contents("found") == whole
 
 
 # ---------------------------------------------------------------------------------------- what is not overwritten
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
+def test_other_settings_are_refused(whole, here):
+    predict()
+    for flags, message in (
         ({"diameter": 30.0}, "diameter was not given and is now 30"),
         ({"flips": False}, "flips was yes and is now no"),
         ({"exclude_border": True, "channel": "DAPI"}, "channel was not given and is now DAPI; exclude-border was no"),
         ({"pixel_size": 0.5}, "pixel-size was not given and is now 0.5"),
-    ],
-)
-def test_other_settings_are_refused(flags, message, here):
-    predict()
-    before = contents("found")
-    with pytest.raises(UsageError, match=f"found holds results of other settings: .*{message}.*--force"):
-        predict(**flags)
-    assert contents("found") == before
+    ):
+        with pytest.raises(UsageError, match=f"found holds results of other settings: .*{message}.*--force"):
+            predict(**flags)
+    assert contents("found") == whole
 
 
 def test_other_weights_and_another_version_are_refused(here, monkeypatch):
@@ -244,12 +244,12 @@ def test_other_weights_and_another_version_are_refused(here, monkeypatch):
         predict()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "\udcff"])
-def test_results_without_readable_settings_are_refused(text, here):
+def test_results_without_readable_settings_are_refused(here):
     predict()
-    Path("found/settings.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(UsageError, match=r"settings\.json is damaged .*--force"):
-        predict()
+    for text in (b"", b"[1]", b"{", b"\xff"):
+        Path("found/settings.json").write_bytes(text)
+        with pytest.raises(UsageError, match=r"settings\.json is damaged .*--force"):
+            predict()
     Path("found/settings.json").unlink()
     with pytest.raises(UsageError, match=r"found holds measurements\.csv, but no settings\.json .*--force"):
         predict()

@@ -31,8 +31,7 @@ from .progress import Progress, files_of
 from .segmentation import Nuclei
 from .settings import PredictConfig, check_folder, compared_settings, delete_results, write_settings
 
-# Images that share a pass of the net: as many as fit into some hundred megabytes.
-BATCH_PIXELS, BATCH_IMAGES = 2 * 2**20, 16
+BATCH_PIXELS, BATCH_IMAGES = 2**20, 16  # of images that share a pass of the net: some hundred megabytes
 Find = Callable[[Sequence[np.ndarray], Callable[[int, int], None]], list[Nuclei]]
 WRITTEN = {  # what is in the folder, and how to open it
     "summary.html": "all images at a glance: open it in a browser",
@@ -95,6 +94,7 @@ class _Run:
 
     def all(self) -> None:
         """Work on all images. The tables are written at the end, also after an error."""
+        print(f"{len(self.progress.files)} image files; the results go into {self.out}", flush=True)
         try:
             with self.tables:
                 for batch in batches(self.images()):
