@@ -214,6 +214,7 @@ def test_a_damaged_record_and_a_missing_file_are_made_again(whole, here):
     predict()
     Path("found/results/d.json").write_text('{"version"')
     Path("found/rois/c,ü.zip").unlink()
+    Path("found/labels/.d.0123abcd.part.tif").write_text("of a run that was killed")
     find = Finder()
     predict(find)
     assert find.images == 2 and contents("found") == whole

@@ -34,7 +34,9 @@ class Installed:
         call(*pip, "wheel", str(self.source), "--no-deps", "-w", str(folder))
         call(sys.executable, "-m", "venv", "--without-pip", str(folder / "venv"))
         scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-        self.python = scripts / ("python.exe" if os.name == "nt" else "python")
+        self.python, self.tinynet = (
+            scripts / (f"{name}.exe" if os.name == "nt" else name) for name in ("python", "tinynet")
+        )
         (wheel,) = folder.glob("*.whl")
         call(*pip, "--python", str(self.python), "install", "--no-deps", str(wheel))
         self.packages = Path(
@@ -47,9 +49,12 @@ class Installed:
 
     def run(self, *words: str, code: int = 0) -> str:
         """What `python WORDS` prints in the working folder, where nothing of the checkout can be found."""
-        command = [str(self.python), *words]
+        return self.start([str(self.python), *words], code)
+
+    def start(self, command: list[str], code: int = 0) -> str:
+        """What any command prints there."""
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def files(self) -> set[Path]:
@@ -104,8 +109,15 @@ def test_nuclei_are_found(installed):
     image = tn.data.synthetic_nuclei(np.random.default_rng(0), size=64).image
     (installed.folder / "my_folder").mkdir()
     tn.viz.save_png(installed.folder / "my_folder/a.png", np.asarray(image))
-    installed.run("-m", "tinynet", "run", "unet_nuclei", "predict", "--images", "my_folder", "--out", "found")
-    assert {"labels", "overlays", "measurements.csv"} <= {path.name for path in (installed.folder / "found").iterdir()}
+    command = [str(installed.tinynet), "nuclei", "predict", "my_folder"]
+    assert "1 images, " in installed.start(command)
+    wanted = {"labels", "overlays", "rois", "geojson", "measurements.csv", "summary.html"}
+    assert wanted <= {path.name for path in (installed.folder / "my_folder_nuclei").iterdir()}
+    (installed.folder / "my_folder/b.png").write_bytes(b"")
+    assert "done before" in installed.start(command, code=1), "a broken file"
+    assert "usage: tinynet nuclei" in installed.start([*command[:2], "--help"])
+    for flags in (["--out", "a_nuclei", "my_folder/a.png"], ["--images", "my_folder/a.png", "--out", "found"]):
+        installed.run("-m", "tinynet", "run", "unet_nuclei", "predict", "--no-flips", *flags)
     installed.run("-m", "tinynet", "page", "--image", "my_folder/a.png", "--out", "cells.html")
     assert "<html" in (installed.folder / "cells.html").read_text(encoding="utf-8")
     assert {page.name for page in (ROOT / "docs/pages").glob("*.html")} <= {

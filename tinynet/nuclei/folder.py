@@ -29,7 +29,14 @@ from .outputs import Result, Tables
 from .outputs.results import read_record, record_path
 from .progress import Progress, files_of
 from .segmentation import Nuclei
-from .settings import PredictConfig, check_folder, compared_settings, delete_results, write_settings
+from .settings import (
+    PredictConfig,
+    check_folder,
+    compared_settings,
+    delete_partial_files,
+    delete_results,
+    write_settings,
+)
 
 BATCH_PIXELS, BATCH_IMAGES = 2**20, 16  # of images that share a pass of the net: some hundred megabytes
 Find = Callable[[Sequence[np.ndarray], Callable[[int, int], None]], list[Nuclei]]
@@ -155,6 +162,7 @@ class _Run:
     def begin(self) -> None:
         """Before the first result is written: delete those of an earlier run if --force says so, note the settings."""
         if self.new == 0:
+            delete_partial_files(self.out)
             if self.config.force:
                 delete_results(self.out)
             write_settings(self.out, self.settings)

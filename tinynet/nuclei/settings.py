@@ -92,6 +92,13 @@ def write_settings(out: Path, settings: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
+def delete_partial_files(out: Path) -> None:
+    """Delete the temporary files of a run that was killed while it wrote."""
+    for folder in ("", RECORDS, *FORMATS):
+        for path in (out / folder).glob(".*.part.*"):
+            path.unlink()
+
+
 def delete_results(out: Path) -> None:
     """Delete the files of each image that has a record, and the settings. Other files in the folder stay."""
     (out / "settings.json").unlink(missing_ok=True)
