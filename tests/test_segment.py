@@ -198,9 +198,9 @@ def test_the_scale_is_the_median_over_three_guesses(monkeypatch):
 
     monkeypatch.setattr(segment, "otsu_watershed", lambda image: baseline)
     monkeypatch.setattr(segment, "median_diameter", median_diameter)
-    monkeypatch.setattr(segment, "predict_maps", lambda net, image, scale: asked.append(scale) or np.zeros((9, 9, 1)))
-    assert segment.estimate_scale(blind_net, np.zeros((64, 64, 3), np.uint8)) == 1  # diameters 12, 40, 24
-    assert asked == pytest.approx([24 / 12, 24 / 40, 1])
+    monkeypatch.setattr(segment, "predict_batch", lambda net, images: asked.extend(images) or [np.zeros((9, 9, 1))] * 3)
+    assert segment.estimate_scale(blind_net, np.zeros((80, 80, 3), np.uint8)) == 1  # diameters 12, 40, 24
+    assert [len(image) for image in asked] == [80 * 24 / 12, 80 * 24 / 40, 80]
 
 
 @pytest.mark.parametrize(
@@ -218,20 +218,8 @@ def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, 
         area = round(np.pi / 4 * (diameter * segment.DIAMETER / guess) ** 2)
         return np.repeat(np.arange(count + 1)[:, None], max(area, 1), axis=1)
 
-    first, second, _ = found
-    median = segment.median_diameter
-    baseline = np.zeros((64, 64), np.int32)
-    monkeypatch.setattr(segment, "otsu_watershed", lambda image: baseline)
-    monkeypatch.setattr(segment, "predict_maps", lambda net, image, scale: round(segment.DIAMETER / scale))
     monkeypatch.setattr(segment, "labels_from_maps", labels_from_maps)
-    monkeypatch.setattr(
-        segment,
-        "median_diameter",
-        lambda labels, area_weighted=False: (
-            median(labels) if labels is not baseline else (first, second)[area_weighted]
-        ),
-    )
-    scale = segment.estimate_scale(blind_net, np.zeros((64, 64, 3), np.uint8))
+    scale = segment._measured_scale([(segment.DIAMETER / guess, guess) for guess in found])
     assert segment.DIAMETER / scale == pytest.approx(expected, rel=0.03)
 
 
@@ -279,23 +267,6 @@ def test_the_second_scale_stays_within_the_limits(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------- nuclei
-def test_memory_limits_the_scale(monkeypatch):
-    """Specks of 4 pixels need six times the size. The scale is limited; a large image is not enlarged."""
-    specks = discs(120, 160, [(r, c) for r in range(10, 120, 20) for c in range(10, 160, 20)], 2)
-    assert segment.estimate_scale(threshold_net, specks) > 3
-    for pixels, scale in ((4 * 120 * 160, 2), (120 * 160 // 4, 1)):
-        monkeypatch.setattr(segment, "MAX_ENLARGED_PIXELS", pixels)
-        sizes = []
-
-        def net(images, sizes=sizes):
-            sizes.append(images.shape[1] * images.shape[2])
-            return threshold_net(images)
-
-        assert segment.estimate_scale(net, specks) == pytest.approx(scale)
-        segment.segment(net, specks, flips=True)
-        assert max(sizes) <= scale**2 * 128 * 160, "the image, padded to a multiple of 16"
-
-
 def test_labels_from_one_map_separate_discs_that_touch():
     mask = discs(60, 90, [(30, 30), (30, 52)], 12)[:, :, :1] / 200
     labels = segment.labels_from_maps(mask.astype(np.float32))

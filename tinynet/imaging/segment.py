@@ -12,20 +12,22 @@ the mask alone, or mask, touching border and distance as in `data.maps.targets`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .checks import check_image, check_maps
 from .instances import distance_watershed, drop_small, median_diameter, otsu_watershed, seeded_watershed
-from .intensity import normalize
+from .intensity import apply_normalization, normalization, normalize
 
 Net = Callable[[np.ndarray], np.ndarray]
 
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
-# No image is enlarged beyond this size: an image of 4000 x 3000 pixels, enlarged five times, would fill any memory.
-MAX_ENLARGED_PIXELS = 64 * 2**20
+SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
+TILE = 1152  # pixels: with its margins, such a tile takes about 1 GB
+BATCH_PIXELS = 2**19  # of images that share a pass of the net: eight of 256 x 256
+FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))  # the axes along which an image is mirrored
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
 # A pixel of the U-Net's output depends on inputs at most 107 pixels away (see `nn.summary`). A multiple of 16.
 MARGIN = 112
@@ -34,41 +36,81 @@ MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 
 MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller objects are dropped
 
 
-def predict_tiled(net: Net, image: np.ndarray, tile: int = 768, margin: int = MARGIN) -> np.ndarray:
+def predict_tiled(net: Net, image: np.ndarray, tile: int = TILE, margin: int = MARGIN) -> np.ndarray:
     """Maps (H, W, heads) of a normalized image (H, W, 3) of any size, without seams.
 
-    The image is padded by mirroring to multiples of 16 and cut into tiles of `tile` pixels. Each tile is predicted with
-    `margin` more pixels on every side, which are then cut off. If the margin exceeds the net's receptive field, every
-    pixel depends on the same inputs as in a prediction of the whole image.
+    The image is padded by mirroring to multiples of 16 and cut into tiles of at most `tile` pixels. Each tile is
+    predicted with `margin` more pixels on every side, which are then cut off. If the margin exceeds the net's receptive
+    field, every pixel depends on the same inputs as in a prediction of the whole image.
     Raises ValueError for another shape, values that are not finite, and a `tile` or `margin` not a multiple of 16.
     """
     if tile % MULTIPLE or margin % MULTIPLE or tile < MULTIPLE or margin < 0:
         raise ValueError(f"predict_tiled: tile {tile} and margin {margin} must be multiples of {MULTIPLE}")
     height, width = check_maps("predict_tiled", "image", image, (3,)).shape[:2]
-    padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
+    return _predict_padded(net, _padded(image)[None], tile, margin)[0, :height, :width]
+
+
+def predict_batch(net: Net, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What `predict_tiled` finds in each of several images; images of one size, once padded, share passes of the net.
+
+    To pad images further, to the size of larger ones, would change what the net sees at their edges.
+    """
+    padded = [_padded(check_maps("predict_batch", "image", image, (3,))) for image in images]
+    maps: list[np.ndarray] = [np.empty(0)] * len(images)
+    for shape in dict.fromkeys(image.shape for image in padded):
+        same = [i for i, image in enumerate(padded) if image.shape == shape]
+        count = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
+        for batch in (same[start : start + count] for start in range(0, len(same), count)):
+            predicted = _predict_padded(net, np.stack([padded[i] for i in batch]), TILE, MARGIN)
+            for i, of_image in zip(batch, predicted):
+                maps[i] = of_image[: images[i].shape[0], : images[i].shape[1]]
+    return maps
+
+
+def _padded(image: np.ndarray) -> np.ndarray:
+    """The image, mirrored at its lower and right edge until height and width are multiples of 16."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
+
+
+def _predict_padded(net: Net, images: np.ndarray, tile: int, margin: int) -> np.ndarray:
+    """Maps (N, H, W, heads) of images (N, H, W, 3) whose height and width are multiples of 16."""
+    height, width = images.shape[1:3]
+    tile_height, tile_width = _even(height, tile), _even(width, tile)
     maps = None
-    for top in range(0, padded.shape[0], tile):
-        for left in range(0, padded.shape[1], tile):
-            rows = slice(max(0, top - margin), top + tile + margin)
-            columns = slice(max(0, left - margin), left + tile + margin)
-            seen = net(np.ascontiguousarray(padded[None, rows, columns]))[0]
+    for top in range(0, height, tile_height):
+        for left in range(0, width, tile_width):
+            rows = slice(max(0, top - margin), top + tile_height + margin)
+            columns = slice(max(0, left - margin), left + tile_width + margin)
+            seen = net(np.ascontiguousarray(images[:, rows, columns]))
             if maps is None:
-                maps = np.empty((*padded.shape[:2], seen.shape[2]), seen.dtype)
-            inner = seen[top - rows.start :, left - columns.start :][:tile, :tile]
-            maps[top : top + tile, left : left + tile] = inner
+                maps = np.empty((*images.shape[:3], seen.shape[3]), seen.dtype)
+            inner = seen[:, top - rows.start :, left - columns.start :][:, :tile_height, :tile_width]
+            maps[:, top : top + tile_height, left : left + tile_width] = inner
     assert maps is not None  # an image has at least one tile
-    return maps[:height, :width]
+    return maps
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W, C) float32 to `size`: linear interpolation; averages over pixels if the image gets smaller."""
+def _even(length: int, tile: int) -> int:
+    """The smallest multiple of 16 with which as few tiles cover this length as with `tile`."""
+    tiles = -(-length // tile)
+    return -(-length // (tiles * MULTIPLE)) * MULTIPLE
+
+
+def resize(
+    image: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Resize (H, W, C) float32 to `size`: linear interpolation; averages over pixels if the image gets smaller.
+
+    box: (left, top, right, bottom), the part of the image that is resized, not always of whole pixels.
+    """
     from PIL import Image
 
     height, width = size
-    if image.shape[:2] == (height, width):
+    if image.shape[:2] == (height, width) and box is None:
         return image
     planes = [
-        Image.fromarray(np.ascontiguousarray(image[:, :, c])).resize((width, height), Image.Resampling.BILINEAR)
+        Image.fromarray(np.ascontiguousarray(image[:, :, c])).resize((width, height), Image.Resampling.BILINEAR, box)
         for c in range(image.shape[2])
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=2)
@@ -99,19 +141,21 @@ def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False)
     times the work.
     """
     scaled = resize(image, size_at_scale(image.shape[:2], scale))
-    axes = [(), (0,), (1,), (0, 1)] if flips else [()]
-    maps = (np.flip(predict_tiled(net, np.flip(scaled, a)), a) for a in axes)
-    return functools.reduce(np.add, maps) / len(axes)
+    axes = FLIPS if flips else FLIPS[:1]
+    maps = predict_batch(net, [np.flip(scaled, a) for a in axes])
+    return functools.reduce(np.add, (np.flip(of_flip, a) for of_flip, a in zip(maps, axes))) / len(axes)
 
 
-def labels_from_maps(maps: np.ndarray, zoom: float = 1.0) -> np.ndarray:
+def labels_from_maps(maps: np.ndarray, zoom: float = 1.0, min_area: int | None = None) -> np.ndarray:
     """Nuclei (H, W) int32 from predicted maps (H, W, 1 or 3) in which they are about `DIAMETER` * zoom pixels wide.
 
     One map: distance-transform watershed of the mask. Three maps: the inside of nuclei, mask - border, gives the seeds,
     and a watershed regrows them. Lengths and areas of both methods are multiplied by zoom and zoom^2.
+    min_area: nuclei of fewer pixels are dropped; by default `MIN_AREA` * zoom^2.
     """
     mask = check_maps("labels_from_maps", "maps", maps, (1, 3))[:, :, 0]
-    min_area = round(MIN_AREA * zoom**2)
+    if min_area is None:
+        min_area = round(MIN_AREA * zoom**2)
     if maps.shape[2] == 1:
         labels = distance_watershed(mask > MASK_THRESHOLD, sigma=2 * zoom, min_distance=round(5 * zoom))
         return drop_small(labels, min_area)
@@ -125,12 +169,13 @@ def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | Non
 
     flips: average over mirrored images and two scales, eight predictions in all; slightly better, and slower.
     scale: the factor that enlarges the image for the net; by default it is estimated.
+    Memory for the whole enlarged image is needed; `tinynet.nuclei.segment` finds the same nuclei part by part.
     """
     normal = normalize(check_image("segment", image))
-    scale = _limited(scale, image) if scale else estimate_scale(net, image)
+    scale = limited(scale) if scale else estimate_scale(net, image)
     maps = predict_maps(net, normal, scale, flips)
     if flips:
-        other = predict_maps(net, normal, _limited(scale * 0.8, image), flips)
+        other = predict_maps(net, normal, limited(scale * SECOND_SCALE), flips)
         maps = (maps + resize(other, maps.shape[:2])) / 2
     return labels_at_scale(maps, scale, image.shape[:2])
 
@@ -156,15 +201,33 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
     many nuclei on three times the area: at a wrong scale the net finds the texture inside of large nuclei. If an image
     has more than `ENOUGH_TO_MEASURE` pixels a side, only its middle is used.
     """
-    normal = normalize(check_image("estimate_scale", image))
-    middle = middle_of(normal.shape[:2], ENOUGH_TO_MEASURE)
-    normal = normal[middle]
-    baseline = otsu_watershed(image[middle])
+    return estimate_scales(net, [image])[0]
+
+
+def estimate_scales(net: Net, images: Sequence[np.ndarray]) -> list[float]:
+    """`estimate_scale` of each of several images (H, W, 3) uint8, which share passes of the net."""
+    guesses, scaled = [], {}
+    for i, image in enumerate(images):
+        slope, offset = normalization(check_image("estimate_scale", image))
+        middle = image[middle_of(image.shape[:2], ENOUGH_TO_MEASURE)]
+        normal = apply_normalization(middle, slope, offset)
+        guesses.append([(scale, size_at_scale(middle.shape[:2], scale)) for scale in _guessed_scales(middle)])
+        scaled.update({(i, size): resize(normal, size) for _, size in guesses[-1]})  # guesses of one size: one pass
+    maps = dict(zip(scaled, predict_batch(net, list(scaled.values()))))
+    return [_measured_scale([(scale, maps[i, size]) for scale, size in pairs]) for i, pairs in enumerate(guesses)]
+
+
+def _guessed_scales(image: np.ndarray) -> list[float]:
+    baseline = otsu_watershed(image)
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
+    return [limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess)) for guess in guesses]
+
+
+def _measured_scale(seen: list[tuple[float, np.ndarray]]) -> float:
+    """The scale at which the median nucleus has `DIAMETER` pixels, from (a guessed scale, the maps at this scale)."""
     found = []
-    for guess in guesses:
-        scale = _limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess), image)
-        labels = labels_from_maps(predict_maps(net, normal, scale))
+    for scale, maps in seen:
+        labels = labels_from_maps(maps)
         diameter = median_diameter(labels) / scale
         area = np.count_nonzero(labels) / scale**2
         found.append((DIAMETER / scale if np.isnan(diameter) else diameter, labels.max(), area))
@@ -173,7 +236,7 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
         for diameter, count, area in found
         if not any(0 < more >= count and larger >= 3 * area for _, more, larger in found)
     )
-    return _limited(DIAMETER / diameters[len(diameters) // 2], image)
+    return limited(DIAMETER / diameters[len(diameters) // 2])
 
 
 def doubt(labels: np.ndarray, scale: float) -> str:
@@ -189,9 +252,6 @@ def doubt(labels: np.ndarray, scale: float) -> str:
     return ""
 
 
-def _limited(scale: float, image: np.ndarray) -> float:
-    """The scale, clipped to SCALE_LIMITS and to the largest scale whose image fits into memory."""
-    smallest, largest = SCALE_LIMITS
-    height, width = image.shape[:2]
-    affordable = max(1.0, np.sqrt(MAX_ENLARGED_PIXELS / (height * width)))
-    return float(np.clip(scale, smallest, min(largest, affordable)))
+def limited(scale: float) -> float:
+    """The scale, clipped to SCALE_LIMITS."""
+    return float(np.clip(scale, *SCALE_LIMITS))

@@ -8,6 +8,7 @@ from typing import Any
 from ..cli import run_commands
 from .against import AgainstConfig, against
 from .nets import NetsConfig, nets
+from .nuclei import NucleiConfig, nuclei
 from .ops import OpsConfig, ops
 from .profile import ProfileConfig, profile
 from .unet import UnetConfig, unet
@@ -15,6 +16,7 @@ from .unet import UnetConfig, unet
 COMMANDS = {
     "unet": (UnetConfig, unet),
     "nets": (NetsConfig, nets),
+    "nuclei": (NucleiConfig, nuclei),
     "ops": (OpsConfig, ops),
     "against": (AgainstConfig, against),
     "profile": (ProfileConfig, profile),
