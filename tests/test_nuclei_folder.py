@@ -123,6 +123,9 @@ def test_paths_are_arguments_or_a_flag_and_name_the_folder_of_the_results(here):
         for value in ("0", "-1", "nan", "inf"):
             with pytest.raises(UsageError, match=f"{flag} is .*; a positive number is needed"):
                 tn.cli.parse(PredictConfig, ["cells", flag, value])
+    for value in ("4.7", "201"):
+        with pytest.raises(UsageError, match=f"--diameter is {value}; the net sees nuclei of 4.8 to 200 pixels"):
+            tn.cli.parse(PredictConfig, ["cells", "--diameter", value])
 
 
 def test_the_pixel_size_of_the_file_and_of_the_flag(here, capsys):

@@ -11,6 +11,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UsageError
 from ..files import atomic_path
+from ..imaging.segment import DIAMETER, SCALE_LIMITS
 from ..tools.cli import BACKENDS, option
 from .outputs.results import FORMATS, RECORDS, format_path
 
@@ -44,7 +45,13 @@ class PredictConfig:
         for name in ("pixel_size", "diameter", "min_area"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; a positive number is needed")
+                raise ValueError(f"--{name.replace('_', '-')} is {value:g}; a positive number is needed")
+        smallest, largest = (DIAMETER / scale for scale in reversed(SCALE_LIMITS))
+        if self.diameter is not None and not smallest <= self.diameter <= largest:
+            raise ValueError(
+                f"--diameter is {self.diameter:g}; the net sees nuclei of {smallest:g} to {largest:g} pixels: resize "
+                "the images if theirs are smaller or larger"
+            )
         if not self.out:
             self.out = f"{Path(self.paths[0]).resolve().stem}_nuclei"
 
