@@ -115,7 +115,7 @@ def test_nuclei_are_found(installed):
     assert wanted <= {path.name for path in (installed.folder / "my_folder_nuclei").iterdir()}
     (installed.folder / "my_folder/b.png").write_bytes(b"")
     assert "done before" in installed.start(command, code=1), "a broken file"
-    assert "usage: tinynet nuclei" in installed.start([*command[:2], "--help"])
+    assert f"usage: {installed.tinynet} nuclei" in installed.start([*command[:2], "--help"])
     for flags in (["--out", "a_nuclei", "my_folder/a.png"], ["--images", "my_folder/a.png", "--out", "found"]):
         installed.run("-m", "tinynet", "run", "unet_nuclei", "predict", "--no-flips", *flags)
     installed.run("-m", "tinynet", "page", "--image", "my_folder/a.png", "--out", "cells.html")
