@@ -358,7 +358,7 @@ def test_progress_of_a_large_image(monkeypatch, capsys):
     progress = Progress(["a.tif"])
     for done in (1, 2, 4):
         progress.tiles(done, 10)
-    assert capsys.readouterr().out == "a large image: tile 4 of 10, 01:20 left\n"
+    assert capsys.readouterr().out == "tile 4 of 10, 01:20 left\n"
 
 
 def test_an_image_without_nuclei_has_no_diameter():

@@ -27,7 +27,7 @@ from ..training.interruption import command, typed_words
 from ..training.run_folder import RunFolder
 from .outputs import Result, Tables
 from .outputs.results import read_record, record_path
-from .progress import Progress, files_of
+from .progress import Progress, files_of, warn
 from .segmentation import Nuclei
 from .settings import (
     PredictConfig,
@@ -155,9 +155,9 @@ class _Run:
             self.new += 1
             self.progress.finish(image.position, f"{plane.name}: {described(nuclei, plane.pixel_size)}")
             if nuclei.doubt:
-                print(f"warning: {plane.name}: {nuclei.doubt}", file=sys.stderr)
+                warn(f"{plane.name}: {nuclei.doubt}")
             if any("\udc80" <= letter <= "\udcff" for letter in plane.name):  # how Python keeps bytes that are no UTF-8
-                print(f"warning: the name {plane.name!a} is not UTF-8; the tables hold its bytes", file=sys.stderr)
+                warn(f"the name {plane.name!a} is not UTF-8; the tables hold its bytes")
 
     def begin(self) -> None:
         """Before the first result is written: delete those of an earlier run if --force says so, note the settings."""
@@ -242,5 +242,5 @@ def again() -> str:
 def plain_warnings() -> Iterator[None]:
     """Inside, a warning is printed as a sentence, without the line of code that gave it."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: warn(message)
         yield

@@ -12,7 +12,7 @@ from ..data.files import ImageFiles
 from ..data.microscopy import image_names
 from ..errors import DataError
 
-SECONDS_BETWEEN_TILES = 30.0  # between two lines about one large image
+SECONDS_BETWEEN_TILES = 30.0  # between two lines about tiles
 BAR = "{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt} files{postfix}"
 
 
@@ -26,6 +26,11 @@ def files_of(paths: Iterable[str]) -> list[str]:
         except DataError:  # `read_planes` says what is wrong with it
             continue
     return found
+
+
+def warn(sentence: object) -> None:
+    """Print a warning, above the bar if there is one."""
+    tqdm.write(f"warning: {sentence}", file=sys.stderr)
 
 
 class Progress:
@@ -65,13 +70,13 @@ class Progress:
             self._bar.set_postfix_str(self.left)
 
     def tiles(self, done: int, total: int) -> None:
-        """Of one large image, `done` tiles of `total` are done."""
+        """Of the images that the net sees now, `done` tiles of `total` are done."""
         now = time.monotonic()
         if done <= 1:
             self._tiles_started = self._tiles_shown = now
             return
         left = tqdm.format_interval((now - self._tiles_started) / (done - 1) * (total - done))
-        text = f"a large image: tile {done} of {total}, {left} left"
+        text = f"tile {done} of {total}, {left} left"
         if not self._bar.disable:
             self._bar.set_postfix_str(text)
         elif now - self._tiles_shown > SECONDS_BETWEEN_TILES:
