@@ -165,7 +165,7 @@ def with_thumbnail(array) -> bytes:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(array, metadata=None)
-        writer.write(array[::2, ::2], metadata=None, subfiletype=1)
+        writer.write(array[:7, :5], metadata=None, subfiletype=1)
     return file.getvalue()
 
 
@@ -242,8 +242,36 @@ def test_every_page_of_a_compressed_file(mode, tmp_path):
     for plane, array in zip(found, arrays):
         assert np.abs(plane.pixels.astype(int) - array).max() <= (6 if lossy else 0)
     if mode == "tiff_lzw":
+        large = RNG.integers(0, 9, (300, 401)).astype(np.uint8)  # two strips, the second one is shorter
+        np.testing.assert_array_equal(planes(tmp_path, lzw_pages(mode, [large]))[0].pixels, large)
         deep = [values.astype(np.uint16) * 250 for values in arrays]
         np.testing.assert_array_equal([p.pixels for p in planes(tmp_path, lzw_pages(mode, deep))], deep)
+
+
+def test_pictures_of_cameras_and_scanners(tmp_path):
+    """CMYK and rotated JPEG, palettes, alpha and one bit: what a viewer shows, without alpha."""
+    smooth = np.add.outer(np.arange(20), np.arange(24)).astype(np.uint8) * 5
+    color = Image.fromarray(np.dstack([smooth, smooth // 2, 255 - smooth]))
+    rotated = Image.Exif()
+    rotated[274] = 6  # the camera was turned: a viewer turns the picture by 90 degrees
+    cases = {
+        "cmyk.jpg": (color.convert("CMYK"), {"quality": 95}, color),
+        "rotated.jpg": (color, {"quality": 95, "exif": rotated.tobytes()}, color.transpose(Image.Transpose.ROTATE_270)),
+        "alpha.png": (color.convert("RGBA"), {}, color),
+        "gray_alpha.png": (Image.fromarray(smooth).convert("LA"), {}, Image.fromarray(smooth)),
+        "palette.png": (color.quantize(), {}, color.quantize().convert("RGB")),
+        "palette.bmp": (color.quantize(), {}, color.quantize().convert("RGB")),
+        "one_bit.png": (Image.fromarray(smooth > 80), {}, Image.fromarray(smooth > 80)),
+        "one_bit.tif": (Image.fromarray(smooth > 80), {}, Image.fromarray(smooth > 80)),
+    }
+    for name, (image, options, seen) in cases.items():
+        image.save(tmp_path / name, **options)
+        (plane,) = read_planes(tmp_path / name)
+        expected = np.asarray(seen)
+        assert plane.pixels.shape == expected.shape, name
+        assert np.abs(plane.pixels.astype(int) - expected).max() <= (30 if name.endswith("jpg") else 0), name
+        data = (tmp_path / name).read_bytes()
+        refused(tmp_path, data[: len(data) * 2 // 3], "corrupt|truncated", name)
 
 
 def test_a_palette_of_a_microscope_is_only_its_display(tmp_path):
@@ -380,14 +408,14 @@ def test_what_systems_leave_behind_is_ignored_and_counted(write, tmp_path):
         "Thumbs.db",
         "notes.txt",
         ".git/c.png",
+        "__MACOSX/b.png",
     )
     files = {"a.png": png(GRAY), "labels/a.tif": tiff(GRAY), **dict.fromkeys(junk, b"junk")}
     ignored = Counter()
     (plane,) = read_planes(write(tmp_path / "in.zip", files), ignored=ignored)
     assert plane.name == "a"
-    assert ignored == {
-        **{"._*": 2, "__MACOSX/": 1, ".DS_Store": 2, "Thumbs.db": 1, "*.txt": 1, ".git/": 1, "labels/": 1},
-    }
+    kinds = {"._*": 2, "__MACOSX/": 2, ".DS_Store": 2, "Thumbs.db": 1, "*.txt": 1, ".git/": 1, "labels/": 1}
+    assert ignored == kinds
 
 
 def test_unreadable_files_are_named_and_the_others_follow(tmp_path):
@@ -493,6 +521,16 @@ def test_lying_imagej_and_shapes(tmp_path):
 def test_channels_that_were_written_as_width(tmp_path):
     """`imwrite` of an array (H, W, 2) writes H planes of W x 2 pixels."""
     refused(tmp_path, tiff(np.moveaxis(STACK[0, 0], 0, -1)), "channels were written as the width")
+
+
+def test_a_broken_chain_of_pages(tmp_path):
+    data = pages(*STACK[0, :, 0])
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        last = file.pages[2].offset
+    place = data.rindex(last.to_bytes(4, "little"))
+    for offset in (last + 10**6, 8):  # beyond the end, and back to the first page
+        damaged = data[:place] + offset.to_bytes(4, "little") + data[place + 4 :]
+        refused(tmp_path, damaged, "page 3 cannot be found")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -67,7 +67,7 @@ def read_tiff_page(file: BinaryIO, number: int, palette_as_index: bool) -> np.nd
 
 
 def _samples(image: Image.Image, palette_as_index: bool) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies the image
     if (image.mode == "P" and not palette_as_index) or image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"):
         image = image.convert("RGB")
     return np.asarray(image)
