@@ -42,6 +42,7 @@ CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
 }).map((e) => `${e.outerHTML.slice(0, 120)}: ${e.scrollWidth} > ${e.clientWidth}`)"""
 SEEN = "(all) => all.forEach((e) => { e.wasSeen = e.checkVisibility(); })"
 HIDDEN = "(all) => all.filter((e) => e.wasSeen && !e.checkVisibility()).map((e) => e.outerHTML.slice(0, 120))"
+REFUSED = "status of 422"  # a file that a page sent to its server, which the page then shows to the person
 LUMINANCE = """(what) => {
   const [r, g, b, alpha] = getComputedStyle(document.body)[what].match(/[\\d.]+/g).map(Number);
   return alpha === 0 ? 1 : (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
@@ -67,12 +68,13 @@ def browser_page() -> Any:
 def open_page(browser_page: Any) -> Any:
     """A function that opens a file and returns the page of Playwright; the file before it is closed.
 
-    address: what follows, from # or ? on. width: of the window, in CSS pixels. The test fails at its end if a file
-    reported an error or asked for anything that is not on this computer.
+    path: of the file, or the address of a server on this computer. address: what follows, from # or ? on. width: of
+    the window, in CSS pixels. The test fails at its end if a file reported an error or asked for anything that is not
+    on this computer.
     """
     problems: list[str] = []
     listeners = {
-        "console": lambda message: problems.append(message.text) if message.type == "error" else None,
+        "console": lambda message: problems.extend(_errors(message)),
         "pageerror": lambda error: problems.append(str(error)),
         "requestfailed": lambda request: problems.append(f"not loaded: {request.url}"),
         "request": lambda request: problems.extend(_outside(request.url)),
@@ -80,12 +82,13 @@ def open_page(browser_page: Any) -> Any:
     for event, listener in listeners.items():
         browser_page.on(event, listener)
 
-    def open_page(path: Path, address: str = "", width: int = SCREEN, dark: bool = False) -> Any:
+    def open_page(path: Path | str, address: str = "", width: int = SCREEN, dark: bool = False) -> Any:
         browser_page.goto("about:blank")  # the same file with another # would not be read again
         browser_page.set_viewport_size({"width": width, "height": 800})
         browser_page.emulate_media(media="screen", color_scheme="dark" if dark else "light")
         browser_page.mouse.move(0, 0)
-        browser_page.goto(path.as_uri() + address)
+        browser_page.context.set_offline(isinstance(path, Path))
+        browser_page.goto(path.as_uri() + address if isinstance(path, Path) else path)
         browser_page.locator("[aria-busy=true]").wait_for(state="detached", timeout=120_000)
         return browser_page
 
@@ -95,8 +98,13 @@ def open_page(browser_page: Any) -> Any:
     assert not problems, problems
 
 
+def _errors(message: Any) -> list[str]:
+    return [message.text] if message.type == "error" and REFUSED not in message.text else []
+
+
 def _outside(url: str) -> list[str]:
-    return [] if url.startswith(("file:", "data:", "blob:", "about:")) else [f"not a file of this computer: {url}"]
+    here = ("file:", "data:", "blob:", "about:", "http://127.0.0.1:")
+    return [] if url.startswith(here) else [f"not a file of this computer: {url}"]
 
 
 def read(page: Any, script: str) -> Any:

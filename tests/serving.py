@@ -18,7 +18,7 @@ bottle = pytest.importorskip("bottle", reason="the extra 'serve' is not installe
 waitress = pytest.importorskip("waitress", reason="the extra 'serve' is not installed")
 
 from tinynet.data import to_rgb8  # noqa: E402
-from tinynet.imaging.instances import drop_small, otsu_watershed  # noqa: E402
+from tinynet.imaging.instances import connected_components, drop_small, otsu_foreground  # noqa: E402
 from tinynet.nuclei import net, segmentation  # noqa: E402
 from tinynet.nuclei.segmentation import Nuclei  # noqa: E402
 from tinynet.nuclei.serve.app import Session, make_app  # noqa: E402
@@ -47,7 +47,7 @@ def png(pixels):
 def segment_fast(net, images, diameter=None, flips=True, min_area=None, exclude_border=False, progress=None):
     """In place of the net: it would take seconds, and its kernels have tests of their own."""
     progress(1, 2)
-    found = [otsu_watershed(to_rgb8(image)) for image in images]
+    found = [connected_components(otsu_foreground(to_rgb8(image))) for image in images]
     return [Nuclei(drop_small(labels, int(min_area or 1)), diameter or 20.0, "") for labels in found]
 
 

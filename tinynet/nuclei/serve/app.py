@@ -43,7 +43,7 @@ from .worker import Busy, Worker
 PAGE = Path(__file__).with_name("page")
 SHIPPED = "shipped"
 # The status of an answer for each kind of error; its message is for the person who uses the page.
-STATUS = {BadRequest: 400, EditError: 409, Busy: 409, DataError: 422, BackendError: 500, MemoryError: 507, OSError: 507}
+STATUS = {BadRequest: 400, Busy: 409, DataError: 422, BackendError: 500, MemoryError: 507, OSError: 507}
 
 
 @dataclass
@@ -188,7 +188,10 @@ def add_images(app: bottle.Bottle, session: Session) -> None:
             elif fields.get("operation") == "redo":
                 changed = image.redo()
             else:
-                changed = image.edit(patch_of(fields, image.labels()), corrected=True)
+                try:
+                    changed = image.edit(patch_of(fields, image.labels()), corrected=True)
+                except EditError as error:  # the person drew something that makes no sense; the request is right
+                    return {"refused": str(error), "image": image.summary()}
             return {"outlines": changed, "image": image.summary()}
 
     @app.post("/api/images/<id_>/corrected")

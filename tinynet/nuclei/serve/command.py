@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def serve(config: ServeConfig) -> None:
     from .project import Project
     from .requests import MAX_UPLOAD
 
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page of many thumbnails is no reason to warn
     folder = Path(config.out)
     with contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)

@@ -184,6 +184,7 @@ class Project:
         for unfinished in self._images.glob(".*"):  # of a server that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
         self._found = {path.name: StoredImage(path) for path in sorted(self._images.iterdir()) if path.is_dir()}
+        self._last = max((int(id_) for id_ in self._found if id_.isdecimal()), default=0)  # no id is used twice
 
     def images(self) -> list[StoredImage]:
         with self._lock:
@@ -221,11 +222,11 @@ class Project:
     @contextmanager
     def _new_folder(self) -> Iterator[tuple[Path, Path]]:
         """(a temporary folder, its final path); the folder is removed if the block fails."""
-        number = max((int(id_) for id_ in self._found if id_.isdecimal()), default=0) + 1
+        self._last += 1
         folder = self._images / f".{uuid.uuid4().hex}"
         folder.mkdir()
         try:
-            yield folder, self._images / f"{number:04d}"
+            yield folder, self._images / f"{self._last:04d}"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 import bottle
 import numpy as np
 
-from .edit import EditError, Patch, delete, draw, merge, split
+from .edit import Patch, delete, draw, merge, split
 
 MAX_UPLOAD = 256 * 2**20  # bytes of one image file
 MAX_JSON = 2**20
@@ -116,7 +116,10 @@ def _is_coordinate(value: Any) -> bool:
 
 
 def patch_of(fields: dict, labels: np.ndarray) -> Patch:
-    """The patch for an edit that the page asks for. Raises EditError if it makes no sense in this label image."""
+    """The patch for an edit that the page asks for.
+
+    Raises EditError if it makes no sense in this label image, BadRequest if the page cannot have sent it.
+    """
     operation = fields.get("operation")
     if operation == "delete":
         return delete(labels, whole_number(fields, "nucleus"))
@@ -126,7 +129,7 @@ def patch_of(fields: dict, labels: np.ndarray) -> Patch:
         return split(labels, _clipped(points(fields, 2), labels.shape))
     if operation == "draw":
         return draw(labels, _clipped(points(fields, 3), labels.shape))
-    raise EditError(f"there is no operation {str(operation)[:40]!r}; need delete, merge, split or draw")
+    raise BadRequest(f"there is no operation {str(operation)[:40]!r}; need delete, merge, split or draw")
 
 
 def _clipped(line: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -2,8 +2,14 @@
 
 const $ = (id) => document.getElementById(id);
 
+let drawn = ""; // what the list shows, to leave it alone as long as nothing changes
+const thumbnails = new Map(); // by id: an image is fetched once
+
 // The images as a list: `open(id)` and `remove(image)` are called for the two buttons of an entry.
 export function drawList(images, chosen, open, remove) {
+  const wanted = JSON.stringify([images, chosen]);
+  if (wanted === drawn) return;
+  drawn = wanted;
   const entries = images.map((image) => {
     const entry = document.createElement("li"), show = document.createElement("button"), gone = document.createElement("button");
     entry.classList.toggle("chosen", image.id === chosen);
@@ -24,9 +30,10 @@ export function drawList(images, chosen, open, remove) {
 }
 
 function thumbnail({id}) {
-  const picture = new Image();
-  picture.src = `api/images/${id}/thumbnail.png`;
+  const picture = thumbnails.get(id) || new Image();
+  if (!picture.src) picture.src = `api/images/${id}/thumbnail.png`;
   picture.alt = "";
+  thumbnails.set(id, picture);
   return picture;
 }
 

@@ -7,18 +7,19 @@ import {drawList, listenForFiles} from "./list.js";
 import {drawBusy, drawImageFacts, drawNets, drawTraining, searchSettings} from "./panel.js";
 
 const $ = (id) => document.getElementById(id);
-const WHILE_BUSY = 500; // milliseconds between two questions
+const WHILE_BUSY = 800; // milliseconds between two questions
 let state = {images: [], weights: [], computation: {}, training: {}};
 let chosen = ""; // id of the image that is shown
 let shownEdits = -1; // its edits at the time when its outlines came
 let timer = 0;
 
-const view = new View($("canvas"));
-const tools = new Tools(view, act, say);
+export const view = new View($("canvas"));
+const tools = new Tools(view, (edit) => act(edit), say);
 
 // ------------------------------------------------------------------------------ words for the person
-function say(text) {
+function say(text, isRefusal = false) {
   $("said").textContent = text;
+  $("said").classList.toggle("refused", isRefusal);
 }
 
 function complain(error) {
@@ -126,25 +127,22 @@ const addFile = guarded(async (file) => {
   if (file.size > state.maxUpload) {
     throw new Error(`${file.name}: ${Math.round(file.size / 2 ** 20)} MB; at most ${Math.round(state.maxUpload / 2 ** 20)} MB are accepted`);
   }
-  const {images} = await upload(file);
+  const settings = {channel: $("channel").value, project: $("project").checked ? "max" : ""};
+  const {images} = await upload(file, settings);
   state.images.push(...images);
   if (chosen) drawAll();
   else await open(images[0].id);
 });
 
 // ------------------------------------------------------------------------------ edits
-async function act(edit) {
-  try {
-    const {outlines, image} = await send(`images/${chosen}/edit`, edit);
-    shownEdits = image.edits;
-    view.change(outlines);
-    replace(image);
-    say(`${edit.operation[0].toUpperCase()}${edit.operation.slice(1)}: ${image.nuclei} nuclei.`);
-  } catch (error) {
-    say("");
-    complain(error);
-  }
-}
+const act = guarded(async (edit) => {
+  const {outlines, image, refused} = await send(`images/${chosen}/edit`, edit);
+  if (refused) return say(refused, true);
+  shownEdits = image.edits;
+  view.change(outlines);
+  replace(image);
+  say(`${edit.operation[0].toUpperCase()}${edit.operation.slice(1)}: ${image.nuclei} nuclei.`);
+});
 
 // ------------------------------------------------------------------------------ controls
 const start = (path, value) => guarded(async () => {

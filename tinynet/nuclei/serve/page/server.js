@@ -21,5 +21,6 @@ async function ask(path, options = {}) {
 export const read = (path) => ask(path);
 export const send = (path, value) =>
   ask(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(value)});
-export const upload = (file) => ask(`images?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file});
+export const upload = (file, settings) =>
+  ask(`images?${new URLSearchParams({name: file.name, ...settings})}`, {method: "POST", body: file});
 export const remove = (path) => ask(path, {method: "DELETE"});
