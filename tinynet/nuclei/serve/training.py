@@ -22,11 +22,9 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...files import atomic_path
-from ..net import SHIPPED_WEIGHTS
 from .project import StoredImage
 
 TRAIN = (sys.executable, "-m", "tinynet", "nuclei", "train")
-FEWEST_IMAGES = 2  # one to learn from, one to measure with
 
 
 class Training:
@@ -37,6 +35,7 @@ class Training:
         self._process: subprocess.Popen | None = None
         self._run: Path | None = None
         self._epochs, self._started, self._stopping = 0, 0.0, False
+        self._done, self._done_at = 0, 0.0  # epochs that are done, and since when
 
     # ------------------------------------------------------------------------------------ weights
     def weights(self) -> list[dict]:
@@ -64,24 +63,22 @@ class Training:
         return self._process is not None and self._process.poll() is None
 
     def start(self, images: Sequence[StoredImage], epochs: int, weights: Path | None) -> None:
-        """Start a run on these images. weights: where it starts; None for the shipped ones.
+        """Start a run on these images. weights: where it starts, None for the shipped ones.
 
-        Raises DataError for too few images.
+        Raises DataError if there is no image.
         """
-        if len(images) < FEWEST_IMAGES:
-            raise DataError(
-                f"training needs {FEWEST_IMAGES} corrected images, one to learn from and one to measure with; there "
-                f'are {len(images)}: correct more images, or tick "use for training"'
-            )
+        if not images:
+            raise DataError("there is no corrected image to train on; correct one, or tick its box for training")
         number = max((int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()), default=0) + 1
         self._run = self.folder / f"{number:04d}"
         copy_data(images, self._run / "data")
         facts = {"images": len(images), "started": time.strftime("%Y-%m-%d %H:%M"), "from": str(weights or "shipped")}
         with atomic_path(self._run / "run.json") as temporary:
             temporary.write_text(json.dumps(facts), encoding="utf-8")
-        command = [*TRAIN, "--data", str(self._run / "data"), "--weights", str(weights or SHIPPED_WEIGHTS)]
+        command = [*TRAIN, "--data", str(self._run / "data"), "--weights", str(weights or "shipped")]
         command += ["--out", str(self._run / "run"), "--epochs", str(epochs)]
         self._epochs, self._started, self._stopping = epochs, time.monotonic(), False
+        self._done = 0
         with open(self._run / "log.txt", "wb") as log:
             # In a session of its own: Ctrl-C in the terminal reaches only the server, which then stops the run.
             self._process = subprocess.Popen(
@@ -109,8 +106,6 @@ class Training:
         if self._process is None or self._run is None:
             return {"running": False, "run": None}
         rows, running = read_metrics(self._run / "run" / "metrics.csv"), self.running
-        seconds = time.monotonic() - self._started
-        left = seconds / len(rows) * (self._epochs - len(rows)) if rows else None
         failed = not running and not self._stopping and self._process.returncode != 0
         return {
             "running": running,
@@ -119,10 +114,18 @@ class Training:
             "epoch": len(rows),
             "epochs": self._epochs,
             "rows": rows,
-            "seconds": seconds if running else None,
-            "secondsLeft": left,
+            "secondsLeft": self._seconds_left(len(rows)),
             "error": last_error(self._run / "log.txt") if failed else "",
         }
+
+    def _seconds_left(self, done: int) -> float | None:
+        """From the mean duration of the epochs that are done; None during the first one."""
+        if done != self._done:
+            self._done, self._done_at = done, time.monotonic()
+        if not done:
+            return None
+        left = (self._done_at - self._started) / done * (self._epochs - done)
+        return max(1.0, left - (time.monotonic() - self._done_at))
 
 
 def copy_data(images: Sequence[StoredImage], folder: Path) -> None:

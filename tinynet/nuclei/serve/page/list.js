@@ -41,7 +41,7 @@ function words({name, searched, nuclei, corrected}) {
   const text = document.createElement("span"), title = document.createElement("span"), facts = document.createElement("small");
   title.className = "name";
   title.textContent = title.title = name;
-  facts.textContent = searched || nuclei ? `${nuclei} nuclei${corrected ? ", corrected" : ""}` : "not searched yet";
+  facts.textContent = searched || nuclei ? `${nuclei} nuclei${corrected ? " ✓ corrected" : ""}` : "not searched";
   text.append(title, facts);
   return text;
 }

@@ -65,6 +65,7 @@ function drawAll() {
   $("folder").textContent = state.folder;
   $("limit").textContent = `TIFF, PNG, JPEG or BMP, up to ${Math.round(state.maxUpload / 2 ** 20)} MB each`;
   $("empty").hidden = Boolean(image);
+  $("export").hidden = !state.images.some(({searched, nuclei}) => searched || nuclei);
   document.body.setAttribute("aria-busy", String(isBusy));
 }
 

@@ -48,20 +48,19 @@ function describe(image) {
 
 export function drawTraining(training, images, isBusy) {
   const chosen = images.filter(({corrected, nuclei}) => corrected && nuclei).length;
-  $("chosen").textContent = chosen < 2
-    ? `${amount(chosen, "image is", "images are")} corrected; training needs two or more.`
-    : `${chosen} corrected images. Every edit marks its image.`;
-  $("start").disabled = isBusy || chosen < 2;
+  const missing = ["; correct one to begin", "; with two or more, training also measures how good it gets"][chosen] || "";
+  $("chosen").textContent = `${amount(chosen, "corrected image", "corrected images")}${missing}.`;
+  $("start").disabled = isBusy || !chosen;
   $("training").hidden = !training.run;
   if (!training.run) return;
-  const last = training.rows.at(-1), loss = last ? `; validation loss ${last.val_loss.toFixed(3)}` : "";
+  const loss = training.rows.at(-1)?.val_loss, measured = loss === undefined ? "" : `; validation loss ${loss.toFixed(3)}`;
   const state = training.running ? "" : training.error ? " (failed)" : " (ended)";
-  $("epoch").textContent = `Run ${Number(training.run)}: epoch ${training.epoch} of ${training.epochs}${state}${loss}`;
+  $("epoch").textContent = `Run ${Number(training.run)}: epoch ${training.epoch} of ${training.epochs}${state}${measured}`;
   drawCurve(training.rows, training.epochs);
 }
 
 function drawCurve(rows, epochs) {
-  const {width, height, margin} = CURVE, losses = rows.flatMap(({train_loss, val_loss}) => [train_loss, val_loss]);
+  const {width, height, margin} = CURVE, losses = rows.flatMap(({train_loss, val_loss}) => [train_loss, val_loss ?? train_loss]);
   const highest = Math.max(...losses), lowest = Math.min(...losses);
   const x = (epoch) => margin + (epoch - 1) / Math.max(1, epochs - 1) * (width - 2 * margin);
   const y = (loss) => margin + (highest - loss) / (highest - lowest || 1) * (height - 2 * margin);
@@ -69,7 +68,7 @@ function drawCurve(rows, epochs) {
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
     const column = kind === "train" ? "train_loss" : "val_loss";
     path.setAttribute("class", kind);
-    path.setAttribute("d", rows.map((row, i) => `${i ? "L" : "M"}${x(row.epoch).toFixed(1)} ${y(row[column]).toFixed(1)}`).join(" "));
+    path.setAttribute("d", rows.filter((row) => column in row).map((row, i) => `${i ? "L" : "M"}${x(row.epoch).toFixed(1)} ${y(row[column]).toFixed(1)}`).join(" "));
     return path;
   }));
 }
