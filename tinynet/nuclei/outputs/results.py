@@ -86,7 +86,8 @@ def make_record(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     In the record the measurements are "columns", a list of names, and "rows", a list of values for each nucleus.
     """
     plane = result.plane
-    rows = measure(result.labels, plane.channels, plane.pixel_size)
+    measured = measure(result.labels, plane.channels, plane.pixel_size)
+    rows = [{key: _rounded(value) for key, value in row.items()} for row in measured]
     record = {
         "version": VERSION,
         "name": plane.name,
@@ -98,7 +99,7 @@ def make_record(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "flags": flags(rows, result.doubt),
         "thumbnail": thumbnail(result.image, result.labels),
         "columns": list(rows[0]) if rows else [],
-        "rows": [[_rounded(value) for value in row.values()] for row in rows],
+        "rows": [list(row.values()) for row in rows],
     }
     return record, rows
 

@@ -78,7 +78,7 @@ class Tables:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if (self.folder / RECORDS).is_dir():
+            if any((self.folder / RECORDS).glob("*.json")):
                 self.write()
         except (OSError, DataError):
             if error is None:  # otherwise the first error says more
