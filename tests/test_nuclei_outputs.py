@@ -98,7 +98,7 @@ def test_outlines_of_huge_numbers_need_no_memory():
 
 
 @pytest.mark.parametrize(
-    ("nuclei", "dtype"), [(0, np.uint16), (3, np.uint16), (65_535, np.uint16), (70_000, np.uint32)]
+    ("nuclei", "dtype"), [(0, np.uint16), (3, np.uint16), (65_535, np.uint16), (65_536, np.uint32)]
 )
 @pytest.mark.parametrize("pixel_size", [None, 0.325])
 def test_label_images_keep_numbers_and_pixel_size(nuclei, dtype, pixel_size, tmp_path):
@@ -300,22 +300,30 @@ def test_a_run_without_nuclei_has_a_table_with_its_columns(tmp_path):
     assert len((tmp_path / "measurements.csv").read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS.values(), ".json"])
-def test_a_full_disk_names_the_file_and_leaves_no_half_file(suffix, tmp_path, monkeypatch):
-    replace, names = os.replace, []
+@pytest.fixture
+def fill_disk(monkeypatch):
+    """A function after which files with a suffix do not fit on the disk any more."""
+    replace = os.replace
 
-    def full(source, target):
-        if str(target).endswith(suffix):
-            names.append(target)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
+    def fill_disk(suffix):
+        def full(source, target):
+            if str(target).endswith(suffix):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
 
+        monkeypatch.setattr(os, "replace", full)
+
+    return fill_disk
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [*FORMATS.items(), ("results", ".json")])
+def test_a_full_disk_names_the_file_and_leaves_no_half_file(folder, suffix, tmp_path, fill_disk, monkeypatch):
     with Tables(tmp_path) as tables:
         tables.add(discs(name="first"))
-    monkeypatch.setattr(os, "replace", full)
+    fill_disk(suffix)
     with pytest.raises(OSError, match="No space left") as error, Tables(tmp_path) as tables:
         tables.add(discs(name="second"))
-    assert error.value.filename == str(names[0])
+    assert error.value.filename == str(tmp_path / folder / f"second{suffix}")
     monkeypatch.undo()
     assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
     assert not tables.has("second") and not list(tmp_path.rglob(f"second{suffix}"))
@@ -325,18 +333,20 @@ def test_a_full_disk_names_the_file_and_leaves_no_half_file(suffix, tmp_path, mo
     assert {row["image"] for row in table(tmp_path / "measurements.csv")} == {"first", "second"}
 
 
-def test_a_full_disk_at_the_tables_keeps_the_older_ones(tmp_path, monkeypatch):
+def test_an_image_whose_files_are_of_two_runs_is_not_done(tmp_path, fill_disk):
+    with Tables(tmp_path) as tables:
+        tables.add(discs())
+    fill_disk(".zip")
+    with pytest.raises(OSError, match="No space left"), Tables(tmp_path) as tables:
+        tables.add(with_labels(discs(), np.zeros((60, 80), int)))
+    assert not tables.has("discs")
+
+
+def test_a_full_disk_at_the_tables_keeps_the_older_ones(tmp_path, fill_disk):
     with Tables(tmp_path) as tables:
         tables.add(discs(name="first"))
     before = (tmp_path / "measurements.csv").read_bytes()
-    replace = os.replace
-
-    def full(source, target):
-        if str(target).endswith(".csv"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
+    fill_disk(".csv")
     with pytest.raises(OSError, match="No space left") as error, Tables(tmp_path) as tables:
         tables.add(discs(name="second"))
     assert error.value.filename == str(tmp_path / "measurements.csv")
