@@ -189,6 +189,6 @@ def test_two_images_are_corrected_and_training_begins(found, monkeypatch, tmp_pa
     said(found, "second, 0 nuclei.")
     choose(found, "Draw")
     drag(found, (20, 20), (20, 40), (40, 40), (40, 20))
-    said(found, "Draw: 1 nuclei.")
+    said(found, "Draw: 1 nucleus.")
     assert "2 corrected images" in text(found, "#chosen")
     assert found.is_enabled("#start")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import io
 import json
 import re
+import signal
+import subprocess
 import sys
 import threading
 import zipfile
@@ -16,6 +19,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import ROOT
 from serving import Client, discs_png, no_net  # noqa: F401 (a fixture)
 
 from tinynet.data import read_nuclei
@@ -499,3 +503,27 @@ def test_without_the_libraries_it_says_what_to_install(monkeypatch, tmp_path):
 def test_flags_that_make_no_sense(arguments, message):
     with pytest.raises(UsageError, match=message):
         command.main(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_a_real_server_refuses_what_is_too_large_and_ends_with_ctrl_c(tmp_path):
+    command_line = [sys.executable, "-m", "tinynet", "nuclei", "serve", "--no-browser", "--port", "0"]
+    command_line += ["--out", str(tmp_path)]
+    with subprocess.Popen(
+        command_line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        address = next(line for line in process.stdout if "http" in line).strip()
+        server = http.client.HTTPConnection(address.split("/")[2])
+        server.request("GET", "/")
+        assert server.getresponse().status == 403
+        server = http.client.HTTPConnection(address.split("/")[2])
+        server.putrequest("POST", "/api/images?name=a.png")
+        server.putheader("Content-Length", str(requests.MAX_UPLOAD + 1))
+        server.endheaders()  # no body follows: the answer comes without it
+        assert server.getresponse().status == 413
+        second = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
+        assert second.returncode == 2 and "another server uses this project" in second.stderr
+        process.send_signal(signal.SIGINT)
+        assert "the project is kept" in process.stdout.read()
+    assert process.returncode == 0

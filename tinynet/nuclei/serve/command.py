@@ -73,4 +73,6 @@ def serve(config: ServeConfig) -> None:
         print(f"project: {folder.absolute()}\n\n    {guard.address}\n\nCtrl-C ends the server.", flush=True)
         if config.browser:
             webbrowser.open(guard.address)
-        listener.run()
+        with contextlib.suppress(KeyboardInterrupt):
+            listener.run()  # until Ctrl-C
+    print("\nThe server has ended; the project is kept.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..outputs.outlines import Polygon, nucleus_outlines, outlines
+from ..outputs.outlines import Polygon, nucleus_outlines
 
 Outline = list[list[int]]  # rings, each [x0, y0, x1, y1, ...]; the coordinates are those of `edit`
 
@@ -21,8 +21,9 @@ def outlines_of(labels: np.ndarray, nuclei: Iterable[int], top: int = 0, left: i
 
     labels: the part (h, w). top, left: where it begins.
     """
-    found = {number: _rings(outlines(labels == number), top, left) for number in nuclei}
-    return {number: rings or None for number, rings in found.items()}
+    wanted = list(nuclei)
+    found = dict(nucleus_outlines(np.where(np.isin(labels, wanted), labels, 0)))
+    return {number: _rings(found[number], top, left) if number in found else None for number in wanted}
 
 
 def _rings(polygons: list[Polygon], top: int, left: int) -> Outline:

@@ -1,5 +1,7 @@
 // The list of images and the place where files are dropped.
 
+import {inWords} from "./panel.js";
+
 const $ = (id) => document.getElementById(id);
 
 let drawn = ""; // what the list shows, to leave it alone as long as nothing changes
@@ -41,7 +43,8 @@ function words({name, searched, nuclei, corrected}) {
   const text = document.createElement("span"), title = document.createElement("span"), facts = document.createElement("small");
   title.className = "name";
   title.textContent = title.title = name;
-  facts.textContent = searched || nuclei ? `${nuclei} nuclei${corrected ? " ✓ corrected" : ""}` : "not searched";
+  facts.textContent = searched || nuclei ? `${inWords(nuclei)}${corrected ? " ✓" : ""}` : "not searched";
+  if (corrected) facts.title = "corrected";
   text.append(title, facts);
   return text;
 }

@@ -4,7 +4,7 @@ import {read, remove, send, upload} from "./server.js";
 import {View} from "./view.js";
 import {HINTS, Tools} from "./tools.js";
 import {drawList, listenForFiles} from "./list.js";
-import {drawBusy, drawImageFacts, drawNets, drawTraining, searchSettings} from "./panel.js";
+import {drawBusy, drawImageFacts, drawNets, drawTraining, inWords, searchSettings} from "./panel.js";
 
 const $ = (id) => document.getElementById(id);
 const WHILE_BUSY = 800; // milliseconds between two questions
@@ -94,7 +94,7 @@ const open = guarded(async (id) => {
   view.show(picture, image.width, image.height, outlines);
   tools.cancel();
   replace(image);
-  say(`${image.name}, ${image.nuclei} nuclei.`);
+  say(`${image.name}, ${inWords(image.nuclei)}.`);
 });
 
 function close() {
@@ -107,7 +107,7 @@ async function loadOutlines() {
   shownEdits = image.edits;
   view.replace(outlines);
   replace(image);
-  say(`${image.name}: ${image.nuclei} nuclei.`);
+  say(`${image.name}: ${inWords(image.nuclei)}.`);
 }
 
 const removeImage = guarded(async (image) => {
@@ -142,7 +142,7 @@ const act = guarded(async (edit) => {
   shownEdits = image.edits;
   view.change(outlines);
   replace(image);
-  say(`${edit.operation[0].toUpperCase()}${edit.operation.slice(1)}: ${image.nuclei} nuclei.`);
+  say(`${edit.operation[0].toUpperCase()}${edit.operation.slice(1)}: ${inWords(image.nuclei)}.`);
 });
 
 // ------------------------------------------------------------------------------ controls

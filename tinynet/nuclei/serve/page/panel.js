@@ -5,6 +5,8 @@ const CURVE = {width: 240, height: 80, margin: 6};
 
 const amount = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+export const inWords = (nuclei) => amount(nuclei, "nucleus", "nuclei");
+
 export function duration(seconds) {
   const rounded = Math.max(1, Math.round(seconds));
   if (rounded < 90) return amount(rounded, "second", "seconds");
@@ -43,7 +45,7 @@ function describe(image) {
   const size = `${image.width} × ${image.height} pixels`;
   if (!image.searched && !image.nuclei) return `${size}; not searched yet.`;
   const diameter = image.diameter ? `, about ${Math.round(image.diameter)} pixels wide` : "";
-  return `${amount(image.nuclei, "nucleus", "nuclei")}${diameter}; ${size}.`;
+  return `${inWords(image.nuclei)}${diameter}; ${size}.`;
 }
 
 export function drawTraining(training, images, isBusy) {

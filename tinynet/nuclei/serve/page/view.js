@@ -139,9 +139,9 @@ export class View {
     const [left, top] = this.toImage(0, 0), [right, bottom] = this.toImage(...this.size);
     const seen = [...this.nuclei].filter(([, {box}]) => box.right > left && box.left < right && box.bottom > top && box.top < bottom);
     this.context.strokeStyle = "rgb(0 0 0 / 60%)"; // sets the colors off on a bright image
-    this.context.lineWidth = 3.5 * pixel;
+    this.context.lineWidth = 4 * pixel;
     for (const [, {path}] of seen) this.context.stroke(path);
-    this.context.lineWidth = 1.6 * pixel;
+    this.context.lineWidth = 2 * pixel;
     for (const [number, {path}] of seen) {
       this.context.strokeStyle = COLORS[number % COLORS.length];
       this.context.stroke(path);
