@@ -246,7 +246,7 @@ def row(diameter=20.0, border=0, highest=100):
         ([row()] * 4, "", []),
         ([], "", ["nothing found"]),
         ([], "no nucleus was found; is ...", ["nothing found"]),
-        ([row()], "the nuclei found are 90 pixels wide", ["size"]),
+        ([row()], "the nuclei found are 90 pixels wide", ["doubtful"]),
         ([row(border=1), row()], "", ["border"]),
         ([row(border=1), row(), row()], "", []),
         ([row(7)], "", ["small"]),

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ class Fake:
     """Like a `Net`, with a known answer: pixels brighter than 0.4 are nucleus."""
 
     scale, path, heads = None, Path("fake.npz"), 1
+    looks: ClassVar = {"fluorescence": {}, "histology": {}, "brightfield": {}}  # without ranges, nothing is unlike
 
     def __init__(self):
         self.batches = []

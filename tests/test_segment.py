@@ -223,14 +223,6 @@ def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, 
     assert segment.DIAMETER / scale == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("width", "scale", "message"), [(0, 1, "no nucleus"), (24, 1, ""), (60, 1, "60 pixels wide"), (9, 1, "9 in the")]
-)
-def test_a_result_far_from_the_training_range_is_doubted(width, scale, message):
-    labels = (discs(80, 80, [(40, 40)], width / 2)[:, :, 0] > 0).astype(int) * (width > 0)
-    assert re.search(message, segment.doubt(labels, scale)) and bool(message) == bool(segment.doubt(labels, scale))
-
-
 @pytest.mark.parametrize("function", [segment.segment, segment.estimate_scale])
 def test_the_net_sees_normalized_images(function):
     brightest = []

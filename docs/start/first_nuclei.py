@@ -143,7 +143,7 @@ if path:
     [(name, mine)] = tn.data.read_images(path)
     my_scale = tn.segment.estimate_scale(net, mine)
     my_labels = tn.segment.segment(net, mine, scale=my_scale)
-    print(name, my_labels.max(), "nuclei", tn.segment.doubt(my_labels, my_scale))
+    print(name, my_labels.max(), "nuclei", tn.nuclei.doubt(mine, my_labels, net.looks, my_scale))
     show(["yours"], [tn.viz.overlay(mine, my_labels)])
 
 # %%

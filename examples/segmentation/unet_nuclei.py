@@ -166,13 +166,19 @@ def train(config: TrainConfig) -> dict[str, float]:
     if not any(sample.labels.any() for sample in samples):
         raise DataError(f"{source}: no nucleus is marked in any of the {len(samples)} training images")
     tn.seed(config.seed)
-    model, config = starting_point(config)
+    model, config, known = starting_point(config)
     diameter = None if config.native else tn.segment.DIAMETER
     crops = tn.data.NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
     loader = tn.data.DataLoader(crops, config.batch_size, seed=config.seed)
     with tn.use_backend(config.backend):
         model.to(tn.device())
         print_settings(config, model, data=source, training_images=len(samples), held_out_images=len(held_out))
+    unlike = [tn.nuclei.unlike(sample.image, sample.labels, known) for sample in samples] if known else []
+    if any(unlike):
+        print(
+            f"note: {sum(map(bool, unlike))} of {len(samples)} images look unlike those that the weights were trained "
+            f"on, for example: {next(filter(None, unlike))}\n"
+        )
     if not held_out:
         print("note: no image is held out, so nothing tells how good the net is on other images: label one more\n")
 
@@ -186,8 +192,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         return three_head_loss(logits, targets) if config.heads == 3 else mask_loss(logits, targets, config.loss)
 
     watched = ValidationCrops(held_out, config.heads, diameter, count=4 if config.quick else 64)
+    settings = {**dataclasses.asdict(config), "looks": tn.nuclei.looks_of(samples, known)}
     trainer = tn.train.Trainer(
-        model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=config
+        model, optimizer, loss, config.out, schedule=schedule, average=average, max_norm=2.0, settings=settings
     )
     pictures = Path(config.out) / "predictions.png"
     watch = {
@@ -203,8 +210,11 @@ def train(config: TrainConfig) -> dict[str, float]:
     return results
 
 
-def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig]:
-    """(the net before training, the settings with their defaults): a new net, or one with the weights of --weights."""
+def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig, dict]:
+    """(the net, the settings with their defaults, the looks of the images that it was trained on before).
+
+    The net is new, or has the weights of --weights.
+    """
     net, defaults = None, {"heads": 1, **FROM_SCRATCH}
     if config.weights:
         net = load_net(None if config.weights == "shipped" else config.weights)
@@ -214,7 +224,7 @@ def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig]:
         config = dataclasses.replace(config, native=config.native or net.scale is not None)
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     config = dataclasses.replace(config, **missing)
-    return net.model if net else UNet(config.heads), config
+    return net.model if net else UNet(config.heads), config, net.looks if net else {}
 
 
 def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:

@@ -239,19 +239,6 @@ def _measured_scale(seen: list[tuple[float, np.ndarray]]) -> float:
     return limited(DIAMETER / diameters[len(diameters) // 2])
 
 
-def doubt(labels: np.ndarray, scale: float) -> str:
-    """Why the nuclei found in an image at this `scale` may be wrong, in a sentence; "" if they look right."""
-    diameter = median_diameter(labels)
-    if np.isnan(diameter):
-        return "no nucleus was found; is the channel of the nuclei shown, and are they 5 to 200 pixels wide?"
-    if not 0.5 <= diameter * scale / DIAMETER <= 2:
-        return (
-            f"the nuclei found are {diameter:.0f} pixels wide, {diameter * scale:.0f} in the image that the net sees; "
-            f"it was trained on about {DIAMETER:.0f}: resize the image"
-        )
-    return ""
-
-
 def limited(scale: float) -> float:
     """The scale, clipped to SCALE_LIMITS."""
     return float(np.clip(scale, *SCALE_LIMITS))

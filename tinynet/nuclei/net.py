@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..ops import device, no_grad, tensor
 from ..tools.bench.examples import load_example
 from ..training import io
+from .looks import Looks, shipped_looks
 from .torch_weights import READERS, load_foreign
 
 SHIPPED_WEIGHTS = Path(data.__file__).parent / "weights" / "unet_nuclei.npz"
@@ -24,12 +25,14 @@ class Net:
     """A trained U-Net: call it with images, and it returns what it sees in them.
 
     scale: 1.0 if the net was trained on images as they are (`train --native`). None if it was trained on images that
-    were resized to one nucleus size, as the shipped net was. path: the file of the weights.
+    were resized to one nucleus size, as the shipped net was. path: the file of the weights. looks: how the images
+    looked that the net was trained on; if the file does not say it, as those of the shipped net.
     """
 
     model: nn.Module
     scale: float | None
     path: Path
+    looks: Looks = field(default_factory=shipped_looks, repr=False)
 
     @property
     def heads(self) -> int:
@@ -62,7 +65,7 @@ def load_net(weights: str | Path | None = None) -> Net:
         raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
     model = unet(heads=head.shape[-1])
     settings = io.load_weights(path, model).get("settings", {})
-    return Net(model.eval(), 1.0 if settings.get("native") else None, path)
+    return Net(model.eval(), 1.0 if settings.get("native") else None, path, settings.get("looks") or shipped_looks())
 
 
 def kept_net(weights: str | Path | None = None) -> Net:

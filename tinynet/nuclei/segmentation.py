@@ -12,6 +12,7 @@ import numpy as np
 from ..data import to_rgb8
 from ..errors import DataError
 from ..imaging import segment as imaging
+from .looks import doubt
 from .net import Net, kept_net
 from .tiles import Tile, Tiled, predict
 
@@ -81,10 +82,10 @@ def segment_many(
         scales = _scales(net, pixels, diameter)
         tiled = [Tiled(image, scale, flips, min_area) for image, scale in zip(pixels, scales)]
         _fill(net, tiled, progress)
-        for of_image in tiled:
+        for image, of_image in zip(pixels, tiled):
             labels = of_image.finish(exclude_border)
-            doubt = "" if net.scale else imaging.doubt(labels, of_image.scale)
-            found.append(Nuclei(labels, imaging.DIAMETER / of_image.scale, doubt))
+            reason = doubt(image, labels, net.looks, None if net.scale else of_image.scale)
+            found.append(Nuclei(labels, imaging.DIAMETER / of_image.scale, reason))
     return found
 
 

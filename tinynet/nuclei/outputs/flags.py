@@ -17,11 +17,11 @@ FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 def flags(rows: Sequence[dict[str, Any]], doubt: str) -> list[dict[str, str]]:
     """The warnings about one image: a short "kind" and a sentence "text" for each.
 
-    rows: the measurements of its nuclei, of `instances.measure`; doubt: of `segment.doubt`.
+    rows: the measurements of its nuclei, of `instances.measure`; doubt: of `nuclei.doubt`.
     """
     if not rows:
         return [{"kind": "nothing found", "text": doubt or "no nucleus was found"}]
-    found = [("size", doubt)] if doubt else []
+    found = [("doubtful", doubt)] if doubt else []
     share = np.mean([row["touches_border"] for row in rows])
     if share >= BORDER_SHARE:
         found.append(("border", f"{100 * share:.0f} % of the nuclei touch the border of the image, which cuts them"))
