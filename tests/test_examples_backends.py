@@ -49,6 +49,7 @@ FEW = {  # flags that leave next to nothing to do
     "segmentation/fcn_vessels.py": [
         *("--epochs", "1", "--patches", "4", "--crops", "1", "--size", "8", "--drawing", "28"),
     ],
+    "segmentation/fine_tune_nuclei.py": ["--images", "1"],
     "segmentation/class_imbalance.py": ["--steps", "1", "--batch-size", "1", "--size", "32", "--drawings", "2"],
     "unsupervised/features_compared.py": [
         *("--each", "20", "--cell", "1", "--widths", "4", "--greedy-epochs", "1", "--epochs", "1"),
@@ -68,6 +69,7 @@ LONG = {path for path in FEW if path.startswith(("registration/", "volumes/"))} 
     "convnets/handcrafted_features.py",
     "segmentation/fcn_vessels.py",
     "segmentation/class_imbalance.py",
+    "segmentation/fine_tune_nuclei.py",
     "evaluation/ordinal_grading.py",
     "evaluation/robustness.py",
     "evaluation/taxonomy.py",

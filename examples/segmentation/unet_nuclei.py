@@ -396,7 +396,7 @@ FILES = ("dsb2018/stage1_train.zip",)
 EXPECTED = {"mean_ap": (0.55, 0.58), "otsu_mean_ap": (0.38, 0.40)}
 PICTURE = "comparison.png"
 ARGUMENTS = ("evaluate",)
-NEXT = "python examples/segmentation/class_imbalance.py"
+NEXT = "python examples/segmentation/fine_tune_nuclei.py"
 
 
 if __name__ == "__main__":
