@@ -192,21 +192,22 @@ def test_one_tile_is_the_whole_image(fake, scale, flips):
 
 @pytest.mark.parametrize(
     ("scale", "flips"),
-    [(1.0, False), *(pytest.param(s, f, marks=pytest.mark.slow) for s in (0.5, 0.83, 1.0, 1.9) for f in (False, True))],
+    [(1.0, False), *(pytest.param(s, f, marks=pytest.mark.slow) for s in (0.5, 0.83, 1.9) for f in (False, True))],
 )
 def test_nuclei_on_seams_and_corners_are_whole(fake, small_tiles, scale, flips):
     """Discs on every seam and corner, and between: as many as without tiles, each with nearly the same pixels."""
-    size, radius = (200, 300), 10 / scale
+    size, radius = (200, 300), 8 / scale
     tiled = tiles.Tiled(np.zeros((*size, 3), np.uint8), scale, flips)
     rows, columns = ({end for core in tiled.cores for end in (core[axis].start, core[axis].stop)} for axis in (0, 1))
     middles = [{(a + b) // 2 for a, b in zip(sorted(ends), sorted(ends)[1:])} for ends in (rows, columns)]
     centers = [(y, x) for y in rows | middles[0] for x in columns | middles[1]]
+    inside = [(y, x) for y, x in centers if 0 < y < size[0] and 0 < x < size[1]]
     image = np.repeat(discs(size, centers, radius)[:, :, None], 3, axis=2)
     whole = segment.segment(fake, image, flips, scale)
     calls = []
     labels = tn.nuclei.segment(image, 24 / scale, flips, progress=lambda *done: calls.append(done))
     assert len(tiled.cores) > 3 and calls == [(i + 1, len(tiled.cores)) for i in range(len(tiled.cores))]
-    assert labels.max() == whole.max() >= len(centers) - 4
+    assert labels.max() == whole.max() >= len(inside)
     for number in range(1, whole.max() + 1):
         (other,) = np.unique(labels[(whole == number) & (labels > 0)])
         assert np.sum((whole == number) & (labels == other)) > 0.95 * np.sum((whole == number) | (labels == other))
@@ -242,7 +243,7 @@ def test_the_area_of_a_nucleus_counts_in_all_tiles(fake, small_tiles):
 
 @pytest.mark.parametrize(
     ("scale", "flips"),
-    [(0.7, True), *(pytest.param(s, f, marks=pytest.mark.slow) for s in (0.7, 1.0, 1.3) for f in (False, True))],
+    [(0.7, True), *(pytest.param(s, f, marks=pytest.mark.slow) for s in (1.0, 1.3) for f in (False, True))],
 )
 def test_the_maps_of_tiles_are_those_of_the_whole_image(small_tiles, scale, flips):
     """With a U-Net of random weights, whose output depends on pixels 100 pixels away."""

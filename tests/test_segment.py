@@ -219,7 +219,7 @@ def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, 
         return np.repeat(np.arange(count + 1)[:, None], max(area, 1), axis=1)
 
     monkeypatch.setattr(segment, "labels_from_maps", labels_from_maps)
-    scale = segment._measured_scale([(segment.DIAMETER / guess, guess) for guess in found])
+    scale = segment._agreed_scale([segment._measured((segment.DIAMETER / guess, guess)) for guess in found])
     assert segment.DIAMETER / scale == pytest.approx(expected, rel=0.03)
 
 

@@ -84,19 +84,28 @@ def otsu_watershed(image: np.ndarray) -> np.ndarray:
 
 def _fill_holes(labels: np.ndarray) -> None:
     """Add background that one nucleus encloses to this nucleus, in place. Other nuclei do not change."""
-    enclosed = _enclosed_background(labels)
+    first, last = _enclosed_boxes(labels)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None and enclosed[box].any():  # of most nuclei there is nothing to fill, and filling takes long
+        if box is None:
+            continue
+        start, stop = ([side.start for side in box], [side.stop for side in box])
+        if (
+            ((first > start) & (last < stop)).all(axis=1).any()
+        ):  # in most nuclei nothing is enclosed, and to look is slow
             view = labels[box]
             view[ndimage.binary_fill_holes(view == label) & (view == 0)] = label
 
 
-def _enclosed_background(labels: np.ndarray) -> np.ndarray:
-    """The background from which no path leads to the edge of the image. A path takes no diagonal step."""
+def _enclosed_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bounding boxes of background from which no path without diagonal steps leads to the edge of the image.
+
+    Returns (first row and column of each, last row and column + 1 of each), both int (n, 2).
+    """
     regions, _ = ndimage.label(labels == 0)
-    edges = (regions[0], regions[-1], regions[:, 0], regions[:, -1])
-    open_regions = np.unique(np.concatenate([[0], *edges]))  # 0: the nuclei
-    return ~np.isin(regions, open_regions)
+    at_edge = {0, *np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])).tolist()}
+    boxes = [box for number, box in enumerate(ndimage.find_objects(regions), start=1) if number not in at_edge]
+    ends = np.array([[[side.start, side.stop] for side in box] for box in boxes], int).reshape(-1, 2, 2)
+    return ends[:, :, 0], ends[:, :, 1]
 
 
 def drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:

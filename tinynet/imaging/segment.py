@@ -12,7 +12,10 @@ the mask alone, or mask, touching border and distance as in `data.maps.targets`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,16 +24,19 @@ from .instances import distance_watershed, drop_small, median_diameter, otsu_wat
 from .intensity import apply_normalization, normalization, normalize
 
 Net = Callable[[np.ndarray], np.ndarray]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
 SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
-TILE = 1152  # pixels: with its margins, such a tile takes about 1 GB
+TILE = 1280  # pixels: with its margins, such a tile takes about 1 GB
 BATCH_PIXELS = 2**19  # of images that share a pass of the net: eight of 256 x 256
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))  # the axes along which an image is mirrored
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
 # A pixel of the U-Net's output depends on inputs at most 107 pixels away (see `nn.summary`). A multiple of 16.
 MARGIN = 112
+GUESSES = 3  # of the size of the nuclei
 ENOUGH_TO_MEASURE = 1024  # pixels: an image of this height and width shows enough nuclei to measure their size
 MASK_THRESHOLD = 0.55  # chosen on validation images; the score is flat between 0.5 and 0.6
 MIN_AREA = 100  # square pixels at the common scale, a quarter of a median nucleus; smaller objects are dropped
@@ -206,37 +212,51 @@ def estimate_scale(net: Net, image: np.ndarray) -> float:
 
 def estimate_scales(net: Net, images: Sequence[np.ndarray]) -> list[float]:
     """`estimate_scale` of each of several images (H, W, 3) uint8, which share passes of the net."""
-    guesses, scaled = [], {}
-    for i, image in enumerate(images):
-        slope, offset = normalization(check_image("estimate_scale", image))
-        middle = image[middle_of(image.shape[:2], ENOUGH_TO_MEASURE)]
-        normal = apply_normalization(middle, slope, offset)
-        guesses.append([(scale, size_at_scale(middle.shape[:2], scale)) for scale in _guessed_scales(middle)])
-        scaled.update({(i, size): resize(normal, size) for _, size in guesses[-1]})  # guesses of one size: one pass
+    parts = [(check_image("estimate_scale", image), middle_of(image.shape[:2], ENOUGH_TO_MEASURE)) for image in images]
+    guesses = in_threads(_guessed_scales, [image[middle] for image, middle in parts])
+    scaled, jobs = {}, []  # guesses that lead to the same size share a pass
+    for i, (image, middle) in enumerate(parts):
+        normal = apply_normalization(image[middle], *normalization(image))
+        for scale in guesses[i]:
+            size = size_at_scale(normal.shape[:2], scale)
+            jobs.append((scale, (i, size)))
+            if (i, size) not in scaled:
+                scaled[i, size] = resize(normal, size)
     maps = dict(zip(scaled, predict_batch(net, list(scaled.values()))))
-    return [_measured_scale([(scale, maps[i, size]) for scale, size in pairs]) for i, pairs in enumerate(guesses)]
+    found = in_threads(_measured, [(scale, maps[key]) for scale, key in jobs])
+    return [_agreed_scale(found[i : i + GUESSES]) for i in range(0, len(found), GUESSES)]
 
 
 def _guessed_scales(image: np.ndarray) -> list[float]:
     baseline = otsu_watershed(image)
     guesses = [median_diameter(baseline), median_diameter(baseline, area_weighted=True), DIAMETER]
+    assert len(guesses) == GUESSES
     return [limited(DIAMETER / (DIAMETER if np.isnan(guess) else guess)) for guess in guesses]
 
 
-def _measured_scale(seen: list[tuple[float, np.ndarray]]) -> float:
-    """The scale at which the median nucleus has `DIAMETER` pixels, from (a guessed scale, the maps at this scale)."""
-    found = []
-    for scale, maps in seen:
-        labels = labels_from_maps(maps)
-        diameter = median_diameter(labels) / scale
-        area = np.count_nonzero(labels) / scale**2
-        found.append((DIAMETER / scale if np.isnan(diameter) else diameter, labels.max(), area))
+def _measured(seen: tuple[float, np.ndarray]) -> tuple[float, int, float]:
+    """(median diameter, number, area) of the nuclei in the pixels of an image, from (a guessed scale, its maps)."""
+    scale, maps = seen
+    labels = labels_from_maps(maps)
+    diameter = median_diameter(labels) / scale
+    area = np.count_nonzero(labels) / scale**2
+    return DIAMETER / scale if np.isnan(diameter) else diameter, int(labels.max()), area
+
+
+def _agreed_scale(found: Sequence[tuple[float, int, float]]) -> float:
+    """The scale at which the median nucleus has `DIAMETER` pixels, from what was measured for each guess."""
     diameters = sorted(
         diameter
         for diameter, count, area in found
         if not any(0 < more >= count and larger >= 3 * area for _, more, larger in found)
     )
     return limited(DIAMETER / diameters[len(diameters) // 2])
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """The results of a function of NumPy, SciPy or scikit-image, which let other threads work. Not for kernels."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, items))
 
 
 def limited(scale: float) -> float:

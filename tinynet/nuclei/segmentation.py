@@ -145,8 +145,9 @@ def _fill(net: Net, images: Sequence[Tiled], progress: Progress | None) -> None:
         if len(image.cores) > 1:
             batches.extend([tile] for tile in image.tiles())
     for batch in batches:
-        for tile, maps in zip(batch, predict(net, batch)):
-            tile.of.add(tile, maps)
+        found = imaging.in_threads(lambda pair: pair[0].nuclei(pair[1]), zip(batch, predict(net, batch)))
+        for tile, labels in zip(batch, found):
+            tile.of.add(tile, labels)
             done += 1
             if progress is not None:
                 progress(done, total)

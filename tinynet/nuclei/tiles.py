@@ -124,9 +124,8 @@ class Tiled:
             )
             yield Tile(self, core, (rows, columns))
 
-    def add(self, tile: Tile, maps: np.ndarray) -> None:
-        """The nuclei of the next tile, from its maps."""
-        found = tile.nuclei(maps)
+    def add(self, tile: Tile, found: np.ndarray) -> None:
+        """What `Tile.nuclei` found in the next tile."""
         found[found > 0] += self._count
         self._count = max(self._count, int(found.max()))
         self.labels[tile.core] = found[_within(tile.core, tile.zone)]
