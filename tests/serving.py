@@ -119,3 +119,23 @@ def running(folder):
     finally:
         server.close()
         session.close()
+
+
+@pytest.fixture
+def client(tmp_path, no_net):
+    client = Client(tmp_path / "project")
+    yield client
+    client.session.close()
+
+
+@pytest.fixture
+def searched(client):
+    """A client whose image 0001 has four nuclei; two discs are one of them."""
+    client.upload(discs_png())
+    client.post("/api/find", {"images": ["0001"]})
+    assert client.wait() == ""
+    return client
+
+
+def edit(client, **fields):
+    return client.post("/api/images/0001/edit", fields)
