@@ -198,6 +198,10 @@ def test_median_diameter_by_hand():
     assert instances.median_diameter(labels) == pytest.approx(2 * np.sqrt(20 / np.pi))
     assert instances.median_diameter(labels, area_weighted=True) == pytest.approx(2 * np.sqrt(40 / np.pi))
     assert np.isnan(instances.median_diameter(np.zeros((5, 5), int)))
+    large = np.zeros((3 * instances.STRIP, 2), np.uint16)
+    large[5:-10, 0] = 60_000  # counted in three strips
+    large[-40:, 1] = 7
+    assert instances._areas(large).tolist() == [40, 3 * instances.STRIP - 15]
 
 
 def test_measure_by_hand():

@@ -114,7 +114,7 @@ def unlike(image: np.ndarray, labels: np.ndarray, looks: Looks) -> str:
 
     Of several measures, the one that is farthest out is named.
     """
-    kind = image_kind(image)
+    kind = image_kind(image[middle_of(labels.shape, ENOUGH_TO_MEASURE)])
     if kind not in looks:
         return f"it looks like {kind}, and the net was trained on {', '.join(sorted(looks)) or 'nothing'}"
     worst, text = 0.0, ""
