@@ -121,8 +121,8 @@ def test_labels_of_imagej_name_channels(tmp_path):
 
 def test_a_single_channel_and_color_need_no_choice(tmp_path):
     (plane,) = planes(tmp_path, tiff(GRAY), channel=1)
-    assert (plane.name, list(plane.channels), plane.source) == ("a", ["1"], str(tmp_path / "a.tif"))
-    refused(tmp_path, tiff(GRAY), "no channel 2; it has 1", channel=2)
+    assert (plane.name, list(plane.channels), plane.source) == ("a", ["gray"], str(tmp_path / "a.tif"))
+    refused(tmp_path, tiff(GRAY), "no channel 2; it has 1 gray", channel=2)
     for data in (tiff(RGB, photometric="rgb"), imagej(RGB[None], "ZYXS"), ome(RGB, "YXS", None), png(RGB)):
         (plane,) = planes(tmp_path, data)
         np.testing.assert_array_equal(plane.pixels, RGB)
@@ -130,6 +130,20 @@ def test_a_single_channel_and_color_need_no_choice(tmp_path):
         assert list(plane.channels) == ["red", "green", "blue"]
         np.testing.assert_array_equal(planes(tmp_path, data, channel="Blue")[0].pixels, RGB[:, :, 2])
         refused(tmp_path, data, "a color image, without a channel 1; give none, or red, green, blue", channel=1)
+
+
+def test_a_gray_image_that_was_saved_in_color_has_one_channel(tmp_path):
+    for data in (png(np.dstack([GRAY] * 3).astype(np.uint8)), tiff(np.dstack([GRAY] * 3), photometric="rgb")):
+        for channel in (None, "blue"):
+            (plane,) = planes(tmp_path, data, channel=channel)
+            assert plane.pixels.shape == (*GRAY.shape, 3)
+            assert list(plane.channels) == ["gray"]
+            np.testing.assert_array_equal(plane.channels["gray"], plane.pixels[:, :, 2])
+    for changed in (0, 1, 2):  # one pixel of one color
+        pixels = np.dstack([GRAY] * 3)
+        pixels[-1, -1, changed] ^= 1
+        (plane,) = planes(tmp_path, tiff(pixels, photometric="rgb"))
+        assert list(plane.channels) == ["red", "green", "blue"]
 
 
 def test_color_stacks(tmp_path):

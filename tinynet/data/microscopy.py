@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from .files import MICROSCOPE_SUFFIXES, ImageFiles
 from .limits import check_values
-from .stacks import PAGE, Stack, open_stacks
+from .stacks import GRAY, PAGE, Stack, open_stacks
 
 NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
 MAX_NAME_BYTES = 240  # of a result without its suffix; file systems allow 255
@@ -31,9 +31,9 @@ class Plane:
     """One plane of a file.
 
     name: for its results, unlike any other of the same call; pixels: (H, W) or (H, W, 3) of the file's dtype, what the
-    net should see; channels: (H, W) of each channel by name, "1", "2", ... where the file names none, and "red",
-    "green", "blue" of a color image; pixel_size: micrometers per pixel, None if the file does not say; source: the file
-    and the position in it, for messages.
+    net should see; channels: (H, W) of each channel by name. Where the file names none, they are "1", "2", ..., or
+    "gray" if there is only one; of a color image "red", "green", "blue". pixel_size: micrometers per pixel, None if the
+    file does not say; source: the file and the position in it, for messages.
 
     Other channels than the one in `pixels` are read from the file when they are asked for, one at a time.
     """
@@ -259,6 +259,14 @@ def _chosen(stack: Stack, channel: int | str | None, where: str) -> int:
     return found[0]
 
 
+def channels_of_color(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The channels (H, W) of a color image (H, W, 3) by name; one, "gray", if a gray image was saved in color."""
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return {GRAY: red}
+    return dict(zip(COLORS, (red, green, blue)))
+
+
 class _Channels(Mapping[str, np.ndarray]):
     """The channels of a plane by name. Only the one in `pixels` is in memory; the file is opened for each other one."""
 
@@ -298,7 +306,7 @@ def _planes(image: _Image, name: str, wanted: _Wanted) -> Iterator[Plane]:
                 check_values(pixels, source)
                 channels: Mapping[str, np.ndarray]
                 if pixels.ndim == 3:
-                    channels = {color: pixels[:, :, i] for i, color in enumerate(COLORS)}
+                    channels = channels_of_color(pixels)
                     pixels = channels.get(str(wanted.channel).lower(), pixels)
                 else:
                     load = functools.partial(_load_again, image.files.path, image.file_name, number, wanted, position)

@@ -26,6 +26,7 @@ from .tiff_pages import TIFF_STARTS, channels_of, is_color, read_page
 
 MAX_CHANNELS = 8  # an array (H, W, C) of up to so many channels is often written as H planes of W x C pixels
 DESCRIPTION = 270  # a tag of TIFF
+GRAY = "gray"  # the name of an only channel if the file does not name it
 PAGE = "p"  # the axis of pages whose meaning the file does not say
 AXIS_NAMES = {"I": PAGE, "Q": PAGE, "P": "pos"}  # tifffile's letters; other axes keep theirs, in lower case
 
@@ -35,8 +36,9 @@ class Stack:
     """One image of a file.
 
     axes: (name, length) of each axis with two or more planes, such as ("t", 3) or ("z", 9); channels: their names,
-    "1", "2", ... if they have none; color: planes are (H, W, 3). `load(position, channel)` decodes one plane, (H, W) or
-    (H, W, 3) of the file's dtype: position has an index for each axis, channel is an index too, both from 0.
+    if they have none "1", "2", ..., or "gray" of a single one; color: planes are (H, W, 3). `load(position, channel)`
+    decodes one plane, (H, W) or (H, W, 3) of the file's dtype: position has an index for each axis, channel is an index
+    too, both from 0.
     """
 
     axes: list[tuple[str, int]]
@@ -91,7 +93,7 @@ def _damage_named(where: str) -> Iterator[None]:
 def _single(image: np.ndarray) -> Stack:
     if image.ndim == 3:  # gray + alpha or RGB + alpha
         image = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
-    return Stack([], ["1"], image.ndim == 3, None, lambda position, channel: image)
+    return Stack([], [GRAY], image.ndim == 3, None, lambda position, channel: image)
 
 
 # --- TIFF ---------------------------------------------------------------------------------------------------
@@ -131,9 +133,12 @@ def _lazily(layout: _Layout, where: str, stored: bool, palette_as_index: bool) -
 
 
 def _unique(names: list[str], count: int) -> list[str]:
-    """A name for each channel: its number where it has none, and its number before names that occur twice."""
+    """A name for each channel: its number where it has none, and its number before names that occur twice.
+
+    An only channel without a name is "gray".
+    """
     names = [" ".join(name.split()) for name in names] if len(names) == count else [""] * count
-    names = [name or str(number) for number, name in enumerate(names, 1)]
+    names = [name or (GRAY if count == 1 else str(number)) for number, name in enumerate(names, 1)]
     return names if len(set(names)) == count else [f"{number} {name}" for number, name in enumerate(names, 1)]
 
 

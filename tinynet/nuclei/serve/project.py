@@ -29,7 +29,7 @@ from PIL import Image
 
 from ...data import to_rgb8
 from ...data.decode import decode
-from ...data.microscopy import COLORS, Plane
+from ...data.microscopy import Plane, channels_of_color
 from ...errors import DataError
 from ...files import atomic_path
 from ...imaging.viz import save_png, stretch
@@ -78,9 +78,9 @@ class StoredImage:
         """Every channel (H, W) by its name, to measure intensities. pixels: the result of `pixels()`."""
         names = self.entry.channels
         if pixels.ndim == 3:
-            return dict(zip(COLORS, np.moveaxis(pixels, 2, 0)))
-        if len(names) < 2:
-            return {(names or ("1",))[0]: pixels}
+            return channels_of_color(pixels)
+        if len(names) == 1:
+            return {names[0]: pixels}
         return {name: self._read(f"channel{number}.tif") for number, name in enumerate(names, start=1)}
 
     def _read(self, name: str) -> np.ndarray:
