@@ -2,7 +2,9 @@
 
 import shlex
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import tinynet as tn
@@ -54,3 +56,14 @@ def test_training_names_the_next_command(monkeypatch, tmp_path, capsys):
             script.main(["train", "--quick", "--out", str(tmp_path)])
         weights = shlex.quote(f"{tmp_path}/best.npz")
         assert f"next: {start} evaluate --weights {weights}\n" in capsys.readouterr().out
+
+
+def test_only_the_script_names_the_next_lecture(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", scale=None))
+    monkeypatch.setattr(tn.segment, "segment", lambda net, image, *_: np.ones(image.shape[:2], int))
+    sample = tn.data.Sample("a", np.zeros((16, 16, 3), np.uint8), np.ones((16, 16), int), "fluorescence", "a")
+    monkeypatch.setattr(script, "load_data", lambda *_: ([sample], [sample], "one image"))
+    for name, is_lecture in (("tinynet nuclei", False), ("examples/unet_nuclei.py", True)):
+        with program_name(name):
+            script.main(["evaluate", "--out", str(tmp_path)])
+        assert ("next: " in capsys.readouterr().out) is is_lecture

@@ -117,6 +117,8 @@ def test_paths_are_arguments_or_a_flag_and_name_the_folder_of_the_results(here):
     assert parsed.paths == ("cells/a.png", "cells/d.png") and parsed.out == "a_nuclei" and not parsed.flips
     assert tn.cli.parse(PredictConfig, ["--images", "cells"]).paths == ("cells",)
     assert PredictConfig(paths=(".",)).out == f"{here.name}_nuclei"
+    Path("2026.11").mkdir()
+    assert PredictConfig(paths=("2026.11",)).out == "2026.11_nuclei", "a point in a folder's name is no suffix"
     with pytest.raises(UsageError, match="no images are given"):
         tn.cli.parse(PredictConfig, [])
     for flag in ("--pixel-size", "--diameter", "--min-area"):
@@ -254,6 +256,9 @@ def test_results_without_readable_settings_are_refused(here):
         Path("found/settings.json").write_bytes(text)
         with pytest.raises(UsageError, match=r"settings\.json is damaged .*--force"):
             predict()
+    Path("found/settings.json").write_text('{"channel": [1, {}]}')
+    with pytest.raises(UsageError, match=r"channel was \[1, \{\}\] and is now not given"):
+        predict()
     Path("found/settings.json").unlink()
     with pytest.raises(UsageError, match=r"found holds measurements\.csv, but no settings\.json .*--force"):
         predict()
@@ -287,7 +292,9 @@ def test_a_file_that_has_changed_is_named_and_its_results_stay(here, capsys):
     Image.fromarray(squares(3) + 1).save("cells/d.png")
     assert predict()["skipped"] == 1
     assert "skipped: cells/d.png: found holds the results of another image of this name" in capsys.readouterr().err
-    assert contents("found") == before
+    after = contents("found")
+    assert b"found holds the results of another image" in after.pop("summary.html") and before.pop("summary.html")
+    assert after == before
 
 
 def test_a_second_run_into_the_folder_is_refused(here):
@@ -316,6 +323,13 @@ def test_broken_files_are_named_and_the_others_are_done(here, capsys):
     for kind in ("1 *.txt", "1 Thumbs.db", "._*"):
         assert kind in line
     assert {path.stem for path in Path("found/labels").iterdir()} == set(NAMES)
+    page = Path("found/summary.html").read_text()
+    for name in ("broken.png", "nan.tif", "no image.jpg", "none.zip"):
+        assert page.count(f"{name}: ") == 1, "the page lists the skipped files"
+    for name in ("broken.png", "nan.tif", "no image.jpg"):
+        Path("cells", name).unlink()
+    predict()
+    assert "Skipped files" not in Path("found/summary.html").read_text()
 
 
 def test_if_nothing_can_be_read_nothing_is_written(here, capsys):

@@ -8,6 +8,7 @@ import pytest
 from browser import axe_problems, dark_problems, keyboard_problems, phone_problems, print_problems, read
 from test_nuclei_outputs import discs, with_labels
 
+from tinynet.errors import DataError
 from tinynet.nuclei.outputs import Tables, summary
 
 EVIL = "<script>alert(1)<_script>\"'&"
@@ -16,9 +17,14 @@ ROWS = "return [...document.querySelectorAll('tbody tr')]"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The results of three images: two nuclei, none, and one that touches the border. The last one has an evil name."""
+    """The results of three images: two nuclei, none, and one that touches the border. The last one has an evil name.
+
+    Two more files could not be read.
+    """
     path = tmp_path_factory.mktemp("results")
-    with Tables(path) as tables:
+    with Tables(
+        path, skipped=[DataError(f"{EVIL}.tif: truncated"), DataError("{{rows}}\n{{skipped}}\n: {{title}}")]
+    ) as tables:
         plain, empty, evil = discs(name="image 10"), discs(name="image 9"), discs(name=EVIL)
         labels = plain.labels % 2
         labels[40:50, 50:60] = 2
@@ -40,6 +46,9 @@ def test_the_page_shows_the_run(folder, open_page):
     assert read(page, ROWS + ".map((row) => row.cells[1].textContent)") == [EVIL, "image 10", "image 9"]
     assert read(page, ROWS + ".map((row) => row.cells[2].textContent)") == ["1", "2", "0"]
     assert page.locator("img").count() == 3
+    page.get_by_role("link", name="2", exact=True).click()
+    skipped = read(page, "return [...document.querySelectorAll('#skipped + ul li')].map((item) => item.textContent)")
+    assert skipped == [f"{EVIL}.tif: truncated", "{{rows}}\n{{skipped}}\n: {{title}}"]
     assert read(page, "return [...document.images].every((image) => image.naturalWidth > 0)")
     links = read(page, "return [...document.querySelectorAll('td a')].map((link) => link.href)")
     assert {Path(url2pathname(urlsplit(link).path)) for link in links} == set((folder / "overlays").iterdir())

@@ -96,7 +96,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.out = Path(self.config.out)
-        self.tables = Tables(self.out, submission=self.config.submission)
+        self.tables = Tables(self.out, submission=self.config.submission, skipped=self.skipped)
         self.progress = Progress(files_of(self.config.paths))
 
     def all(self) -> None:
@@ -117,13 +117,13 @@ class _Run:
             position = self.progress.position(plane.source)
             fingerprint = fingerprint_of(plane)
             try:
-                done = self.is_done(plane, fingerprint)
+                if self.is_done(plane, fingerprint):
+                    continue
                 pixels = to_rgb8(plane.pixels, plane.source)
             except DataError as error:
                 self.skipped.append(error)
                 continue
-            if not done:
-                yield _Image(plane, pixels, fingerprint, position)
+            yield _Image(plane, pixels, fingerprint, position)
 
     def is_done(self, plane: Plane, fingerprint: str) -> bool:
         """True if the folder holds the results of this image; then they are counted. Raises DataError for another."""

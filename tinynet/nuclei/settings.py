@@ -31,7 +31,7 @@ class PredictConfig:
     project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
     pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
-    min_area: float | None = option(None, "of a nucleus, in square pixels; default: a fifth of a usual one")
+    min_area: float | None = option(None, "of a nucleus, in square pixels; default: a quarter of a usual one")
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
     flips: bool = option(True, "average over mirrored images and two scales: better, but eight times slower")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
@@ -53,7 +53,8 @@ class PredictConfig:
                 "the images if theirs are smaller or larger"
             )
         if not self.out:
-            self.out = f"{Path(self.paths[0]).resolve().stem}_nuclei"
+            first = Path(self.paths[0]).resolve()
+            self.out = f"{first.name if first.is_dir() else first.stem}_nuclei"  # a folder may be called 2026.11
 
 
 def compared_settings(config: PredictConfig, weights: Path) -> dict[str, Any]:
@@ -86,11 +87,11 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _shown(value: Any) -> str:
-    return (
-        {None: "not given", True: "yes", False: "no"}.get(value, str(value))
-        if not isinstance(value, float)
-        else f"{value:g}"
-    )
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_settings(out: Path, settings: dict[str, Any]) -> None:

@@ -7,10 +7,11 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ...data.microscopy import Plane
 from ...errors import DataError
 from ...files import atomic_path
 from ...imaging.instances import measure
@@ -19,9 +20,6 @@ from .flags import flags
 from .geojson import write_geojson
 from .images import overlay_for_screen, thumbnail, write_labels
 from .rois import write_rois
-
-if TYPE_CHECKING:
-    from ...data.microscopy import Plane
 
 FORMATS = {"labels": ".tif", "overlays": ".png", "rois": ".zip", "geojson": ".geojson"}  # folder: suffix
 RECORDS = "results"  # folder of the records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -34,22 +34,24 @@ class ImageFacts:
     thumbnail_bytes: int
 
 
-def write_summary(path: str | os.PathLike, records: Records) -> None:
+def write_summary(path: str | os.PathLike, records: Records, skipped: Sequence[str] = ()) -> None:
     """Write the page. Links lead to the overlays beside it, if they are there.
 
+    skipped: a sentence for each file without new results, for instance because it could not be read.
     The records are read three times, so that one at a time is in memory. If the thumbnails of all images are more than
     `THUMBNAIL_BYTES`, images with flags come first, and the last ones have none.
     """
     unit = "µm" if all(record["pixel_size"] for record in records()) else "pixels"
     images = [_facts(record, unit) for record in records()]
     shown = _with_thumbnail(images)
-    before, after = _fill(images, unit, len(images) - len(shown)).split("{{rows}}\n")
+    page = _fill(images, unit, len(images) - len(shown), len(skipped))
+    before, after = page.split("{{rows}}\n")  # names and messages follow: they may hold anything, also such marks
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="replace") as file:
         file.write(before)
         for image, record in zip(images, records(), strict=True):
             overlay = Path(path).parent / "overlays" / f"{image.name}.png"
             file.write(_row(image, record["thumbnail"] if image.name in shown else "", overlay))
-        file.write(after)
+        file.write(after.replace("{{skipped}}\n", _skipped(skipped)))
 
 
 def _facts(record: dict[str, Any], unit: str) -> ImageFacts:
@@ -76,14 +78,16 @@ def _with_thumbnail(images: Iterable[ImageFacts]) -> set[str]:
     return names
 
 
-def _fill(images: list[ImageFacts], unit: str, missing: int) -> str:
-    """The template with everything but the rows of the table."""
+def _fill(images: list[ImageFacts], unit: str, missing: int, skipped: int) -> str:
+    """The template with everything but the rows of the table and the list of `skipped` files."""
     diameters = np.concatenate([np.zeros(0, np.float32), *(image.diameters for image in images)])
     flagged = sum(bool(image.flags) for image in images)
     facts = {"images": f"{len(images):,}", "nuclei": f"{len(diameters):,}"}
     if len(diameters):
         facts["median diameter"] = f"{np.median(diameters):.1f} {unit}"
     facts["images with a warning"] = f"{flagged:,}"
+    if skipped:
+        facts["files skipped"] = f'<a href="#skipped">{skipped:,}</a>'
     parts = {
         "title": f"{len(diameters):,} nuclei in {_images(len(images))}",
         "facts": "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items()),
@@ -109,6 +113,14 @@ def _warnings(images: Iterable[ImageFacts]) -> str:
         return ""
     items = ", ".join(f"{escape(kind)} ({_images(count)})" for kind, count in counts.most_common())
     return f"<p>Warnings: {items}. The table says why.</p>"
+
+
+def _skipped(sentences: Sequence[str]) -> str:
+    """The list of skipped files."""
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<h2 id="skipped">Skipped files</h2>\n<ul class="skipped">{items}</ul>\n'
 
 
 def _row(image: ImageFacts, thumbnail: str, overlay: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,8 @@ class Tables:
     """The results of a run in a folder: `add` writes the files of one image, the end of the block writes the tables.
 
     formats: some of `FORMATS`, by default all. submission: also write Kaggle's submission.csv (this needs "labels").
+    skipped: a list of errors, for instance of files that could not be read. It may grow until the end of the block;
+    then summary.html shows its messages.
 
     The tables hold all images that have a record in the folder, sorted by name. They are also written if the block ends
     by an error or by Ctrl-C. If that fails too, because the disk is full, the older tables stay, and the next run
@@ -28,7 +30,11 @@ class Tables:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, formats: Collection[str] = tuple(FORMATS), submission: bool = False
+        self,
+        folder: str | os.PathLike,
+        formats: Collection[str] = tuple(FORMATS),
+        submission: bool = False,
+        skipped: Sequence[DataError] = (),
     ) -> None:
         unknown = sorted(set(formats) - set(FORMATS))
         if unknown:
@@ -36,6 +42,7 @@ class Tables:
         if submission and "labels" not in formats:
             raise ValueError("Tables: submission=True reads the label images; need 'labels' in formats")
         self.folder, self.formats, self.submission = Path(folder), tuple(formats), submission
+        self.skipped = skipped
 
     def has(self, name: str) -> bool:
         """Whether the image `name` is done: its record and its files in all formats are there."""
@@ -57,7 +64,7 @@ class Tables:
         write_measurements(self.folder / "measurements.csv", self._measured(), tuple(columns))
         if self.submission:
             write_submission(self.folder / "submission.csv", self._labels())
-        write_summary(self.folder / "summary.html", self._records)
+        write_summary(self.folder / "summary.html", self._records, [str(error) for error in self.skipped])
 
     def _records(self) -> Iterator[dict[str, Any]]:
         for path in sorted((self.folder / RECORDS).glob("*.json")):
