@@ -10,6 +10,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,11 +24,13 @@ from processes import ROOT
 from serving import Client, client, discs_png, edit, no_net, searched  # noqa: F401 (fixtures)
 
 from tinynet.data import read_nuclei
-from tinynet.errors import UsageError
+from tinynet.data.microscopy import Plane
+from tinynet.errors import DataError, UsageError
 from tinynet.nuclei import segmentation
 from tinynet.nuclei.serve import command, requests, training
+from tinynet.nuclei.serve.edit import Patch
 from tinynet.nuclei.serve.export import file_names
-from tinynet.nuclei.serve.project import Project
+from tinynet.nuclei.serve.project import Project, temporary_name
 
 
 # ---------------------------------------------------------------------------------------- images and edits
@@ -76,10 +79,29 @@ def test_an_image_is_removed_with_its_files(searched):
     assert searched.status == 404
 
 
+def test_a_request_that_waited_while_the_image_was_removed_changes_nothing(searched):
+    image = searched.session.image("0001")
+    searched.ask("DELETE", "/api/images/0001")
+    patch = Patch(0, 0, np.ones((2, 2), np.int32))
+    for change in (lambda: image.edit(patch), image.undo, image.redo, lambda: image.change(corrected=True)):
+        with pytest.raises(DataError, match="cells is not in the project any more"):
+            change()
+    assert list((searched.session.project.folder / "images").iterdir()) == []
+
+
 def test_what_a_killed_server_left_is_cleaned_and_damage_is_named(searched):
     folder = searched.session.project.folder
-    (folder / "images/.half").mkdir()
-    assert len(Project(folder).images()) == 1 and not (folder / "images/.half").exists()
+    half = folder / "images" / temporary_name()
+    half.mkdir()
+    others = [folder / "images" / name for name in (".hidden", "mine", "0005")]
+    for path in others:
+        path.mkdir()
+        (path / "notes.txt").write_text("of the user")
+    again = Project(folder)
+    assert len(again.images()) == 1 and not half.exists()
+    assert all((path / "notes.txt").exists() for path in others)
+    pixels = np.zeros((20, 20), np.uint8)
+    assert again.add(Plane("new", pixels, {"gray": pixels}, None, "new.png")).id == "0006"
     (folder / "images/0001/labels.tif").write_bytes(b"II*\0")
     assert "search for the nuclei" in edit(searched, operation="delete", nucleus=1)["error"] and searched.status == 422
     (folder / "images/0001/history/0001.npz").write_bytes(b"PK")
@@ -273,6 +295,20 @@ def test_training_is_stopped_and_keeps_its_weights(trained):
     assert state["training"]["error"] == "" and len(state["weights"]) == 2
 
 
+def test_the_page_can_ask_while_a_run_is_prepared_and_a_full_disk_leaves_no_run(trained, monkeypatch):
+    trained.post("/api/train", {"epochs": 3})
+    until(trained, lambda training: not training["running"])
+
+    def full(images, folder):
+        folder.mkdir(parents=True)
+        assert trained.session.state()["training"]["error"] == "out of luck", "of the earlier run"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training, "copy_data", full)
+    assert "No space left" in trained.post("/api/train", {"epochs": 1})["error"] and trained.status == 507
+    assert [path.name for path in (trained.session.project.folder / "training").iterdir()] == ["0001"]
+
+
 def test_training_needs_a_corrected_image(searched):
     assert "no corrected image" in searched.post("/api/train", {"epochs": 1})["error"] and searched.status == 422
     for epochs in (0, 1.5, "2", None):
@@ -294,6 +330,13 @@ def test_without_the_libraries_it_says_what_to_install(monkeypatch, tmp_path):
 def test_flags_that_make_no_sense(arguments, message):
     with pytest.raises(UsageError, match=message):
         command.main(arguments)
+
+
+def test_a_port_that_is_taken_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"--port {port}: .*; choose another port, or 0 for any"):
+            command.main(["--out", str(tmp_path), "--no-browser", "--port", str(port)])
 
 
 @pytest.mark.slow

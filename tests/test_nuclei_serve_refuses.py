@@ -92,6 +92,7 @@ def test_the_token_of_the_address_becomes_a_cookie(client):
     client.ask("GET", "/?token=secret", COOKIE=None, HOST="evil.example:8123")
     assert client.status == 403
     assert Guard(1).token != Guard(1).token
+    assert (Guard(80).hosts[0], Guard(80).origins[0]) == ("127.0.0.1", "http://127.0.0.1"), "as browsers write it"
 
 
 def test_every_answer_has_the_headers_that_keep_others_out(client):
@@ -189,7 +190,7 @@ BAD_SEARCHES = [
     ({"images": [1]}, "list of texts"),
     ({"images": ["0009"]}, "not in the project"),
     ({"images": ["../0001"]}, "not in the project"),
-    ({"images": ["0001"], "diameter": 0}, "diameter is '0'"),
+    ({"images": ["0001"], "diameter": 4.7}, "diameter is '4.7'; need a number from 4.8 to 200"),
     ({"images": ["0001"], "minArea": -1}, "minArea"),
     ({"images": ["0001"], "excludeBorder": 1}, "true or false"),
     ({"images": ["0001"], "weights": "../../x"}, "these weights"),

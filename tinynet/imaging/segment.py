@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
+DIAMETER_LIMITS = (DIAMETER / SCALE_LIMITS[1], DIAMETER / SCALE_LIMITS[0])  # pixels of an image: 4.8 to 200
 SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
 TILE = 1280  # pixels: with its margins, such a tile takes about 1 GB
 BATCH_PIXELS = 2**19  # of images that share a pass of the net: eight of 256 x 256

@@ -91,7 +91,7 @@ def segment_many(
 
 def _check_numbers(net: Net, diameter: float | None, min_area: float | None) -> None:
     """Raise ValueError for a diameter that the net cannot work with, or an area that is none."""
-    smallest, largest = (imaging.DIAMETER / scale for scale in reversed(imaging.SCALE_LIMITS))
+    smallest, largest = imaging.DIAMETER_LIMITS
     if diameter is not None:
         if not isinstance(diameter, Real) or not smallest <= diameter <= largest:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UsageError
 from ..files import atomic_path
-from ..imaging.segment import DIAMETER, SCALE_LIMITS
+from ..imaging.segment import DIAMETER_LIMITS
 from ..tools.cli import BACKENDS, option
 from .outputs.results import FORMATS, RECORDS, format_path
 
@@ -46,7 +46,7 @@ class PredictConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} is {value:g}; a positive number is needed")
-        smallest, largest = (DIAMETER / scale for scale in reversed(SCALE_LIMITS))
+        smallest, largest = DIAMETER_LIMITS
         if self.diameter is not None and not smallest <= self.diameter <= largest:
             raise ValueError(
                 f"--diameter is {self.diameter:g}; the net sees nuclei of {smallest:g} to {largest:g} pixels: resize "

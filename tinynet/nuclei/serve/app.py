@@ -18,6 +18,7 @@ from typing import Any
 import bottle
 
 from ...errors import BackendError, DataError
+from ...imaging.segment import DIAMETER_LIMITS
 from .edit import EditError
 from .export import write_zip
 from .finding import Search, find
@@ -158,8 +159,8 @@ def add_images(app: bottle.Bottle, session: Session) -> None:
     def upload() -> dict:
         query = bottle.request.query
         channel, project = channel_of(query.channel), query.project == "max"
-        data = read_bytes(bottle.request)
         with session.lock:  # one after the other: each takes memory
+            data = read_bytes(bottle.request)
             planes = read_upload(data, display_name(query.name), channel, project)
             added = [session.project.add(plane) for plane in planes]
         return {"images": [image.summary() for image in added]}
@@ -204,7 +205,11 @@ def add_images(app: bottle.Bottle, session: Session) -> None:
     def export() -> Any:
         with session.lock:
             file = tempfile.TemporaryFile()  # noqa: SIM115 (bottle closes it when it is sent)
-            write_zip(file, session.project.images())
+            try:
+                write_zip(file, session.project.images())
+            except BaseException:
+                file.close()
+                raise
         size = file.tell()
         file.seek(0)
         bottle.response.content_type = "application/zip"
@@ -222,7 +227,7 @@ def add_computations(app: bottle.Bottle, session: Session) -> None:
         if not images:
             raise BadRequest("images: need at least one")
         search = Search(
-            optional_number(fields, "diameter", 2, 1000),
+            optional_number(fields, "diameter", *DIAMETER_LIMITS),
             optional_number(fields, "minArea", 0, 1e6),
             flag(fields, "excludeBorder"),
             flag(fields, "flips"),

@@ -59,14 +59,11 @@ def serve(config: ServeConfig) -> None:
             ) from None
         session = Session(Project(folder))
         stack.callback(session.close)
-        listener = waitress.create_server(
-            lambda *call: app(*call),
-            host=HOST,
-            port=config.port,
-            threads=4,
-            max_request_body_size=MAX_UPLOAD,
-            ident=None,
-        )
+        settings = {"host": HOST, "port": config.port, "threads": 4, "max_request_body_size": MAX_UPLOAD, "ident": None}
+        try:
+            listener = waitress.create_server(lambda *call: app(*call), **settings)
+        except OSError as error:
+            raise UsageError(f"--port {config.port}: {error.strerror}; choose another port, or 0 for any") from error
         stack.callback(listener.close)
         guard = Guard(listener.effective_port)
         app: Any = make_app(session, guard)

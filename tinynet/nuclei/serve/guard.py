@@ -31,7 +31,8 @@ class Guard:
 
     def __init__(self, port: int, token: str | None = None) -> None:
         self.token = token or secrets.token_urlsafe(24)
-        self.hosts = tuple(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
+        suffix = "" if port == 80 else f":{port}"  # browsers leave out the usual port
+        self.hosts = tuple(name + suffix for name in ("127.0.0.1", "localhost"))
         self.origins = tuple(f"http://{host}" for host in self.hosts)
         self.cookie = f"tinynet-{port}"  # cookies of one host are shared by all of its ports
 

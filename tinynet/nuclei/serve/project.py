@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import threading
 import uuid
@@ -38,6 +39,7 @@ from .outlines import Outline, all_outlines, outlines_of
 
 THUMBNAIL = 112  # pixels: the longer side
 LARGEST_VIEW = 4096  # pixels: browsers draw larger images slowly or not at all
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}")  # names of folders that are being made or deleted
 MOST_EDITS = 200  # of an image that can be undone; the oldest are forgotten
 
 
@@ -111,7 +113,7 @@ class StoredImage:
 
         changes: fields of the entry that change with it.
         """
-        with self.lock:
+        with self._changing():
             labels = self.labels()
             before = put(labels, patch)
             number = self.entry.edits + 1
@@ -123,7 +125,7 @@ class StoredImage:
 
     def undo(self) -> dict[int, Outline | None]:
         """Take the last edit back. Returns outlines as `edit` does; nothing if there is no edit."""
-        with self.lock:
+        with self._changing():
             if not self.can_undo:
                 return {}
             before, after = _read_history(self._edit_file(self.entry.edits))
@@ -131,7 +133,7 @@ class StoredImage:
 
     def redo(self) -> dict[int, Outline | None]:
         """Do the last edit again that was undone. Returns outlines as `edit` does; nothing if there is none."""
-        with self.lock:
+        with self._changing():
             if not self.can_redo:
                 return {}
             before, after = _read_history(self._edit_file(self.entry.edits + 1))
@@ -147,15 +149,23 @@ class StoredImage:
 
     def change(self, **changes: object) -> None:
         """Change fields of the entry."""
-        with self.lock:
+        with self._changing():
             entry = dataclasses.replace(self.entry, **changes)  # type: ignore[arg-type]
-            _write_json(self.folder / "image.json", dataclasses.asdict(entry))
+            write_json(self.folder / "image.json", dataclasses.asdict(entry))
             self.entry = entry
 
     def summary(self) -> dict:
         """The entry for the page, and what can be undone."""
         fields = dataclasses.asdict(self.entry)
         return {"id": self.id, **fields, "busy": self.busy, "canUndo": self.can_undo, "canRedo": self.can_redo}
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock of an image that is in the project: to write to a removed image would make its folder again."""
+        with self.lock:
+            if not self.folder.is_dir():
+                raise DataError(f"{self.entry.name} is not in the project any more; reload the page")
+            yield
 
     def _put_again(self, old: Patch, new: Patch, edits: int) -> dict[int, Outline | None]:
         labels = self.labels()
@@ -181,10 +191,13 @@ class Project:
         self._images = folder / "images"
         self._images.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        for unfinished in self._images.glob(".*"):  # of a server that was killed
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self._found = {path.name: StoredImage(path) for path in sorted(self._images.iterdir()) if path.is_dir()}
-        self._last = max((int(id_) for id_ in self._found if id_.isdecimal()), default=0)  # no id is used twice
+        for path in self._images.iterdir():
+            if TEMPORARY.fullmatch(path.name):  # of a server that was killed
+                shutil.rmtree(path, ignore_errors=True)
+        folders = sorted(path.parent for path in self._images.glob("*/image.json"))  # other folders are the user's
+        self._found = {folder.name: StoredImage(folder) for folder in folders}
+        numbers = (int(path.name) for path in self._images.iterdir() if path.name.isdecimal())
+        self._last = max(numbers, default=0)  # no id is used twice
 
     def images(self) -> list[StoredImage]:
         with self._lock:
@@ -206,7 +219,7 @@ class Project:
             save_png(folder / "view.png", _at_most(view, LARGEST_VIEW))
             save_png(folder / "thumbnail.png", _at_most(view, THUMBNAIL))
             entry = Entry(plane.name, width, height, plane.pixel_size, channels)
-            _write_json(folder / "image.json", dataclasses.asdict(entry))
+            write_json(folder / "image.json", dataclasses.asdict(entry))
             (folder / "history").mkdir()
             folder.rename(final)
             self._found[final.name] = StoredImage(final)
@@ -214,7 +227,7 @@ class Project:
 
     def remove(self, image: StoredImage) -> None:
         with self._lock, image.lock:
-            unwanted = image.folder.with_name(f".{uuid.uuid4().hex}")
+            unwanted = image.folder.with_name(temporary_name())
             image.folder.rename(unwanted)  # in one step; a folder that is half deleted would be damaged
             del self._found[image.id]
         shutil.rmtree(unwanted, ignore_errors=True)
@@ -223,7 +236,7 @@ class Project:
     def _new_folder(self) -> Iterator[tuple[Path, Path]]:
         """(a temporary folder, its final path); the folder is removed if the block fails."""
         self._last += 1
-        folder = self._images / f".{uuid.uuid4().hex}"
+        folder = self._images / temporary_name()
         folder.mkdir()
         try:
             yield folder, self._images / f"{self._last:04d}"
@@ -232,6 +245,11 @@ class Project:
 
 
 # ---------------------------------------------------------------------------------------- files
+def temporary_name() -> str:
+    """The name of a folder that is being made or deleted; see `TEMPORARY`."""
+    return f".{uuid.uuid4().hex}"
+
+
 def _at_most(image: np.ndarray, side: int) -> np.ndarray:
     """The image (H, W, 3), made smaller if its longer side has more pixels than `side`."""
     smaller = Image.fromarray(image)
@@ -247,7 +265,7 @@ def _write_tiff(path: Path, array: np.ndarray) -> None:
         tifffile.imwrite(temporary, array, photometric=photometric, compression="zlib", compressionargs={"level": 1})
 
 
-def _write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 

@@ -16,22 +16,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import DataError
-from ...files import atomic_path
-from .project import StoredImage
+from .project import StoredImage, write_json
 
 TRAIN = (sys.executable, "-m", "tinynet", "nuclei", "train")
 
 
 class Training:
-    """The runs in the folder `training` of a project. Call its methods from one thread at a time."""
+    """The runs in the folder `training` of a project."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = threading.RLock()  # the server's threads ask for the status while one of them starts a run
         self._process: subprocess.Popen | None = None
         self._run: Path | None = None
         self._epochs, self._started, self._stopping = 0, 0.0, False
@@ -70,26 +71,34 @@ class Training:
         if not images:
             raise DataError("there is no corrected image to train on; correct one, or tick its box for training")
         number = max((int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()), default=0) + 1
-        self._run = self.folder / f"{number:04d}"
-        copy_data(images, self._run / "data")
-        facts = {"images": len(images), "started": time.strftime("%Y-%m-%d %H:%M"), "from": str(weights or "shipped")}
-        with atomic_path(self._run / "run.json") as temporary:
-            temporary.write_text(json.dumps(facts), encoding="utf-8")
-        command = [*TRAIN, "--data", str(self._run / "data"), "--weights", str(weights or "shipped")]
-        command += ["--out", str(self._run / "run"), "--epochs", str(epochs)]
-        self._epochs, self._started, self._stopping = epochs, time.monotonic(), False
-        self._done = 0
-        with open(self._run / "log.txt", "wb") as log:
-            # In a session of its own: Ctrl-C in the terminal reaches only the server, which then stops the run.
+        run = self.folder / f"{number:04d}"
+        try:
+            copy_data(images, run / "data")
+            started = time.strftime("%Y-%m-%d %H:%M")
+            write_json(run / "run.json", {"images": len(images), "started": started, "from": str(weights or "shipped")})
+            self._begin(run, epochs, weights)
+        except BaseException:
+            shutil.rmtree(run, ignore_errors=True)
+            raise
+
+    def _begin(self, run: Path, epochs: int, weights: Path | None) -> None:
+        """Start the process of a run whose data are in its folder."""
+        command = [*TRAIN, "--data", str(run / "data"), "--weights", str(weights or "shipped")]
+        command += ["--out", str(run / "run"), "--epochs", str(epochs)]
+        with self._lock, open(run / "log.txt", "wb") as log:
+            # The process leads a group of its own: Ctrl-C in the terminal reaches only the server, which stops the run.
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
+            self._run, self._epochs, self._started = run, epochs, time.monotonic()
+            self._stopping, self._done = False, 0
 
     def stop(self) -> None:
         """Ask the run to finish its batch, save and end. The weights of the best epoch stay."""
-        if self._process is not None and self.running:
-            self._stopping = True
-            self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+        with self._lock:
+            if self._process is not None and self.running:
+                self._stopping = True
+                self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
 
     def close(self, seconds: float = 20.0) -> None:
         """Stop the run, wait so many seconds for its end, then kill it."""
@@ -103,6 +112,10 @@ class Training:
 
     def status(self) -> dict:
         """For the page: running, stopping, epochs done and in all, the losses of each epoch, time left, error."""
+        with self._lock:
+            return self._status()
+
+    def _status(self) -> dict:
         if self._process is None or self._run is None:
             return {"running": False, "run": None}
         rows, running = read_metrics(self._run / "run" / "metrics.csv"), self.running
