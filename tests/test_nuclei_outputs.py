@@ -233,6 +233,13 @@ def test_sums_of_intensities_do_not_overflow():
     assert row["mean_intensity"] == pytest.approx(1e38, rel=1e-6)
 
 
+def test_intensities_of_one_bit_are_numbers():
+    labels = np.ones((2, 2), int)
+    (row,) = instances.measure(labels, np.array([[True, False], [True, True]]))
+    found = [row[f"{name}_intensity"] for name in ("mean", "min", "max", "integrated")]
+    assert found == [0.75, 0, 1, 3] and not any(isinstance(value, bool) for value in found)
+
+
 # --- warnings -----------------------------------------------------------------------------------------------
 
 

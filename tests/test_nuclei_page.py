@@ -89,6 +89,38 @@ def test_drop_find_delete_undo(found):
 
 
 @pytest.mark.slow
+def test_an_answer_that_comes_late_does_not_change_another_image(found):
+    drop(found, discs_png(), "second.png")
+    found.locator("#images li").nth(1).wait_for()
+    waiting = []
+    found.route("**/edit", lambda route: waiting.append(route))
+    choose(found, "Delete")
+    click(found, CENTERS[0])
+    found.locator("#images .open").nth(1).click()
+    said(found, "second, 0 nuclei.")
+    waiting[0].continue_()
+    found.locator("#images li", has_text="3 nuclei").wait_for()
+    assert "0 nuclei" in text(found, "#count") or "not searched" in text(found, "#count")
+    assert found.evaluate("import('/page/main.js').then(({view}) => view.nuclei.size)") == 0
+    assert "second" in text(found, "#said")
+
+
+@pytest.mark.slow
+def test_the_image_that_was_clicked_last_is_shown(found):
+    drop(found, discs_png(), "second.png")
+    found.locator("#images li").nth(1).wait_for()
+    waiting = []
+    found.route("**/0002/outlines", lambda route: waiting.append(route))
+    found.locator("#images .open").nth(1).click()
+    found.locator("#images .open").nth(0).click()
+    said(found, "cells, 4 nuclei.")
+    with found.expect_response("**/0002/outlines"):
+        waiting[0].continue_()
+    found.wait_for_timeout(200)
+    assert found.locator("#images .chosen").inner_text().startswith("cells")
+
+
+@pytest.mark.slow
 def test_split_merge_draw_and_export(found):
     before = exported(found)
     choose(found, "Split")

@@ -34,7 +34,7 @@ ALPHA = (1, 2)  # kinds of extra samples
 def channels_of(page: Any) -> int:
     """How many channels a page has: 1 if its samples are gray or color, with or without alpha; else all samples."""
     extra = page.samplesperpixel - COLORS.get(page.photometric, 1)
-    is_alpha = extra == 1 and tuple(page.extrasamples)[:1] in ((1,), (2,))
+    is_alpha = extra == 1 and any(kind in ALPHA for kind in page.extrasamples[:1])
     return page.samplesperpixel if extra > 1 or (extra == 1 and not is_alpha) else 1
 
 

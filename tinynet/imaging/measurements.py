@@ -95,6 +95,8 @@ def _channels(labels: np.ndarray, image: np.ndarray | Mapping[str, np.ndarray]) 
                 "a dict of them, are needed"
             )
         check_same_size("measure", labels, channel)
+        if channel.dtype == bool:  # a table holds numbers, not True and False
+            channel = channel.astype(np.uint8)
         yield name, channel.mean(axis=2) if channel.ndim == 3 else channel
 
 

@@ -93,7 +93,7 @@ def looks_of(samples: Sequence[Sample], known: Looks | None = None, margin: floa
     """
     looks = dict(known or {})
     measured = [(sample.kind, measures(sample.image, sample.labels)) for sample in samples if sample.labels is not None]
-    for kind in {kind for kind, _ in measured}:
+    for kind in dict.fromkeys(kind for kind, _ in measured):  # in the same order in every run
         rows = [row for other, row in measured if other == kind]
         before, looks[kind] = looks.get(kind, {}), {}
         for name in rows[0]:

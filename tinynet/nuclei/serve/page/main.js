@@ -10,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 const WHILE_BUSY = 800; // milliseconds between two questions
 let state = {images: [], weights: [], computation: {}, training: {}};
 let chosen = ""; // id of the image that is shown
+let wanted = ""; // id of the image that the person clicked last: it may still be on its way
 let shownEdits = -1; // its edits at the time when its outlines came
 let timer = 0;
 
@@ -87,9 +88,11 @@ function replace(image) { // what the server says about one image
 
 // ------------------------------------------------------------------------------ images
 const open = guarded(async (id) => {
+  wanted = id;
   const picture = new Image();
   picture.src = `api/images/${id}/view.png`;
   const [{outlines, image}] = await Promise.all([read(`images/${id}/outlines`), picture.decode()]);
+  if (id !== wanted) return;
   [chosen, shownEdits] = [id, image.edits];
   view.show(picture, image.width, image.height, outlines);
   tools.cancel();
@@ -98,12 +101,13 @@ const open = guarded(async (id) => {
 });
 
 function close() {
-  chosen = "";
+  chosen = wanted = "";
   view.clear();
 }
 
 async function loadOutlines() {
   const {outlines, image} = await read(`images/${chosen}/outlines`);
+  if (image.id !== chosen) return; // the person has opened another image in the meantime
   shownEdits = image.edits;
   view.replace(outlines);
   replace(image);
@@ -139,6 +143,7 @@ const addFile = guarded(async (file) => {
 const act = guarded(async (edit) => {
   const {outlines, image, refused} = await send(`images/${chosen}/edit`, edit);
   if (refused) return say(refused, true);
+  if (image.id !== chosen) return replace(image); // the person has opened another image in the meantime
   shownEdits = image.edits;
   view.change(outlines);
   replace(image);
