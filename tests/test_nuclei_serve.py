@@ -341,7 +341,8 @@ def test_a_port_that_is_taken_is_named(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
-def test_a_real_server_refuses_what_is_too_large_and_ends_with_ctrl_c(tmp_path):
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_real_server_refuses_what_is_too_large_and_ends_in_order(ending, tmp_path):
     command_line = [sys.executable, "-m", "tinynet", "nuclei", "serve", "--no-browser", "--port", "0"]
     command_line += ["--out", str(tmp_path)]
     with subprocess.Popen(
@@ -358,6 +359,6 @@ def test_a_real_server_refuses_what_is_too_large_and_ends_with_ctrl_c(tmp_path):
         assert server.getresponse().status == 413
         second = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
         assert second.returncode == 2 and "another server uses this project" in second.stderr
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, ending))
         assert "the project is kept" in process.stdout.read()
     assert process.returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,15 @@ def serve(config: ServeConfig) -> None:
         print(f"project: {folder.absolute()}\n\n    {guard.address}\n\nCtrl-C ends the server.", flush=True)
         if config.browser:
             webbrowser.open(guard.address)
+        _end_as_by_ctrl_c()
         with contextlib.suppress(KeyboardInterrupt):
             listener.run()  # until Ctrl-C
     print("\nThe server has ended; the project is kept.")
+
+
+def _end_as_by_ctrl_c() -> None:
+    """End the server in order also if it is told to end or its terminal is closed: a training would run on alone."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
