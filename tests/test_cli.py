@@ -69,6 +69,7 @@ def test_flags_win_over_quick():
         ("--loss mse", r"--loss: invalid choice: 'mse'"),
         ("--heads 2", r"--heads: invalid choice: 2"),
         ("--lerning-rate 1", r"unrecognized arguments: --lerning-rate 1"),
+        ("--batch-sise=4", r"unrecognized arguments: --batch-sise=4; did you mean --batch-size\?"),
         ("--batch 4", r"unrecognized arguments: --batch 4"),  # a shortened flag
         ("--lr", r"--lr: expected one argument"),
         ("--batch-size 0", r"--batch-size is 0; at least 1 is needed"),
@@ -151,6 +152,8 @@ def test_commands_call_their_function_with_their_config(capsys):
     assert run_commands(commands, ["predict", "--images", "a"]) == {"images": "a"}
     with pytest.raises(UsageError, match=r"--images \(see prog predict --help\)"):
         run_commands(commands, ["predict"], prog="prog")
+    with pytest.raises(UsageError, match=r"--image a; did you mean --images\? \(see prog predict --help\)"):
+        run_commands(commands, ["predict", "--images", "a", "--image", "a"], prog="prog")
     with pytest.raises(UsageError, match="invalid choice: 'eval'"):
         run_commands(commands, ["eval"])
     with pytest.raises(UsageError, match=r"required: \{train,predict\}"):

@@ -214,6 +214,9 @@ def test_truncated_zip_and_not_a_zip(tmp_path):
     for name in ("cut.zip", "text.zip"):
         with pytest.raises(DataError, match=rf"{name}: not a zip archive, or a truncated one"):
             nuclei.read_nuclei(tmp_path / name)
+    (tmp_path / "notes.txt").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"notes\.txt: neither an image by its name \(.*\.png.*\) nor a zip archive"):
+        nuclei.read_nuclei(tmp_path / "notes.txt")
     with pytest.raises(DataError, match="no such file or folder"):
         nuclei.read_nuclei(tmp_path / "absent.zip")
 

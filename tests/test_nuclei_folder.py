@@ -279,7 +279,7 @@ def test_force_deletes_results_of_the_earlier_run_and_nothing_else(here):
 def test_force_deletes_nothing_before_there_is_a_new_result(here):
     predict()
     before = contents("found")
-    with pytest.raises(DataError, match="none of 1 images"):
+    with pytest.raises(DataError, match="cels: no such file"):
         predict(paths=("cels",), force=True)
     with pytest.raises(KeyboardInterrupt):
         predict(Finder(0, KeyboardInterrupt()), force=True)
@@ -333,9 +333,19 @@ def test_broken_files_are_named_and_the_others_are_done(here, capsys):
 
 
 def test_if_nothing_can_be_read_nothing_is_written(here, capsys):
-    with pytest.raises(DataError, match=r"none of 2 images could be read; the first: .*nowhere"):
+    with pytest.raises(DataError, match=r"^nowhere: no such file"):
         predict(paths=("nowhere", "weights.npz"))
+    assert not Path("found").exists(), "a mistyped folder leaves none behind"
+    for name in ("broken.png", "empty.png"):
+        Path(name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of 2 images could be read; the first: .*broken"):
+        predict(paths=("broken.png", "empty.png"))
     assert contents("found") == {}
+    capsys.readouterr()
+    with pytest.raises(DataError, match=r"^broken\.png: "):
+        predict(paths=("broken.png",))
+    printed = capsys.readouterr()
+    assert "1 image file;" in printed.out and "skipped" not in printed.err, "the error says it, once"
     assert predict(diameter=30.0)["images"] == 4, "a typing mistake leaves no settings behind"
 
 
@@ -377,3 +387,7 @@ def test_progress_of_a_large_image(monkeypatch, capsys):
 
 def test_an_image_without_nuclei_has_no_diameter():
     assert described(Nuclei(np.zeros((3, 3), np.int32), 24.0, ""), 0.5) == "0 nuclei"
+
+
+def test_one_nucleus_is_described_in_the_singular():
+    assert described(Nuclei(np.ones((3, 3), np.int32), 24.0, ""), None) == "1 nucleus, diameter 3 pixels"

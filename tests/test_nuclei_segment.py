@@ -299,6 +299,12 @@ def test_a_net_is_kept_until_its_file_changes(tmp_path):
         tn.nuclei.segment(np.zeros((20, 20)), weights=tmp_path / "missing.npz")
 
 
+def test_weights_may_be_named_shipped_and_a_folder_is_refused_with_what_to_do(tmp_path):
+    assert nets.load_net("shipped").path == nets.kept_net("shipped").path == nets.SHIPPED_WEIGHTS
+    with pytest.raises(CheckpointError, match=r"is a folder; name a file of weights in it, such as .*best\.npz"):
+        nets.load_net(tmp_path)
+
+
 def test_the_shipped_net_finds_the_nuclei_of_the_example():
     sample = tn.data.example_nuclei()
     labels = tn.nuclei.segment(sample.image[:128, :128], flips=False)

@@ -217,7 +217,9 @@ def test_channels_and_pixel_size_of_a_stack_reach_the_table(client):
     file = io.BytesIO()
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     tifffile.imwrite(file, stack, ome=True, metadata=metadata)
-    assert "channel" in client.upload(file.getvalue(), "stack.ome.tif")["error"] and client.status == 422
+    error = client.upload(file.getvalue(), "stack.ome.tif")["error"]
+    assert "1 DAPI, 2 GFP" in error and "in “Channels, slices”" in error and "--channel" not in error
+    assert client.status == 422
     (image,) = client.upload(file.getvalue(), "stack.ome.tif&channel=DAPI")["images"]
     assert image["pixel_size"] == 0.5
     client.post("/api/find", {"images": ["0001"]})

@@ -110,7 +110,7 @@ def test_nuclei_are_found(installed):
     (installed.folder / "my_folder").mkdir()
     tn.viz.save_png(installed.folder / "my_folder/a.png", np.asarray(image))
     command = [str(installed.tinynet), "nuclei", "predict", "my_folder"]
-    assert "1 images, " in installed.start(command)
+    assert "1 image, " in installed.start(command)
     wanted = {"labels", "overlays", "rois", "geojson", "measurements.csv", "summary.html"}
     assert wanted <= {path.name for path in (installed.folder / "my_folder_nuclei").iterdir()}
     (installed.folder / "my_folder/b.png").write_bytes(b"")

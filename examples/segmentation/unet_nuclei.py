@@ -217,7 +217,7 @@ def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig, dict]:
     """
     net, defaults = None, {"heads": 1, **FROM_SCRATCH}
     if config.weights:
-        net = load_net(None if config.weights == "shipped" else config.weights)
+        net = load_net(config.weights)
         if config.heads not in (None, net.heads):
             raise UsageError(f"--heads is {config.heads}, but {net.path} has {net.heads} outputs: leave out --heads")
         defaults = {"heads": net.heads, **FINE_TUNING}

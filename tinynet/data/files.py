@@ -61,16 +61,18 @@ class ImageFiles:
         self.other_names = sorted({*found} - {*self.names})
 
     def _open_zip(self) -> list[str]:
+        kinds = ", ".join(IMAGE_SUFFIXES)
         try:
             with self.path.open("rb") as file:
                 kind = other_kind(file.read(16))
             if kind:
-                kinds = ", ".join(IMAGE_SUFFIXES)
                 raise DataError(
                     f"{self.path}: a {kind} file, which is not read; need a zip archive or an image ({kinds})"
                 )
             self._zip = open_zip(self.path)
         except DAMAGES as error:
+            if self.path.suffix.lower() != ".zip":
+                raise DataError(f"{self.path}: neither an image by its name ({kinds}) nor a zip archive") from error
             raise DataError(f"{self.path}: not a zip archive, or a truncated one ({error})") from error
         for member in self._zip.infolist():
             name = member.filename.replace("\\", "/")  # some programs for Windows write its separator

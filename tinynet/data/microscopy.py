@@ -24,6 +24,7 @@ from .stacks import GRAY, PAGE, Stack, open_stacks
 NOT_IMAGES = ("masks", "labels", "overlays")  # folders of images that were made from other images
 MAX_NAME_BYTES = 240  # of a result without its suffix; file systems allow 255
 COLORS = ("red", "green", "blue")
+WHERE_TO_CHOOSE = "--channel; in Python the argument channel"
 
 
 @dataclass
@@ -247,7 +248,7 @@ def _chosen(stack: Stack, channel: int | str | None, where: str) -> int:
         if count > 1:
             raise DataError(
                 f"{where}: {count} channels: {listed}; which one shows the nuclei? Give its number or its name: "
-                f"--channel, in Python the argument channel of read_planes or read_nuclei"
+                f"{WHERE_TO_CHOOSE}"
             )
         return 0
     found = [i for i, name in enumerate(names) if name == channel]

@@ -27,7 +27,7 @@ from ..training.interruption import command, typed_words
 from ..training.run_folder import RunFolder
 from .outputs import Result, Tables
 from .outputs.results import read_record, record_path
-from .progress import Progress, files_of, warn
+from .progress import Progress, counted, files_of, warn
 from .segmentation import Nuclei
 from .settings import (
     PredictConfig,
@@ -61,6 +61,8 @@ def predict_folder(config: PredictConfig, weights: Path, find: Find) -> dict[str
     OSError if a file cannot be written, and DataError if no image can be read.
     """
     out, settings = Path(config.out), compared_settings(config, weights)
+    if not files_of(config.paths):  # a mistyped name leaves no folder behind
+        next(iter(read_planes(config.paths)), None)  # raises: it says what is wrong with the first path
     with RunFolder(out).claimed():  # two runs would mix their tables
         if not config.force:
             check_folder(out, settings)
@@ -101,7 +103,8 @@ class _Run:
 
     def all(self) -> None:
         """Work on all images. The tables are written at the end, also after an error."""
-        print(f"{len(self.progress.files)} image files; the results go into {self.out}", flush=True)
+        files = counted(len(self.progress.files), "image file", "image files")
+        print(f"{files}; the results go into {self.out}", flush=True)
         try:
             with self.tables:
                 for batch in batches(self.images()):
@@ -173,17 +176,20 @@ class _Run:
 
     def report(self) -> dict[str, float]:
         """Print what was found, skipped, ignored and written. Raises DataError if no image could be read."""
+        images = self.earlier + self.new
+        if not images and len(self.skipped) == 1:
+            raise self.skipped[0]
         for error in self.skipped:
             print(f"skipped: {error}", file=sys.stderr)
         if self.ignored:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
             print(f"ignored, because they are no images: {kinds}")
-        images = self.earlier + self.new
         if not images:
             raise DataError(f"none of {len(self.skipped)} images could be read; the first: {self.skipped[0]}")
         earlier = f" ({self.earlier} of them were done before)" if self.earlier else ""
         doubtful = f", {self.doubtful} with a warning in summary.html" if self.doubtful else ""
-        print(f"{images} images{earlier}, {self.nuclei} nuclei, {len(self.skipped)} skipped{doubtful}. In {self.out}:")
+        found = f"{counted(images, 'image', 'images')}{earlier}, {counted(self.nuclei, 'nucleus', 'nuclei')}"
+        print(f"{found}, {len(self.skipped)} skipped{doubtful}. In {self.out}:")
         for name, use in WRITTEN.items():
             if (self.out / name).exists():
                 print(f"  {name:16}  {use}")
@@ -216,7 +222,7 @@ def described(nuclei: Nuclei, pixel_size: float | None) -> str:
     if np.isnan(diameter):
         return "0 nuclei"
     length = f" ({diameter * pixel_size:.1f} µm)" if pixel_size else ""
-    return f"{nuclei.labels.max()} nuclei, diameter {diameter:.0f} pixels{length}"
+    return f"{counted(nuclei.labels.max(), 'nucleus', 'nuclei')}, diameter {diameter:.0f} pixels{length}"
 
 
 @contextmanager

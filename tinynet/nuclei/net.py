@@ -46,8 +46,13 @@ class Net:
             return self.model(tensor(images).to(device())).numpy()
 
 
+def weights_path(weights: str | Path | None) -> Path:
+    """The file that `weights` means; "shipped" is the one that comes with tinynet."""
+    return SHIPPED_WEIGHTS if weights in (None, "", "shipped") else Path(weights)
+
+
 def load_net(weights: str | Path | None = None) -> Net:
-    """The net with the weights of a file; by default with the weights that come with tinynet.
+    """The net with the weights of a file; by default, or for "shipped", with the weights that come with tinynet.
 
     weights: a checkpoint of `train`; or a state dict of the same U-Net written in PyTorch, saved by `torch.save` (.pt,
     .pth) or as .safetensors. The weights determine the number of heads. Every call reads the file again, so a caller
@@ -55,7 +60,9 @@ def load_net(weights: str | Path | None = None) -> Net:
     Raises `CheckpointError` if the file is missing or damaged, or if it holds the weights of another net.
     """
     unet = load_example("segmentation/unet_nuclei.py").UNet
-    path = Path(weights) if weights else SHIPPED_WEIGHTS
+    path = weights_path(weights)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name a file of weights in it, such as {path / 'best.npz'}")
     if path.suffix.lower() in READERS:
         return Net(load_foreign(path, unet).eval(), None, path)
     head = io.load_checkpoint(path)[0].get("model", {}).get("head.weight")
@@ -70,7 +77,7 @@ def load_net(weights: str | Path | None = None) -> Net:
 
 def kept_net(weights: str | Path | None = None) -> Net:
     """Like `load_net`, but a file that has not changed is not read again. Do not train the model."""
-    path = Path(weights) if weights else SHIPPED_WEIGHTS
+    path = weights_path(weights)
     try:
         changed = os.stat(path).st_mtime_ns
     except OSError:

@@ -28,6 +28,11 @@ def files_of(paths: Iterable[str]) -> list[str]:
     return found
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun: "1 nucleus", "2 nuclei"."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def warn(sentence: object) -> None:
     """Print a warning, above the bar if there is one."""
     tqdm.write(f"warning: {sentence}", file=sys.stderr)

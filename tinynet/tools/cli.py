@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import io
@@ -124,7 +125,9 @@ def parse(
     """
     parser = _Parser(prog=prog, description=description)
     _add_flags(parser, config)
-    return _build(config, vars(parser.parse_args(argv)), parser)
+    arguments, unknown = parser.parse_known_args(argv)
+    parser.refuse(unknown)
+    return _build(config, vars(arguments), parser)
 
 
 def command_line(config: type[Config]) -> Callable[[Callable[[Config], Any]], Callable[..., Any]]:
@@ -175,8 +178,10 @@ def run_commands(
         summary = docstring(function).partition("\n")[0].replace("%", "%%")
         parsers[name] = choices.add_parser(name, help=summary, description=summary)
         _add_flags(parsers[name], config)
-    arguments = vars(parser.parse_args(argv))
+    known, unknown = parser.parse_known_args(argv)
+    arguments = vars(known)
     name = arguments.pop("command")
+    parsers[name].refuse(unknown)  # by the parser of the command: its --help lists the flags
     config, function = commands[name]
     return function(_build(config, arguments, parsers[name]))
 
@@ -270,6 +275,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def refuse(self, unknown: list[str]) -> None:
+        """Raise UsageError for words that are no flags of this parser, with the flag that the first may stand for."""
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            similar = difflib.get_close_matches(word, self._option_string_actions, n=1, cutoff=0.8)
+            question = f"; did you mean {similar[0]}?" if similar else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{question}")
 
 
 def _add_flags(parser: argparse.ArgumentParser, config: type) -> None:

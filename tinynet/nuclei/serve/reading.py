@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...data.files import IMAGE_SUFFIXES
-from ...data.microscopy import Plane, read_planes
+from ...data.microscopy import WHERE_TO_CHOOSE, Plane, read_planes
 from ...errors import DataError
 
 STEM = "upload"  # of the temporary file: no part of the given name becomes a path
+WHERE_ON_THE_PAGE = "in “Channels, slices”, and choose the file again"
 
 
 def read_upload(data: bytes, name: str, channel: int | str | None = None, project: bool = False) -> Iterator[Plane]:
@@ -31,4 +32,5 @@ def read_upload(data: bytes, name: str, channel: int | str | None = None, projec
             for plane in read_planes(path, channel, "max" if project else None):
                 yield replace(plane, name=stem + plane.name.removeprefix(STEM), source=name)
         except DataError as error:
-            raise DataError(str(error).replace(str(path), name)) from error
+            sentence = str(error).replace(str(path), name).replace(WHERE_TO_CHOOSE, WHERE_ON_THE_PAGE)
+            raise DataError(sentence) from error

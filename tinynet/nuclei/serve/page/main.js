@@ -121,10 +121,12 @@ const removeImage = guarded(async (image) => {
 });
 
 const addFiles = guarded(async (files) => {
+  let added = 0;
   for (const [place, file] of files.entries()) {
     say(`Reading ${file.name} (${place + 1} of ${files.length}).`);
-    await addFile(file);
+    if (await addFile(file)) added += 1;
   }
+  say(`${added} of ${files.length} files read.`);
   await refresh();
 });
 
@@ -137,6 +139,7 @@ const addFile = guarded(async (file) => {
   state.images.push(...images);
   if (chosen) drawAll();
   else await open(images[0].id);
+  return true;
 });
 
 // ------------------------------------------------------------------------------ edits
