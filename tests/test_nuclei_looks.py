@@ -73,7 +73,7 @@ def test_ranges_hold_their_images_and_own_images_widen_them():
 def test_the_measure_that_is_farthest_out_is_named():
     known = {"fluorescence": {"contrast": (0.0, 0.5), "spread of the sizes": (2.0, 3.0)}}
     assert re.match(
-        "spread of the sizes is 1, in the training images .fluorescence. 2 to 3", looks.unlike(*discs(), known)
+        "spread of the sizes is 1, in the training images .fluorescence. at least 2$", looks.unlike(*discs(), known)
     )
 
 

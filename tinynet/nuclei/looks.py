@@ -123,7 +123,8 @@ def unlike(image: np.ndarray, labels: np.ndarray, looks: Looks) -> str:
         out = max(low - value, value - high) / max(high - low, 1e-9)  # NaN, without nuclei, is not above worst
         if out > worst:
             worst = out
-            text = f"{name} is {value:.2g}, in the training images ({kind}) {low:.2g} to {high:.2g}"
+            limit = f"at most {high:.2g}" if value > high else f"at least {low:.2g}"
+            text = f"{name} is {value:.2g}, in the training images ({kind}) {limit}"
     return text
 
 
