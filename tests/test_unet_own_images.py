@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -101,6 +102,22 @@ def test_one_image_trains_and_is_not_measured_on(tmp_path, capsys):
     with pytest.raises(DataError, match="none is held out; --split all"):
         script.main(line)
     assert script.main([*line, "--split", "all"])["mean_ap"] >= 0
+
+
+def test_of_images_with_channels_the_named_one_is_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tn.train.Trainer, "fit", lambda *_, **__: {})
+    write_images(tmp_path, 2)
+    for path in (tmp_path / "images").iterdir():
+        nuclei = np.asarray(Image.open(path))[:, :, 0]
+        channels = np.stack([0 * nuclei, nuclei])
+        tifffile.imwrite(path.with_suffix(".tif"), channels, imagej=True, metadata={"axes": "CYX"})
+        path.unlink()
+    with pytest.raises(DataError, match=r"2 channels: 1, 2; which one shows the nuclei.* --channel"):
+        train(tmp_path)
+    train(tmp_path, "--channel", "2")
+    assert f"evaluate --weights {tmp_path}/out/best.npz --data {tmp_path} --channel 2\n" in capsys.readouterr().out
+    training, held_out, _ = script.load_data(str(tmp_path), 0, False, "2")
+    assert all(sample.image.any() for sample in training + held_out)
 
 
 def test_a_native_net_stays_native(tmp_path, monkeypatch):

@@ -122,6 +122,7 @@ def three_head_loss(logits: tn.Tensor, target: tn.Tensor) -> tn.Tensor:
 
 # ---------------------------------------------------------------------------------------------- train
 WHERE = "default: the real data if TINYNET_DATA or the cache has it, else synthetic"
+CHANNEL = "the channel of the nuclei, if images have several: its number from 1, or its name in the file"
 STAGE1_TRAIN = "dsb2018/stage1_train.zip"
 
 
@@ -130,6 +131,7 @@ class TrainConfig(TrainingOptions):
     """The flags of `train`."""
 
     data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
+    channel: str | None = option(None, CHANNEL)
     out: str = option("out/unet_nuclei", "folder for checkpoints, metrics and figures", quick="out/unet_nuclei_quick")
     weights: str | None = option(None, "start from these weights, for few images of your own: 'shipped' or a file")
     heads: int | None = option(
@@ -162,7 +164,7 @@ def train(config: TrainConfig) -> dict[str, float]:
 
     If no image is held out, because there is only one, the weights with the lowest training loss are kept.
     """
-    samples, held_out, source = load_data(config.data, config.seed, quick=config.quick)
+    samples, held_out, source = load_data(config.data, config.seed, config.quick, config.channel)
     if not any(sample.labels.any() for sample in samples):
         raise DataError(f"{source}: no nucleus is marked in any of the {len(samples)} training images")
     tn.seed(config.seed)
@@ -206,6 +208,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         results = trainer.fit(loader, config.epochs, resume=config.resume, **(watch if held_out else {}))
     print(f"figures: {f'{pictures}, ' if held_out else ''}{config.out}/curve.png; weights: {config.out}/best.npz")
     data = ("--data", config.data) if config.data else ()
+    data += ("--channel", config.channel) if config.channel else ()
     print_next(f"{program()} {command('evaluate', '--weights', f'{config.out}/best.npz', *data)}")
     return results
 
@@ -227,13 +230,15 @@ def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig, dict]:
     return net.model if net else UNet(config.heads), config, net.looks if net else {}
 
 
-def load_data(data: str | None, seed: int, quick: bool) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:
+def load_data(
+    data: str | None, seed: int, quick: bool, channel: str | None = None
+) -> tuple[list[tn.data.Sample], list[tn.data.Sample], str]:
     """(training samples, held-out samples, their source). data: the flag --data; None for the real data if found."""
     if data == "download":
         data = tn.data.fetch(STAGE1_TRAIN)
     path = None if data == "synthetic" or (quick and data is None) else tn.data.data_path(STAGE1_TRAIN, data)
     if path is not None:
-        samples = tn.data.read_nuclei(path, limit=12 if quick else None)
+        samples = tn.data.read_nuclei(path, limit=12 if quick else None, channel=channel)
         training, held_out = tn.data.split(samples)
         if not (training and held_out):  # the user's own images, which the committed split does not name
             training, held_out = tn.data.hold_out(samples)
@@ -320,6 +325,7 @@ class EvaluateConfig:
     """The flags of `evaluate`."""
 
     data: str | None = option(None, "zip or folder of images with masks, 'synthetic' or 'download'; " + WHERE)
+    channel: str | None = option(None, CHANNEL)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))
     flips: bool = option(True, "average over mirrored images and two scales", quick=False)
@@ -331,7 +337,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
     """Mean AP as Kaggle defines it, AP at IoU 0.5, Dice and IoU, by kind of image, beside Otsu + watershed."""
-    training, validation, source = load_data(config.data, config.seed, config.quick)
+    training, validation, source = load_data(config.data, config.seed, config.quick, config.channel)
     samples = {"train": training, "validation": validation, "all": training + validation}[config.split]
     if not samples:
         raise DataError(
