@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -88,38 +89,46 @@ def test_drop_find_delete_undo(found):
     assert "4 nuclei, about 20 pixels wide; 160 × 128 pixels." in text(found, "#count")
 
 
-@pytest.mark.slow
-def test_an_answer_that_comes_late_does_not_change_another_image(found):
-    drop(found, discs_png(), "second.png")
-    found.locator("#images li").nth(1).wait_for()
+@contextmanager
+def held(page, address):
+    """Requests to an address wait for the end of the block."""
     waiting = []
-    found.route("**/edit", lambda route: waiting.append(route))
-    choose(found, "Delete")
-    click(found, CENTERS[0])
-    found.locator("#images .open").nth(1).click()
-    said(found, "second, 0 nuclei.")
-    waiting[0].continue_()
-    found.unroute("**/edit")  # the window is used by the next test, too
-    found.locator("#images li", has_text="3 nuclei").wait_for()
-    assert "0 nuclei" in text(found, "#count") or "not searched" in text(found, "#count")
-    assert found.evaluate("import('/page/main.js').then(({view}) => view.nuclei.size)") == 0
-    assert "second" in text(found, "#said")
-
-
-@pytest.mark.slow
-def test_the_image_that_was_clicked_last_is_shown(found):
-    drop(found, discs_png(), "second.png")
-    found.locator("#images li").nth(1).wait_for()
-    waiting = []
-    found.route("**/0002/outlines", lambda route: waiting.append(route))
-    found.locator("#images .open").nth(1).click()
-    found.locator("#images .open").nth(0).click()
-    said(found, "cells, 4 nuclei.")
-    with found.expect_response("**/0002/outlines"):
+    page.route(address, lambda route: waiting.append(route))
+    try:
+        yield
         waiting[0].continue_()
-    found.unroute("**/0002/outlines")
-    found.wait_for_timeout(200)
-    assert found.locator("#images .chosen").inner_text().startswith("cells")
+    finally:
+        page.unroute(address)  # the next test uses the same window
+
+
+@pytest.fixture
+def two(found):
+    """The page with a second image, which was not searched and is not shown."""
+    drop(found, discs_png(), "second.png")
+    found.locator("#images li").nth(1).wait_for()
+    return found
+
+
+@pytest.mark.slow
+def test_an_answer_that_comes_late_does_not_change_another_image(two):
+    choose(two, "Delete")
+    with held(two, "**/edit"):
+        click(two, CENTERS[0])
+        two.locator("#images .open").nth(1).click()
+        said(two, "second, 0 nuclei.")
+    two.locator("#images li", has_text="3 nuclei").wait_for()
+    assert "not searched" in text(two, "#count") and "second" in text(two, "#said")
+    assert two.evaluate("import('/page/main.js').then(({view}) => view.nuclei.size)") == 0
+
+
+@pytest.mark.slow
+def test_the_image_that_was_clicked_last_is_shown(two):
+    with two.expect_response("**/0002/outlines"), held(two, "**/0002/outlines"):
+        two.locator("#images .open").nth(1).click()
+        two.locator("#images .open").nth(0).click()
+        said(two, "cells, 4 nuclei.")
+    two.wait_for_timeout(200)
+    assert text(two, "#images .chosen").startswith("cells")
 
 
 @pytest.mark.slow
@@ -208,21 +217,19 @@ def test_a_file_that_is_no_image_is_named_and_the_others_are_read(served):
     served.locator("#messages p").wait_for()
     assert "<b>notes.png: not a readable image" in text(served, "#messages p")
     drop(served, discs_png())
-    said(served, "cells, 0 nuclei.")
+    said(served, "1 of 1 files read.")
     tab_to(served, "#messages button")
     press(served, "Enter")
     assert served.locator("#messages p").count() == 0
 
 
 @pytest.mark.slow
-def test_two_images_are_corrected_and_training_begins(found, monkeypatch, tmp_path):
-    drop(found, discs_png(), "second.png")
-    found.locator("#images li").nth(1).wait_for()
-    found.check("#corrected")
-    found.locator("#images .open").nth(1).click()
-    said(found, "second, 0 nuclei.")
-    choose(found, "Draw")
-    drag(found, (20, 20), (20, 40), (40, 40), (40, 20))
-    said(found, "Draw: 1 nucleus.")
-    assert "2 corrected images" in text(found, "#chosen")
-    assert found.is_enabled("#start")
+def test_two_images_are_corrected_and_training_begins(two):
+    two.check("#corrected")
+    two.locator("#images .open").nth(1).click()
+    said(two, "second, 0 nuclei.")
+    choose(two, "Draw")
+    drag(two, (20, 20), (20, 40), (40, 40), (40, 20))
+    said(two, "Draw: 1 nucleus.")
+    assert "2 corrected images" in text(two, "#chosen")
+    assert two.is_enabled("#start")

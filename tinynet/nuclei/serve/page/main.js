@@ -101,7 +101,7 @@ const open = guarded(async (id) => {
 });
 
 function close() {
-  chosen = wanted = "";
+  chosen = "";
   view.clear();
 }
 
