@@ -49,8 +49,8 @@ def segment(
     image: gray (H, W) or color (H, W, 3 or 4), of 8 or 16 bits or floats: the values as the microscope wrote them.
     Nuclei may be bright on dark or dark on bright. Of several fluorescence channels, pass the channel of the nuclei.
     diameter: of a typical nucleus, in pixels of the image, 4.8 to 200; measured if it is not given.
-    flips: average over mirrored images and two scales. `False` takes half the time, with a `diameter` a sixth of it, and
-        is a little less exact.
+    flips: average over mirrored images and two scales. `False` takes half the time, with a `diameter` a sixth of it;
+        its outlines are a little less exact.
     min_area: nuclei of fewer pixels are dropped. By default, those below a quarter of the area of a typical nucleus.
     exclude_border: drop the nuclei that the edge of the image cuts.
     weights: a file from training on images of your own; by default the weights that come with tinynet.
