@@ -20,16 +20,16 @@ shows its noise. What to see:
 - **A map finds a shortcut.** Both small nets are right for 93 % of the patches of other experiments. Nuclei cover 13 %
   of the pixels. They hold 27 % of the first net's gradient, but only 7 % of the other's: that net does not look at
   nuclei. It takes a background without noise for the sign of a nucleus. A test: all nuclei are painted over with the
-  gray of the background. The first net still finds a nucleus in 16 % of these patches, the other in 86 %.
+  gray of the background. The first net still finds a nucleus in 17 % of these patches, the other in 86 %.
 - **Random weights are a better baseline than the area.** The joint of the knee, a band of a quarter of the image, holds
-  41 % of the map of guided backpropagation. With random weights, it holds 41 % as well: guided backpropagation draws
-  the edges of the image, and the joint has strong edges. For the gradient the shares are 30 % and 29 %, for Grad-CAM
-  33 % and 28 %. So these maps hardly tell whether the net looks at the joint.
+  37 % of the map of guided backpropagation. With random weights, it holds even 41 %: guided backpropagation draws the
+  edges of the image, and the joint has strong edges. For the gradient the shares are 28 % and 29 %, for Grad-CAM
+  31 % and 28 %. So these maps hardly tell whether the net looks at the joint.
 - **The sanity check** makes more and more layers random, from the last to the first, and compares the maps by the rank
   correlation of their pixels. If only the last layer of the knees' net is random, its grades are meaningless. The map
-  of guided backpropagation does not change (correlation 1.00; still 0.91 with random weights from entry 12 on). The
-  correlation falls to 0.36 for the gradient and to 0.20 for Grad-CAM. A map that does not depend on the answer
-  cannot explain the answer. On the nuclei Grad-CAM passes with the last layer (-0.25), but not with all layers (0.44):
+  of guided backpropagation does not change (correlation 1.00; still 0.92 with random weights from entry 12 on). The
+  correlation falls to 0.37 for the gradient and to 0.14 for Grad-CAM. A map that does not depend on the answer
+  cannot explain the answer. On the nuclei Grad-CAM passes with the last layer (-0.28), but not with all layers (0.44):
   whatever the weights are, the brightest places of such a patch are its nuclei.
 
 Sources: Simonyan, Vedaldi, Zisserman, Deep inside convolutional networks, ICLR workshop 2014, section 3; Springenberg
