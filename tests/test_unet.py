@@ -667,4 +667,4 @@ def test_images_in_which_nobody_marked_a_nucleus_are_not_trained_on(tmp_path):
 
 def test_two_predictions_into_one_folder_do_not_mix(predicted, tmp_path):
     with RunFolder(tmp_path / "out").claimed(), pytest.raises(CheckpointError, match="in use by another run"):
-        script.main(["predict", "--images", "none", "--out", str(tmp_path / "out")])
+        script.main(["predict", str(tn.data.nuclei.EXAMPLE / "images"), "--out", str(tmp_path / "out")])
