@@ -16,7 +16,7 @@ from ..tools.cli import BACKENDS, option
 from .outputs.results import FORMATS, RECORDS, format_path
 
 NOT_COMPARED = ("paths", "images", "out", "weights", "submission", "force")  # they change no result
-WRITTEN = ("measurements.csv", "labels", RECORDS)  # if one of them is there, the folder holds results
+SIGNS_OF_RESULTS = ("measurements.csv", "labels", RECORDS)  # if one of them is there, the folder holds results
 
 
 @dataclasses.dataclass
@@ -69,7 +69,7 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
     what_to_do = "give another --out, or --force to delete these results and start again"
     path = out / "settings.json"
     if not path.exists():
-        found = [name for name in WRITTEN if (out / name).exists()]
+        found = [name for name in SIGNS_OF_RESULTS if (out / name).exists()]
         if found:
             raise UsageError(f"{out} holds {found[0]}, but no settings.json that says how it was made: {what_to_do}")
         return

@@ -101,6 +101,8 @@ def make_app(session: Session, guard: Guard) -> bottle.Bottle:
     app.add_hook("after_request", lambda: bottle.response.headers.update(HEADERS))
     add_page(app, guard)
     add_images(app, session)
+    add_edits(app, session)
+    add_export(app, session)
     add_computations(app, session)
     return app
 
@@ -180,6 +182,9 @@ def add_images(app: bottle.Bottle, session: Session) -> None:
         with image.lock:
             return {"outlines": image.outlines(), "image": image.summary()}
 
+
+# ---------------------------------------------------------------------------------------- corrections
+def add_edits(app: bottle.Bottle, session: Session) -> None:
     @app.post("/api/images/<id_>/edit")
     def edit(id_: str) -> dict:
         image, fields = session.idle_image(id_), read_json(bottle.request)
@@ -201,6 +206,9 @@ def add_images(app: bottle.Bottle, session: Session) -> None:
         image.change(corrected=flag(read_json(bottle.request), "corrected"))
         return {"image": image.summary()}
 
+
+# ---------------------------------------------------------------------------------------- export
+def add_export(app: bottle.Bottle, session: Session) -> None:
     @app.get("/api/export.zip")
     def export() -> Any:
         with session.lock:
