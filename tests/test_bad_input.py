@@ -256,7 +256,6 @@ def test_a_mask_without_channel_axis_is_no_target():
 IMAGE, LABELS = np.zeros((20, 24, 3), np.uint8), np.zeros((20, 24), np.int32)
 IMAGE_FUNCTIONS = {
     "otsu_foreground": instances.otsu_foreground,
-    "segment": lambda image: segment.segment(lambda x: x[..., :1], image),
     "estimate_scale": lambda image: segment.estimate_scale(lambda x: x[..., :1], image),
     "overlay": lambda image: viz.overlay(image, LABELS),
     "comparison_overlay": lambda image: viz.comparison_overlay(image, LABELS, LABELS),

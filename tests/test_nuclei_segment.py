@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 import tinynet as tn
 from tinynet import instances, segment
 from tinynet.errors import CheckpointError, DataError
-from tinynet.imaging.intensity import gray, normalization
+from tinynet.imaging.intensity import gray, normalization, normalize
 from tinynet.nuclei import net as nets
 from tinynet.nuclei import segmentation, tiles
 
@@ -118,10 +118,24 @@ def test_a_net_of_native_images_takes_no_diameter(fake):
         tn.nuclei.segment(image, 30)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 30), (17, 3)])
-def test_tiny_images(fake, size):
-    for image in (np.zeros(size), np.full(size, 7)):
-        assert tn.nuclei.segment(image).shape == size
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (17, 3), (40, 64)])
+def test_empty_and_tiny_images(fake, size):
+    for image in (np.zeros(size), np.full(size, 7), np.full(size, 255, np.uint8)):
+        labels = tn.nuclei.segment(image)
+        assert (labels.shape, labels.dtype, labels.max()) == (size, np.int32, 0)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("radius", [6, 12, 26])
+def test_discs_of_any_size_are_found_in_the_pixels_of_the_image(fake, radius, flips):
+    """Scales above and below one: as many nuclei as discs, with nearly the same pixels."""
+    step = 3 * radius
+    centers = [(y, x) for y in (step, 2 * step) for x in (step, 2 * step, 3 * step)]
+    image = discs((3 * step + 1, 4 * step + 5), centers, radius)
+    labels = tn.nuclei.segment(image, flips=flips)
+    assert sorted(labels[center] for center in centers) == list(range(1, 7)) == list(np.unique(labels)[1:])
+    truth, found = image > 0, labels > 0
+    assert (truth & found).sum() / (truth | found).sum() > 0.85
 
 
 # ---------------------------------------------------------------------------------------- options
@@ -180,12 +194,57 @@ def test_guesses_of_one_size_are_predicted_once(fake):
     assert len(fake.batches) == 2, "without nuclei all three guesses are 24 pixels; then the image itself"
 
 
+def test_with_a_diameter_the_net_sees_the_image_once(fake):
+    image = discs((64, 96), [(32, 48)], 12)
+    assert tn.nuclei.segment(image, 12, flips=False).max() == 1 and fake.batches == [1]
+
+
+# ---------------------------------------------------------------------------------------- flips
+@pytest.mark.parametrize("answers_at", [{160, 128}, {160}, {128}], ids=["both scales", "its own", "the smaller one"])
+def test_flips_average_over_two_scales(answers_at):
+    """If the net finds the nuclei at only one of the scales, their mean probability is one half: too low."""
+
+    class OfSomeSizes(Fake):
+        def __call__(self, images):
+            return super().__call__(images) * (images.shape[1] in answers_at)
+
+    image = discs((160, 160), [(40, 40), (100, 100)], 12)
+    (found,) = tn.nuclei.segment_many(OfSomeSizes(), [image], 24, flips=True)
+    assert found.labels.max() == (2 if len(answers_at) == 2 else 0)
+
+
+def test_the_second_scale_stays_within_the_limits():
+    lowest = segment.SCALE_LIMITS[0]
+    views = tiles.Tiled(np.zeros((400, 400, 3), np.uint8), lowest, flips=True).views
+    assert [view.scale for view in views] == [lowest, lowest]
+
+
+def test_mirrored_predictions_come_back_in_place():
+    """A net that answers with its input gives the image; one that answers with the row and column, their middle."""
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    tiled = tiles.Tiled(image, 1.0, flips=True)
+    tiled.views = tiled.views[:1]  # one scale
+    places = np.moveaxis(np.mgrid[:32, :48], 0, 2)[None]
+    ((seen,), (mean,)) = (tiles.predict(net, list(tiled.tiles())) for net in (lambda x: x, lambda x: places))
+    np.testing.assert_allclose(seen, tiled.views[0].part(tiled.cores[0]), atol=1e-6)
+    np.testing.assert_array_equal(mean, np.broadcast_to([31 / 2, 47 / 2], mean.shape))
+
+
 # ---------------------------------------------------------------------------------------- tiles
+def whole_image(net, image, scale, flips):
+    """What `segment` has to find, in the plainest way: the maps of the whole image, averaged, then the nuclei."""
+    maps = []
+    for part in (1.0, tiles.SECOND_SCALE) if flips else (1.0,):
+        at_scale = segment.predict_maps(net, normalize(image), scale * part)
+        maps.append(segment.resize(at_scale, segment.size_at_scale(image.shape[:2], scale)))
+    return segment.labels_at_scale(np.mean(maps, axis=0), scale, image.shape[:2])
+
+
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("scale", [0.55, 1.0, 1.7])
 def test_one_tile_is_the_whole_image(fake, scale, flips):
     image = np.repeat(discs((150, 190), grid((150, 190), 40), 11)[:, :, None], 3, axis=2)
-    expected = segment.segment(fake, image, flips, scale)
+    expected = whole_image(fake, image, scale, flips)
     assert expected.max() == len(grid((150, 190), 40))
     np.testing.assert_array_equal(tn.nuclei.segment(image, segment.DIAMETER / scale, flips), expected)
 
@@ -203,7 +262,7 @@ def test_nuclei_on_seams_and_corners_are_whole(fake, small_tiles, scale, flips):
     centers = [(y, x) for y in rows | middles[0] for x in columns | middles[1]]
     inside = [(y, x) for y, x in centers if 0 < y < size[0] and 0 < x < size[1]]
     image = np.repeat(discs(size, centers, radius)[:, :, None], 3, axis=2)
-    whole = segment.segment(fake, image, flips, scale)
+    whole = whole_image(fake, image, scale, flips)
     calls = []
     labels = tn.nuclei.segment(image, 24 / scale, flips, progress=lambda *done: calls.append(done))
     assert len(tiled.cores) > 3 and calls == [(i + 1, len(tiled.cores)) for i in range(len(tiled.cores))]

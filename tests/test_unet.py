@@ -597,11 +597,11 @@ def test_evaluate_scores_the_right_images_and_tells_the_methods_apart(
     seen, shown = [], []
     overlay = tn.viz.comparison_overlay
 
-    def segment(net, image, flips, scale):
-        seen.append((flips, tn.backend()))
-        return truth[image.tobytes()]
+    def segment_many(net, images, flips):
+        seen.extend([(flips, tn.backend())] * len(images))
+        return [tn.nuclei.Nuclei(truth[image.tobytes()], 24.0, "") for image in images]
 
-    monkeypatch.setattr(tn.segment, "segment", segment)
+    monkeypatch.setattr(tn.nuclei, "segment_many", segment_many)
     monkeypatch.setattr(tn.viz, "comparison_overlay", lambda *arrays: shown.append(arrays) or overlay(*arrays))
     line = ["evaluate", "--weights", str(predicted[0].parent / "weights.npz"), "--out", str(tmp_path)]
     metrics = script.main(line)

@@ -82,7 +82,7 @@ show(["nucleus?", "touching border?", "how far inside?"], np.moveaxis(maps, 2, 0
 #
 # The seeds are the insides: pixels that are nucleus, but no border. A watershed lets each seed grow until it meets
 # another one or leaves the mask. Then the label image goes back to the size of the image. All of this, from the
-# image to the nuclei, is the one call ``tn.segment.segment(net, image)``.
+# image to the nuclei, is the one call ``tn.nuclei.segment(image, flips=False)``.
 
 found = tn.segment.labels_at_scale(maps, scale, image.shape[:2])
 show(
@@ -125,11 +125,13 @@ plt.show()
 # Make it fail
 # ------------
 #
-# A net knows what it was trained on. Give it a wrong scale, and the nuclei have a size that it has never seen:
+# A net knows what it was trained on. Say a wrong diameter, and it sees nuclei of a size that it has never seen:
 
-for wrong in (0.25, 1, 3):
-    labels = tn.segment.segment(net, image, scale=scale * wrong)
-    print(f"scale x {wrong}: {labels.max()} nuclei, mean AP {tn.metrics.mean_ap(truth, labels):.3f}")
+diameter = tn.segment.DIAMETER / scale
+for times in (4, 1, 1 / 3):
+    labels = tn.nuclei.segment(image, diameter * times, flips=False)
+    score = tn.metrics.mean_ap(truth, labels)
+    print(f"diameter {diameter * times:.0f} pixels: {labels.max()} nuclei, mean AP {score:.3f}")
 
 # %%
 # An image of your own
@@ -141,10 +143,9 @@ for wrong in (0.25, 1, 3):
 path = None  # for instance "my_cells.tif"
 if path:
     [(name, mine)] = tn.data.read_images(path)
-    my_scale = tn.segment.estimate_scale(net, mine)
-    my_labels = tn.segment.segment(net, mine, scale=my_scale)
-    print(name, my_labels.max(), "nuclei", tn.nuclei.doubt(mine, my_labels, net.looks, my_scale))
-    show(["yours"], [tn.viz.overlay(mine, my_labels)])
+    [mine_found] = tn.nuclei.segment_many(net, [mine])
+    print(name, mine_found.labels.max(), "nuclei", mine_found.doubt)
+    show(["yours"], [tn.viz.overlay(mine, mine_found.labels)])
 
 # %%
 # For a folder of images there is a command. It writes label images, drawings and a table of measurements:

@@ -40,7 +40,7 @@ import tinynet as tn
 from tinynet import instances, metrics, viz
 from tinynet.data import Sample, Smear, read_blood_cells, synthetic_smear
 from tinynet.data.blood_cells import BCCD, CELLS
-from tinynet.nuclei import Net, load_net
+from tinynet.nuclei import load_net
 from tinynet.tools.bench.examples import load_example
 from tinynet.tools.cli import TrainingOptions, command_line, option, report, run
 from tinynet.tools.examples import program_name
@@ -84,11 +84,6 @@ def write_folder(samples: list[Sample], folder: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------- figures
-def found_by(net: Net, samples: list[Sample]) -> list[np.ndarray]:
-    """The nuclei that a net finds in each image; the size of the nuclei is estimated."""
-    return [tn.segment.segment(net, sample.image) for sample in samples]
-
-
 def draw_scores(scores: dict[str, list[float]]) -> viz.Figure:
     """The average precision of each test image, one row of dots for each method, and its mean."""
     figure, axes = viz.subplots(figsize=(6.4, 3.2))
@@ -134,8 +129,8 @@ def main(config: Config) -> dict[str, float]:
         script.main([*command, *flags])
     found = {
         "Otsu + watershed": [instances.otsu_watershed(sample.image) for sample in test],
-        "shipped net": found_by(load_net(), test),
-        "fine-tuned net": found_by(load_net(out / "training" / "best.npz"), test),
+        "shipped net": script.find_nuclei(load_net(), test, flips=False),
+        "fine-tuned net": script.find_nuclei(load_net(out / "training" / "best.npz"), test, flips=False),
     }
     scores = {
         name: [metrics.mean_ap(sample.labels, labels) for sample, labels in zip(test, of_method)]

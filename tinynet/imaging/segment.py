@@ -1,9 +1,9 @@
-"""From a trained net and an image of any size to a label image: tiles, one nucleus size, instances.
+"""The steps from a trained net and an image to its nuclei: one nucleus size, the net's maps, instances.
 
 A net finds nuclei best at the size it was trained on. So an image is first scaled until its nuclei have a median
 diameter of `DIAMETER` pixels. The diameter is not known in advance; `estimate_scale` finds it with the net's own
-predictions. `labels_from_maps` cuts the maps that the net predicts at this scale into nuclei, and these are brought
-back to the image's own pixels.
+predictions. `predict_maps` gives what the net predicts at this scale, and `labels_at_scale` cuts the maps into nuclei
+in the image's own pixels. `tinynet.nuclei.segment` takes these steps in one call, for images of any size.
 
 A `net` here is any function from float32 (N, H, W, 3), H and W multiples of 16, to maps (N, H, W, heads) in [0, 1]:
 the mask alone, or mask, touching border and distance as in `data.maps.targets`.
@@ -11,7 +11,6 @@ the mask alone, or mask, touching border and distance as in `data.maps.targets`.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ import numpy as np
 
 from .checks import check_image, check_maps
 from .instances import distance_watershed, drop_small, median_diameter, otsu_watershed, seeded_watershed
-from .intensity import apply_normalization, normalization, normalize
+from .intensity import apply_normalization, normalization
 
 Net = Callable[[np.ndarray], np.ndarray]
 Item = TypeVar("Item")
@@ -30,10 +29,8 @@ Result = TypeVar("Result")
 DIAMETER = 24.0  # pixels: median diameter of the nuclei, once an image has been scaled
 SCALE_LIMITS = (0.12, 5.0)
 DIAMETER_LIMITS = (DIAMETER / SCALE_LIMITS[1], DIAMETER / SCALE_LIMITS[0])  # pixels of an image: 4.8 to 200
-SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
 TILE = 1280  # pixels: with its margins, such a tile takes about 1 GB
 BATCH_PIXELS = 2**19  # of images that share a pass of the net: eight of 256 x 256
-FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))  # the axes along which an image is mirrored
 MULTIPLE = 16  # a U-Net with four poolings halves the size four times
 # A pixel of the U-Net's output depends on inputs at most 107 pixels away (see `nn.summary`). A multiple of 16.
 MARGIN = 112
@@ -141,16 +138,9 @@ def middle_of(size: tuple[int, int], side: int) -> tuple[slice, slice]:
     return slice(top, top + side), slice(left, left + side)
 
 
-def predict_maps(net: Net, image: np.ndarray, scale: float, flips: bool = False) -> np.ndarray:
-    """Maps of a normalized image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side.
-
-    flips: average over the image and its three mirror images (left-right, up-down, both): slightly better maps, four
-    times the work.
-    """
-    scaled = resize(image, size_at_scale(image.shape[:2], scale))
-    axes = FLIPS if flips else FLIPS[:1]
-    maps = predict_batch(net, [np.flip(scaled, a) for a in axes])
-    return functools.reduce(np.add, (np.flip(of_flip, a) for of_flip, a in zip(maps, axes))) / len(axes)
+def predict_maps(net: Net, image: np.ndarray, scale: float) -> np.ndarray:
+    """Maps of a normalized image at `scale`: (round(H scale), round(W scale), heads), at least 16 pixels a side."""
+    return predict_tiled(net, resize(image, size_at_scale(image.shape[:2], scale)))
 
 
 def labels_from_maps(maps: np.ndarray, zoom: float = 1.0, min_area: int | None = None) -> np.ndarray:
@@ -171,24 +161,8 @@ def labels_from_maps(maps: np.ndarray, zoom: float = 1.0, min_area: int | None =
     )
 
 
-def segment(net: Net, image: np.ndarray, flips: bool = False, scale: float | None = None) -> np.ndarray:
-    """Nuclei of an image (H, W, 3) uint8 of any size: int32 (H, W), 0 background, 1..n the nuclei.
-
-    flips: average over mirrored images and two scales, eight predictions in all; slightly better, and slower.
-    scale: the factor that enlarges the image for the net; by default it is estimated.
-    Memory for the whole enlarged image is needed; `tinynet.nuclei.segment` finds the same nuclei part by part.
-    """
-    normal = normalize(check_image("segment", image))
-    scale = limited(scale) if scale else estimate_scale(net, image)
-    maps = predict_maps(net, normal, scale, flips)
-    if flips:
-        other = predict_maps(net, normal, limited(scale * SECOND_SCALE), flips)
-        maps = (maps + resize(other, maps.shape[:2])) / 2
-    return labels_at_scale(maps, scale, image.shape[:2])
-
-
 def labels_at_scale(maps: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
-    """Nuclei in the pixels of an image of `size`, from its maps at `scale`.
+    """Nuclei in the pixels of an image of `size`, from its maps at `scale`: int32 (H, W).
 
     The maps are cut into nuclei at the finer of both resolutions, so that outlines stay smooth and small nuclei
     separate.

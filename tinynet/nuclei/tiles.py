@@ -30,6 +30,8 @@ CORE = 2048  # pixels of the image, or of the enlarged image: tiles of this size
 KEEP = 4 * round(segment.DIAMETER)  # pixels at the scale of the net
 CONTEXT = 2  # pixels that linear interpolation needs beyond a part
 STRIP = 1024  # rows of a label image that are renumbered at once
+FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))  # the axes along which an image is mirrored
+SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
 
 Part = tuple[slice, slice]  # rows and columns
 
@@ -105,7 +107,7 @@ class Tiled:
 
     def __post_init__(self) -> None:
         normal = normalization(self.image)
-        scales = [self.scale, segment.limited(self.scale * segment.SECOND_SCALE)] if self.flips else [self.scale]
+        scales = [self.scale, segment.limited(self.scale * SECOND_SCALE)] if self.flips else [self.scale]
         self.views = [View(self.image, scale, normal) for scale in scales]
         self.size: tuple[int, int] = self.image.shape[:2]
         self.labels = np.zeros(self.size, np.int32)
@@ -198,7 +200,7 @@ class Tile:
 
 def predict(net: segment.Net, tiles: Sequence[Tile]) -> list[np.ndarray]:
     """The maps of each tile. Tiles of one size share passes of the net; all must be for the same `flips`."""
-    flips = segment.FLIPS if tiles[0].of.flips else segment.FLIPS[:1]
+    flips = FLIPS if tiles[0].of.flips else FLIPS[:1]
     maps: list[list[np.ndarray]] = [[] for _ in tiles]
     for k in range(len(tiles[0].parts)):
         total: list = [0] * len(tiles)
