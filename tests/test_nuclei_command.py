@@ -1,5 +1,6 @@
 """`tinynet nuclei`: the script's commands by another name, and what `predict` does with a user's folders."""
 
+import re
 import shlex
 import sys
 from types import SimpleNamespace
@@ -35,9 +36,22 @@ def test_help_and_errors_name_the_command_as_it_was_typed(words, monkeypatch, ca
     printed = capsys.readouterr().out
     typed = STARTED[words].rpartition("/")[2]
     assert f"usage: {typed} nuclei" in printed.replace(STARTED[words], typed)
-    assert f"{STARTED[words]} nuclei train --heads 3" in printed and "examples/segmentation" not in printed
+    assert f"{STARTED[words]} nuclei train --data my_labels" in printed
+    assert "examples/segmentation" not in printed and "from top to bottom" not in printed, "that is the script's help"
+    for name in ("predict", "evaluate", "train", "serve"):
+        assert re.search(rf"^ +{name} +\w.*", printed, re.MULTILINE) and f"{STARTED[words]} nuclei {name}" in printed
     with pytest.raises(UsageError, match=rf"\(see .*{typed} nuclei predict --help\)"):
         tinynet_main(["nuclei", "predict", "--diameter", "wide"])
+    with pytest.raises(
+        UsageError, match=r"no command 'sreve'; the commands are: predict, evaluate, train, serve; did you mean serve\?"
+    ):
+        tinynet_main(["nuclei", "sreve"])
+
+
+def test_the_help_of_the_script_is_its_docstring(capsys):
+    with program_name("examples/segmentation/unet_nuclei.py"), pytest.raises(SystemExit):
+        script.main(["--help"])
+    assert "Read it from top to bottom" in capsys.readouterr().out
 
 
 def test_the_installed_command_is_named_by_its_name_alone(monkeypatch, capsys):

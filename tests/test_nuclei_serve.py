@@ -26,8 +26,8 @@ from serving import Client, client, discs_png, edit, no_net, searched  # noqa: F
 from tinynet.data import read_nuclei
 from tinynet.data.microscopy import Plane
 from tinynet.errors import DataError, UsageError
-from tinynet.nuclei import segmentation
-from tinynet.nuclei.serve import command, requests, training
+from tinynet.nuclei import command, segmentation
+from tinynet.nuclei.serve import requests, training
 from tinynet.nuclei.serve.edit import Patch
 from tinynet.nuclei.serve.export import file_names
 from tinynet.nuclei.serve.project import Project, temporary_name
@@ -322,7 +322,7 @@ def test_training_needs_a_corrected_image(searched):
 def test_without_the_libraries_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "bottle", None)
     with pytest.raises(UsageError, match=r"bottle and waitress.*\[serve\]"):
-        command.main(["--out", str(tmp_path), "--no-browser"])
+        command.main(["serve", "--out", str(tmp_path), "--no-browser"])
 
 
 @pytest.mark.parametrize(
@@ -331,14 +331,14 @@ def test_without_the_libraries_it_says_what_to_install(monkeypatch, tmp_path):
 )
 def test_flags_that_make_no_sense(arguments, message):
     with pytest.raises(UsageError, match=message):
-        command.main(arguments)
+        command.main(["serve", *arguments])
 
 
 def test_a_port_that_is_taken_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf"--port {port}: .*; choose another port, or 0 for any"):
-            command.main(["--out", str(tmp_path), "--no-browser", "--port", str(port)])
+            command.main(["serve", "--out", str(tmp_path), "--no-browser", "--port", str(port)])
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""`tinynet nuclei train|predict|evaluate`: the commands of examples/segmentation/unet_nuclei.py, in any folder.
+"""`tinynet nuclei predict|evaluate|train|serve`, in any folder.
 
-The script is the thing to read: the net, the loss, training, evaluation. This module runs its `main`. `tinynet nuclei
-serve`, the same in the browser, is not in the script: see `serve/`.
+The first three are the commands of examples/segmentation/unet_nuclei.py. The script is the thing to read: the net, the
+loss, training, evaluation. `serve`, the same in the browser, is in `serve/`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..tools.bench.examples import load_example
-from ..tools.cli import tinynet_command
+from ..tools.cli import run_commands, tinynet_command
 from ..tools.examples import program_name
+from .serve.command import ServeConfig, serve
 
 SCRIPT = "segmentation/unet_nuclei.py"
+HELP = """Find the nuclei in microscope images, measure them, correct them, and train on them.
+
+    {name} predict my_folder                         # label images, outlines, measurements
+    {name} evaluate --data my_labels --split all     # how good: the net beside your own outlines
+    {name} train --data my_labels --weights shipped  # let the net learn from your outlines
+    {name} serve                                     # all of it in the browser
+
+my_folder holds images. my_labels holds images/ and labels/ with the same file names; in a label image 0 is background,
+and each nucleus has a number of its own. docs/nuclei.md says more.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
-    """Run a command of the script and return its metrics. Raises as the script does; without a command, shows them."""
-    if argv and argv[0] == "serve":
-        from .serve import command
-
-        return command.main(argv[1:])
-    if not argv or argv[0] in ("-h", "--help"):
-        print("serve: find, correct and export nuclei in the browser (serve --help says more). The others:\n")
-    with program_name(f"{tinynet_command()} nuclei"):
-        return load_example(SCRIPT).main(argv or ["--help"])
+    """Run a command and return its metrics. Raises as the script does. Without a command, print the help."""
+    name = f"{tinynet_command()} nuclei"
+    script = load_example(SCRIPT)
+    commands = {command: script.COMMANDS[command] for command in ("predict", "evaluate", "train")}
+    commands["serve"] = (ServeConfig, serve)
+    with program_name(name):
+        return run_commands(commands, argv or ["--help"], name, HELP.format(name=name))

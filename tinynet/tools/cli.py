@@ -178,7 +178,12 @@ def run_commands(
         summary = docstring(function).partition("\n")[0].replace("%", "%%")
         parsers[name] = choices.add_parser(name, help=summary, description=summary)
         _add_flags(parsers[name], config)
-    known, unknown = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] not in commands and not words[0].startswith("-"):
+        similar = difflib.get_close_matches(words[0], commands, n=1)
+        question = f"; did you mean {similar[0]}?" if similar else ""
+        parser.error(f"there is no command {words[0]!r}; the commands are: {', '.join(commands)}{question}")
+    known, unknown = parser.parse_known_args(words)
     arguments = vars(known)
     name = arguments.pop("command")
     parsers[name].refuse(unknown)  # by the parser of the command: its --help lists the flags

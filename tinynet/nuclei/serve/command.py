@@ -6,14 +6,13 @@ import contextlib
 import logging
 import signal
 import webbrowser
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError, how_to_install
 from ...files import locked
-from ...tools.cli import option, parse
+from ...tools.cli import option
 
 HOST = "127.0.0.1"  # this computer only
 
@@ -31,13 +30,8 @@ class ServeConfig:
             raise ValueError(f"--port is {self.port}; it must lie in 0 .. {2**16 - 1}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serve until Ctrl-C."""
-    serve(parse(ServeConfig, argv, prog="tinynet nuclei serve", description=serve.__doc__))
-
-
 def serve(config: ServeConfig) -> None:
-    """Look at images in the browser: find nuclei, correct them, export them, train on the corrections."""
+    """Open a page in the browser: find nuclei, correct them, export them, train on the corrections. Ctrl-C ends it."""
     try:
         import bottle  # noqa: F401
         import waitress
