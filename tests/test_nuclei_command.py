@@ -81,3 +81,17 @@ def test_only_the_script_names_the_next_lecture(monkeypatch, tmp_path, capsys):
         with program_name(name):
             script.main(["evaluate", "--out", str(tmp_path)])
         assert ("next: " in capsys.readouterr().out) is is_lecture
+
+
+def test_after_evaluation_on_own_images_training_is_next_then_prediction(monkeypatch, tmp_path, capsys):
+    sample = tn.data.Sample("a", np.zeros((16, 16, 3), np.uint8), np.ones((16, 16), int), "fluorescence", "a")
+    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", scale=None))
+    monkeypatch.setattr(script, "find_nuclei", lambda *_: [np.ones((16, 16), int)])
+    monkeypatch.setattr(script, "load_data", lambda *_: ([sample], [sample], "one image"))
+    for flags, following in (
+        ([], "train --weights shipped --data 'my labels' --channel DAPI"),
+        (["--weights", "trained/best.npz"], "predict my_folder --weights trained/best.npz --channel DAPI"),
+    ):
+        with program_name("tinynet nuclei"):
+            script.main(["evaluate", "--data", "my labels", "--channel", "DAPI", "--out", str(tmp_path), *flags])
+        assert capsys.readouterr().out.endswith(f"next: tinynet nuclei {following}\n")

@@ -362,10 +362,20 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     tn.metrics.write_rows(out / "scores.csv", table)
     tn.viz.save_png(out / "comparison.png", draw_comparison(samples, {"Otsu + watershed": otsu, "U-Net": found}))
     print(f"tables: {out}/scores.csv, {out}/images.csv; figure: {out}/comparison.png")
-    if sys.argv[0].endswith(".py"):  # the lectures go on; `tinynet nuclei` is for a user's own images
+    if config.data not in (None, "synthetic", "download"):
+        print_next(f"{program()} {next_for_own_images(config)}")
+    elif sys.argv[0].endswith(".py"):  # the lectures go on; `tinynet nuclei` has none
         print_next(NEXT)
     overall = {row["method"]: row for row in table if row["kind"] == "all"}
     return {"mean_ap": overall["U-Net"]["mean_ap"], "otsu_mean_ap": overall["Otsu + watershed"]["mean_ap"]}
+
+
+def next_for_own_images(config: EvaluateConfig) -> str:
+    """What a user does after measuring a net on images of their own: train it on them, then use it."""
+    channel = ("--channel", config.channel) if config.channel else ()
+    if config.weights in (None, "shipped"):
+        return command("train", "--weights", "shipped", "--data", config.data, *channel)
+    return command("predict", "my_folder", "--weights", config.weights, *channel)
 
 
 def find_nuclei(net: tn.nuclei.Net, samples: Sequence[tn.data.Sample], flips: bool) -> list[np.ndarray]:
