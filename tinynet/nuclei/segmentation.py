@@ -76,7 +76,9 @@ def segment_many(
     net: from `load_net`. The other arguments are those of `segment`, for all images; `progress` counts the tiles of the
     images that share passes. Raises as `segment` does; the message names the image by its place, as in `images[2]`.
     """
-    _check_numbers(net, diameter, min_area)
+    check_sizes(diameter, min_area)
+    if diameter is not None and net.scale:
+        raise ValueError(f"segment: {net.path} was trained with --native, on images as they are; omit diameter")
     names = ["image"] if len(images) == 1 else [f"images[{i}]" for i in range(len(images))]
     found: list[Nuclei] = []
     for pixels in _groups(_rgb(image, name) for image, name in zip(images, names)):
@@ -90,19 +92,18 @@ def segment_many(
     return found
 
 
-def _check_numbers(net: Net, diameter: float | None, min_area: float | None) -> None:
-    """Raise ValueError for a diameter that the net cannot work with, or an area that is none."""
+def check_sizes(
+    diameter: float | None, min_area: float | None, names: tuple[str, str] = ("segment: diameter", "segment: min_area")
+) -> None:
+    """Raise ValueError for a diameter that no net can work with, or an area below 0. names: as the user knows both."""
     smallest, largest = imaging.DIAMETER_LIMITS
-    if diameter is not None:
-        if not isinstance(diameter, Real) or not smallest <= diameter <= largest:
-            raise ValueError(
-                f"segment: diameter is {diameter!r}; a number of pixels from {smallest:g} to {largest:g} is needed: "
-                f"resize the image if its nuclei are smaller or larger"
-            )
-        if net.scale:
-            raise ValueError(f"segment: {net.path} was trained with --native, on images as they are; omit diameter")
+    if diameter is not None and not (isinstance(diameter, Real) and smallest <= diameter <= largest):
+        raise ValueError(
+            f"{names[0]} is {diameter!r}; a number of pixels from {smallest:g} to {largest:g} is needed: "
+            "resize the image if its nuclei are smaller or larger"
+        )
     if min_area is not None and not (isinstance(min_area, Real) and 0 <= min_area < float("inf")):
-        raise ValueError(f"segment: min_area is {min_area!r}; a number of pixels, 0 or more, is needed")
+        raise ValueError(f"{names[1]} is {min_area!r}; a number of pixels, 0 or more, is needed")
 
 
 def _rgb(image: np.ndarray, name: str) -> np.ndarray:

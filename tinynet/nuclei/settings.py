@@ -11,9 +11,9 @@ from typing import Any
 from .. import __version__
 from ..errors import UsageError
 from ..files import atomic_path
-from ..imaging.segment import DIAMETER_LIMITS
 from ..tools.cli import BACKENDS, option
 from .outputs.results import FORMATS, RECORDS, format_path
+from .segmentation import check_sizes
 
 NOT_COMPARED = ("paths", "images", "out", "weights", "submission", "force")  # they change no result
 SIGNS_OF_RESULTS = ("measurements.csv", "labels", RECORDS)  # if one of them is there, the folder holds results
@@ -31,7 +31,7 @@ class PredictConfig:
     project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
     pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
-    min_area: float | None = option(None, "of a nucleus, in square pixels; default: a quarter of a usual one")
+    min_area: float | None = option(None, "smallest area, in square pixels; default: a quarter of a usual nucleus")
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
     flips: bool = option(True, "average over mirrored images and two scales: better, but takes twice the time")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
@@ -42,16 +42,9 @@ class PredictConfig:
         self.paths = (*self.paths, *self.images)
         if not self.paths:
             raise ValueError("no images are given; name a folder, image files or a zip archive")
-        for name in ("pixel_size", "diameter", "min_area"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} is {value:g}; a positive number is needed")
-        smallest, largest = DIAMETER_LIMITS
-        if self.diameter is not None and not smallest <= self.diameter <= largest:
-            raise ValueError(
-                f"--diameter is {self.diameter:g}; the net sees nuclei of {smallest:g} to {largest:g} pixels: resize "
-                "the images if theirs are smaller or larger"
-            )
+        if self.pixel_size is not None and not 0 < self.pixel_size < float("inf"):
+            raise ValueError(f"--pixel-size is {self.pixel_size:g}; a positive number is needed")
+        check_sizes(self.diameter, self.min_area, ("--diameter", "--min-area"))
         if not self.out:
             first = Path(self.paths[0]).resolve()
             self.out = f"{first.name if first.is_dir() else first.stem}_nuclei"  # a folder may be called 2026.11
