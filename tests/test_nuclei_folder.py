@@ -241,6 +241,19 @@ def test_other_settings_are_refused(whole, here):
     assert contents("found") == whole
 
 
+def test_a_folder_of_results_is_no_folder_of_images(here):
+    predict()
+    for settings, source in ((None, r" It was made from cells\."), ("{}", ""), ("[", ""), ('{"paths": [1]}', "")):
+        if settings:
+            Path("found/settings.json").write_text(settings)
+        message = f"^found is a folder of results of an earlier run, without images\\.{source} Name the images instead"
+        with pytest.raises(UsageError, match=message):
+            predict(paths=("cells", "found"), out="other")
+    assert not Path("other").exists()
+    Path("found/new.png").write_bytes(Path("cells/d.png").read_bytes())
+    assert predict(paths=("found",), out="other")["images"] == 1, "someone's images beside results"
+
+
 def test_other_weights_and_another_version_are_refused(here, monkeypatch):
     predict()
     Path("weights.npz").write_bytes(b"others")

@@ -35,6 +35,7 @@ from .settings import (
     compared_settings,
     delete_partial_files,
     delete_results,
+    refuse_results,
     write_settings,
 )
 
@@ -61,6 +62,7 @@ def predict_folder(config: PredictConfig, weights: Path, find: Find) -> dict[str
     OSError if a file cannot be written, and DataError if no image can be read.
     """
     out, settings = Path(config.out), compared_settings(config, weights)
+    refuse_results(config.paths)
     if not files_of(config.paths):  # a mistyped name leaves no folder behind
         next(iter(read_planes(config.paths)), None)  # raises: it says what is wrong with the first path
     with RunFolder(out).claimed():  # two runs would mix their tables
@@ -168,7 +170,7 @@ class _Run:
             delete_partial_files(self.out)
             if self.config.force:
                 delete_results(self.out)
-            write_settings(self.out, self.settings)
+            write_settings(self.out, self.settings, self.config.paths)
 
     def count(self, record: dict[str, Any]) -> None:
         self.nuclei += record["nuclei"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from ..errors import UsageError
 from ..files import atomic_path
 from ..tools.cli import BACKENDS, option
 from .outputs.results import FORMATS, RECORDS, format_path
+from .progress import files_of
 from .segmentation import check_sizes
 
 NOT_COMPARED = ("paths", "images", "out", "weights", "submission", "force")  # they change no result
+PATHS = "paths"  # in settings.json: where the images of the last run were; not compared
 SIGNS_OF_RESULTS = ("measurements.csv", "labels", RECORDS)  # if one of them is there, the folder holds results
 
 
@@ -31,7 +34,9 @@ class PredictConfig:
     project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
     pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
-    min_area: float | None = option(None, "smallest area, in square pixels; default: a quarter of a usual nucleus")
+    min_area: float | None = option(
+        None, "smallest area of a nucleus, in square pixels; default: a quarter of a usual one"
+    )
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
     flips: bool = option(True, "average over mirrored images and two scales: better, but takes twice the time")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
@@ -70,13 +75,34 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
         earlier = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is damaged ({error}): {what_to_do}") from error
-    differences = [
-        f"{name.replace('_', '-')} was {_shown(earlier.get(name))} and is now {_shown(settings.get(name))}"
-        for name in (*settings, *(name for name in earlier if name not in settings))
-        if earlier.get(name) != settings.get(name)
-    ]
-    if differences:
+    pairs = {name: (earlier.get(name), settings.get(name)) for name in {**settings, **earlier} if name != PATHS}
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if different:
+        differences = [
+            f"{name.replace('_', '-')} was {_shown(was)} and is now {_shown(now)}"
+            for name, (was, now) in different.items()
+        ]
         raise UsageError(f"{out} holds results of other settings: {'; '.join(differences)}. {what_to_do.capitalize()}")
+
+
+def refuse_results(paths: Sequence[str]) -> None:
+    """Raise UsageError for a folder of results of an earlier run, which has no images of its own."""
+    for path in map(Path, paths):
+        if all((path / name).exists() for name in ("settings.json", RECORDS)) and not files_of([str(path)]):
+            try:
+                made_from = _paths_in(json.loads((path / "settings.json").read_text(encoding="utf-8")))
+            except (OSError, ValueError):
+                made_from = []
+            source = f" It was made from {', '.join(made_from)}." if made_from else ""
+            raise UsageError(
+                f"{path} is a folder of results of an earlier run, without images.{source} Name the images instead"
+            )
+
+
+def _paths_in(settings: Any) -> list[str]:
+    """The paths of the images in settings.json; none if it is damaged, or of a version that did not keep them."""
+    paths = settings.get(PATHS) if isinstance(settings, dict) else None
+    return paths if isinstance(paths, list) and all(isinstance(path, str) for path in paths) else []
 
 
 def _shown(value: Any) -> str:
@@ -87,10 +113,10 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def write_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Write settings.json."""
+def write_settings(out: Path, settings: dict[str, Any], paths: Sequence[str]) -> None:
+    """Write settings.json. paths: of the images."""
     with atomic_path(out / "settings.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**settings, PATHS: list(paths)}, indent=2) + "\n", encoding="utf-8")
 
 
 def delete_partial_files(out: Path) -> None:
