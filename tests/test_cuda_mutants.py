@@ -21,8 +21,8 @@ LOSS = "softmax_cross_entropy/softmax_cross_entropy.cu"
 POOL = "max_pool2d/max_pool2d.cu"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     # packs
-    ("conv_elu_dropout/conv_elu_dropout.cu", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
-    ("dropout/dropout.cu", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
+    ("conv_elu_dropout/conv_elu_dropout.cu", "if (start + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
+    ("dropout/dropout.cu", "if (start + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
     ("_cuda/elementwise.cuh", "if (first + WIDTH <= n) {", "one further: WIDTH <= n"): ONE_BY_ONE,
     # the ends of chunks
     (
@@ -42,12 +42,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     # dropout that drops nothing
     (
         "conv_elu_dropout/conv_elu_dropout.cu",
-        "const uint4 words = threshold ? mask_words(first / 4, step, seed, stream) : make_uint4(0, 0, 0, 0);",
+        "const uint4 words = threshold ? mask_words((first + start) / 4, step, seed, stream) : make_uint4(0, 0, 0, 0);",
         "always true: threshold",
     ): SPEED,
     (
         "conv2d/geometry.cuh",
-        "return threshold ? mask_words(block, step, seed, stream) : make_uint4(0, 0, 0, 0);",
+        "return threshold ? mask_words((first + i) / 4, step, seed, stream) : make_uint4(0, 0, 0, 0);",
         "always true: threshold",
     ): SPEED,
     # pooling

@@ -164,7 +164,7 @@ def test_ranges_that_start_anywhere_make_the_same_mask(dtype, in_place):
     expected = forward["cpu"](x, p=0.4, seed=1, stream=2, step=3)
     y = x if in_place else np.full_like(x, np.nan)
     cuts = np.array([0, 1, 6, 6, 8, 11, 1035, 3999, 4001, 5000])
-    in_ranges(x, cuts, cpu.Mask.of(0.4, 1, 2, 3, np.dtype(dtype)), y)
+    in_ranges(x, cuts, cpu.Mask.of(0.4, 1, 2, 3, 0, np.dtype(dtype)), y)
     np.testing.assert_array_equal(y, expected)
 
 

@@ -13,12 +13,21 @@ VARIANTS = [{"real": "float", "WIDTH": 4}, {"real": "float", "WIDTH": 1}, {"real
 MOST_BLOCKS_ACROSS = 65535  # along y, the limit of all GPUs; a thread loops over further elements
 
 
-def run(source: Source, kernel: str, arrays: tuple[Any, ...], scalars: tuple[float, ...] = ()) -> Any:
-    """kernel(*arrays, result, size, *scalars), a thread for each pack; the result is shaped like the first array."""
+def run(
+    source: Source,
+    kernel: str,
+    arrays: tuple[Any, ...],
+    scalars: tuple[float, ...] = (),
+    multiples: tuple[int, ...] = (),
+) -> Any:
+    """kernel(*arrays, result, size, *scalars), a thread for each pack; the result is shaped like the first array.
+
+    multiples: numbers that must be multiples of four, or packs have one element.
+    """
     shape, dtype = arrays[0].shape, arrays[0].dtype
     flat = [contiguous(a) for a in arrays]
     y = empty(shape, dtype, like=arrays[0])
-    width = pack_width(*flat, y)
+    width = pack_width(*flat, y, multiples=multiples)
     launch(source, kernel, blocks(y.size, width * THREADS), THREADS, *flat, y, y.size, *scalars, WIDTH=width)
     return y
 

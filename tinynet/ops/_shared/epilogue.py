@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Epilogue(NamedTuple):
@@ -13,6 +13,12 @@ class Epilogue(NamedTuple):
     seed: int = 0
     stream: int = 0
     step: int = 0
+    first: int = 0  # the index of the result's first element in the whole batch, if the result is a share of it
+
+    @property
+    def mask(self) -> dict[str, Any]:
+        """The parameters of the op dropout, by name."""
+        return {name: getattr(self, name) for name in ("p", "seed", "stream", "step", "first")}
 
 
 PLAIN = Epilogue()  # neither

@@ -197,7 +197,7 @@ struct Output {
       z = make_float4(z.x + bias.x, z.y + bias.y, z.z + bias.z, z.w + bias.w);
     }
     if (VECTOR) {
-      const uint4 words = epilogue.words(i / 4);
+      const uint4 words = epilogue.words(i);
       z = make_float4(epilogue(z.x, words.x), epilogue(z.y, words.y), epilogue(z.z, words.z),
                       epilogue(z.w, words.w));
     } else {

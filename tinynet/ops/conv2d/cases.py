@@ -72,8 +72,8 @@ def _case(rng: np.random.Generator, row: tuple) -> Case:
 
 def _case_with_epilogue(rng: np.random.Generator, channels: tuple[int, ...]) -> Case:
     """ELU and dropout follow; the channels of x lie in several arrays."""
-    geometry, epilogue = Geometry(padding=(1, 1)), Epilogue(0.7, 0.3, seed=2, stream=3, step=5)
     c_in, c_out = sum(channels), 3 if sum(channels) < 16 else 16
+    geometry, epilogue = Geometry(padding=(1, 1)), Epilogue(0.7, 0.3, seed=2, stream=3, step=5, first=60 * c_out)
     parts = tuple(rng.standard_normal((2, 5, 6, c)) for c in channels)
     x = parts if len(parts) > 1 else parts[0]
     w, b = rng.standard_normal((3, 3, c_in, c_out)), rng.standard_normal(c_out)

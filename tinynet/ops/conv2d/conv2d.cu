@@ -29,14 +29,14 @@ KERNEL naive_forward(const real* __restrict__ x, const real* __restrict__ w, OPT
   const int i_group = c_in / groups, o_group = c_out / groups;
   const int co = i % c_out, ox = i / c_out % ow, oy = i / c_out / ow % oh;
   const size_t n = i / c_out / ow / oh;
-  const int first = co / o_group * i_group;  // the first input channel of the group of co
+  const int first_ci = co / o_group * i_group;  // the first input channel of the group of co
   double total = 0;
   for (int ky = 0; ky < kh; ++ky) {
     const int iy = oy * stride_y + ky * dilation_y - padding_y;
     for (int kx = 0; kx < kw; ++kx) {
       const int ix = ox * stride_x + kx * dilation_x - padding_x;
       if (!is_inside(iy, height) || !is_inside(ix, width)) continue;
-      const real* x_here = x + ((n * height + iy) * width + ix) * c_in + first;
+      const real* x_here = x + ((n * height + iy) * width + ix) * c_in + first_ci;
       const real* w_here = w + (size_t)(ky * kw + kx) * i_group * c_out + co;
       for (int ci = 0; ci < i_group; ++ci) total += (double)x_here[ci] * w_here[(size_t)ci * c_out];
     }

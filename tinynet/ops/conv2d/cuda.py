@@ -132,6 +132,8 @@ def _blocked(kernel: str, sizes: Sizes, arrays: tuple[Any, ...], epilogue: tuple
     if kernel == "backward_input":
         rows, channels, phases = sizes.pixels_of_phase, sizes.i_group, sizes.phases
     n, macros = _tiles(rows, channels, sizes, arrays)
+    if epilogue and epilogue[-1] % 4:  # `first`: four neighboring channels then need the words of two counters
+        macros["VECTOR"] = 0
     grid = (n * phases, 1, sizes.groups)
     launch(BLOCKED, f"blocked_{kernel}", grid, GEMM_THREADS, *arrays, *sizes, *epilogue, **macros, **engine)
 

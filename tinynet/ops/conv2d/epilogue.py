@@ -29,11 +29,12 @@ class Activation(NamedTuple):
     seed: np.uint64
     stream: np.uint64
     step: np.uint64
+    first: np.uint64
 
     @classmethod
     def of(cls, epilogue: Epilogue, dtype: np.dtype) -> Activation:
-        alpha, p, seed, stream, step = epilogue
-        return cls(alpha is not None, p > 0, dtype.type(alpha or 0), *Mask.of(p, seed, stream, step, dtype))
+        alpha, mask = epilogue.alpha, Mask.of(**epilogue.mask, dtype=dtype)
+        return cls(alpha is not None, epilogue.p > 0, dtype.type(alpha or 0), *mask)
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)
@@ -42,8 +43,8 @@ def activate(y, start, stop, activation):
     if activation.elu:
         elu_range(y, start, stop, (activation.alpha,), y)
     if activation.dropout:
-        a = activation
-        dropout_range(y, start, stop, Mask(a.scale, a.threshold, a.seed, a.stream, a.step), y)
+        a = activation  # Numba's parallel loops take no tuple within a tuple, so the mask is put together here
+        dropout_range(y, start, stop, Mask(a.scale, a.threshold, a.seed, a.stream, a.step, a.first), y)
 
 
 @jit(parallel=True)

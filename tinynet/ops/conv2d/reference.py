@@ -29,13 +29,13 @@ def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epi
             y[:, tap.oy, tap.ox, co] += x[:, tap.iy, tap.ix, ci] @ w[tap.ky, tap.kx, :, co]
     if b is not None:
         y += b
-    return _finished(y, *epilogue)
+    return _finished(y, epilogue)
 
 
-def _finished(y: np.ndarray, alpha: float | None, p: float, seed: int, stream: int, step: int) -> np.ndarray:
+def _finished(y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     """The epilogue: ELU unless alpha is None, then dropout unless p is 0."""
-    y = y if alpha is None else Elu.value(y, alpha)
-    return y if p == 0 else dropout.forward.definition(y, p=p, seed=seed, stream=stream, step=step)
+    y = y if epilogue.alpha is None else Elu.value(y, epilogue.alpha)
+    return y if epilogue.p == 0 else dropout.forward.definition(y, **epilogue.mask)
 
 
 @kernel

@@ -18,10 +18,10 @@ U = np.uint64
 
 def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     """gz, the gradient of the convolution's result, of gy and of y, the result of conv2d with this epilogue."""
-    alpha, p, seed, stream, step = epilogue
+    alpha, p = epilogue.alpha, epilogue.p
     if p == 0:
         return PARTS["elu"].backward(gy, y, alpha=alpha)
-    return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(p, seed, stream, step, y.dtype)))
+    return run(_backward, (gy, y), (alpha, 1 - p, Mask.of(**epilogue.mask, dtype=y.dtype)))
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)

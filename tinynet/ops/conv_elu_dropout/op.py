@@ -31,7 +31,7 @@ def conv_elu_dropout(
     """
     assert epilogue.alpha is not None  # an ELU always follows here
     positive("elu", "alpha", epilogue.alpha)
-    checked_mask(epilogue.p, epilogue.seed, epilogue.stream, epilogue.step)
+    epilogue = epilogue._replace(**checked_mask(**epilogue.mask))
     return ConvEluDropout.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry, epilogue=epilogue)
 
 
@@ -46,16 +46,15 @@ class ConvEluDropout(Function):
 
     def backward(self, gy):
         w, y, *inputs = self.saved
-        alpha, p, *key = self.epilogue
+        alpha, p, mask = self.epilogue.alpha, self.epilogue.p, self.epilogue.mask
         if has_overrides("elu") or has_overrides("dropout"):  # set after the forward pass: they must run
-            mask = dict(zip(("seed", "stream", "step"), key))
-            gz = Elu.kernels.backward(dropout.forward(gy, p=p, **mask), y * (1 - p), alpha=alpha)
+            gz = Elu.kernels.backward(dropout.forward(gy, **mask), y * (1 - p), alpha=alpha)
         else:
             gz = backward(gy, y, self.epilogue)
         return gradients(gz, w, inputs, self.needs_grad, self.geometry)
 
     def backward_graph(self, gy):
         w, y, *inputs = self.saved
-        alpha, p, seed, stream, step = self.epilogue
-        gz = Elu.gradient(Dropout.apply(gy, p=p, seed=seed, stream=stream, step=step), y * (1 - p), alpha)
+        alpha, p, mask = self.epilogue.alpha, self.epilogue.p, self.epilogue.mask
+        gz = Elu.gradient(Dropout.apply(gy, **mask), y * (1 - p), alpha)
         return gradients(gz, w, inputs, self.needs_grad, self.geometry)

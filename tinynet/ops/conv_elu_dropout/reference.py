@@ -17,6 +17,5 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
     A kept y is the output of ELU divided by 1 - p, so y (1 - p) is what ELU's gradient needs. Where y was dropped it
     is 0, and so is the gradient.
     """
-    alpha, p, seed, stream, step = epilogue
-    g = dropout.forward.definition(gy, p=p, seed=seed, stream=stream, step=step)
-    return Elu.gradient(g, y * (1 - p), alpha)
+    g = dropout.forward.definition(gy, **epilogue.mask)
+    return Elu.gradient(g, y * (1 - epilogue.p), epilogue.alpha)

@@ -24,15 +24,16 @@ class Mask(NamedTuple):
     seed: np.uint64
     stream: np.uint64
     step: np.uint64
+    first: np.uint64  # the number of the word for element 0
 
     @classmethod
-    def of(cls, p: float, seed: int, stream: int, step: int, dtype: np.dtype) -> Mask:
-        return cls(dtype.type(1 / (1 - p)), U(round(p * 2**32)), U(seed), U(stream), U(step))
+    def of(cls, p: float, seed: int, stream: int, step: int, first: int, dtype: np.dtype) -> Mask:
+        return cls(dtype.type(1 / (1 - p)), U(round(p * 2**32)), U(seed), U(stream), U(step), U(first))
 
 
-def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int) -> np.ndarray:
-    """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape."""
-    return run(_forward, (x,), (Mask.of(p, seed, stream, step, x.dtype),))
+def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, first: int = 0) -> np.ndarray:
+    """y[i] = x[i] / (1 - p) where word number first + i is at least p 2^32, else 0; any shape."""
+    return run(_forward, (x,), (Mask.of(p, seed, stream, step, first, x.dtype),))
 
 
 @jit(parallel=True)
@@ -50,14 +51,16 @@ def forward_range(x, start, stop, mask, y):
     """
     zero = x.dtype.type(0)
     words = np.empty(CHUNK, np.uint32)
-    first, last = U(start), U(stop)
-    while first < last:
-        # Four elements share a counter block. A range may start within one: it is drawn whole.
-        drawn = first & ~U(3)
+    begin, last = U(start), U(stop)
+    while begin < last:
+        # Four elements share a counter block. A chunk may begin within one: it is drawn whole. If that block begins
+        # before element 0, `drawn` is below 0, modulo 2^64.
+        drawn = begin - ((mask.first + begin) & U(3))
         end = min(drawn + U(CHUNK), last)
-        for i in range(first + U(CHUNK), min(end + U(CHUNK), U(x.size)), U(LINE)):
+        for i in range(begin + U(CHUNK), min(end + U(CHUNK), U(x.size)), U(LINE)):
             prefetch(x, i)
-        draw_words(drawn >> U(2), mask.step, mask.seed, mask.stream, words[: (end - drawn + U(3)) & ~U(3)])
-        for i in range(first, end):
+        count = (end - drawn + U(3)) & ~U(3)
+        draw_words((mask.first + drawn) >> U(2), mask.step, mask.seed, mask.stream, words[:count])
+        for i in range(begin, end):
             y[i] = x[i] * mask.scale if words[i - drawn] >= mask.threshold else zero
-        first = end
+        begin = end

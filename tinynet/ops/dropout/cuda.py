@@ -11,6 +11,8 @@ from .._cuda.elementwise import VARIANTS, run
 SOURCE = Source(Path(__file__).with_name("dropout.cu"), VARIANTS)
 
 
-def forward(x: Any, *, p: float, seed: int, stream: int, step: int) -> Any:
-    """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape."""
-    return run(SOURCE, "dropout_forward", (x,), (1 / (1 - p), round(p * 2**32), seed, stream, step))
+def forward(x: Any, *, p: float, seed: int, stream: int, step: int, first: int = 0) -> Any:
+    """y[i] = x[i] / (1 - p) where word number first + i is at least p 2^32, else 0; any shape."""
+    scalars = (1 / (1 - p), round(p * 2**32), seed, stream, step, first)
+    # A thread with four elements draws one counter, so word number `first` must be the first of a counter.
+    return run(SOURCE, "dropout_forward", (x,), scalars, multiples=(first,))

@@ -8,21 +8,23 @@ from ...backends.registry import kernel
 
 
 @kernel
-def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int) -> np.ndarray:
-    """y[i] = x[i] / (1 - p) where the word of element i is at least p 2^32, else 0; any shape.
+def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, first: int = 0) -> np.ndarray:
+    """y[i] = x[i] / (1 - p) where word number first + i is at least p 2^32, else 0; any shape.
 
     x: i is the index of an element in C order, for (N, H, W, C) the order in which channels vary fastest.
-    p: 0 <= p < 1. seed, stream: below 2^32. step: below 2^64. The gradient is this kernel applied to gy.
+    p: 0 <= p < 1. seed, stream: below 2^32. step: below 2^64. first: below 2^63.
+    The gradient is this kernel applied to gy.
     """
-    keep = _words(x.size, seed, stream, step).reshape(x.shape) >= round(p * 2**32)
+    keep = _words(x.size, seed, stream, step, first).reshape(x.shape) >= round(p * 2**32)
     return np.where(keep, x * (1 / (1 - p)), 0)
 
 
-def _words(size: int, seed: int, stream: int, step: int) -> np.ndarray:
-    """One 32-bit word for each of `size` elements: word i % 4 of the four that belong to counter block i // 4."""
-    block = np.arange(-(-size // 4), dtype=np.uint64)
+def _words(size: int, seed: int, stream: int, step: int, first: int = 0) -> np.ndarray:
+    """`size` 32-bit words from word number `first` on: word n is word n % 4 of the four of counter block n // 4."""
+    skipped = first % 4  # words of the first block that no element needs
+    block = np.uint64(first // 4) + np.arange(-(-(skipped + size) // 4), dtype=np.uint64)
     counter = [block & 0xFFFFFFFF, block >> 32, np.uint64(step & 0xFFFFFFFF), np.uint64(step >> 32)]
-    return np.stack(_philox4x32(counter, (seed, stream)), axis=-1).reshape(-1)[:size]
+    return np.stack(_philox4x32(counter, (seed, stream)), axis=-1).reshape(-1)[skipped : skipped + size]
 
 
 def _philox4x32(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:

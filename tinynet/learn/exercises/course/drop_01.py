@@ -124,11 +124,11 @@ def probes(rng):
     yield call("infinity where it is dropped", "forward", x, u, p=0.5, gives={"y": "i"})
 
 
-def numbers(shape, seed, stream, step):
+def numbers(shape, seed, stream, step, first=0):
     """The random numbers of tinynet's dropout as fractions of 1."""
     from tinynet.ops.dropout.reference import _words
 
-    return _words(int(np.prod(shape)), seed, stream, step).reshape(shape) / 2**32
+    return _words(int(np.prod(shape)), seed, stream, step, first).reshape(shape) / 2**32
 
 
 def library():
@@ -143,7 +143,7 @@ def library():
 def kernels(functions):
     """tinynet draws its mask itself, and uses one kernel for both directions."""
 
-    def forward(x, *, p, seed, stream, step):
-        return functions["forward"](x, numbers(x.shape, seed, stream, step), p=p)
+    def forward(x, *, p, **key):
+        return functions["forward"](x, numbers(x.shape, **key), p=p)
 
     return {"forward": forward}

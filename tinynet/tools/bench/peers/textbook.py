@@ -105,7 +105,7 @@ def pool_scatter(g, indices, *, size, cell):
     return planes.reshape(n, *size, c)
 
 
-def dropout(x, *, p, seed, stream, step):
+def dropout(x, *, p, seed, stream, step, first=0):
     """Masks from NumPy's own generator: the same work as in tinynet, but other masks."""
     keep = np.random.default_rng((seed, stream, step)).random(x.shape, dtype=np.float32) >= p
     return x * keep * x.dtype.type(1 / (1 - p))
