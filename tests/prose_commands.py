@@ -49,7 +49,7 @@ def check_command(words: list[str], folder: Path) -> None:
             check_tool(module, arguments)
         case ["python", script, *arguments]:
             check_script(script, arguments, folder)
-        case ["compute-sanitizer", *rest] if "python" in rest:
+        case ["compute-sanitizer" | "mpiexec", *rest] if "python" in rest:
             check_command(rest[rest.index("python") :], folder)
         case ["cd", _] | ["git", "clone" | "checkout", *_]:
             pass

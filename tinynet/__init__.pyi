@@ -59,6 +59,6 @@ from .ops.sample.op import affine_grid as affine_grid, grid_sample2d as grid_sam
 from .ops.sample.op import warp as warp
 from .ops.softmax_cross_entropy.op import softmax_cross_entropy as softmax_cross_entropy
 from .tools import cli as cli
-from .training import io as io, train as train
+from .training import distributed as distributed, io as io, train as train
 
 __version__: str

@@ -32,7 +32,7 @@ CHAPTERS = {  # heading of the navigation -> its pages
     "Nuclei": ["nuclei", "nuclei_training"],
     "CUDA without a GPU": ["cuda", "register_block"],
     "Reference": ["reference", "coming_from", "gradcheck"],
-    "How it is built": ["design", "performance", "contributing"],
+    "How it is built": ["design", "performance", "distributed", "contributing"],
 }
 FOR_SCRIPTS = {  # environment variables
     **dict.fromkeys(["NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1"),  # several run at a time

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -140,20 +141,30 @@ class DataLoader(CallsExplained):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch, from number `start` on."""
+        with contextlib.closing(self.shares(epoch, start, lambda total: slice(0, total))) as shares:
+            for _, batch in shares:
+                yield batch
+
+    def shares(self, epoch: int, start: int, own: Callable[[int], slice]) -> Generator[tuple[int, Any], None, None]:
+        """(its length, the own part) of each batch of one epoch; other parts are not prepared.
+
+        own: from the length of a batch to the slice of it that is wanted; the part is None if the slice is empty.
+        """
         order = self._order(epoch)
-        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
+        whole = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
+        parts = [(len(indices), indices[own(len(indices))]) for indices in whole]
         if self.workers == 0:
-            yield from (self._make(epoch, part) for part in parts)
+            yield from ((total, self._make(epoch, indices)) for total, indices in parts)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="DataLoader")
         try:
             waiting: deque = deque()
-            for part in parts:
-                waiting.append(pool.submit(self._make, epoch, part))
+            for total, indices in parts:
+                waiting.append((total, pool.submit(self._make, epoch, indices)))
                 if len(waiting) > 2 * self.workers:  # so many batches ahead are enough, and bound the memory
-                    yield waiting.popleft().result()
+                    yield _result(*waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield _result(*waiting.popleft())
         finally:  # after `break` or an error in the caller's loop too
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -166,6 +177,8 @@ class DataLoader(CallsExplained):
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=key)))
 
     def _make(self, epoch: int, indices: np.ndarray) -> Any:
+        if len(indices) == 0:
+            return None
         return self.collate([self._item(epoch, int(index)) for index in indices])
 
     def _item(self, epoch: int, index: int) -> Any:
@@ -175,3 +188,7 @@ class DataLoader(CallsExplained):
             return self.dataset[index]
         except Exception as error:
             raise DataError(f"DataLoader: item {index} failed: {type(error).__name__}: {error}") from error
+
+
+def _result(total: int, future: Future) -> tuple[int, Any]:
+    return total, future.result()

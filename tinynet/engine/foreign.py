@@ -57,7 +57,9 @@ argsort: write tn.sort(x)[1] | LambdaLR: write a subclass of optim.Schedule with
 normalize cosine_similarity: write x / tn.norm(x, axis=1, keepdims=True), and sums of products
 one_hot to_categorical: write tn.eye(classes)[labels]; losses take the numbers of the classes
 functional: the functions are in tinynet: tn.relu, tn.conv2d, tn.softmax
-compile jit vmap cudnn autocast set_num_threads DataParallel synchronize: leave it out
+compile jit vmap cudnn autocast synchronize: leave it out
+DataParallel DistributedDataParallel: write tn.distributed.DataParallel(model), or a Trainer under mpiexec
+set_num_threads: set NUMBA_NUM_THREADS in the environment, or --threads of a script
 nll_loss NLLLoss CategoricalCrossentropy: write nn.CrossEntropyLoss(), of logits and class numbers
 gelu silu GELU SiLU Activation: there is none; use nn.ELU or nn.LeakyReLU, or add one: see CONTRIBUTING.md
 Conv1d Conv1D conv1d: write nn.Conv2d(in_channels, out_channels, (1, 3)) for x of shape (N, 1, L, C)
@@ -77,7 +79,7 @@ optimizers lr_scheduler: write optim.Adam(parameters, lr=1e-3), optim.StepDecay(
 Adagrad Adadelta Adamax NAdam LBFGS: there is none; use optim.Adam or optim.RMSprop
 GroupNormalization: nn.GroupNorm | InstanceNorm1d InstanceNorm2d InstanceNorm3d instance_norm: nn.InstanceNorm
 MultiheadAttention LSTMCell AdaptiveMaxPool2d TransformerEncoder: there is none
-TransformerEncoderLayer special inverse set_default_dtype hub onnx distributed amp: there is none
+TransformerEncoderLayer special inverse set_default_dtype hub onnx amp: there is none
 HuberLoss huber_loss Huber: write nn.SmoothL1Loss(beta=d)(x, y) * d
 HingeEmbeddingLoss MarginRankingLoss MultiMarginLoss Hinge: tn.hinge_loss
 sigmoid_focal_loss BinaryFocalCrossentropy: tn.focal_loss

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.arrays import device_of
-from ..engine import random
+from ..engine import random, share
 from ..engine.basic_ops import mean, sqrt, where
 from ..engine.tensor import Tensor
 from ..ops._shared.checks import pair
@@ -22,7 +22,7 @@ from ..ops._shared.epilogue import Epilogue
 from ..ops._shared.geometry import Geometry
 from ..ops._shared.pooling import extended
 from ..ops._shared.targets import constant
-from ..ops.batch_norm.op import batch_norm
+from ..ops.batch_norm.op import batch_norm, values_per_channel
 from ..ops.conv2d.op import conv2d, padding_by_name
 from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
 from ..ops.conv_transpose2d.op import conv_transpose2d
@@ -176,7 +176,7 @@ class BatchNorm2d(Module):
         if not self.training:
             return batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var, eps=self.eps)
         y, mean, var = batch_norm(x, self.gamma, self.beta, eps=self.eps, return_statistics=True)
-        m = x.size // self.channels
+        m = values_per_channel(x)
         self.running_mean += self.momentum * (mean - self.running_mean)
         self.running_var += self.momentum * (var * (m / (m - 1)) - self.running_var)
         return y
@@ -257,19 +257,19 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.is_active:
             return x
-        return dropout(x, self.p, **self.next_mask())
+        return dropout(x, self.p, **self.next_mask(x.shape))
 
     @property
     def is_active(self) -> bool:
         """True if the next call drops values."""
         return self.training and self.p > 0
 
-    def next_mask(self) -> dict[str, int]:
-        """seed, stream and step of the next mask. Increases step."""
+    def next_mask(self, shape: tuple[int, ...]) -> dict[str, int]:
+        """seed, stream and step of the next mask, and the place of its first element. Increases step."""
         seed, stream, step = (int(number) for number in self.random_state)
         if not random.is_frozen():
             self.random_state[2] += 1
-        return {"seed": seed, "stream": stream, "step": step}
+        return {"seed": seed, "stream": stream, "step": step, "first": share.current().first_element(shape)}
 
 
 class Sequential(ModuleList):
@@ -305,8 +305,12 @@ class Sequential(ModuleList):
 
 def _fused(x: Any, conv: Conv2d, elu: ELU, dropout: Dropout | None = None) -> Tensor:
     """dropout(elu(conv(x)))."""
-    mask: dict[str, Any] = {"p": dropout.p, **dropout.next_mask()} if dropout is not None and dropout.is_active else {}
-    return conv_elu_dropout(x, conv.weight, conv.bias, Geometry(**conv.geometry), Epilogue(elu.alpha, **mask))
+    geometry, mask = Geometry(**conv.geometry), dict[str, Any]()
+    if dropout is not None and dropout.is_active:
+        images = x[0] if isinstance(x, (list, tuple)) else x  # their channels may lie in several Tensors
+        size = geometry.output_size(images.shape[1:3], conv.kernel_size)
+        mask = {"p": dropout.p, **dropout.next_mask((*images.shape[:1], *size, conv.out_channels))}
+    return conv_elu_dropout(x, conv.weight, conv.bias, geometry, Epilogue(elu.alpha, **mask))
 
 
 def check_channels(layer: str, channels_in: int, channels_out: int, groups: int) -> None:

@@ -32,6 +32,7 @@ import os
 import re
 import sys
 import textwrap
+import time
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..backends.registry import TIERS, backend, use_backend
+from ..backends.threads import use_threads
 from ..errors import BackendError, TrainingError, UsageError
+from ..training.distributed import World, world
 from ..training.interruption import command, typed_words
 from .bands import Band, print_metrics
 from .bands import mean_over_seeds as mean_over_seeds  # scripts import it from here
@@ -73,6 +76,7 @@ class ExampleOptions:
     quick: bool = option(False, "a run of a few seconds, which shows that everything works")
     seed: int = option(0, "seed of everything random: splits, initial weights, the order of the data, dropout")
     out: str = option("out", "folder for checkpoints, metrics and images")
+    threads: int | None = option(None, "threads of the kernels on the CPU (default: one for each core)")
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -108,10 +112,11 @@ class TrainingOptions(ExampleOptions):
     data: str | None = option(None, "where the data lie (default: TINYNET_DATA, then the cache)")
     epochs: int = option(10, "passes over the training data, those before a --resume included", quick=1)
     resume: bool = option(False, "go on with the run in --out")
+    accumulate: int = option(1, "passes that compute a batch, each a part of it: more need less memory")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "epochs")
+        self.at_least(1, "epochs", "accumulate")
 
 
 def parse(
@@ -142,7 +147,7 @@ def command_line(config: type[Config]) -> Callable[[Callable[[Config], Any]], Ca
         def main(argv: Sequence[str] | None = None) -> Any:
             settings = parse(config, argv, description=docstring(sys.modules[function.__module__]))
             with use_backend(getattr(settings, "backend", backend())):
-                return function(settings)
+                return _call(function, settings)
 
         return main
 
@@ -188,7 +193,7 @@ def run_commands(
     name = arguments.pop("command")
     parsers[name].refuse(unknown)  # by the parser of the command: its --help lists the flags
     config, function = commands[name]
-    return function(_build(config, arguments, parsers[name]))
+    return _call(function, _build(config, arguments, parsers[name]))
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -206,17 +211,38 @@ def run(main: Callable[[], Any]) -> None:
     try:
         result = main()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end("interrupted", 130)
     except (ValueError, OSError, TrainingError, BackendError, MemoryError) as error:
         if os.environ.get("TINYNET_TRACEBACK"):
             raise
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        message = f"error: {_sentence(error)}"
         if type(error) is ValueError:  # it may come from a kernel that a student is changing
-            print("(TINYNET_TRACEBACK=1 in the environment shows where it was raised)", file=sys.stderr)
-        sys.exit(2)
+            message += "\n(TINYNET_TRACEBACK=1 in the environment shows where it was raised)"
+        _end(message, 2)
     if isinstance(result, dict) and result.get("skipped"):
         sys.exit(1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Print the message and end this process, and with it all ranks that mpiexec started."""
+    try:
+        ranks = world()
+    except UsageError:  # the message says so already
+        ranks = World()
+    if ranks.size > 1:
+        time.sleep(ranks.rank > 0)  # most errors happen on all ranks: then only rank 0 prints
+        message = f"{ranks.name}: {message}"
+    print(message, file=sys.stderr)
+    ranks.abort(code)
+    sys.exit(code)
+
+
+def _call(function: Callable[[Any], Any], settings: Any) -> Any:
+    """function(settings), with the number of threads that --threads gives."""
+    if world().size > 1 and not isinstance(settings, TrainingOptions):
+        raise UsageError("several processes were started, but only training divides its work: run this without mpiexec")
+    with use_threads(getattr(settings, "threads", None)):
+        return function(settings)
 
 
 def print_settings(config: Any, model: Module | None = None, **facts: Any) -> None:

@@ -9,6 +9,8 @@ from ..backends.arrays import array_module
 from ..engine.tensor import Tensor, no_grad
 from ..nn.module import Module, observe
 
+IN_LOSS = "the outputs of all layers are finite: it comes from the loss function"
+
 
 def in_batch(batch: Sequence[Tensor]) -> str | None:
     """The first array of a batch that is not finite; None if all are."""
@@ -18,8 +20,8 @@ def in_batch(batch: Sequence[Tensor]) -> str | None:
     return None
 
 
-def in_forward_pass(model: Module, loss: Callable[..., Tensor], batch: Sequence[Tensor]) -> str:
-    """The weight or the first layer's output that is not finite. Runs the forward pass again."""
+def in_forward_pass(model: Module, loss: Callable[..., Tensor], batch: Sequence[Tensor]) -> str | None:
+    """The weight or the first layer's output that is not finite, or None. Runs the forward pass again."""
     for name, parameter in model.named_parameters():
         if not _is_finite(parameter):
             return f"the weight {name} holds {_count(parameter)}"
@@ -35,7 +37,7 @@ def in_forward_pass(model: Module, loss: Callable[..., Tensor], batch: Sequence[
 
     with no_grad(), observe(look):
         loss(*batch)
-    return found[0] if found else "the outputs of all layers are finite: it comes from the loss function"
+    return found[0] if found else None
 
 
 def in_gradients(model: Module) -> str:

@@ -20,7 +20,8 @@ from .. import __version__
 from ..backends.registry import backend
 from ..errors import CheckpointError
 from ..files import atomic_path, locked, table_file
-from .io import load_checkpoint, save_checkpoint
+from ..nn.module import Module
+from .io import load_checkpoint, save_checkpoint, save_weights
 
 # Drawing the curve takes a fraction of a second, which would slow down runs with short epochs.
 SECONDS_BETWEEN_CURVES = 3.0
@@ -124,6 +125,10 @@ class RunFolder:
         sections = {name: part.state_dict() for name, part in parts.items()}
         save_checkpoint(self.last, {**sections, "progress": dataclasses.asdict(progress)}, meta)
 
+    def save_best(self, model: Module, meta: Mapping[str, Any]) -> None:
+        """Write the model's weights to best.npz."""
+        save_weights(self.best, model, meta)
+
     def load(self, parts: Mapping[str, Any], batches: int) -> tuple[Progress, dict[str, Any]]:
         """Load last.npz into `parts`. Returns (progress, meta) as given to `save`.
 
@@ -155,6 +160,32 @@ class RunFolder:
         where = f" and {progress.batch} of {batches} batches" if progress.batch else ""
         print(f"going on with {self.last}: {progress.epoch} epochs{where} are done")
         return dataclasses.replace(progress, batches=batches), meta
+
+
+class FolderOfRank0(RunFolder):
+    """The folder of a run on the ranks that write and read no files: rank 0 does, and sends them what it reads."""
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        yield
+
+    def move_earlier_run(self) -> None:
+        pass
+
+    def write_config(self, settings: dict[str, Any], parameters: int) -> None:
+        pass
+
+    def write_metrics(self, history: Sequence[dict[str, float]], last: bool) -> None:
+        pass
+
+    def save(self, parts: Mapping[str, Any], progress: Progress, meta: Mapping[str, Any]) -> None:
+        pass
+
+    def save_best(self, model: Module, meta: Mapping[str, Any]) -> None:
+        pass
+
+    def load(self, parts: Mapping[str, Any], batches: int) -> tuple[Progress, dict[str, Any]]:
+        return Progress(), {}
 
 
 @contextlib.contextmanager

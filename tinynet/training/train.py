@@ -33,14 +33,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.foreign import CallsExplained
+from ..engine.share import inside
 from ..engine.tensor import Tensor, no_grad
 from ..errors import TrainingError
 from ..nn.module import Module
 from ..nn.optim import Optimizer, ReduceOnPlateau, Schedule, WeightAverage, clip_grad_norm
 from . import not_finite
+from .distributed import DataParallel
+from .distributed.parallel import Step
 from .interruption import ctrl_c, resume_command
-from .io import save_weights
-from .run_folder import Progress, RunFolder
+from .run_folder import FolderOfRank0, Progress, RunFolder
 
 # The loss has diverged if it exceeds the first loss (or 1, if that is larger) by this factor. A diverging loss grows by
 # a factor in every step and soon reaches even this limit, and no unlucky batch comes near it.
@@ -56,7 +58,11 @@ class Trainer(CallsExplained):
     earlier files to `out/earlier-1` (or -2, ...), so nothing is overwritten.
     schedule: steps after each batch, so its totals count batches. A ReduceOnPlateau steps after each epoch, with the
     metric that `best` names. average: an exponential moving average of the model's weights; validation, `on_epoch` and
-    `best.npz` use it. max_norm: gradients are clipped to this norm. settings: a dataclass or dict, for `config.json`.
+    `best.npz` use it. max_norm: gradients are clipped to this norm. settings: a dataclass or dict, for `config.json`;
+    its "accumulate", if it has one, is the number of passes that compute a batch, each a part of it, to save memory.
+
+    Under `mpiexec -n 4`, four processes train one model: the loader's batch is split among them, only the first writes
+    files, and the result is that of one process up to rounding errors; docs/distributed.md.
 
     resume_command: the command that resumes the run; by default this process's command line with `--resume`.
     history: the metrics of each epoch so far, as dicts.
@@ -81,11 +87,13 @@ class Trainer(CallsExplained):
             raise ValueError(f"Trainer: max_norm is {max_norm}; it must be positive")
         _check_belong_together(model, optimizer, schedule, average)
         self.model, self.optimizer, self.loss, self.out = model, optimizer, loss, Path(out)
-        self._folder = RunFolder(self.out)
         self.schedule, self.average, self.max_norm = schedule, average, max_norm
         is_instance = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
         settings = dataclasses.asdict(settings) if is_instance else dict(settings or {})
         self.settings = json.loads(json.dumps(settings, default=str))  # as a checkpoint returns them, to compare with
+        self._parallel = DataParallel(model, self.settings.get("accumulate", 1))
+        self._ranks = self._parallel.ranks
+        self._folder = RunFolder(self.out) if self._ranks.rank == 0 else FolderOfRank0(self.out)
         self.resume_command = resume_command()
         self.history: list[dict[str, float]] = []
         self._progress = Progress()
@@ -119,7 +127,7 @@ class Trainer(CallsExplained):
         """
         best = best if validate is not None else ("train_loss", "min")
         self._check(epochs, best)
-        if resume and runs > 1 and not self._folder.last.exists():
+        if runs > 1 and resume and not self._ranks.broadcast(self._folder.last.exists()):
             print(f"{self.out} holds no run yet: it starts from the beginning")
             resume = False
         with self._folder.claimed():
@@ -129,10 +137,10 @@ class Trainer(CallsExplained):
                 return self.history[-1]
             with ctrl_c() as interrupted:
                 while self._progress.epoch < epochs:
-                    self._train_epoch(loader, epochs, interrupted)
-                    if not interrupted.is_set():  # an interrupted epoch validates after the resume
+                    is_complete = self._train_epoch(loader, epochs, interrupted)
+                    if is_complete:  # an interrupted epoch validates after the resume
                         self._finish_epoch(epochs, validate, best, on_epoch)
-                    if interrupted.is_set():
+                    if not is_complete or self._any_rank(interrupted.is_set()):
                         self._stop()
         return self.history[-1]
 
@@ -147,8 +155,12 @@ class Trainer(CallsExplained):
             )
 
     # ------------------------------------------------------------------------------ one epoch
-    def _train_epoch(self, loader: Any, epochs: int, interrupted: threading.Event) -> None:
-        """Train on the remaining batches of the epoch, or until an interruption."""
+    def _any_rank(self, answer: bool) -> bool:
+        """True if the answer of any rank is True. All ranks ask at the same place, so they go on alike."""
+        return any(self._ranks.gather(answer))
+
+    def _train_epoch(self, loader: Any, epochs: int, interrupted: threading.Event) -> bool:
+        """Train on the remaining batches of the epoch. Returns False after an interruption."""
         progress = self._progress
         self.model.train()
         device = self.model.parameters()[0].device
@@ -156,7 +168,7 @@ class Trainer(CallsExplained):
         with (
             # No warnings of NumPy: a TrainingError names the place of a value that is not finite.
             np.errstate(over="ignore", invalid="ignore", divide="ignore"),
-            contextlib.closing(loader.batches(progress.epoch, progress.batch)) as batches,
+            contextlib.closing(self._parallel.batches(loader, progress.epoch, progress.batch)) as batches,
             tqdm(
                 batches,
                 f"epoch {progress.epoch + 1}/{epochs}",
@@ -166,34 +178,32 @@ class Trainer(CallsExplained):
                 disable=not sys.stderr.isatty(),
             ) as bar,
         ):
-            for batch in bar:
-                if not isinstance(batch, (tuple, list)):
-                    kind = type(batch).__name__
-                    raise TypeError(f"fit: a batch is a {kind}; loss(*batch) needs a tuple: items (x, target) or (x,)")
+            for total, batch in bar:
                 try:
-                    loss = self._step([Tensor(np.asarray(part)).to(device) for part in batch])
+                    tensors = None if batch is None else [Tensor(part).to(device) for part in _arrays(batch)]
+                    step = self._step(tensors, total, interrupted)
                 except MemoryError as error:
-                    raise self._out_of_memory(len(batch[0]), error) from error
+                    raise self._out_of_memory(total, error) from error
                 progress.batch += 1
-                progress.loss_sum += loss * len(batch[0])
-                progress.examples += len(batch[0])
+                progress.loss_sum += step.loss * total
+                progress.examples += total
                 progress.seconds = seconds_before + time.monotonic() - started
                 so_far = f"loss {progress.loss_sum / progress.examples:.4g}, lr {self.optimizer.lr:.2g}"
                 bar.set_postfix_str(so_far, refresh=False)  # tqdm draws ten times a second
-                if interrupted.is_set():
-                    return
+                if any(step.notes):
+                    return False
+        return True
 
-    def _step(self, batch: list[Tensor]) -> float:
-        """One step of gradient descent on a batch. Returns the loss before the step.
+    def _step(self, batch: list[Tensor] | None, total: int, interrupted: threading.Event) -> Step:
+        """One step of gradient descent on a batch of `total` samples, of which `batch` are on this rank.
 
-        All checks come before the weights change, so a TrainingError leaves the weights as they were.
+        Returns the loss before the step, and whether each rank was interrupted. All checks come before the weights
+        change, so a TrainingError leaves the weights as they were.
         """
         buffers = [buffer.copy() for buffer in self.model.buffers()]
-        self.optimizer.zero_grad()
-        loss = self.loss(*batch)
-        value = loss.item()
-        self._check_loss(value, batch, buffers)
-        loss.backward()
+        step = self._parallel.backward(self.loss, batch, total, note=interrupted.is_set)
+        value = step.loss
+        self._check_loss(value, batch, total, buffers)
         norm = clip_grad_norm(self.optimizer.parameters, self.max_norm or math.inf)
         if not math.isfinite(norm):
             where = not_finite.in_gradients(self.model)
@@ -204,7 +214,7 @@ class Trainer(CallsExplained):
         if self.average is not None:
             self.average.update()
         self._progress.step += 1
-        return value
+        return step
 
     def _finish_epoch(
         self,
@@ -215,6 +225,7 @@ class Trainer(CallsExplained):
     ) -> None:
         """Validate, save, report."""
         self._check_weights()  # before they replace good weights in a file
+        self._parallel.check_equal_weights()
         progress = self._progress
         epoch = progress.epoch + 1
         row: dict[str, float] = {
@@ -225,12 +236,11 @@ class Trainer(CallsExplained):
         }
         with self._evaluation():
             if validate is not None:
-                row.update((name, float(value)) for name, value in validate().items())
+                row.update(self._validated(validate))
             improved = self._is_improvement(row, best)
             if improved:
                 progress.best, progress.best_epoch = row[best[0]], epoch
-                meta = {"metrics": row, "settings": self.settings}
-                save_weights(self._folder.best, self.model, meta)
+                self._folder.save_best(self.model, {"metrics": row, "settings": self.settings})
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule.step(row[best[0]])
 
@@ -239,9 +249,16 @@ class Trainer(CallsExplained):
         self._save()
         self._folder.write_metrics(self.history, last=epoch == epochs)
         print(_line(row, epochs) + ("  (best)" if improved else ""), flush=True)
-        if on_epoch is not None:
+        if on_epoch is not None and self._ranks.rank == 0:
             with self._evaluation():
                 on_epoch(epoch, row)
+
+    def _validated(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+        """The metrics of rank 0, on every rank. The others wait, and get its buffers, which a metric may change."""
+        metrics = {name: float(value) for name, value in validate().items()} if self._ranks.rank == 0 else {}
+        if self._ranks.size > 1:
+            self._parallel.share_buffers()
+        return self._ranks.broadcast(metrics)
 
     def _is_improvement(self, row: Mapping[str, float], best: tuple[str, str]) -> bool:
         name, mode = best
@@ -277,7 +294,11 @@ class Trainer(CallsExplained):
         """Make the folder ready; with `resume`, load the run in it. Writing config.json shows that writing works."""
         self._progress, self.history = Progress(batches=len(loader)), []
         if resume:
-            self._progress, meta = self._folder.load(self._parts(), len(loader))
+            parts = self._parts()
+            loaded = self._folder.load(parts, len(loader))
+            self._progress, meta, states = self._ranks.broadcast((*loaded, _states(parts)))
+            for name, part in parts.items() if self._ranks.rank > 0 else ():
+                part.load_state_dict(states[name])
             self.history = meta["history"]
             self._report_changes(meta["settings"])
         else:
@@ -323,29 +344,53 @@ class Trainer(CallsExplained):
         return TrainingError("\n  ".join(parts))
 
     def _out_of_memory(self, examples: int, error: MemoryError) -> TrainingError:
-        if examples > 1:
-            advice = f"a batch has {examples} examples: start again with half of that, --batch-size {examples // 2}"
+        passes = 2 * self._parallel.accumulate
+        if examples >= passes:
+            advice = (
+                f"a batch has {examples} examples: start again with half of that, --batch-size {examples // 2}, or "
+                f"with --accumulate {passes}, which computes a batch in {passes} passes"
+            )
         else:
             advice = "one example alone is too much: smaller images or a smaller model are needed"
         return self._failure(f"out of memory: {error}", advice, by_learning_rate=False)
 
-    def _check_loss(self, loss: float, batch: list[Tensor], buffers: list[Any]) -> None:
+    def _check_loss(self, loss: float, batch: list[Tensor] | None, total: int, buffers: list[Any]) -> None:
         """Raise TrainingError if the loss is not finite or has diverged. buffers: the model's, from before the loss."""
         progress = self._progress
         if not math.isfinite(loss):
-            if bad_data := not_finite.in_batch(batch):
+            if bad_data := self._of_any_rank(not_finite.in_batch(batch or [])):
                 raise self._failure(f"the loss is {loss}", bad_data, by_learning_rate=False)
-            for buffer, before in zip(self.model.buffers(), buffers):
-                buffer[...] = before  # the second forward pass must draw the same dropout masks
-            raise self._failure(f"the loss is {loss}", not_finite.in_forward_pass(self.model, self.loss, batch))
+            found = None
+            for share, tensors in self._parallel.split(batch, total):
+                for buffer, before in zip(self.model.buffers(), buffers):
+                    buffer[...] = before  # the second forward pass must draw the same dropout masks
+                with inside(share):
+                    found = found or not_finite.in_forward_pass(self.model, self.loss, tensors)
+            where = self._of_any_rank(found) or not_finite.IN_LOSS
+            raise self._failure(f"the loss is {loss}", where)
         if progress.step == 0:
             progress.first_loss = loss
         if abs(loss) > DIVERGED * max(1.0, abs(progress.first_loss)):
             raise self._failure(f"the loss is {loss:.3g} and was {progress.first_loss:.3g} at first: it has diverged")
 
+    def _of_any_rank(self, text: str | None) -> str | None:
+        """The first text that a rank has, on every rank."""
+        return next((found for found in self._ranks.gather(text) if found), None)
+
     def _check_weights(self) -> None:
         if bad_weight := not_finite.in_weights(self.model):
             raise self._failure(f"after the last step, {bad_weight}")
+
+
+def _arrays(batch: Any) -> list[np.ndarray]:
+    if not isinstance(batch, (tuple, list)):
+        kind = type(batch).__name__
+        raise TypeError(f"fit: a batch is a {kind}; loss(*batch) needs a tuple: items (x, target) or (x,)")
+    return [np.asarray(part) for part in batch]
+
+
+def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in parts.items()}
 
 
 def _check_belong_together(

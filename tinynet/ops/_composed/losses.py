@@ -10,6 +10,7 @@ import numpy as np
 from ...backends.arrays import array_module, device_of
 from ...engine.arguments import data_of, is_array
 from ...engine.basic_ops import abs, clip, exp, flatten, mean, reshape, softmax, sum, transpose
+from ...engine.share import sum_over_batch
 from ...engine.tensor import Tensor
 from .._shared.checks import check_float, positive
 from .._shared.targets import beside, check_not_empty, check_reduction, class_indices, constant, soft_target
@@ -52,6 +53,8 @@ def softmax_dice_loss(
     is_class = array_module(indices).arange(count)[:, None, None] == indices.reshape(1, images, -1)
     overlap = sum(p * is_class.astype(x.dtype), -1)
     size = sum(p * p if squared else p, -1) + is_class.sum(-1).astype(x.dtype)
+    if not per_image:
+        overlap, size = sum_over_batch(overlap), sum_over_batch(size)
     dice = (2 * overlap + smooth) / (size + smooth)  # (C, images)
     return 1 - mean(dice[chosen])
 

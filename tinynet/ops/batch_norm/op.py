@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.arrays import plain_array
+from ...backends.arrays import array_module, plain_array
 from ...backends.devices import common_device
+from ...engine import share
 from ...engine.basic_ops import mean as mean_of
 from ...engine.basic_ops import sqrt, sum
 from ...engine.tensor import Function, Tensor
@@ -49,10 +50,15 @@ def batch_norm(
     if mean is not None:
         y = NormalizedByConstants.apply(x, gamma, beta, mean=data["mean"], var=data["var"], eps=float(eps))
         return (y, data["mean"], data["var"]) if return_statistics else y
-    if x.size < 2 * x.shape[-1] or x.size == 0:
+    if values_per_channel(x) < 2:
         raise ValueError(f"{op}: x {tuple(x.shape)} has one value for each channel or none; a variance needs two")
     y, mean, var = BatchNorm.apply(x, gamma, beta, eps=float(eps))
     return (y, *(_array(a) for a in (mean, var))) if return_statistics else y
+
+
+def values_per_channel(x: Any) -> int:
+    """How many values of the batch each channel of x (..., C) has, the other parts of a split batch included."""
+    return round(x.size // max(x.shape[-1], 1) / share.current().weight)
 
 
 def _array(value: Any) -> Any:
@@ -75,7 +81,8 @@ class BatchNorm(Function):
 
     def forward(self, x, gamma, beta, *, eps):
         self.save(x, gamma)
-        self.mean, self.var = statistics(x)
+        self.share = share.current()
+        self.mean, self.var = _over_batch(self.share, *statistics(x))
         self.eps = eps
         return normalize(x, self.mean, self.var, gamma, beta, eps), self.mean, self.var
 
@@ -84,10 +91,14 @@ class BatchNorm(Function):
         parameters = backward_parameters(gy, x, self.mean, self.var, self.eps)
         gx = None
         if self.needs_grad[0]:
-            gx = backward_input(gy, x, self.mean, self.var, gamma, parameters, self.eps)
+            over_batch = parameters
+            if not self.share.is_whole:  # the kernel divides by the number of values of this part
+                over_batch = self.share.sum(_stacked(*parameters)) * gy.dtype.type(self.share.weight)
+            gx = backward_input(gy, x, self.mean, self.var, gamma, tuple(over_batch), self.eps)
         return gx, *parameters
 
     def backward_graph(self, gy):
+        self.share.refuse_second_derivatives("batch_norm")
         x, gamma = self.saved
         axes = tuple(range(x.ndim - 1))
         centered = x - mean_of(x, axes)
@@ -96,6 +107,24 @@ class BatchNorm(Function):
         ggamma, gbeta = sum(gy * u, axes), sum(gy, axes)
         m = x.size // x.shape[-1]
         return gamma * r * (gy - gbeta / m - u * (ggamma / m)), ggamma, gbeta
+
+
+def _over_batch(part: share.Share, mean: Any, var: Any) -> tuple[Any, Any]:
+    """(mean, var) over all parts of the batch, from the mean and the variance of this part.
+
+    Each part adds its weighted mean and its weighted mean of squares, E[x^2] = var + mean^2, in float64.
+    """
+    if part.is_whole:
+        return mean, var
+    m, v = (a.astype("float64") for a in (mean, var))
+    mean_of_all, square_of_all = part.sum(_stacked(m, v + m**2) * part.weight)
+    var_of_all = square_of_all - mean_of_all**2
+    return mean_of_all.astype(mean.dtype), var_of_all.clip(0).astype(var.dtype)
+
+
+def _stacked(*per_channel: Any) -> Any:
+    """Arrays (C,) as one, so that one exchange adds them all."""
+    return array_module(per_channel[0]).stack(per_channel)
 
 
 class NormalizedByConstants(Function):

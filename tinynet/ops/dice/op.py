@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...backends.arrays import device_of
+from ...backends.devices import to_device
+from ...engine import share
 from ...engine.arguments import data_of
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
 from .._shared.targets import check_not_empty, check_unit_range, soft_target
+from .formula import loss_of
 from .reference import backward, forward
 
 
@@ -41,16 +45,23 @@ class Dice(Function):
 
     def forward(self, p, target, *, per_image, smooth):
         loss, sums = forward(p, target, smooth=smooth, per_image=per_image)
+        self.share = share.WHOLE if per_image else share.current()
+        if not self.share.is_whole:
+            sums = self.share.sum(sums)
+            loss = to_device(loss_of(to_device(sums, "cpu"), smooth).astype(p.dtype), device_of(p))
         self.save(p, target, sums)
         self.smooth = smooth
         return loss
 
     def backward(self, gy):
         _, target, sums = self.saved
+        # Every part computes this same loss. It counts with the part's weight, so gy is too small by that factor.
+        gy = gy if self.share.is_whole else gy / gy.dtype.type(self.share.weight)
         return backward(gy, target, sums, smooth=self.smooth), None
 
     def backward_graph(self, gy):
         """The sums are computed again: they depend on p."""
+        self.share.refuse_second_derivatives("dice_loss")
         p, target, sums = self.saved
         groups = len(sums)
         t = target.reshape(groups, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.arrays import array_module, device_of
+from ...engine import share
 from ...engine.basic_ops import log_softmax, softmax, where
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float
@@ -45,7 +46,8 @@ def softmax_cross_entropy(
         raise ValueError(f"{op}: label_smoothing is {label_smoothing}; it must lie in 0 <= label_smoothing <= 1")
     target, counts = _checked_target(op, target, x, ignore_index, reduction)
     weight = None if weight is None else _checked_weight(op, weight, x)
-    if counts is None and label_smoothing == 0 and reduction == "mean":
+    is_plain_mean = counts is None and label_smoothing == 0 and reduction == "mean"
+    if is_plain_mean and (weight is None or share.current().is_whole):
         return SoftmaxCrossEntropy.apply(x, target, weight)
     return _composed(x, target, weight, counts, label_smoothing, reduction)
 
@@ -68,7 +70,10 @@ def _composed(x: Any, target: Any, weight: Any, counts: Any, smoothing: float, r
         losses = (1 - smoothing) * losses + smoothing * (spread if counts is None else spread * counts)
     if reduction == "none":
         return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / of_target.sum(dtype="float64").astype(x.dtype)
+    if reduction == "sum":
+        return losses.sum()
+    part = share.current()  # the mean of a part counts with its weight: so does its divisor, the weights of the batch
+    return losses.sum() / (part.sum(of_target.sum(dtype="float64")) * part.weight).astype(x.dtype)
 
 
 def _checked_target(op: str, target: Any, x: Any, ignore_index: int | None, reduction: str) -> tuple[Any, Any]:
@@ -79,7 +84,8 @@ def _checked_target(op: str, target: Any, x: Any, ignore_index: int | None, redu
     target = constant(op, "target", target)
     counts = target != ignore_index
     indices = class_indices(op, array_module(target).where(counts, target, 0), x, advice)
-    if device_of(target) == "cpu" and not counts.any() and reduction == "mean":
+    divides_by_count = reduction == "mean" and share.current().is_whole  # other parts may have targets that count
+    if device_of(target) == "cpu" and not counts.any() and divides_by_count:
         raise ValueError(f"{op}: every target is ignore_index {ignore_index}; a mean needs at least one other")
     return indices, beside(op, "target", counts, x)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..cli import run_commands
 from .against import AgainstConfig, against
+from .distributed import DistributedConfig, distributed
 from .nets import NetsConfig, nets
 from .nuclei import NucleiConfig, nuclei
 from .ops import OpsConfig, ops
@@ -17,6 +18,7 @@ COMMANDS = {
     "unet": (UnetConfig, unet),
     "nets": (NetsConfig, nets),
     "nuclei": (NucleiConfig, nuclei),
+    "distributed": (DistributedConfig, distributed),
     "ops": (OpsConfig, ops),
     "against": (AgainstConfig, against),
     "profile": (ProfileConfig, profile),
