@@ -15,19 +15,18 @@ beyond those of the training. What to see:
 - **The polar figure** shows the accuracy against the angle. Without augmentation LeNet reads 96 % of the digits, but
   14 % after a quarter turn. Rotations by up to 30 degrees widen the lobe, and little more. Rotations by any angle give
   a circle, at less than 80 %: a rotated 6 is a 9, and there is more to learn in the same steps. The X-rays have no such
-  lobe: 73 % upright, 70 % after a quarter turn. This suggests that the net judges by texture and brightness, which have
-  no direction.
+  lobe: 73 % upright, about 70 % after a quarter turn, on an uneven curve between about 55 and 80 %. This suggests that
+  the net judges by texture and brightness, which have no direction.
 - **The table of gains** shows what each augmentation gains under each distortion. Its frames are the distortions that
   the training contained: 15 points on average for digits, 11 for X-rays. Outside the frames is the answer to a question
   that matters more, because nobody knows all distortions in advance: -5 points for digits, +1 for X-rays. There are
   exceptions: changes of brightness help digits against blur (+6) and noise (+5), which were not in the training; and
-  rotations by any angle cost digits 27 to 39 points under all other distortions.
+  rotations by any angle cost digits 27 to nearly 40 points under all other distortions.
 - **The curves** show that a net may fail where a person sees hardly a difference. After a blur of one pixel, the
   accuracy on X-rays is 52 %, as good as guessing; with all augmentations it is 79 %. These also raise the accuracy on
-  X-rays as they are from 73 % to 78 %: the test X-rays differ from the training X-rays, which is a distortion, too.
+  X-rays as they are by 5 to 6 points: the test X-rays differ from the training X-rays, which is a distortion, too.
 - **The goose**: one image at several angles. The net without augmentation reads an upside-down 9 as a 6, which a person
-  may do, but it is also 95 % sure of a 5 at 120 degrees. It calls one X-ray now pneumonia, now
-  normal.
+  may do, but it is also 95 % sure of a 5 at 120 degrees. It calls one X-ray now pneumonia, now normal.
 
 The accuracy is balanced: the mean over the classes of the share of right answers, so that guessing gives a half for the
 X-rays, and a tenth for the digits. No setting was chosen on the test images.

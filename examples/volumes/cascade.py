@@ -9,15 +9,16 @@ fine net on the whole volume.
 
 The hippocampus of the data has no lesions, so the script paints some: one to three small blobs in each volume, brighter
 or darker than the tissue. Two to four blobs of the same look are painted outside, at least 5 voxels away. So a lesion
-is a blob *inside* the organ: its place, not its look, makes the difference. What to see:
+is a blob *inside* the organ: its place, not its look, makes the difference. What to see, in two runs that differ in
+rounding errors only:
 
-- **The same Dice** of the two parts, .854 and .852 with one stage, from 35 % of the voxels and in a third of the time.
-  (The volumes are padded to one size; the crop saves the padding, too.)
-- **Hardly a false alarm outside**: 1 in 40 volumes, 10 with one stage. One stage must learn from examples what the
+- **The same Dice** of the two parts, .85 for the cascade and .85 or .86 for one stage, from 35 or 36 % of the voxels
+  and in a third of the time. (The volumes are padded to one size; the crop saves the padding, too.)
+- **Hardly a false alarm outside**: 1 in 40 volumes, 5 or 10 with one stage. One stage must learn from examples what the
   cascade knows by construction. The one that remains lies where the coarse net takes too much for the organ. In all,
-  false alarms fall from 39 to 20; the others lie in the organ or touch it.
+  false alarms fall to little more than half, from 32 to 18 or from 39 to 20; the others lie in the organ or touch it.
 - **The price**: what the coarse net misses, the fine net never sees, and a lesion at the edge of the organ may be cut
-  off. Of 78 lesions, as small as they are, the cascade finds 46 %, one stage 54 %.
+  off. Of 78 lesions, as small as they are, the cascade finds 46 %, one stage 54 or 55 %.
 
 All three nets train for the same number of epochs, with one seed. No setting and no weights are chosen on the 40
 held-out volumes, whose lesions are painted once with a fixed seed. (Training paints new ones in every epoch.)
@@ -411,7 +412,7 @@ FILES = ("hippocampus/Task04_Hippocampus.tar",)
 EXPECTED = {
     "dice_cascade": (0.83, None),
     "voxels_cascade": (None, 0.4),
-    "false_alarms_outside_one_stage": (5, None),
+    "false_alarms_outside_one_stage": (3, None),
     "false_alarms_outside_cascade": (None, 2),
 }
 PICTURE = "scores.png"

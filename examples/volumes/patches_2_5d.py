@@ -17,14 +17,15 @@ The classes are background, anterior and posterior part of the hippocampus, equa
 volume, all within 4 mm of a surface: farther away they are easy, and all nets would agree. Accuracy and Dice are those
 of these difficult voxels, so they are not comparable with the Dice of whole volumes.
 
-Three runs, voxels of 40 held-out volumes; milliseconds for each voxel on two cores:
+Three runs, voxels of 40 held-out volumes; milliseconds for each voxel on two idle cores:
 
     one plane       accuracy 0.871   Dice 0.873    47,075 weights   0.01 ms
     two scales               0.894        0.900    93,891           0.03
     three planes             0.910        0.913   112,611           0.03
     3-D patch                0.905        0.912    76,419           0.21
 
-Three planes are as good as the cube, in a sixth of the time. That is why 2.5-D was popular.
+Three planes are as good as the cube, in a sixth of the time. That is why 2.5-D was popular. Times differ between
+machines: the figure in docs/examples was made on a busy one, where three planes took over a third of the cube's time.
 
 A trap: the volumes were cut out around the hippocampus. A patch that reaches over the end of its volume shows zeros
 there, and so it tells where the voxel lies. With --blank all tissue is replaced by ones, so that only the end of the
