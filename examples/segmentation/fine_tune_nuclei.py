@@ -122,6 +122,7 @@ def main(config: Config) -> dict[str, float]:
     print(f"{len(chosen)} of {len(training)} smears to train on: {', '.join(sample.id for sample in chosen)}")
 
     flags = ["--epochs", str(config.epochs), "--seed", str(config.seed), "--backend", config.backend]
+    flags += ["--accumulate", str(config.accumulate)]
     flags += ["--crops", "8", "--size", "32"] if config.quick else []
     flags += ["--resume"] if config.resume else []
     command = ["train", "--data", str(out / "my_images"), "--weights", "shipped", "--out", str(out / "training")]
