@@ -241,6 +241,31 @@ def test_other_settings_are_refused(whole, here):
     assert contents("found") == whole
 
 
+def test_another_name_of_the_same_channel_goes_on_and_another_channel_does_not(here):
+    def write(name, channels):
+        planes = np.stack([squares(1) + 10 * i for i in range(len(channels))])
+        imwrite(f"stacks/{name}.ome.tif", planes, ome=True, metadata={"axes": "CYX", "Channel": {"Name": channels}})
+
+    Path("stacks").mkdir()
+    write("a", ["GFP", "DAPI"])
+    flags = {"paths": ("stacks",), "submission": False}
+    predict(channel="2", **flags)
+    write("b", ["GFP", "DAPI"])
+    find = Finder()
+    for channel in ("DAPI", "dapi", "02", "DAPI"):
+        assert predict(find, channel=channel, **flags)["images"] == 2 and find.images == 1
+    for channel in ("1", "GFP", None, "no such"):
+        with pytest.raises(UsageError, match=f"channel was 2|DAPI and is now {channel or 'not given'}"):
+            predict(channel=channel, **flags)
+    write("c", ["DAPI", "GFP"])
+    with pytest.raises(UsageError, match="channel was DAPI and is now 2"):
+        predict(channel="2", **flags)
+    predict(channel="DAPI", **flags)
+    Path("stacks").rename("moved")
+    with pytest.raises(UsageError, match="channel was DAPI and is now dapi"):  # the earlier images cannot be asked
+        predict(channel="dapi", paths=("moved",), submission=False)
+
+
 def test_a_folder_of_results_is_no_folder_of_images(here):
     predict()
     for settings, source in ((None, r" It was made from cells\."), ("{}", ""), ("[", ""), ('{"paths": [1]}', "")):

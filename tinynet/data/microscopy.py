@@ -103,6 +103,23 @@ def read_plane(files: ImageFiles, name: str, channel: int | str | None = None) -
     return planes[0]
 
 
+def same_channel(paths: Iterable[str | Path], first: str, second: str) -> bool:
+    """True if both, as the argument `channel` of `read_planes`, mean the same channel of every image that can be read.
+
+    For instance "DAPI", "dapi" and "2" do, if DAPI is the second channel of each image. False if a path cannot be read.
+    """
+    try:
+        for path in paths:
+            with ImageFiles(path) as files:
+                for name in image_names(files):
+                    image = _Image(files, name)
+                    if _meant(image, first) != _meant(image, second):
+                        return False
+    except DataError:
+        return False
+    return True
+
+
 @contextmanager
 def _collected(errors: list[DataError] | None) -> Iterator[None]:
     """A `DataError` in the block ends the block and goes to the list; without a list it is raised."""
@@ -258,6 +275,19 @@ def _chosen(stack: Stack, channel: int | str | None, where: str) -> int:
     if len(found) != 1:
         raise DataError(f"{where}: no channel {channel!r}; it has {listed}")
     return found[0]
+
+
+def _meant(image: _Image, channel: str) -> list[int | str]:
+    """For each stack of a file the channel that is meant; an empty list if none of this name is in it."""
+    try:
+        with image.files.open(image.file_name) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `read_planes` gives them
+            with open_stacks(file, image.where) as stacks:
+                views = [_Wanted(channel, None).view(stack, image.where) for stack in stacks]
+                found = [_chosen(view, channel, image.where) for view in views]
+        return [channel.lower() if view.color else index for view, index in zip(views, found)]
+    except DataError:
+        return []
 
 
 def channels_of_color(pixels: np.ndarray) -> dict[str, np.ndarray]:

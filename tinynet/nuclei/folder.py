@@ -67,7 +67,7 @@ def predict_folder(config: PredictConfig, weights: Path, find: Find) -> dict[str
         next(iter(read_planes(config.paths)), None)  # raises: it says what is wrong with the first path
     with RunFolder(out).claimed():  # two runs would mix their tables
         if not config.force:
-            check_folder(out, settings)
+            check_folder(out, settings, config.paths)
         run = _Run(config, settings, find)
         with _resumable(run), plain_warnings():
             run.all()

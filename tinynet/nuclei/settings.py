@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.microscopy import same_channel
 from ..errors import UsageError
 from ..files import atomic_path
 from ..tools.cli import BACKENDS, option
@@ -34,9 +35,7 @@ class PredictConfig:
     project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
     pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
-    min_area: float | None = option(
-        None, "smallest area of a nucleus, in square pixels; default: a quarter of a usual one"
-    )
+    min_area: float | None = option(None, "smallest area, in square pixels; default: a quarter of a usual nucleus")
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
     flips: bool = option(True, "average over mirrored images and two scales: better, but takes twice the time")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
@@ -62,8 +61,11 @@ def compared_settings(config: PredictConfig, weights: Path) -> dict[str, Any]:
     return {"tinynet": __version__, "weights": f"{weights.name} ({digest})", **chosen}
 
 
-def check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Raise UsageError if the folder holds results of other settings, or results without settings."""
+def check_folder(out: Path, settings: dict[str, Any], paths: Sequence[str]) -> None:
+    """Raise UsageError if the folder holds results of other settings, or results without settings.
+
+    paths: of the images. A channel may be named in another way than before if it is the same channel of all images.
+    """
     what_to_do = "give another --out, or --force to delete these results and start again"
     path = out / "settings.json"
     if not path.exists():
@@ -77,12 +79,17 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
         raise UsageError(f"{path} is damaged ({error}): {what_to_do}") from error
     pairs = {name: (earlier.get(name), settings.get(name)) for name in {**settings, **earlier} if name != PATHS}
     different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if "channel" in different and _is_one_channel(*different["channel"], [*_paths_in(earlier), *paths]):
+        del different["channel"]
     if different:
-        differences = [
-            f"{name.replace('_', '-')} was {_shown(was)} and is now {_shown(now)}"
-            for name, (was, now) in different.items()
-        ]
-        raise UsageError(f"{out} holds results of other settings: {'; '.join(differences)}. {what_to_do.capitalize()}")
+        changes = (
+            f"{name.replace('_', '-')} was {_shown(a)} and is now {_shown(b)}" for name, (a, b) in different.items()
+        )
+        raise UsageError(f"{out} holds results of other settings: {'; '.join(changes)}. {what_to_do.capitalize()}")
+
+
+def _is_one_channel(before: Any, now: Any, paths: Sequence[str]) -> bool:
+    return isinstance(before, str) and isinstance(now, str) and same_channel(paths, before, now)
 
 
 def refuse_results(paths: Sequence[str]) -> None:
