@@ -217,14 +217,25 @@ def test_more_images_in_the_folder_are_done_in_the_next_run(whole, here):
     assert contents("found") == whole
 
 
-def test_a_damaged_record_and_a_missing_file_are_made_again(whole, here):
+def test_a_damaged_record_and_a_missing_file_are_made_again(whole, here, capsys):
     predict()
     Path("found/results/d.json").write_text('{"version"')
     Path("found/rois/c,ü.zip").unlink()
     Path("found/labels/.d.0123abcd.part.tif").write_text("of a run that was killed")
+    capsys.readouterr()
     find = Finder()
     predict(find)
     assert find.images == 2 and contents("found") == whole
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: found/results/d.json: ") and warning.endswith("; its image is done again")
+
+
+def test_a_damaged_record_of_an_image_that_is_not_there_any_more_is_named(here):
+    predict()
+    Path("cells/d.png").unlink()
+    Path("found/results/d.json").write_text("{}")
+    with pytest.raises(DataError, match=r"found/results/d\.json: .*; delete it and run again"):
+        predict()
 
 
 # ---------------------------------------------------------------------------------------- what is not overwritten

@@ -33,6 +33,7 @@ from tinynet.nuclei.outputs import (
     write_rois,
 )
 from tinynet.nuclei.outputs.flags import flags
+from tinynet.nuclei.outputs.results import read_record, write_results
 
 RNG = np.random.default_rng(0)
 NAMES = ("Kärnä, field 2", 'a\'b "c" <i>', "x\udce4", "日本 語")
@@ -380,7 +381,41 @@ def test_a_new_result_replaces_the_older_one_and_a_missing_file_is_written_again
     assert not tables.has("discs")
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"version": 0}', '"\xff"'])
+DAMAGED = (  # a field of a record, what it became, and what the error says
+    ("version", 2, "version is 2, 1 is needed"),
+    ("fingerprint", None, "fingerprint is None, str is needed"),
+    ("nuclei", True, "nuclei is True, int is needed"),
+    ("nuclei", 9, "rows for 9 nuclei"),
+    ("thumbnail", 7, "thumbnail is 7"),
+    ("pixel_size", -1, "pixel_size is -1"),
+    ("pixel_size", "1", "pixel_size is '1'"),
+    ("flags", [{"kind": "border"}], "a kind and a text"),
+    ("flags", ["border"], "a kind and a text"),
+    ("columns", ["id"], "columns are"),
+    ("columns", [1] * 20, "columns are"),
+    ("rows", {}, "rows is {}, list is needed"),
+    ("rows", [], "0 rows"),
+    ("rows", [[1]] * 2, "numbers are needed"),
+    ("rows", [["x"] * 18] * 2, "numbers are needed"),
+    ("rows", "x" * 1000, r"x\.\.\., list is needed"),
+)
+
+
+@pytest.mark.parametrize(("field", "value", "message"), DAMAGED)
+def test_a_record_that_was_changed_is_refused(field, value, message, tmp_path):
+    record = write_results(tmp_path, discs())
+    path = tmp_path / "results/discs.json"
+    assert read_record(path) == record and record["nuclei"] == 2
+    path.write_text(json.dumps({**record, field: value}))
+    with pytest.raises(DataError, match=rf"discs\.json: no record of this version of tinynet \(.*{message}"):
+        read_record(path)
+    del record[field]
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=f"its {field} is (None|'missing')"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"version": 0}', '"\xff"', "[" * 100_000])
 def test_a_damaged_record_is_named(damage, tmp_path):
     with Tables(tmp_path) as tables:
         tables.add(discs())

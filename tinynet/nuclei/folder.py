@@ -136,7 +136,8 @@ class _Run:
             return False
         try:
             record = read_record(record_path(self.out, plane.name))
-        except DataError:  # damaged, for instance by a failing disk
+        except DataError as error:  # damaged, for instance by a failing disk, or changed by hand
+            warn(f"{error}; its image is done again")
             return False
         if record["fingerprint"] != fingerprint:
             raise DataError(

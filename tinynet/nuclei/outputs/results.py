@@ -14,7 +14,7 @@ import numpy as np
 from ...data.microscopy import Plane
 from ...errors import DataError
 from ...files import atomic_path
-from ...imaging.instances import measure
+from ...imaging.instances import MEASUREMENTS, measure
 from ...imaging.viz import save_png
 from .flags import flags
 from .geojson import write_geojson
@@ -24,6 +24,16 @@ from .rois import write_rois
 FORMATS = {"labels": ".tif", "overlays": ".png", "rois": ".zip", "geojson": ".geojson"}  # folder: suffix
 RECORDS = "results"  # folder of the records
 VERSION = 1  # of a record
+FIELDS = {  # of a record, with their types: what the tables and the next run need
+    "name": str,
+    "source": str,
+    "fingerprint": str,
+    "nuclei": int,
+    "flags": list,
+    "thumbnail": str,
+    "columns": list,
+    "rows": list,
+}
 
 
 @dataclass(frozen=True)
@@ -111,8 +121,46 @@ def read_record(path: Path) -> dict[str, Any]:
     """A record that `write_results` wrote. Raises `DataError` if it is damaged or of another version."""
     try:
         record = json.loads(path.read_text(encoding="ascii"))
-        if record["version"] != VERSION:
-            raise ValueError(f"its version is {record['version']}, {VERSION} is needed")
+        _check_fields(record)
+        _check_rows(record)
         return record
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a record of this program ({error}); delete it and run again") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no record of this version of tinynet ({error})") from error
+
+
+def _check_fields(record: Any) -> None:
+    """Raise ValueError if a field is missing, or holds something else than `make_record` puts there."""
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        found = record.get("version") if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"its version is {found}, {VERSION} is needed")
+    for field, kind in FIELDS.items():
+        if type(record.get(field)) is not kind:
+            raise ValueError(f"its {field} is {_shortened(record.get(field))}, {kind.__name__} is needed")
+    pixel_size = record.get("pixel_size", "missing")
+    if pixel_size is not None and not (_is_number(pixel_size) and 0 < pixel_size < float("inf")):
+        raise ValueError(f"its pixel_size is {_shortened(pixel_size)}, null or a positive number is needed")
+    for flag in record["flags"]:
+        if not (isinstance(flag, dict) and all(isinstance(flag.get(key), str) for key in ("kind", "text"))):
+            raise ValueError(f"its flags hold {_shortened(flag)}, a kind and a text are needed")
+
+
+def _check_rows(record: dict[str, Any]) -> None:
+    """Raise ValueError if the rows do not fit the columns or the number of nuclei."""
+    columns, rows = record["columns"], record["rows"]
+    needed = {"id", *MEASUREMENTS, *(["equivalent_diameter_um"] if record["pixel_size"] else [])} if rows else set()
+    if not all(isinstance(column, str) for column in columns) or not needed <= set(columns):
+        raise ValueError(f"its columns are {_shortened(columns)}, {', '.join(sorted(needed))} are needed")
+    if len(rows) != record["nuclei"]:
+        raise ValueError(f"it has {len(rows)} rows for {record['nuclei']} nuclei")
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == len(columns) and all(map(_is_number, row))):
+            raise ValueError(f"its rows hold {_shortened(row)}, {len(columns)} numbers are needed")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -68,7 +68,10 @@ class Tables:
 
     def _records(self) -> Iterator[dict[str, Any]]:
         for path in sorted((self.folder / RECORDS).glob("*.json")):
-            yield read_record(path)
+            try:
+                yield read_record(path)
+            except DataError as error:  # of an image that is not worked on now; otherwise it was written again
+                raise DataError(f"{error}; delete it and run again") from error
 
     def _measured(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for record in self._records():
