@@ -13,6 +13,8 @@ import tifffile
 from browser import axe_problems, dark_problems, keyboard_problems, phone_problems, press, tab_to, text
 from serving import CENTERS, discs_png, no_net, running  # noqa: F401 (a fixture)
 
+from tinynet.nuclei.serve.guard import Guard
+
 DROP = """([data, name]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)), transfer = new DataTransfer();
   transfer.items.add(new File([bytes], name));
@@ -78,6 +80,16 @@ def exported(page):
         page.click("#export")
     with zipfile.ZipFile(download.value.path()) as archive:
         return tifffile.imread(io.BytesIO(archive.read("labels/cells.tif")))
+
+
+@pytest.mark.slow
+def test_a_private_file_leads_to_the_page_and_the_address_shows_no_secret(tmp_path, open_page):
+    with running(tmp_path / "project") as address:
+        guard = Guard(int(address.split(":")[2].split("/")[0]), address.partition("token=")[2])
+        guard.write_entrance(tmp_path / "open.html")
+        page = open_page((tmp_path / "open.html").as_uri())
+        page.locator("#images").wait_for(state="attached")
+        assert page.evaluate("location.href") == address.partition("?")[0]
 
 
 def test_drop_find_delete_undo(found):

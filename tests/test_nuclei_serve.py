@@ -11,6 +11,7 @@ import json
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -339,6 +340,25 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf"--port {port}: .*; choose another port, or 0 for any"):
             command.main(["serve", "--out", str(tmp_path), "--no-browser", "--port", str(port)])
+
+
+def test_the_browser_is_started_with_a_file_that_only_the_user_can_read(tmp_path, monkeypatch):
+    opened = []
+
+    def start_browser(address):
+        path = tmp_path / "open.html"
+        assert address == path.as_uri()
+        opened.append((path.read_text(), stat.S_IMODE(path.stat().st_mode)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("webbrowser.open", start_browser)
+    (tmp_path / "open.html").write_text("of a server that was killed")
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["serve", "--out", str(tmp_path), "--port", "0"])
+    ((document, mode),) = opened
+    assert re.search(r'url=http://127.0.0.1:\d+/\?token=[\w-]{32}"', document)
+    assert mode == 0o600 or sys.platform == "win32"
+    assert not (tmp_path / "open.html").exists()
 
 
 @pytest.mark.slow

@@ -64,7 +64,10 @@ def serve(config: ServeConfig) -> None:
         app: Any = make_app(session, guard)
         print(f"project: {folder.absolute()}\n\n    {guard.address}\n\nCtrl-C ends the server.", flush=True)
         if config.browser:
-            webbrowser.open(guard.address)
+            entrance = folder.absolute() / "open.html"
+            stack.callback(entrance.unlink, missing_ok=True)
+            guard.write_entrance(entrance)
+            webbrowser.open(entrance.as_uri())
         _end_as_by_ctrl_c()
         with contextlib.suppress(KeyboardInterrupt):
             listener.run()  # until Ctrl-C

@@ -5,14 +5,21 @@ The server listens on this computer alone. Other programs and every web page tha
 - DNS rebinding gives our address to a name of the attacker, so that the attacker's page has our origin. The header Host
   still holds that name: it must be ours.
 - Another user of this computer can connect. The address that the terminal shows holds a secret, which the browser keeps
-  as a cookie; each request needs it. Every start of the server makes a new secret.
+  as a cookie; each request needs it. Every start of the server makes a new secret. Other users can read the command
+  lines of all programs, so the browser is not started with the address, but with a file that leads to it.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
+from html import escape
+from pathlib import Path
 
 import bottle
+
+LEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={0}">'
+LEAD += '<title>tinynet</title><p><a href="{0}">Nuclei</a>'
 
 HEADERS = {
     # The page takes scripts, styles and images from this server, and nothing from elsewhere; no page may embed it.
@@ -41,6 +48,12 @@ class Guard:
         """What the browser opens first."""
         return f"http://{self.hosts[0]}/?token={self.token}"
 
+    def write_entrance(self, path: Path) -> None:
+        """Write a document that leads to the address, and that only the user can read."""
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(LEAD.format(escape(self.address)))
+
     def check_host(self, request: bottle.BaseRequest) -> None:
         """Raise HTTPError 403 if the request names another host."""
         host = request.get_header("Host", "")
@@ -59,13 +72,16 @@ class Guard:
                 403, "open the address that the terminal shows; each start of the server has a new one"
             )
 
-    def enter(self, token: str | None) -> None:
-        """Keep the secret as a cookie, if it is right, and go to the page. The address bar then shows no secret."""
+    def enter(self, token: str | None) -> str:
+        """Keep the secret as a cookie, if it is right. Returns a document that leads to the page.
+
+        The address bar then shows no secret. A redirect would do so too, but if the browser came from a file, it counts
+        the redirected request as one from elsewhere and sends no cookie.
+        """
         if not self._knows_token(token):
             raise bottle.HTTPError(403, "the token in this address is not that of the running server; see the terminal")
         bottle.response.set_cookie(self.cookie, self.token, path="/", httponly=True, samesite="strict")
-        bottle.response.status = 303
-        bottle.response.set_header("Location", "/")
+        return LEAD.format("/")
 
     def _knows_token(self, token: str | None) -> bool:
         return token is not None and secrets.compare_digest(token.encode(), self.token.encode())
