@@ -90,6 +90,7 @@ class Session:
     def close(self) -> None:
         self.worker.close()
         self.training.close()
+        self.project.save()
 
 
 def make_app(session: Session, guard: Guard) -> bottle.Bottle:
@@ -195,7 +196,7 @@ def add_edits(app: bottle.Bottle, session: Session) -> None:
                 changed = image.redo()
             else:
                 try:
-                    changed = image.edit(patch_of(fields, image.labels()), corrected=True)
+                    changed = image.edit(lambda labels: patch_of(fields, labels), corrected=True)
                 except EditError as error:  # the person drew something that makes no sense; the request is right
                     return {"refused": str(error), "image": image.summary()}
             return {"outlines": changed, "image": image.summary()}

@@ -45,9 +45,10 @@ def write_zip(file: BinaryIO, images: Sequence[StoredImage]) -> None:
 def result_of(image: StoredImage, name: str) -> Result:
     """What the files of one image are made of. The nuclei are numbered 1, 2, ... without gaps."""
     with image.lock:
-        pixels, labels, entry = image.pixels(), image.labels(), image.entry
+        pixels, entry = image.pixels(), image.entry
+        labels = drop_small(image.labels(), 1)
         plane = Plane(name, pixels, image.channels(pixels), entry.pixel_size, entry.name)
-    return Result(plane, to_rgb8(pixels, entry.name), drop_small(labels, 1), entry.doubt)
+    return Result(plane, to_rgb8(pixels, entry.name), labels, entry.doubt)
 
 
 def file_names(names: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .edit import Patch
 from .project import StoredImage
 from .worker import Worker
 
@@ -47,5 +46,5 @@ def find(images: Sequence[StoredImage], search: Search, worker: Worker) -> None:
             progress=progress,
         )
         changes = {"diameter": found.diameter, "doubt": found.doubt, "searched": True, "corrected": False}
-        image.edit(Patch(0, 0, found.labels), **changes)
+        image.replace(found.labels, **changes)
         image.busy = False

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import DataError
-from .project import StoredImage, write_json
+from .project import StoredImage, write_json, write_tiff
 
 TRAIN = (sys.executable, "-m", "tinynet", "nuclei", "train")
 
@@ -148,7 +148,7 @@ def copy_data(images: Sequence[StoredImage], folder: Path) -> None:
     for image in images:
         with image.lock:
             shutil.copyfile(image.folder / "image.tif", folder / "images" / f"{image.id}.tif")
-            shutil.copyfile(image.folder / "labels.tif", folder / "labels" / f"{image.id}.tif")
+            write_tiff(folder / "labels" / f"{image.id}.tif", image.labels())
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
