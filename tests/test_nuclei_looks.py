@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import tinynet as tn
 from tinynet.nuclei import looks
@@ -57,6 +58,16 @@ def samples(levels):
     return [tn.data.Sample(str(level), *discs(level=level), "fluorescence", str(level)) for level in levels]
 
 
+def test_ranges_of_the_nuclei_have_a_wider_margin_than_those_of_the_image():
+    """Outlines by hand and those that the net finds differ, the image does not."""
+    known = looks.looks_of(samples([100, 140]), margin=0.1)["fluorescence"]
+    values = [looks.measures(*discs(level=level)) for level in (100, 140)]
+    for name, share in (("contrast", 0.1), ("texture of a nucleus", 0.25)):
+        low, high = sorted(value[name] for value in values)
+        more = share * max(looks.LEAST_WIDTH, high - low)
+        assert known[name] == pytest.approx((low - more, high + more), abs=0.01 * looks.LEAST_WIDTH)
+
+
 def test_ranges_hold_their_images_and_own_images_widen_them():
     known = looks.looks_of(samples([100, 120, 140]), margin=0)
     low, high = known["fluorescence"]["contrast"]
@@ -97,6 +108,8 @@ def test_the_example_is_not_doubted_and_noise_is():
     sample = tn.data.example_nuclei()
     shipped = looks.shipped_looks()
     assert looks.unlike(sample.image, sample.labels, shipped) == ""
+    wider = ndimage.grey_dilation(sample.labels, (2, 2))  # somewhat larger nuclei, as the net finds them
+    assert 0.44 < (wider > 0).mean() < 0.46 and looks.unlike(sample.image, wider, shipped) == ""
     noise = rng.integers(0, 255, sample.image.shape, dtype=np.uint8)
     assert looks.unlike(noise, sample.labels, shipped)
     assert set(shipped) == set(tn.data.nuclei.KINDS)

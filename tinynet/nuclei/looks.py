@@ -27,10 +27,14 @@ from ..imaging.segment import DIAMETER, ENOUGH_TO_MEASURE, middle_of
 
 TABLE = Path(__file__).with_name("looks.csv")
 TAIL = 0.5  # percent of the training images of a kind that lie below the range, and above it
-SHIPPED_MARGIN = 0.1  # ranges are widened on both sides by a fraction of their width, those of a user's few images
-OWN_MARGIN = 0.25  # by a larger one
+# Ranges are widened on both sides by a fraction of their width. It is larger for the few images of a user, and for the
+# nuclei: the training images have outlines by hand, and what the net finds differs from them also where it is right.
+SHIPPED_MARGIN = 0.1
+OWN_MARGIN = 0.25
+NUCLEI_MARGIN = 0.25
 LEAST_WIDTH = 0.1  # of a range, where its fraction is taken: gray images alone would give the colors a width of 0
 
+OF_NUCLEI = ("area covered by nuclei", "nucleus minus surroundings", "texture of a nucleus", "spread of the sizes")
 Looks = dict[str, dict[str, tuple[float, float]]]  # kind of image -> measure -> (lowest, highest)
 
 
@@ -58,10 +62,9 @@ def measures(image: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def _of_nuclei(levels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The measures of the nuclei. levels: gray levels (H, W), divided by their contrast."""
-    names = ("area covered by nuclei", "nucleus minus surroundings", "texture of a nucleus", "spread of the sizes")
     mask = labels > 0
     if not mask.any():
-        return dict.fromkeys(names, float("nan"))
+        return dict.fromkeys(OF_NUCLEI, float("nan"))
     _, places, areas = np.unique(labels[mask], return_inverse=True, return_counts=True)
     inside = levels[mask].astype(np.float64)
     means = np.bincount(places, inside) / areas
@@ -71,7 +74,7 @@ def _of_nuclei(levels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     ring = (outside > 1) & (outside <= 1 + width)
     around = float(levels[ring if ring.any() else ~mask].mean()) if not mask.all() else float("nan")
     spread = float(np.sqrt(np.percentile(areas, 90) / np.percentile(areas, 10)))
-    return dict(zip(names, (float(mask.mean()), float(inside.mean()) - around, texture, spread)))
+    return dict(zip(OF_NUCLEI, (float(mask.mean()), float(inside.mean()) - around, texture, spread)))
 
 
 # ---------------------------------------------------------------------------------------- ranges
@@ -89,7 +92,7 @@ def looks_of(samples: Sequence[Sample], known: Looks | None = None, margin: floa
     """The ranges of training images with their labels, for each kind of image.
 
     known: ranges that are included, of the images that the net saw before. margin: the fraction of a range by which
-    the ranges of `samples` are widened on both sides.
+    the ranges of `samples` are widened on both sides, for measures of the nuclei at least `NUCLEI_MARGIN`.
     """
     looks = dict(known or {})
     measured = [(sample.kind, measures(sample.image, sample.labels)) for sample in samples if sample.labels is not None]
@@ -101,7 +104,8 @@ def looks_of(samples: Sequence[Sample], known: Looks | None = None, margin: floa
             own = [tuple(np.percentile(values, [TAIL, 100 - TAIL]).tolist())] if values else []
             ranges = [before[name]] if name in before else []
             width = max([LEAST_WIDTH, *(high - low for low, high in own + ranges)])
-            ranges += [(low - margin * width, high + margin * width) for low, high in own]
+            more = width * (max(margin, NUCLEI_MARGIN) if name in OF_NUCLEI else margin)
+            ranges += [(low - more, high + more) for low, high in own]
             if ranges:
                 lowest, highest = zip(*ranges)
                 looks[kind][name] = (min(lowest), max(highest))
