@@ -19,7 +19,7 @@ from pathlib import Path
 import bottle
 
 LEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={0}">'
-LEAD += '<title>tinynet</title><p><a href="{0}">Nuclei</a>'
+LEAD += '<link rel="icon" href="data:,"><title>tinynet</title><p><a href="{0}">Nuclei</a>'
 
 HEADERS = {
     # The page takes scripts, styles and images from this server, and nothing from elsewhere; no page may embed it.
