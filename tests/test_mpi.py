@@ -17,7 +17,7 @@ from tinynet.errors import UsageError
 from tinynet.tools.bench.distributed import exchange_seconds
 from tinynet.tools.bench.main import main
 from tinynet.tools.bench.network import Network
-from tinynet.training.distributed.world import world
+from tinynet.training.distributed.launched import world
 from tinynet.training.io import load_checkpoint
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install -e '.[mpi]'")

@@ -8,9 +8,7 @@
 `Trainer` does this by itself, so a script needs no change: `mpiexec -n 4 python script.py` trains on four processes.
 """
 
-from ...engine.share import sum_over_batch
-from .parallel import DataParallel
-from .ranks import World
-from .world import world
+import lazy_loader
 
-__all__ = ["DataParallel", "World", "sum_over_batch", "world"]
+# Every script asks whether mpiexec started it, and must not import all operations for that.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,13 +15,14 @@ from ...backends.devices import to_device
 from ...engine import share
 from ...engine.foreign import CallsExplained
 from ...engine.share import Share
+from ...engine.share import sum_over_batch as sum_over_batch  # a part of tn.distributed
 from ...engine.tensor import Tensor
 from ...errors import TrainingError
 from ...nn.module import Module
 from .buckets import Buckets
+from .launched import world
 from .parts import BatchSums, Finished, boundaries, run_parts
 from .ranks import World
-from .world import world
 
 Part = tuple[Share, Sequence[Tensor]]
 
