@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +15,15 @@ import pytest
 from tinynet.errors import UsageError
 from tinynet.tools.bench.distributed import exchange_seconds
 from tinynet.tools.bench.main import main
-from tinynet.tools.bench.network import Network
+from tinynet.tools.bench.network import Network, find_mpiexec
 from tinynet.training.distributed.launched import world
 from tinynet.training.io import load_checkpoint
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install -e '.[mpi]'")
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec: pip install -e '.[mpi]'")
+try:
+    MPIEXEC = find_mpiexec()
+except UsageError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 PROGRAM = """
     import os, sys, time

@@ -65,9 +65,8 @@ class DataParallel(CallsExplained):
 
     def own_samples(self, total: int) -> slice:
         """The samples of this rank in a batch of `total` samples."""
-        starts = boundaries(total, self.parts)
-        first = self.ranks.rank * self.accumulate
-        return slice(starts[first], starts[first + self.accumulate])
+        own = self._own_boundaries(total)
+        return slice(own[0], own[-1])
 
     def batches(self, loader: Any, epoch: int, start: int = 0) -> Generator[tuple[int, Any], None, None]:
         """(samples of the global batch, the batch of this rank) for each batch of an epoch from number `start` on.
@@ -139,13 +138,16 @@ class DataParallel(CallsExplained):
                     "script change weights on one rank only? Are the machines, programs and libraries the same?"
                 )
 
+    def _own_boundaries(self, total: int) -> list[int]:
+        """Where each part of this rank starts in a batch of `total` samples, and the end of the last."""
+        first = self.ranks.rank * self.accumulate
+        return boundaries(total, self.parts)[first : first + self.accumulate + 1]
+
     def split(self, batch: Sequence[Tensor] | None, total: int) -> list[Part]:
         """The parts of this rank that have samples, without `add` in their shares."""
         if batch is None:
             return []
-        starts = boundaries(total, self.parts)
-        first = self.ranks.rank * self.accumulate
-        own = starts[first : first + self.accumulate + 1]
+        own = self._own_boundaries(total)
         for i, tensor in enumerate(batch if self.accumulate > 1 else ()):
             if tensor.ndim == 0 or len(tensor) != own[-1] - own[0]:
                 raise ValueError(
