@@ -290,6 +290,16 @@ def test_a_folder_of_results_is_no_folder_of_images(here):
     assert predict(paths=("found",), out="other")["images"] == 1, "someone's images beside results"
 
 
+@pytest.mark.parametrize("path", ["found/overlays", "found/labels/", "found/overlays/a.png", "cells/../found/rois"])
+def test_what_an_earlier_run_wrote_is_no_image(here, path):
+    predict()
+    with pytest.raises(
+        UsageError, match=rf"^{Path(path)} belongs to .* earlier run\. It was made from cells\. Name the"
+    ):
+        predict(paths=(path,), out="other")
+    assert not Path("other").exists()
+
+
 def test_other_weights_and_another_version_are_refused(here, monkeypatch):
     predict()
     Path("weights.npz").write_bytes(b"others")

@@ -93,17 +93,29 @@ def _is_one_channel(before: Any, now: Any, paths: Sequence[str]) -> bool:
 
 
 def refuse_results(paths: Sequence[str]) -> None:
-    """Raise UsageError for a folder of results of an earlier run, which has no images of its own."""
+    """Raise UsageError for results of an earlier run: their folder, if it has no images of its own, or a part of it."""
     for path in map(Path, paths):
-        if all((path / name).exists() for name in ("settings.json", RECORDS)) and not files_of([str(path)]):
-            try:
-                made_from = _paths_in(json.loads((path / "settings.json").read_text(encoding="utf-8")))
-            except (OSError, ValueError):
-                made_from = []
-            source = f" It was made from {', '.join(made_from)}." if made_from else ""
-            raise UsageError(
-                f"{path} is a folder of results of an earlier run, without images.{source} Name the images instead"
-            )
+        if _holds_results(path) and not files_of([str(path)]):
+            folder, problem = path, f"{path} is a folder of results of an earlier run, without images."
+        elif (part := _part_of_results(path.resolve())) is not None:
+            folder, problem = part.parent, f"{path} belongs to the results of an earlier run."
+        else:
+            continue
+        try:
+            made_from = _paths_in(json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            made_from = []
+        source = f" It was made from {', '.join(made_from)}." if made_from else ""
+        raise UsageError(f"{problem}{source} Name the images instead")
+
+
+def _holds_results(folder: Path) -> bool:
+    return all((folder / name).exists() for name in ("settings.json", RECORDS))
+
+
+def _part_of_results(path: Path) -> Path | None:
+    """The folder `overlays`, `labels` and so on, of a run's results, that the path is or lies in."""
+    return next((f for f in (path, *path.parents) if f.name in FORMATS and _holds_results(f.parent)), None)
 
 
 def _paths_in(settings: Any) -> list[str]:
