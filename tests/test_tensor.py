@@ -305,6 +305,25 @@ def test_wrong_hooks_are_refused():
         remove()
 
 
+def test_the_gradient_of_a_weight_arrives_before_the_layers_below_it():
+    """So that several processes can exchange it while the backward pass goes on."""
+    a, b, c = leaf(2.0), leaf(3.0), leaf(5.0)
+    h = a * 7
+    seen = []
+    for name, tensor in {"a": a, "b": b, "c": c, "h": h}.items():
+        tensor.register_hook(lambda g, name=name: seen.append((name, g.item())))
+    (b * (h * c)).backward()  # a leaf is the first argument of one product, the second of another
+    assert seen == [("b", 70.0), ("c", 42.0), ("h", 15.0), ("a", 105.0)]
+
+
+def test_the_gradient_of_a_weight_that_is_used_twice_arrives_once():
+    a, c = leaf(2.0), leaf(5.0)
+    seen = []
+    c.register_hook(lambda g: seen.append(g.item()))
+    (c * (a * c)).backward()
+    assert seen == [20.0]
+
+
 def test_retain_grad():
     x = leaf(2.0)
     h = (x * x).retain_grad()

@@ -566,6 +566,9 @@ def _propagate(
 def _topological_order(root: Node) -> list[Node]:
     """All nodes below `root` that require a gradient, each after the nodes it was computed from.
 
+    A leaf stands directly before the first function that reads it. The backward pass goes from the end to the start,
+    so it delivers the gradient of a weight as soon as this gradient is complete, not after all layers below.
+
     Depth-first with an explicit stack: recursion would overflow on deep graphs. A node comes off the stack twice. The
     second time all its inputs are in the order, and the node is appended.
     """
@@ -580,7 +583,9 @@ def _topological_order(root: Node) -> list[Node]:
             seen.add(id(node))
             stack.append((node, True))
             if isinstance(node, Function) and node.inputs is not None:
-                stack.extend((n, False) for n in node.inputs if n is not None)
+                inputs = [n for n in node.inputs if n is not None]
+                inputs.sort(key=lambda n: isinstance(n, Function))  # leaves first, so they come off the stack last
+                stack.extend((n, False) for n in inputs)
     return order
 
 
