@@ -22,7 +22,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -226,9 +226,10 @@ def mutants_of(paths: list[Path]) -> tuple[list[Mutant], dict[str, str]]:
 
 
 # In front of each file: where the switches are, an array of this process. switches[0]: the number that is turned on;
-# the others: whether they were come by. It is not one of the kernel's arrays: the checks look away.
+# the others: whether they were come by. It is not one of the kernel's arrays: the checks look away. The pointer is put
+# into .data, because the emulator takes a file's .bss for shared arrays (see build.py), which differ between blocks.
 _SWITCHES = """
-static int* const switches = (int*)strtoull(getenv("CUDA_MUTANTS"), nullptr, 10);
+__attribute__((section(".data"))) static int* const switches = (int*)strtoull(getenv("CUDA_MUTANTS"), nullptr, 10);
 __attribute__((noinline, no_sanitize("thread"))) static bool MUTANT(int number) {
   switches[number] = 1;
   return switches[0] == number;
@@ -289,11 +290,11 @@ class Call:
             assert_close(actual, expected_array, self.dtype, self.terms, self.label, self.implementation)
 
 
-def calls() -> Iterator[Call]:
-    """Those of all op folders, implementations and dtypes."""
+def calls(chosen: Sequence[str]) -> Iterator[Call]:
+    """Those of the chosen op folders: all implementations and dtypes."""
     from test_ops import cases_of
 
-    for op in ops():
+    for op in chosen:
         for case in cases_of(op):
             for name in case.calls:
                 for layout in LAYOUTS:
@@ -302,7 +303,8 @@ def calls() -> Iterator[Call]:
                     ):
                         continue
                     yield from calls_of(op, case, name, layout)
-    yield from calls_with_targets_that_are_no_class()
+    if "softmax_cross_entropy" in chosen:
+        yield from calls_with_targets_that_are_no_class()
 
 
 def calls_of(op: str, case: Case, name: str, layout: str) -> Iterator[Call]:
@@ -376,9 +378,9 @@ NEVER_NAN = {  # a zero of the mask hides it, where the reference multiplies
 
 
 # ---------------------------------------------------------------------------------------- running
-def explore(mutants: list[Mutant], switches: np.ndarray) -> None:
-    """Run each call without a mutant, and note by which it comes."""
-    for call in calls():
+def explore(mutants: list[Mutant], switches: np.ndarray, chosen: Sequence[str]) -> None:
+    """Run each call of the chosen op folders without a mutant, and note by which it comes."""
+    for call in calls(chosen):
         switches[:] = 0
         begin = time.perf_counter()
         call.run("forward")
@@ -446,11 +448,16 @@ def _try(mutant: Mutant) -> int:
     return SURVIVED
 
 
-def main(part: str = "", listed: frozenset[tuple[str, str, str]] = frozenset()) -> list[Mutant]:
-    """The mutants of the files with `part` in their name, with their outcomes. Those listed, by `key`, are not run."""
+def main(
+    part: str = "", listed: frozenset[tuple[str, str, str]] = frozenset(), chosen: Sequence[str] | None = None
+) -> list[Mutant]:
+    """The mutants of the files with `part` in their name, with their outcomes. Those listed, by `key`, are not run.
+
+    chosen: the op folders whose calls may notice a mutant, by default all.
+    """
     mutants, texts = mutants_of(sorted([*HEADERS.rglob("*.cu"), *HEADERS.rglob("*.cuh")]))
     switches = install(texts, len(mutants))
-    explore(mutants, switches)
+    explore(mutants, switches, ops() if chosen is None else chosen)
     run_all([(i, m) for i, m in enumerate(mutants, start=1) if part in m.file and m.key not in listed], switches)
     return [mutant for mutant in mutants if part in mutant.file]
 

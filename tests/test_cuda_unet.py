@@ -15,15 +15,16 @@ from tinynet.data import synthetic_nuclei, targets
 from tinynet.nn.optim import AdamW, clip_grad_norm
 from tinynet.tools.bench.examples import new_unet
 
-STEPS = 3
+STEPS = 2
+SIZE = 32  # of the images: the emulator is slow
 TIERS = [on("cuda-sim", "cuda-sim"), on("cuda", "cuda")]
 
 
 def a_batch() -> tuple[np.ndarray, np.ndarray]:
-    """Two images of 64 x 64 with nuclei, and their masks."""
+    """Two images of 32 x 32 with nuclei, and their masks."""
     samples = [synthetic_nuclei(np.random.default_rng(i), "fluorescence") for i in range(2)]
-    images = np.stack([tn.data.normalize(s.image)[:64, :64] for s in samples])
-    masks = np.stack([targets(s.labels[:64, :64], 1) for s in samples])
+    images = np.stack([tn.data.normalize(s.image)[:SIZE, :SIZE] for s in samples])
+    masks = np.stack([targets(s.labels[:SIZE, :SIZE], 1) for s in samples])
     return images.astype(np.float32), masks.astype(np.float32)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from op_folders import missing
 from PIL import Image
+from test_examples_backends import FEW
 
 from tinynet.data import data_path
 from tinynet.errors import DataError, UsageError
@@ -166,6 +167,23 @@ SAYS = {  # script -> what it prints if its data are missing
     "volumes/cascade.py": "synthetic volumes (30 + 2 held out)",
     "volumes/vnet_hippocampus.py": "synthetic volumes (40 + 2 held out)",
 }
+FEWER = {  # script whose quick run takes several seconds -> flags that leave next to nothing to do
+    **FEW,
+    "convnets/alexnet.py": ["--epochs", "1", "--images", "12"],
+    "convnets/deep_features_svm.py": ["--words", "2", "--lenet-steps", "1"],
+    "convnets/imagenet_transfer.py": ["--knee-size", "32", "--photograph-size", "32"],
+    "convnets/inception.py": ["--steps", "2"],
+    "convnets/lenet_mnist.py": ["--epochs", "1", "--images", "100"],
+    "evaluation/label_quality.py": [
+        *("--shares", "1", "--digits", "100", "--epochs", "1", "--knee-size", "16", "--knee-epochs", "1"),
+        *("--crops", "1", "--size", "32", "--drawing", "32"),
+    ],
+    "interpretability/adversarial.py": [
+        *("--digits", "100", "--epochs", "1", "--robust-epochs", "1", "--steps", "1", "--test", "10"),
+        *("--knees", "4", "--size", "32", "--test-knees", "1"),
+    ],
+    "sequences/lstm_ecg.py": ["--epochs", "1", "--crops", "16", "--hidden", "4"],
+}
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
     "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,
     "evaluation/roc_and_kappa.py": lambda m: (
@@ -200,7 +218,7 @@ def test_every_script_has_its_quick_run():
     assert scripts == {*LEARNS, "segmentation/unet_nuclei.py"}, "the U-Net has tests of its own"
 
 
-@pytest.mark.parametrize("path", LEARNS)
+@pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in FEWER else p for p in LEARNS])
 def test_a_quick_run_learns(path, tmp_path, without_data, capsys):
     metrics = run_quickly(path, tmp_path)
     assert LEARNS[path](metrics), metrics
@@ -208,6 +226,12 @@ def test_a_quick_run_learns(path, tmp_path, without_data, capsys):
     assert SAYS.get(path, "") in printed and f"next: {load_example(path).NEXT}\n" in printed
     if path not in SAYS and path != "evaluation/roc_and_kappa.py":
         assert set(load_example(path).EXPECTED) <= set(metrics)
+
+
+@pytest.mark.parametrize("path", FEWER)
+def test_a_few_steps_go_through(path, tmp_path, without_data, capsys):
+    run_quickly(path, tmp_path, *FEWER[path])
+    assert f"next: {load_example(path).NEXT}\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
