@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinynet as tn
+from tinynet.backends.numba.jit import jit
 from tinynet.backends.registry import implementation_kernel, ops, use_backend, use_kernels
 from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
 from tinynet.ops._cpu.fastmath import ELEMENTWISE
@@ -151,7 +152,7 @@ def test_reference_of_tanh_by_complex_step():
 
 
 # ------------------------------------------------------------------------------------ ELU by ranges
-@numba.njit(fastmath=ELEMENTWISE)
+@jit(fastmath=ELEMENTWISE)
 def elu_in_ranges(x, cuts, alpha, y):
     for i in range(cuts.size - 1):
         elu_range(x, cuts[i], cuts[i + 1], (alpha,), y)

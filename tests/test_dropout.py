@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinynet as tn
+from tinynet.backends.numba.jit import jit
 from tinynet.backends.registry import implementation_kernel, use_backend
 from tinynet.engine.tensor import Function
 from tinynet.learn.gradcheck import GradientError, check_reference, gradcheck
@@ -32,7 +33,7 @@ KNOWN = [  # the known-answer vectors that the authors of Philox publish with th
 ]
 
 
-@numba.njit
+@jit
 def philox_compiled(c0, c1, c2, c3, k0, k1):
     return philox4x32(c0, c1, c2, c3, k0, k1)
 
@@ -150,7 +151,7 @@ def test_longer_arrays_continue_the_mask(size):
         np.testing.assert_array_equal(forward[tier](np.ones(size), **key), whole[:size])
 
 
-@numba.njit
+@jit
 def in_ranges(x, cuts, mask, y):
     for i in range(cuts.size - 1):
         cpu.forward_range(x, cuts[i], cuts[i + 1], mask, y)

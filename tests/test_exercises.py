@@ -167,11 +167,20 @@ def test_every_mechanical_mutant_is_caught_or_explained(id):
 
 
 # --------------------------------------------------------------------------------- any code that a learner writes
+def with_body(body):
+    lines = "\n".join("    " + line for line in body.splitlines())
+    return f"import numpy as np\n\n\ndef backward_matmul(gy, x, w):\n{lines}\n"
+
+
+def judgement_of(body):
+    """As `verdict_of`, without a process of the learner's own, which takes a second to start."""
+    return judged(exercise("ad-06", COURSE_FOLDER), with_body(body))
+
+
 def verdict_of(tmp_path, body, id="ad-06", seconds=None):
     """The verdict on a file for ad-06 with this body of backward_matmul."""
     file = tmp_path / f"{id}.py"
-    lines = "\n".join("    " + line for line in body.splitlines())
-    file.write_text(f"import numpy as np\n\n\ndef backward_matmul(gy, x, w):\n{lines}\n")
+    file.write_text(with_body(body))
     before = file.read_bytes()
     verdict = check_file(id, file, seconds=seconds)
     assert file.read_bytes() == before
@@ -227,8 +236,8 @@ def test_an_endless_loop_is_ended_and_its_line_named(tmp_path):
         ("gx, gw = np.zeros(x.shape), np.zeros(w.shape)\nreturn gx, gw[None]", "gw"),
     ],
 )
-def test_wrong_results_get_a_sentence(tmp_path, body, message):
-    verdict = verdict_of(tmp_path, body)
+def test_wrong_results_get_a_sentence(body, message):
+    verdict = judgement_of(body)
     assert verdict.status == WRONG
     assert message in str(verdict) or re.search(message, str(verdict)), str(verdict)
 
@@ -248,35 +257,33 @@ def test_what_is_printed_is_shown(tmp_path):
     assert "  | shape (2, 3)" in str(verdict_of(tmp_path, "print('shape', x.shape)\n" + GOOD))
 
 
-def test_two_mistakes_are_both_named(tmp_path):
-    verdict = verdict_of(
-        tmp_path, "gw = (x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])).T\nreturn gy @ w, gw"
-    )
+def test_two_mistakes_are_both_named():
+    verdict = judgement_of("gw = (x.reshape(-1, x.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])).T\nreturn gy @ w, gw")
     # Most probes end with an error because of the first mistake; the others show the second.
     assert set(verdict.mistakes) == {"w not transposed", "gw transposed"}
-    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "np.ones(gy.shape) @ w.T, gw.T"))
+    verdict = judgement_of(GOOD.replace("gy @ w.T, gw", "np.ones(gy.shape) @ w.T, gw.T"))
     assert set(verdict.mistakes) == {"gy ignored in gx", "gw transposed"}
 
 
-def test_an_unknown_mistake_is_explained_by_a_pattern(tmp_path):
-    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, 3 * gw"))
+def test_an_unknown_mistake_is_explained_by_a_pattern():
+    verdict = judgement_of(GOOD.replace("gy @ w.T, gw", "gy @ w.T, 3 * gw"))
     (finding,) = verdict.findings
     assert finding.mistake is None and finding.output == "gw" and "3" in finding.sentence
     assert "gx" not in {f.output for f in verdict.findings}
 
 
-def test_exchanged_results_are_named(tmp_path):
-    verdict = verdict_of(tmp_path, GOOD.replace("return gy @ w.T, gw", "return gw, gy @ w.T"))
+def test_exchanged_results_are_named():
+    verdict = judgement_of(GOOD.replace("return gy @ w.T, gw", "return gw, gy @ w.T"))
     assert (
         set(verdict.mistakes) == {"results exchanged"} and "return gx, gw, not gw, gx" in verdict.findings[0].sentence
     )
 
 
-def test_a_pattern_that_fits_one_probe_only_is_not_claimed(tmp_path):
+def test_a_pattern_that_fits_one_probe_only_is_not_claimed():
     """The wrong factor is another one on each probe: 2, 3, 1, ..."""
-    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw * w[0, 0]"))
+    verdict = judgement_of(GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw * w[0, 0]"))
     assert verdict.status == WRONG and verdict.findings[0].sentence is None
-    verdict = verdict_of(tmp_path, GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw / gy.shape[-1]"))
+    verdict = judgement_of(GOOD.replace("gy @ w.T, gw", "gy @ w.T, gw / gy.shape[-1]"))
     assert verdict.status == WRONG and "averaged where it must be summed" in verdict.findings[0].sentence
 
 
@@ -315,10 +322,9 @@ def test_the_arguments_of_a_wrong_probe_are_shown(run):
         ("None", "returned None: is there a `return`"),
     ],
 )
-def test_lists_of_indices_are_reported_in_words(tmp_path, result, message):
-    file = tmp_path / "det-01.py"
-    file.write_text(f"import numpy as np\n\n\ndef nms(boxes, scores, threshold):\n    return {result}\n")
-    verdict = check_file("det-01", file)
+def test_lists_of_indices_are_reported_in_words(result, message):
+    text = f"import numpy as np\n\n\ndef nms(boxes, scores, threshold):\n    return {result}\n"
+    verdict = judged(exercise("det-01", COURSE_FOLDER), text)
     assert verdict.status == WRONG and re.search(message, str(verdict), re.DOTALL), str(verdict)
 
 

@@ -1,12 +1,12 @@
 """Vectors by themselves: register blocks, products of any number of rows, tile transforms, other machines."""
 
-import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
 from processes import needs_x86, python
 
 from tinynet.backends.numba import simd
+from tinynet.backends.numba.jit import jit
 from tinynet.ops._cpu.gemm import blocks_of, multiply, multiply_transposed
 
 DTYPES = [np.float32, np.float64]
@@ -25,12 +25,12 @@ def views(layout, *shapes, dtype):
     return [integers(*shape[:-1], shape[-1] + 3, dtype=dtype)[..., 2:-1] for shape in shapes]
 
 
-@numba.njit
+@jit
 def product(a, b, start, c):
     multiply(a, b, start, c)
 
 
-@numba.njit
+@jit
 def transposed_product(a, b, start, c):
     multiply_transposed(a, b, start, c)
 
@@ -107,7 +107,7 @@ MATRICES = pytest.mark.parametrize("matrix", [BT, BT.T, G, G.T], ids=["BT", "B",
 def test_gather_is_two_matrix_products_and_writes_nothing_else(matrix, dtype):
     transform = simd.gather(matrix)
 
-    @numba.njit
+    @jit
     def run(image, y, x, stack, t, c):
         transform(image, y, x, stack[:, t], c)
 
@@ -129,7 +129,7 @@ def test_gather_is_two_matrix_products_and_writes_nothing_else(matrix, dtype):
 def test_scatter_is_the_way_back_with_a_bias(matrix, dtype):
     transform = simd.scatter(matrix)
 
-    @numba.njit
+    @jit
     def run(stack, t, image, y, x, c, bias):
         transform(stack[:, t], image, y, x, c, bias)
 
