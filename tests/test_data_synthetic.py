@@ -86,7 +86,7 @@ def measure(sample) -> dict[str, list[float]]:
 @pytest.fixture(scope="module", params=REAL)
 def kind_and_samples(request):
     rng = np.random.default_rng(2018)
-    return request.param, [synthetic_nuclei(rng, request.param) for _ in range(40)]
+    return request.param, [synthetic_nuclei(rng, request.param) for _ in range(70)]
 
 
 def deviations(kind: str, samples: list) -> list[str]:

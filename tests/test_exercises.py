@@ -226,7 +226,7 @@ def test_an_endless_loop_is_ended_and_its_line_named(tmp_path):
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("return 1 / 0, w", r"line 5: `return 1 / 0, w`: ZeroDivisionError: division by zero"),
+        ("return 1 / 0, w", "line 5: ZeroDivisionError: division by zero"),
         ("return gy @ w.T", "must return 2 things, gx, gw"),
         ("pass", "returned None: is there a `return`"),
         ("return 'a', 'b'", "gx must be an array of numbers; it is 'a'"),
