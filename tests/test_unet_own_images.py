@@ -104,6 +104,16 @@ def test_one_image_trains_and_is_not_measured_on(tmp_path, capsys):
     assert script.main([*line, "--split", "all"])["mean_ap"] >= 0
 
 
+def test_a_net_may_train_on_all_images_and_evaluate_says_so(tmp_path, capsys):
+    assert "val_loss" not in train(write_images(tmp_path, 5), "--weights", "shipped", "--all")
+    printed = capsys.readouterr().out
+    assert re.search(r"training images +5\nheld out images +0\n", printed)
+    assert "the same command without --all measures it" in printed
+    weights = str(tmp_path / "out" / "best.npz")
+    script.main(["evaluate", "--data", str(tmp_path), "--out", str(tmp_path / "s"), "--no-flips", "--weights", weights])
+    assert "trained on all images" in capsys.readouterr().out
+
+
 def test_of_images_with_channels_the_named_one_is_used(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tn.train.Trainer, "fit", lambda *_, **__: {})
     write_images(tmp_path, 2)

@@ -26,13 +26,15 @@ class Net:
 
     scale: 1.0 if the net was trained on images as they are (`train --native`). None if it was trained on images that
     were resized to one nucleus size, as the shipped net was. path: the file of the weights. looks: how the images
-    looked that the net was trained on; if the file does not say it, as those of the shipped net.
+    looked that the net was trained on; if the file does not say it, as those of the shipped net. trained_on_all: no
+    image was held out (`train --all`).
     """
 
     model: nn.Module
     scale: float | None
     path: Path
     looks: Looks = field(default_factory=shipped_looks, repr=False)
+    trained_on_all: bool = False
 
     @property
     def heads(self) -> int:
@@ -72,7 +74,8 @@ def load_net(weights: str | Path | None = None) -> Net:
         raise CheckpointError(f"{path}: head.weight has shape {np.shape(head)}; (1, 1, 16, 1 or 3) is needed")
     model = unet(heads=head.shape[-1])
     settings = io.load_weights(path, model).get("settings", {})
-    return Net(model.eval(), 1.0 if settings.get("native") else None, path, settings.get("looks") or shipped_looks())
+    scale, looks = 1.0 if settings.get("native") else None, settings.get("looks") or shipped_looks()
+    return Net(model.eval(), scale, path, looks, trained_on_all=bool(settings.get("all")))
 
 
 def kept_net(weights: str | Path | None = None) -> Net:
