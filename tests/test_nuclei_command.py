@@ -73,7 +73,7 @@ def test_training_names_the_next_command(monkeypatch, tmp_path, capsys):
 
 
 def test_only_the_script_names_the_next_lecture(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", scale=None))
+    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", trained_on_all=False))
     monkeypatch.setattr(script, "find_nuclei", lambda *_: [np.ones((16, 16), int)])
     sample = tn.data.Sample("a", np.zeros((16, 16, 3), np.uint8), np.ones((16, 16), int), "fluorescence", "a")
     monkeypatch.setattr(script, "load_data", lambda *_: ([sample], [sample], "one image"))
@@ -85,7 +85,7 @@ def test_only_the_script_names_the_next_lecture(monkeypatch, tmp_path, capsys):
 
 def test_after_evaluation_on_own_images_training_is_next_then_prediction(monkeypatch, tmp_path, capsys):
     sample = tn.data.Sample("a", np.zeros((16, 16, 3), np.uint8), np.ones((16, 16), int), "fluorescence", "a")
-    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", scale=None))
+    monkeypatch.setattr(script, "load_net", lambda weights: SimpleNamespace(path="weights.npz", trained_on_all=False))
     monkeypatch.setattr(script, "find_nuclei", lambda *_: [np.ones((16, 16), int)])
     monkeypatch.setattr(script, "load_data", lambda *_: ([sample], [sample], "one image"))
     for flags, following in (

@@ -113,6 +113,11 @@ def drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:
     """Remove nuclei of fewer than `min_size` pixels and number the others 1, 2, ... in the same order."""
     keep = np.bincount(labels.ravel()) >= min_size
     keep[0] = False
+    return keep_numbers(labels, keep)
+
+
+def keep_numbers(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The nuclei i with keep[i], numbered 1, 2, ... in the same order: int32 (H, W). keep: bool, keep[0] is False."""
     return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
 
 

@@ -35,7 +35,7 @@ class PredictConfig:
     project: str | None = option(None, "of a stack: its maximum instead of each slice", choices=("max",))
     pixel_size: float | None = option(None, "micrometers per pixel; default: what each file says")
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
-    min_area: float | None = option(None, "smallest area, in square pixels; default: a quarter of a usual nucleus")
+    min_area: float | None = option(None, "smallest area, in square pixels; default: small (docs/nuclei.md)")
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
     flips: bool = option(True, "average over mirrored images and two scales: better, but takes twice the time")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
