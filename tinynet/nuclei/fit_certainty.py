@@ -35,6 +35,7 @@ def some_of_each_group(samples: Sequence[Sample]) -> list[Sample]:
 
 def pieces_of(net: Net, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """(evidence of each piece that the net finds, (n, 3); whether it is a nucleus, bool (n,))."""
+    assert sample.labels is not None  # it is a training image
     maps = segment.predict_maps(net, normalize(sample.image), segment.estimate_scale(net, sample.image))
     pieces = segment.pieces_from_maps(maps)
     true = segment.resize_labels(sample.labels, pieces.shape)
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     net = load_net(arguments.weights)
     training, _ = split(read_nuclei(arguments.zip))
     found = [pieces_of(net, sample) for sample in tqdm(some_of_each_group(training), "images", disable=None)]
-    weight = np.concatenate([np.full(len(y), 1 / max(FEW, np.count_nonzero(y))) for _, y in found])
+    weight = np.concatenate([np.full(len(y), 1 / max(FEW, int(y.sum()))) for _, y in found])
     x, y = (np.concatenate(parts) for parts in zip(*found))
     *weights, bias = fit(x, y, weight)
     print(f"{len(y):,} pieces, {np.count_nonzero(y):,} of them nuclei")

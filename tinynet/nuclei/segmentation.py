@@ -51,8 +51,8 @@ def segment(
     diameter: of a typical nucleus, in pixels of the image, 4.8 to 200; measured if it is not given.
     flips: average over mirrored images and two scales. `False` takes half the time, with a `diameter` a sixth of it;
         its outlines are a little less exact.
-    min_area: nuclei of fewer pixels are dropped; by default, those below a thirtieth of the area of a typical nucleus, of
-        a net with one output a quarter.
+    min_area: nuclei of fewer pixels are dropped. By default, those below a thirtieth of the area of a typical nucleus;
+        of a net with one output, below a quarter.
     exclude_border: drop the nuclei that the edge of the image cuts.
     weights: a file from training on images of your own; by default the weights that come with tinynet.
     progress: called with (tiles done, tiles in all). A small image is one tile; a large one is cut into many.
