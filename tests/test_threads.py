@@ -28,6 +28,12 @@ print(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     assert python(code, **variables) == f"{threads} {threads}"
 
 
+@pytest.mark.parametrize("first", ["backends.numba.jit", "nn"])
+def test_numba_has_our_settings_whichever_module_is_imported_first(first):
+    code = f"import tinynet.{first}, numba; print(int(numba.config.OPT), numba.config.NUMBA_NUM_THREADS)"
+    assert python(code, OMP_NUM_THREADS="1") == "2 1"
+
+
 @pytest.mark.parametrize(
     ("variables", "threads_run", "threads"),
     [
