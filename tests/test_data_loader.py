@@ -347,9 +347,19 @@ def test_six_crops_of_ten_lie_near_a_nucleus_at_varying_places(monkeypatch):
     assert np.all(np.ptp(places, axis=0) > 20) and np.abs(places - 31.5).max() < 32
 
 
+def test_most_crops_have_nearly_the_common_scale_and_some_do_not():
+    data = NucleiCrops(samples()[:1], size=32, target_diameter=24)
+    source = data._sources[0]
+    scales = [data._draw_map(source, np.random.default_rng(seed))[0] for seed in range(1000)]
+    errors = np.abs(np.log(np.array(scales) * source.diameter / 24))
+    assert 0.78 < np.mean(errors < 0.24) < 0.87  # two of the small spreads: 95 % of seven in ten, 51 % of the others
+    assert 0.06 < np.mean(errors > 0.4) < 0.12
+
+
 def test_shrunken_crops_average_over_pixels(monkeypatch):
     """A checkerboard of single pixels, at an eighth of its size, is gray: crops average and do not pick pixels."""
-    monkeypatch.setattr("tinynet.data.crops.SCALE_SPREAD", 0)
+    for name in ("SMALL_SPREAD", "LARGE_SPREAD"):
+        monkeypatch.setattr(f"tinynet.data.crops.{name}", 0)
     labels = np.ones((512, 512), np.int32)
     monkeypatch.setattr("tinynet.data.crops.INTENSITY", lambda image, labels, rng: (image, labels))
     checkerboard = (np.indices(labels.shape).sum(axis=0) % 2 * 200).astype(np.uint8)[:, :, None].repeat(3, axis=2)

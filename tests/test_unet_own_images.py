@@ -130,6 +130,15 @@ def test_of_images_with_channels_the_named_one_is_used(tmp_path, monkeypatch, ca
     assert all(sample.image.any() for sample in training + held_out)
 
 
+@pytest.mark.parametrize(("flags", "highest"), [((), 0.3), (("--no-dropout",), 0.0)])
+def test_a_net_may_train_without_dropout(tmp_path, monkeypatch, flags, highest):
+    given = []
+    monkeypatch.setattr(tn.train.Trainer, "fit", lambda self, *_, **__: given.append(self.model) or {})
+    train(write_images(tmp_path, 2), "--weights", "shipped", *flags)
+    layers = [module for module in given[0].modules() if isinstance(module, tn.nn.Dropout)]
+    assert len(layers) == 9 and max(layer.p for layer in layers) == highest
+
+
 def test_a_native_net_stays_native(tmp_path, monkeypatch):
     monkeypatch.setattr(tn.train.Trainer, "fit", lambda self, *args, **options: {"native": self.settings["native"]})
     tn.io.save_weights(tmp_path / "w.npz", script.UNet(1), {"settings": {"native": True}})

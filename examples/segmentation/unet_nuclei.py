@@ -148,6 +148,7 @@ class TrainConfig(TrainingOptions):
     batch_size: int = option(8, "crops per step")
     lr: float | None = option(None, "highest learning rate (default: 1e-3, with --weights 3e-4)")
     weight_decay: float = option(1e-4, "decoupled weight decay")
+    dropout: bool = option(True, "drop values while training; without it, a trained net becomes a little more exact")
     average: float | None = option(
         None,
         "decay of the moving average of the weights, which are saved (default: 0.998, with --weights 0.98)",
@@ -231,7 +232,12 @@ def starting_point(config: TrainConfig) -> tuple[UNet, TrainConfig, dict]:
         config = dataclasses.replace(config, native=config.native or net.scale is not None)
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     config = dataclasses.replace(config, **missing)
-    return net.model if net else UNet(config.heads), config, net.looks if net else {}
+    model = net.model if net else UNet(config.heads)
+    if not config.dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    return model, config, net.looks if net else {}
 
 
 def load_data(

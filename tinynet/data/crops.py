@@ -20,7 +20,10 @@ from .nuclei import Sample
 # drawn more often than they occur.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
 NEAR_A_NUCLEUS = 0.6  # the fraction of crops whose center lies near a nucleus; the others lie anywhere
-SCALE_SPREAD = 0.35  # the scale is multiplied by exp(SCALE_SPREAD N(0, 1)), because prediction only estimates it
+# The scale is multiplied by exp(spread N(0, 1)), because prediction only estimates it. In the end its error is small; the
+# guesses that it starts from may be far off.
+SMALL_SPREAD, LARGE_SPREAD = 0.12, 0.35
+SMALL_SPREADS = 0.7  # the fraction of crops with the small spread
 SHEAR = 0.1
 INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
 
@@ -36,7 +39,7 @@ class NucleiCrops:
     With `target_diameter` None the resolution does not change, and crops are rotated by right angles only, so pixels
     are not interpolated. A number of pixels brings every image to one nucleus size: one affine map (scale, any
     rotation, flip, a little shear) samples the crop from the image, with the scale target_diameter / (median diameter
-    of the image's nuclei) * exp(`SCALE_SPREAD` N(0, 1)).
+    of the image's nuclei) * exp(spread N(0, 1)), where the spread is `SMALL_SPREAD` or `LARGE_SPREAD`.
 
     Raises `DataError` without samples or for a sample without labels, and `ValueError` for a wrong setting.
     """
@@ -89,7 +92,8 @@ class NucleiCrops:
         if self.target_diameter is None:
             return 1.0, np.rint(linear_map(angle=np.pi / 2 * rng.integers(4), flip=flip))
         true_scale = 1.0 if np.isnan(source.diameter) else self.target_diameter / source.diameter
-        scale = float(np.clip(true_scale * np.exp(SCALE_SPREAD * rng.standard_normal()), *SCALE_LIMITS))
+        spread = SMALL_SPREAD if rng.random() < SMALL_SPREADS else LARGE_SPREAD
+        scale = float(np.clip(true_scale * np.exp(spread * rng.standard_normal()), *SCALE_LIMITS))
         angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(-SHEAR, SHEAR)
         return scale, linear_map(angle, (scale, scale), shear, flip)
 
