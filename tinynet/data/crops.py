@@ -20,8 +20,8 @@ from .nuclei import Sample
 # drawn more often than they occur.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
 NEAR_A_NUCLEUS = 0.6  # the fraction of crops whose center lies near a nucleus; the others lie anywhere
-# The scale is multiplied by exp(spread N(0, 1)), because prediction only estimates it. In the end its error is small; the
-# guesses that it starts from may be far off.
+# The scale is multiplied by exp(spread N(0, 1)), because prediction only estimates it. In the end its error is small;
+# the guesses that it starts from may be far off.
 SMALL_SPREAD, LARGE_SPREAD = 0.12, 0.35
 SMALL_SPREADS = 0.7  # the fraction of crops with the small spread
 SHEAR = 0.1
