@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ..data import Sample, image_kind, read_nuclei, split
+from ..data import Sample, image_kind, read_nuclei
 from ..files import table_file
 from ..imaging.instances import median_diameter
 from ..imaging.intensity import gray
@@ -155,8 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("zip", type=Path, help="stage1_train.zip, or the folder it unpacks to")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table to write")
     arguments = parser.parse_args(argv)
-    training, _ = split(read_nuclei(arguments.zip))
-    looks = looks_of(training, margin=SHIPPED_MARGIN)
+    looks = looks_of(read_nuclei(arguments.zip), margin=SHIPPED_MARGIN)
     with table_file(arguments.out) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["kind", "measure", "lowest", "highest"])
