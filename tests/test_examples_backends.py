@@ -80,9 +80,9 @@ LONG = {path for path in FEW if path.startswith(("registration/", "volumes/"))} 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
 @pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in LONG else p for p in FEW])
-@pytest.mark.parametrize("backend", ["cuda-sim", "cuda"])
+@pytest.mark.parametrize("backend", [pytest.param("cuda-sim", marks=pytest.mark.slow), "cuda"])
 def test_it_runs_there(path, backend, tmp_path, monkeypatch, fake_gpu):
-    """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy."""
+    """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy, and runs the emulator."""
     pytest.importorskip("sklearn", reason="the digits in MNIST's place are in scikit-learn, extra 'examples'")
     monkeypatch.delenv("TINYNET_DATA", raising=False)
     emulated, launch = [], cusim.launch
