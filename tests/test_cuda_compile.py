@@ -25,6 +25,7 @@ REGISTERS_OF_A_BLOCK = 65536
 MOST_THREADS = 1024
 
 # The quick tests take one kind of GPU: it has tensor cores, so that every variant is compiled. All six take a minute.
+# The blocked versions take half a minute for each kind; the emulator compiles them in the quick tests.
 QUICK = (90,)
 REST = tuple(a for a in registers.ARCHITECTURES if a not in QUICK)
 
@@ -61,7 +62,11 @@ def check(source: Source, architectures: tuple[int, ...]) -> None:
     assert not problems, "\n".join([*problems, "if that is meant: python -m tinynet cuda registers --write"])
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(s, marks=pytest.mark.slow) if s.path.stem.startswith("blocked") else s for s in SOURCES],
+    ids=lambda s: s.name,
+)
 def test_kernels_compile_and_keep_to_their_registers(source):
     check(source, QUICK)
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from test_nn_gradients import as_function_of_a_vector, parameter_values
+from test_nn_gradients import check_net
 
 import tinynet as tn
-from tinynet.learn.gradcheck import gradcheck
 from tinynet.tools.bench.examples import load_example
 
 
@@ -134,10 +133,7 @@ def test_gradients_of_all_four_losses(cells):
             return cells.proposal_loss(*model.propose(features), first) + cells.head_loss(model, features, second)
 
     whole = Losses()
-    vector = np.concatenate([value.ravel() for value in parameter_values(whole, rng)])
-    inputs = [rng.standard_normal((1, 16, 16, 3)), vector]
-    checks = gradcheck(as_function_of_a_vector(whole), inputs, mode="directions").inputs
-    assert all(check.wrong == 0 for check in checks)
+    check_net(whole, rng.standard_normal((1, 16, 16, 3)), rng)
 
 
 def test_an_image_without_cells_is_background(cells):

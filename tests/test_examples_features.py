@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_nn_gradients import as_function, parameter_values
+from test_nn_gradients import check_net
 
 import tinynet as tn
 from tinynet.data import Volume
-from tinynet.learn.gradcheck import gradcheck
 from tinynet.tools.bench.examples import load_example
 
 script = load_example("unsupervised/features_compared.py")
@@ -101,8 +100,7 @@ def test_codes_of_all_layers_and_their_gradients():
     first = layers[0].up(tn.tensor(x))
     np.testing.assert_allclose(script.codes(layers, x), np.c_[first.numpy(), layers[1].up(first).numpy()], rtol=1e-6)
     net, rng = script.stacked.Stack(layers), np.random.default_rng(1)
-    inputs = [rng.standard_normal((5, 6)), *parameter_values(net, rng)]
-    assert all(check.wrong == 0 for check in gradcheck(as_function(net), inputs, mode="directions").inputs)
+    check_net(net, rng.standard_normal((5, 6)), rng)
 
 
 def test_every_method_sees_its_features_and_the_atlas_decides_the_rest(case):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_nn_gradients import as_function_of_a_vector, parameter_values
+from test_nn_gradients import check_net
 
 import tinynet as tn
 from tinynet.data import stack_volumes, synthetic_volumes
-from tinynet.learn.gradcheck import gradcheck
 from tinynet.tools.bench.examples import load_example
 
 vnet = load_example("volumes/vnet_hippocampus.py")
@@ -34,10 +33,7 @@ def test_gradients_of_the_nets(name):
         def forward(self, x):
             return vnet.dice_loss(self.net(x), labels)
 
-    vector = np.concatenate([value.ravel() for value in parameter_values(net, rng)])
-    inputs = [rng.standard_normal((1, 4, 8, 4, 1)), vector]
-    checks = gradcheck(as_function_of_a_vector(Loss()), inputs, mode="directions").inputs
-    assert all(check.wrong == 0 for check in checks)
+    check_net(Loss(), rng.standard_normal((1, 4, 8, 4, 1)), rng)
 
 
 def test_a_residual_stage_of_zero_weights_is_its_shortcut():

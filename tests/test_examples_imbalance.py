@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_nn_gradients import as_function, parameter_values
+from test_nn_gradients import check_net
 
 import tinynet as tn
 from tinynet import metrics
 from tinynet.data import DataError, Sample, validation_ids
 from tinynet.data.nuclei import split_table
-from tinynet.learn.gradcheck import gradcheck
 from tinynet.tools.bench.examples import load_example
 
 script = load_example("segmentation/class_imbalance.py")
@@ -46,8 +45,7 @@ def test_the_first_prediction_is_the_prior(prior):
 def test_gradients_of_the_net():
     rng = np.random.default_rng(1)
     net = script.SmallUNet(0.01, (2, 3, 2))
-    inputs = [rng.standard_normal((1, 8, 4, 1)), *parameter_values(net, rng)]
-    assert all(check.wrong == 0 for check in gradcheck(as_function(net), inputs, mode="directions").inputs)
+    check_net(net, rng.standard_normal((1, 8, 4, 1)), rng)
 
 
 def test_windows_have_few_nuclei_and_do_not_overlap():

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_nn_gradients import as_function, parameter_values
+from test_nn_gradients import check_net
 
 import tinynet as tn
 from tinynet import nn
 from tinynet.data import DataError, synthetic_nuclei
-from tinynet.learn.gradcheck import gradcheck
 from tinynet.tools.bench.examples import load_example
 
 
@@ -107,8 +106,7 @@ def test_the_joint_is_where_the_gap_between_the_bones_is(script):
 def test_gradients_of_the_net_for_nuclei(script):
     rng = np.random.default_rng(1)
     net = script.nuclei_net(2)
-    inputs = [rng.standard_normal((1, 8, 8, 1)), *parameter_values(net, rng)]
-    assert all(check.wrong == 0 for check in gradcheck(as_function(net), inputs, mode="directions").inputs)
+    check_net(net, rng.standard_normal((1, 8, 8, 1)), rng)
 
 
 def test_a_swapped_kernel_runs_where_layers_are_fused_otherwise(script):

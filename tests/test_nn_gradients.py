@@ -99,6 +99,13 @@ def parameter_values(layer, rng):
     return [rng.normal(size=p.shape) / 2 for p in layer.parameters()]
 
 
+def check_net(net, x, rng):
+    """Gradients of a net of many layers, for x and for the vector of all parameters, in random directions."""
+    vector = np.concatenate([value.ravel() for value in parameter_values(net, rng)])
+    result = gradcheck(as_function_of_a_vector(net), [x, vector], mode="directions")
+    assert all(check.wrong == 0 for check in result.inputs)
+
+
 # Other tests check the tiers of each op, so the reference tier is enough for every run.
 @pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LAYERS)
