@@ -65,21 +65,17 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
-LONG = {path for path in FEW if path.startswith(("registration/", "volumes/"))} | {  # images or nets stay large
-    "convnets/handcrafted_features.py",
-    "segmentation/fcn_vessels.py",
-    "segmentation/class_imbalance.py",
-    "segmentation/fine_tune_nuclei.py",
-    "evaluation/ordinal_grading.py",
-    "evaluation/robustness.py",
-    "evaluation/taxonomy.py",
-    "interpretability/saliency.py",
-    "uncertainty/mc_dropout.py",
+# One script each for images, landmarks, sequences and vectors. The quick tests run the others on the CPU alone.
+QUICK = {
+    "convnets/transfer_learning.py",
+    "detection/landmarks.py",
+    "sequences/rnn_vanishing_gradient.py",
+    "unsupervised/autoencoder.py",
 }
 
 
 @pytest.mark.skipif(missing("cuda-sim") is not None, reason=str(missing("cuda-sim")))
-@pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in LONG else p for p in FEW])
+@pytest.mark.parametrize("path", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in FEW])
 @pytest.mark.parametrize("backend", [pytest.param("cuda-sim", marks=pytest.mark.slow), "cuda"])
 def test_it_runs_there(path, backend, tmp_path, monkeypatch, fake_gpu):
     """On a GPU no array may meet one that is not there: the stand-in is as strict as CuPy, and runs the emulator."""

@@ -49,10 +49,19 @@ def outcome(function, arrays, parameters, changed: int) -> list[np.ndarray]:
     return [*(results(returned) if returned is not None else ()), *all_arrays(fetch(arrays[:changed]))]
 
 
-# In the emulator, the two layouts see the blocks and threads of a kernel in two orders.
-@pytest.mark.parametrize(("layout", "order"), [("contiguous", "reversed"), ("spread", "shuffled")])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("op", "tier", "implementation"), IMPLEMENTATIONS)
+def table():
+    """Every version with each dtype and layout. The quick tests run float64 in the emulator, which is slow, once."""
+    for version in IMPLEMENTATIONS:
+        for dtype in ("float32", "float64"):
+            # In the emulator, the two layouts see the blocks and threads of a kernel in two orders.
+            for layout, order in (("contiguous", "reversed"), ("spread", "shuffled")):
+                is_slow = (version.values[1], dtype, layout) == ("cuda-sim", "float64", "contiguous")
+                marks = [*version.marks, *[pytest.mark.slow] * is_slow]
+                row = f"{version.id}-{dtype}-{layout}"
+                yield pytest.param(*version.values, dtype, layout, order, marks=marks, id=row)
+
+
+@pytest.mark.parametrize(("op", "tier", "implementation", "dtype", "layout", "order"), table())
 def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layout, order):
     for case in cases_of(op):
         for name, (arrays, parameters) in case.calls.items():
