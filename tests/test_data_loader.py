@@ -347,13 +347,14 @@ def test_six_crops_of_ten_lie_near_a_nucleus_at_varying_places(monkeypatch):
     assert np.all(np.ptp(places, axis=0) > 20) and np.abs(places - 31.5).max() < 32
 
 
-def test_most_crops_have_nearly_the_common_scale_and_some_do_not():
-    data = NucleiCrops(samples()[:1], size=32, target_diameter=24)
+@pytest.mark.parametrize(("steady", "near", "far"), [(0.0, 0.51, 0.25), (0.7, 0.82, 0.08), (1.0, 0.95, 0.0)])
+def test_steady_crops_have_nearly_the_common_scale(steady, near, far):
+    data = NucleiCrops(samples()[:1], size=32, target_diameter=24, steady=steady)
     source = data._sources[0]
     scales = [data._draw_map(source, np.random.default_rng(seed))[0] for seed in range(1000)]
     errors = np.abs(np.log(np.array(scales) * source.diameter / 24))
-    assert 0.78 < np.mean(errors < 0.24) < 0.87  # two of the small spreads: 95 % of seven in ten, 51 % of the others
-    assert 0.06 < np.mean(errors > 0.4) < 0.12
+    assert np.mean(errors < 0.24) == pytest.approx(near, abs=0.04)  # two of the small spreads
+    assert np.mean(errors > 0.4) == pytest.approx(far, abs=0.03)
 
 
 def test_shrunken_crops_average_over_pixels(monkeypatch):

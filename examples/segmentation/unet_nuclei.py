@@ -141,6 +141,7 @@ class TrainConfig(TrainingOptions):
     )
     loss: str = option("dice", "loss of the one-output net", choices=("dice", "bce+dice"))
     all: bool = option(False, "hold no image out: more to learn from, but then nothing tells how good the net is")
+    steady: float = option(0.0, "fraction of crops of nearly the common nucleus size; the others vary more")
     native: bool = option(False, "crops at the resolution of the images, not resized to one nucleus size")
     epochs: int | None = option(None, "epochs of --crops crops (default: 30, with --weights 10)", quick=2)
     crops: int | None = option(None, "crops per epoch (default: 2000, with --weights 400)", quick=16)
@@ -174,7 +175,7 @@ def train(config: TrainConfig) -> dict[str, float]:
     tn.seed(config.seed)
     model, config, known = starting_point(config)
     diameter = None if config.native else tn.segment.DIAMETER
-    crops = tn.data.NucleiCrops(samples, config.size, config.crops, config.heads, diameter)
+    crops = tn.data.NucleiCrops(samples, config.size, config.crops, config.heads, diameter, config.steady)
     loader = tn.data.DataLoader(crops, config.batch_size, seed=config.seed)
     with tn.use_backend(config.backend):
         model.to(tn.device())

@@ -20,10 +20,9 @@ from .nuclei import Sample
 # drawn more often than they occur.
 KIND_WEIGHTS = {"fluorescence": 0.68, "histology": 0.24, "brightfield": 0.08}
 NEAR_A_NUCLEUS = 0.6  # the fraction of crops whose center lies near a nucleus; the others lie anywhere
-# The scale is multiplied by exp(spread N(0, 1)), because prediction only estimates it. In the end its error is small;
-# the guesses that it starts from may be far off.
+# The scale is multiplied by exp(spread N(0, 1)), because prediction only estimates it. In an image with many nuclei its
+# error is small in the end, but the guesses that it starts from may be far off.
 SMALL_SPREAD, LARGE_SPREAD = 0.12, 0.35
-SMALL_SPREADS = 0.7  # the fraction of crops with the small spread
 SHEAR = 0.1
 INTENSITY = Compose([Stain(), BrightnessContrast(), GaussianBlur(), GaussianNoise()])
 
@@ -39,7 +38,8 @@ class NucleiCrops:
     With `target_diameter` None the resolution does not change, and crops are rotated by right angles only, so pixels
     are not interpolated. A number of pixels brings every image to one nucleus size: one affine map (scale, any
     rotation, flip, a little shear) samples the crop from the image, with the scale target_diameter / (median diameter
-    of the image's nuclei) * exp(spread N(0, 1)), where the spread is `SMALL_SPREAD` or `LARGE_SPREAD`.
+    of the image's nuclei) * exp(spread N(0, 1)). The spread is `SMALL_SPREAD` in the fraction `steady` of all crops,
+    and `LARGE_SPREAD` in the others.
 
     Raises `DataError` without samples or for a sample without labels, and `ValueError` for a wrong setting.
     """
@@ -51,6 +51,7 @@ class NucleiCrops:
         crops_per_epoch: int = 2000,
         heads: int = 3,
         target_diameter: float | None = DIAMETER,
+        steady: float = 0.0,
     ) -> None:
         if not samples:
             raise DataError("NucleiCrops: no samples; need at least one")
@@ -60,7 +61,9 @@ class NucleiCrops:
             if value < 1:
                 raise ValueError(f"NucleiCrops: {name} is {value}; at least 1 is needed")
         self.size, self.crops_per_epoch = size, crops_per_epoch
-        self.heads, self.target_diameter = heads, target_diameter
+        if not 0 <= steady <= 1:
+            raise ValueError(f"NucleiCrops: steady is {steady}; a fraction, 0 to 1, is needed")
+        self.heads, self.target_diameter, self.steady = heads, target_diameter, steady
         self._sources = [_Source(sample, heads) for sample in samples]
         self._chances = np.cumsum(_sampling_weights(samples))
 
@@ -92,7 +95,7 @@ class NucleiCrops:
         if self.target_diameter is None:
             return 1.0, np.rint(linear_map(angle=np.pi / 2 * rng.integers(4), flip=flip))
         true_scale = 1.0 if np.isnan(source.diameter) else self.target_diameter / source.diameter
-        spread = SMALL_SPREAD if rng.random() < SMALL_SPREADS else LARGE_SPREAD
+        spread = SMALL_SPREAD if self.steady and rng.random() < self.steady else LARGE_SPREAD
         scale = float(np.clip(true_scale * np.exp(spread * rng.standard_normal()), *SCALE_LIMITS))
         angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(-SHEAR, SHEAR)
         return scale, linear_map(angle, (scale, scale), shear, flip)
