@@ -196,7 +196,7 @@ def test_the_scale_is_the_median_over_three_guesses(monkeypatch):
     ],
 )
 def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, monkeypatch):
-    def labels_from_maps(guess):
+    def labels_from_maps(guess, min_area):
         count, diameter = found[guess]
         area = round(np.pi / 4 * (diameter * segment.DIAMETER / guess) ** 2)
         return np.repeat(np.arange(count + 1)[:, None], max(area, 1), axis=1)
@@ -204,6 +204,16 @@ def test_texture_inside_of_large_nuclei_does_not_set_the_scale(found, expected, 
     monkeypatch.setattr(segment, "labels_from_maps", labels_from_maps)
     scale = segment._agreed_scale([segment._measured((segment.DIAMETER / guess, guess)) for guess in found])
     assert segment.DIAMETER / scale == pytest.approx(expected, rel=0.03)
+
+
+def test_specks_do_not_set_the_scale():
+    """One nucleus of 24 pixels, and three specks that the net is sure of."""
+    maps = np.zeros((80, 80, 3), np.float32)
+    maps[discs(80, 80, [(40, 40)], 12)[:, :, 0] > 0] = 1, 0, 1
+    for row in (4, 40, 70):
+        maps[row : row + 6, 4:10] = 1, 0, 1
+    assert segment.labels_from_maps(maps).max() == 4
+    assert segment._measured((1.0, maps))[0] == pytest.approx(24, rel=0.05)
 
 
 def test_the_net_sees_normalized_images():

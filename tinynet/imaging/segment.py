@@ -41,6 +41,7 @@ MASK_THRESHOLD = 0.6  # chosen on training images; the score is flat between 0.5
 # Square pixels at the common scale; smaller objects are dropped. A median nucleus has 450. From three maps, `certainty`
 # decides better than the area does.
 MIN_AREA = {1: 100, 3: 15}  # maps: area
+MIN_AREA_MEASURED = 100  # of the nuclei whose size is measured: where nuclei are few, specks would set the median
 
 
 def predict_tiled(net: Net, image: np.ndarray, tile: int = TILE, margin: int = MARGIN) -> np.ndarray:
@@ -222,7 +223,7 @@ def _guessed_scales(image: np.ndarray) -> list[float]:
 def _measured(seen: tuple[float, np.ndarray]) -> tuple[float, int, float]:
     """(median diameter, number, area) of the nuclei in the pixels of an image, from (a guessed scale, its maps)."""
     scale, maps = seen
-    labels = labels_from_maps(maps)
+    labels = labels_from_maps(maps, min_area=MIN_AREA_MEASURED)
     diameter = median_diameter(labels) / scale
     area = np.count_nonzero(labels) / scale**2
     return DIAMETER / scale if np.isnan(diameter) else diameter, int(labels.max()), area
