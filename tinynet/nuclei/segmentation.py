@@ -51,7 +51,7 @@ def segment(
     diameter: of a typical nucleus, in pixels of the image, 4.8 to 200; measured if it is not given.
     flips: average over mirrored images and two scales. `False` takes half the time, with a `diameter` a sixth of it;
         its outlines are a little less exact.
-    min_area: nuclei of fewer pixels are dropped. By default, those below a thirtieth of the area of a typical nucleus;
+    min_area: nuclei of fewer pixels are dropped. By default, those below an eighth of the area of a typical nucleus;
         of a net with one output, below a quarter.
     exclude_border: drop the nuclei that the edge of the image cuts.
     weights: a file from training on images of your own; by default the weights that come with tinynet.
