@@ -433,7 +433,7 @@ DATA = "Data Science Bowl 2018: nuclei, 130 validation images, weights that come
 FILES = ("dsb2018/stage1_train.zip",)
 EXPECTED = {"mean_ap": (0.55, 0.58), "otsu_mean_ap": (0.38, 0.40)}
 PICTURE = "comparison.png"
-ARGUMENTS = ("evaluate",)
+ARGUMENTS = ("evaluate", "--no-flips")
 NEXT = "python examples/segmentation/fine_tune_nuclei.py"
 
 
