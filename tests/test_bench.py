@@ -425,7 +425,7 @@ def test_each_version_that_can_run_a_call_is_timed_once(tiny_calls):
     found = {(c.op, c.kernel, c.shapes): list(calls.implementations_of(c)) for c in tiny_calls}
     assert found["conv2d", "forward", "1x16x16x3, 3x3x3x16, 16"] == ["blocked", "naive", "reference"]
     plain = found["conv2d", "backward_weight", "1x16x16x16, 1x16x16x16"]
-    assert plain == ["winograd2", "naive", "fast", "blocked", "reference"]
+    assert plain == ["winograd4", "naive", "winograd2", "blocked", "reference"]
     depthwise = next(names for (op, _, shapes), names in found.items() if op == "conv2d" and "3x3x1x32" in shapes)
     assert depthwise == ["depthwise", "naive", "blocked", "reference"]
     assert found["conv2d", "backward_bias", "1x16x16x16"] == ["default", "reference"]

@@ -54,7 +54,7 @@ def test_the_kernels_of_an_activation_are_its_two_formulas(capsys):
 def test_targets_are_the_kernels_that_differ():
     targets = targets_of("conv2d", "cpu")
     assert len({t for t in targets if t.kernel == "backward_bias"}) == 1
-    assert {t.implementation for t in targets if t.kernel == "forward"} >= {"naive", "blocked", "fast"}
+    assert {t.implementation for t in targets if t.kernel == "forward"} >= {"naive", "blocked", "winograd4"}
     assert targets_of("adam", "reference") == [Target("reference", "default", "step")]
 
 
@@ -68,12 +68,18 @@ def test_a_target_is_built_from_what_it_imports_and_what_that_includes():
 
 
 def test_why_a_version_of_conv2d_runs(capsys):
-    shapes = ["3x3x32x32", "1x1x32x1", "3x3x32x32,stride=2,padding=1", "3x3x32x32,padding=1x0,dtype=float64,groups=2"]
+    shapes = [
+        "3x3x32x32",
+        "3x3x32x32,size=8x24",
+        "1x1x32x1",
+        "3x3x32x32,stride=2,padding=1",
+        "3x3x32x32,padding=1x0,dtype=float64,groups=2",
+    ]
     command.main(["conv2d", "--why", *shapes])
     lines = capsys.readouterr().out.splitlines()
-    versions = ["winograd2", "pointwise", "blocked", "blocked"]
+    versions = ["winograd4", "winograd2", "pointwise", "blocked", "blocked"]
     assert [line.split(":")[1].split()[0] for line in lines] == versions
-    assert "2.25 times fewer multiplications" in lines[0]
+    assert "4 times fewer multiplications" in lines[0] and "2.25 times" in lines[1]
     for shape in ("3x3", "3x3x32x32,stride", "3x3x32x32,step=2", "axbxcxd", "1x1x1x1,stride=1x2x3", "1x1x1x1,dtype=f0"):
         with pytest.raises(ValueError, match="is not a shape; it must be KHxKWxC_INxC_OUT"):
             command.main(["conv2d", "--why", shape])

@@ -61,7 +61,7 @@ def table():
                 yield pytest.param(*version.values, dtype, layout, order, marks=marks, id=row)
 
 
-@pytest.mark.parametrize(("op", "tier", "implementation", "dtype", "layout", "order"), table())
+@pytest.mark.parametrize(("op", "tier", "implementation", "dtype", "layout", "order"), list(table()))
 def test_kernel_agrees_with_the_reference(op, tier, implementation, dtype, layout, order):
     for case in cases_of(op):
         for name, (arrays, parameters) in case.calls.items():

@@ -23,7 +23,7 @@ data begins and how far apart its rows are. One rule: neighbors along the last a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import binding, ir
@@ -117,7 +117,11 @@ class Vectors:
 
     def multiply_add(self, a, b, c):
         """a b + c: one instruction with one rounding where the machine has it, else two instructions."""
-        return self.builder.fadd(self.builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
+        name = f"llvm.fmuladd.v{self.lanes}f{8 * self.bytes}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.kind, [self.kind] * 3), name
+        )
+        return self.builder.call(function, [a, b, c])
 
     def _pointer(self, address, vector: int):
         """The address of the vector that lies `vector` vectors further."""
@@ -192,13 +196,13 @@ def _store_sums(simd: Vectors, sums: list, S: View | None, C: View, first) -> No
 
 
 # ------------------------------------------------------------------------------------- the transforms of a tile
-def gather(T: np.ndarray) -> Callable:
+def gather(*factors: np.ndarray) -> Callable:
     """transform(image, y, x, row, c): row[:, c : c + lanes] = T d T^t, for Numba kernels.
 
     d is the tile that begins at pixel (y, x) of the image (height, width, channels), in channels c .. c + lanes - 1.
-    T (k, n) makes k * k positions of n * n pixels; row: (positions, channels).
+    T (k, n), the product of the factors, makes k * k positions of n * n pixels; row: (positions, channels).
     """
-    k, n = T.shape
+    k, n = len(factors[0]), factors[-1].shape[1]
 
     @intrinsic
     def transform(typing_context, image, y, x, row, c):
@@ -210,7 +214,7 @@ def gather(T: np.ndarray) -> Callable:
             simd = Vectors(builder, image.dtype)
             source, target = pixels.at(y, x, c), positions.at(None, c)
             tile = [[simd.load(pixels.at(i, j, None, base=source)) for j in range(n)] for i in range(n)]
-            for i, row in enumerate(_both_sides(simd, T, tile)):
+            for i, row in enumerate(_both_sides(simd, factors, tile)):
                 for j, value in enumerate(row):
                     simd.store(value, positions.at(i * k + j, None, base=target))
             return context.get_dummy_value()
@@ -221,12 +225,12 @@ def gather(T: np.ndarray) -> Callable:
     return transform
 
 
-def scatter(T: np.ndarray) -> Callable:
+def scatter(*factors: np.ndarray) -> Callable:
     """transform(row, image, y, x, c, bias): image[y : y + k, x : x + k, c : c + lanes] = T m T^t + bias.
 
     The way back: m is row[:, c : c + lanes] as a tile of n * n positions. bias (channels,) is added to each pixel.
     """
-    _, n = T.shape
+    n = factors[-1].shape[1]
 
     @intrinsic
     def transform(typing_context, row, image, y, x, c, bias):
@@ -238,7 +242,7 @@ def scatter(T: np.ndarray) -> Callable:
             simd = Vectors(builder, image.dtype)
             source, target, bias_c = positions.at(None, c), pixels.at(y, x, c), simd.load(start.at(c))
             tile = [[simd.load(positions.at(i * n + j, None, base=source)) for j in range(n)] for i in range(n)]
-            for i, row in enumerate(_both_sides(simd, T, tile)):
+            for i, row in enumerate(_both_sides(simd, factors, tile)):
                 for j, value in enumerate(row):
                     simd.store(builder.fadd(value, bias_c), pixels.at(i, j, None, base=target))
             return context.get_dummy_value()
@@ -249,22 +253,29 @@ def scatter(T: np.ndarray) -> Callable:
     return transform
 
 
-def _both_sides(simd: Vectors, T: np.ndarray, tile: list) -> list:
-    """T d T^t: T is applied to the columns of d, then to the rows of the result."""
-    columns = [[_combine(simd, weights, column) for column in zip(*tile)] for weights in T.tolist()]
-    return [[_combine(simd, weights, row) for weights in T.tolist()] for row in columns]
+def _both_sides(simd: Vectors, factors: tuple[np.ndarray, ...], tile: list) -> list:
+    """T d T^t, T the product of the factors: T is applied to the columns of d, then to the rows of the result."""
+    columns = zip(*(_product(simd, factors, column) for column in zip(*tile)))
+    return [_product(simd, factors, row) for row in columns]
 
 
-def _combine(simd: Vectors, weights: list[float], vectors: list) -> ir.Value:
-    """The sum of weight * vector. A weight of 0 costs nothing, a weight of 1 or -1 one addition."""
+def _product(simd: Vectors, factors: tuple[np.ndarray, ...], vectors: Sequence) -> Sequence:
+    """The product of the factors and a column of vectors, from right to left."""
+    for factor in reversed(factors):
+        vectors = [_combine(simd, weights, vectors) for weights in factor.tolist()]
+    return vectors
+
+
+def _combine(simd: Vectors, weights: list[float], vectors: Sequence) -> ir.Value:
+    """The sum of weight * vector. Weights of 1 and -1 cost an addition, others a multiply-add."""
     builder, total = simd.builder, None
-    for weight, v in zip(weights, vectors):
-        if weight == 0:
-            continue
+    terms = [(weight, v) for weight, v in zip(weights, vectors) if weight != 0]
+    for weight, v in sorted(terms, key=lambda term: (abs(term[0]) != 1, term[0] < 0)):
         if abs(weight) != 1:
-            v = builder.fmul(v, simd.constant(abs(weight)), flags=["contract"])
-        if total is None:
+            factor = simd.constant(weight)
+            total = builder.fmul(v, factor) if total is None else simd.multiply_add(v, factor, total)
+        elif total is None:
             total = v if weight > 0 else builder.fneg(v)
         else:
-            total = (builder.fadd if weight > 0 else builder.fsub)(total, v, flags=["contract"])
+            total = (builder.fadd if weight > 0 else builder.fsub)(total, v)
     return total

@@ -1,4 +1,4 @@
-"""conv2d, `winograd2` and `fast`: 3x3 kernels of stride 1 with fewer multiplications, in float32.
+"""conv2d, `winograd4` and `winograd2`: 3x3 kernels of stride 1 with fewer multiplications, in float32.
 
 Winograd's minimal filtering F(m x m, 3 x 3); derivation.md derives it. A tile of m x m outputs reads a tile d of n x n
 inputs, n = m + 2. Instead of 9 m^2 multiplications for each pair of channels it takes n^2:
@@ -24,7 +24,8 @@ A value that is not finite reaches all outputs of the tiles that read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import numba
 import numpy as np
@@ -45,6 +46,7 @@ CACHED = 8 << 20  # bytes: a smaller x is still in a cache, where the layer befo
 SMALLEST_GROUP = 16  # tiles: whole register blocks
 GRADIENT_GROUP = 64  # tiles per group in backward_weight: each update of gU adds the products of so many
 WIDTH = 2 * LANES  # columns of a product
+Factors = Sequence[np.ndarray]  # of a matrix: their product
 
 
 # ------------------------------------------------------------------------------------- the loops over tiles
@@ -57,13 +59,13 @@ def last_pixels(grid):
 def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> Callable:
     """correlate(parts, U, bias, y, grid, activation, threads): forward and backward_input.
 
-    parts: two arrays whose channels follow each other. U: (position, block of output channels, input channel, column).
+    parts: two arrays whose channels follow each other. U: (block of output channels, position, input channel, column).
     """
 
     @jit(separate=True)
     def correlate_tiles(span, parts, U, bias, y, grid, activation):
         """What one thread does: the tiles span[0] .. span[1] - 1, group by group."""
-        positions, blocks, c_in, width = U.shape
+        blocks, positions, c_in, width = U.shape
         group = (GROUP_BYTES // (positions * c_in * 4) // SMALLEST_GROUP + 1) * SMALLEST_GROUP
         share = -(-group // positions)  # of the next group's tiles: prefetched before each product
         ahead, is_far = last_pixels(grid), parts[0].nbytes > CACHED
@@ -80,7 +82,7 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
                     if is_far and block == 0:
                         for x in parts:
                             prefetch_tiles(m, x, first + group + s * share, share, ahead)
-                    multiply(V[s], U[s, block], None, M[s])
+                    multiply(V[s], U[block, s], None, M[s])
                 part = slice(block * width, (block + 1) * width)
                 store_outputs(M, first, count, grid, y[..., part], bias[part], window[:m, :m])
             activate_tiles(m, first, count, grid, y, activation)
@@ -157,11 +159,11 @@ def weight_loader(transform: Callable) -> Callable:
     @jit(separate=True)
     def load_channels(w, rotated, ci, U):
         """The input channels ci .. ci + LANES - 1."""
-        _, blocks, _, width = U.shape
+        blocks, _, _, width = U.shape
         taps = np.empty((3, 3, LANES, LANES), np.float32)
         for co in range(0, blocks * width, LANES):
             copy_taps(w, rotated, ci, co, taps)
-            columns = U[:, co // width, :, co % width :]
+            columns = U[co // width, :, :, co % width :]
             for c in range(LANES):
                 transform(taps[:, :, c], 0, 0, columns[:, ci + c], 0)
 
@@ -196,13 +198,18 @@ def weight_storer(transform: Callable) -> Callable:
 
 # ------------------------------------------------------------------------------------- the kernels
 class Winograd:
-    """The three kernels with F(m x m, 3 x 3), made from its matrices B^T (n, n), G (n, 3) and A^T (m, n)."""
+    """The three kernels with F(m x m, 3 x 3), made from the factors of its matrices.
 
-    def __init__(self, BT: np.ndarray, G: np.ndarray, AT: np.ndarray) -> None:
-        self.BT, self.G, self.AT = BT, G, AT
-        self.m, self.n = AT.shape
-        self.load_inputs, self.store_outputs = tile_loader(gather(BT), self.n, self.m), tile_storer(scatter(AT), self.m)
-        self.load_gradients = tile_loader(gather(AT.T), self.m, self.m)
+    BT: factors of B^T (n, n); G (n, 3); AT: factors of A^T (m, n). A transform applies them from right to left.
+    """
+
+    def __init__(self, BT: Factors, G: np.ndarray, AT: Factors) -> None:
+        self.BT, self.G, self.AT = functools.reduce(np.matmul, BT), G, functools.reduce(np.matmul, AT)
+        self.m, self.n = self.AT.shape
+        A = [factor.T for factor in reversed(AT)]
+        self.load_inputs = tile_loader(gather(*BT), self.n, self.m)
+        self.store_outputs = tile_storer(scatter(*AT), self.m)
+        self.load_gradients = tile_loader(gather(*A), self.m, self.m)
         self.load_weights, self.store_weights = weight_loader(gather(G)), weight_storer(scatter(G.T))
         self._correlate_all = correlation_loop(self.m, self.load_inputs, self.store_outputs)
         self._accumulate_all = accumulation_loop(self.m, self.load_inputs, self.load_gradients)
@@ -236,7 +243,7 @@ class Winograd:
         parts = tuple(np.ascontiguousarray(part) for part in parts)
         parts = parts if len(parts) == 2 else (*parts, parts[0][..., :0])
         width, blocks = blocks_of(c_out, w.dtype)
-        U = memory.empty((self.n**2, blocks, whole_vectors(c_in), width), np.float32)
+        U = memory.empty((blocks, self.n**2, whole_vectors(c_in) + 1, width), np.float32)[:, :, :-1]  # a gap: see stack
         self.load_weights(np.ascontiguousarray(w), rotated, U)
         bias = np.zeros(blocks * width, np.float32)
         bias[:c_out] = 0 if b is None else b
@@ -255,35 +262,53 @@ def whole_vectors(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-# F(2x2, 3x3): interpolation at the points 0, 1, -1 and infinity. Its error is below the error of the direct sum.
+# F(2x2, 3x3): interpolation at the points 0, 1, -1 and infinity.
 winograd2 = Winograd(
-    BT=np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1.0]]),
+    BT=[np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1.0]])],
     G=np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]]),
-    AT=np.array([[1, 1, 1, 0], [0, 1, -1, -1.0]]),
+    AT=[np.array([[1, 1, 1, 0], [0, 1, -1, -1.0]])],
 )
 
-# F(4x4, 3x3): 0, 1, -1, 2, -2 and infinity. It saves more multiplications, but its matrices have larger entries and
-# therefore larger rounding errors: it runs only if the user asks for `fast`.
-fast = Winograd(
-    BT=np.array(
-        [
-            [4, 0, -5, 0, 1, 0],
-            [0, -4, -4, 1, 1, 0],
-            [0, 4, -4, -1, 1, 0],
-            [0, -2, -1, 2, 1, 0],
-            [0, 2, -1, -2, 1, 0],
-            [0, 4, 0, -5, 0, 1.0],
-        ]
-    ),
+# F(4x4, 3x3): 0, a, -a, b, -b and infinity. Points near 1 keep the entries of the matrices small, and their rounding
+# errors with them: derivation.md compares several. At two opposite points, polynomials have the same even part and
+# opposite odd parts: both parts are computed once, and PAIRS makes their sums and differences.
+a, b = 0.5**0.5, 2**0.5
+PAIRS = np.array(
+    [
+        [1, 0, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [0, 1, -1, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, -1, 0],
+        [0, 0, 0, 0, 0, 1.0],
+    ]
+)
+winograd4 = Winograd(
+    BT=[
+        PAIRS,
+        np.array(
+            [
+                [1, 0, -5 / 2, 0, 1, 0],
+                [0, 0, -2, 0, 1, 0],
+                [0, -2 * a, 0, a, 0, 0],
+                [0, 0, -1 / 2, 0, 1, 0],
+                [0, -b / 2, 0, b, 0, 0],
+                [0, 1, 0, -5 / 2, 0, 1],
+            ]
+        ),
+    ],
     G=np.array(
         [
-            [1 / 4, 0, 0],
-            [-1 / 6, -1 / 6, -1 / 6],
-            [-1 / 6, 1 / 6, -1 / 6],
-            [1 / 24, 1 / 12, 1 / 6],
-            [1 / 24, -1 / 12, 1 / 6],
+            [1, 0, 0],
+            [-2 / 3, -2 / 3 * a, -1 / 3],
+            [-2 / 3, 2 / 3 * a, -1 / 3],
+            [1 / 6, b / 6, 1 / 3],
+            [1 / 6, -b / 6, 1 / 3],
             [0, 0, 1],
         ]
     ),
-    AT=np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1.0]]),
+    AT=[
+        np.array([[1, 1, 0, 1, 0, 0], [0, 0, a, 0, b, 0], [0, 1 / 2, 0, 2, 0, 0], [0, 0, a / 2, 0, 2 * b, 1]]),
+        PAIRS,
+    ],
 )

@@ -63,7 +63,7 @@ def _correlate(x: np.ndarray, filters: tuple, size: Triple, padding: Triple) -> 
     w, rotated, b = filters
     c_in, c_out = (w.shape[4], w.shape[3]) if rotated else w.shape[3:]
     (width, blocks), taps = blocks_of(c_out, w.dtype), len(w)
-    U = memory.empty((2 * taps - 1, POSITIONS, blocks, whole_vectors(c_in), width), np.float32)
+    U = memory.empty((2 * taps - 1, blocks, POSITIONS, whole_vectors(c_in), width), np.float32)
     for kz in range(taps):
         winograd2.load_weights(np.ascontiguousarray(w[kz]), rotated, U[kz])
     U[taps:] = U[: taps - 1]
@@ -110,7 +110,7 @@ def _correlate_tiles(span, x, U, bias, y, front, grid):
                 turn = -oz % taps
                 for block in range(blocks):
                     for s in range(POSITIONS):
-                        multiply(ring[s::POSITIONS, :count], U[turn : turn + taps, s, block], None, sums[s, :count])
+                        multiply(ring[s::POSITIONS, :count], U[turn : turn + taps, block, s], None, sums[s, :count])
                     part = slice(block * width, (block + 1) * width)
                     store_outputs(sums, first, count, grid, y[:, oz, :, :, part], bias[part], window[:M, :M])
 
