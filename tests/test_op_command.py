@@ -68,18 +68,12 @@ def test_a_target_is_built_from_what_it_imports_and_what_that_includes():
 
 
 def test_why_a_version_of_conv2d_runs(capsys):
-    shapes = [
-        "3x3x32x32",
-        "3x3x32x32,size=8x24",
-        "1x1x32x1",
-        "3x3x32x32,stride=2,padding=1",
-        "3x3x32x32,padding=1x0,dtype=float64,groups=2",
-    ]
+    shapes = ["3x3x32x32", "1x1x32x1", "3x3x32x32,stride=2,padding=1", "3x3x32x32,padding=1x0,dtype=float64,groups=2"]
     command.main(["conv2d", "--why", *shapes])
     lines = capsys.readouterr().out.splitlines()
-    versions = ["winograd4", "winograd2", "pointwise", "blocked", "blocked"]
+    versions = ["winograd4", "pointwise", "blocked", "blocked"]
     assert [line.split(":")[1].split()[0] for line in lines] == versions
-    assert "4 times fewer multiplications" in lines[0] and "2.25 times" in lines[1]
+    assert "4 times fewer multiplications" in lines[0]
     for shape in ("3x3", "3x3x32x32,stride", "3x3x32x32,step=2", "axbxcxd", "1x1x1x1,stride=1x2x3", "1x1x1x1,dtype=f0"):
         with pytest.raises(ValueError, match="is not a shape; it must be KHxKWxC_INxC_OUT"):
             command.main(["conv2d", "--why", shape])

@@ -7,15 +7,14 @@ import numpy as np
 from ...ops._shared.geometry import Geometry, Pair
 
 DEFAULTS = {"stride": "1", "padding": "0", "dilation": "1"}
-SHAPE = "KHxKWxC_INxC_OUT[,stride=S][,padding=P][,dilation=D][,groups=G][,dtype=T][,size=YxX]"
+SHAPE = "KHxKWxC_INxC_OUT[,stride=S][,padding=P][,dilation=D][,groups=G][,dtype=T]"
 
 
 def why(shape: str) -> str:
     """The version that runs for a convolution, with the condition that it meets and the reason, as a sentence.
 
     shape: of the weight, with all input channels, and further settings, e.g. '3x3x16x32,stride=2,padding=1,groups=4';
-    a stride, padding or dilation may also be a pair such as '2x1'. size: rows and columns of the result, 64 x 64 if not
-    given. Raises ValueError for anything else.
+    a stride, padding or dilation may also be a pair such as '2x1'. Raises ValueError for anything else.
     """
     from ...ops.conv2d.cpu import Convolution, explain  # imports Numba
 
@@ -24,14 +23,13 @@ def why(shape: str) -> str:
         kh, kw, c_in, c_out = map(int, size.split("x"))
         given = dict(setting.split("=") for setting in settings)
         dtype, groups = np.dtype(given.pop("dtype", "float32")), int(given.pop("groups", 1))
-        pixels = _pair(given.pop("size", "64"))
         stride, padding, dilation = (_pair(given.pop(*item)) for item in DEFAULTS.items())
         if given:
             raise ValueError(f"unknown settings: {given}")
     except (ValueError, TypeError):
         raise ValueError(f"--why: {shape!r} is not a shape; it must be {SHAPE}, such as 3x3x16x32,padding=1") from None
     geometry = Geometry(stride, padding, dilation, groups)
-    return f"{shape}: {explain(Convolution((kh, kw), c_in, c_out, geometry, dtype, pixels))}"
+    return f"{shape}: {explain(Convolution((kh, kw), c_in, c_out, geometry, dtype))}"
 
 
 def _pair(text: str) -> Pair:

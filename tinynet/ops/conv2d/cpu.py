@@ -1,7 +1,7 @@
 """conv2d in Numba: which version runs for which convolution.
 
     naive      the loops of the definition
-    winograd4  3x3 kernels, large images: Winograd's F(4x4, 3x3)
+    winograd4  3x3 kernels: Winograd's F(4x4, 3x3)
     winograd2  3x3 kernels: Winograd's F(2x2, 3x3)
     pointwise  1x1 kernels with few output channels
     depthwise  every channel is a group of its own
@@ -20,14 +20,13 @@ import numpy as np
 
 from ...backends.numba.simd import lanes_of
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Bias, Geometry, Images, Pair
+from .._shared.geometry import Geometry, Pair
 from . import blocked, depthwise, naive, pointwise, winograd
 from .bias import backward_bias
 
 __all__ = ["IMPLEMENTATIONS", "backward_bias", "choose", "explain", "version_of"]
 
 DEFAULT = "winograd4"
-FEWEST_TILES = 16  # of 4x4 results in an image: with fewer, transforming the weights takes longer than is saved
 
 
 class Convolution(NamedTuple):
@@ -38,7 +37,6 @@ class Convolution(NamedTuple):
     c_out: int
     geometry: Geometry
     dtype: np.dtype
-    size: Pair  # rows and columns of the results: of y, in backward_input of gx
 
 
 class Rule(NamedTuple):
@@ -57,11 +55,6 @@ def _is_plain_3x3(c: Convolution) -> bool:
     return is_plain and c.dtype == np.float32 and min(c.c_in, c.c_out) >= lanes_of(c.dtype)
 
 
-def _is_large_3x3(c: Convolution) -> bool:
-    """The number of images does not count: an image has the same result alone and in a batch."""
-    return _is_plain_3x3(c) and (c.size[0] // 4) * (c.size[1] // 4) >= FEWEST_TILES
-
-
 def _is_pointwise(c: Convolution) -> bool:
     stride, padding, _, groups = c.geometry
     return c.kernel_size == stride == (1, 1) and padding == (0, 0) and groups == 1 and c.c_out <= pointwise.FEW
@@ -77,13 +70,7 @@ def _is_depthwise(c: Convolution) -> bool:
 PLAIN_3X3 = f"float32, 3x3, stride and dilation 1, one group, at least {lanes_of(np.float32)} channels on both sides"
 TABLE = [
     Rule("naive", naive, "any convolution", lambda c: True, "the definition, for comparison"),
-    Rule(
-        "winograd4",
-        winograd.winograd4,
-        f"{PLAIN_3X3}, at least {FEWEST_TILES} tiles of 4x4 results in an image",
-        _is_large_3x3,
-        "4 times fewer multiplications",
-    ),
+    Rule("winograd4", winograd.winograd4, PLAIN_3X3, _is_plain_3x3, "4 times fewer multiplications"),
     Rule("winograd2", winograd.winograd2, PLAIN_3X3, _is_plain_3x3, "2.25 times fewer multiplications"),
     Rule(
         "pointwise",
@@ -117,22 +104,12 @@ def explain(convolution: Convolution, wanted: str = DEFAULT) -> str:
 
 def version_of(kernel: str, arguments: dict[str, Any], wanted: str = DEFAULT) -> str:
     """The version that a call of a kernel runs if `wanted` is asked for. arguments: by their names in reference.py."""
-    geometry, x, w, gy = (arguments.get(name) for name in ("geometry", "x", "w", "gy"))
-    if kernel == "backward_weight":
-        w_shape, dtype = (*arguments["kernel_size"], x.shape[3] // geometry.groups, gy.shape[3]), gy.dtype
-        return _choose(w_shape, geometry, dtype, gy.shape[1:3], wanted)
-    size = arguments["input_size"] if kernel == "backward_input" else _output_size(x, w, geometry)
-    return _choose(w.shape, geometry, w.dtype, size, wanted)
-
-
-def _output_size(x: Images, w: np.ndarray, geometry: Geometry) -> Pair:
-    first = x[0] if isinstance(x, tuple) else x
-    return geometry.output_size(first.shape[1:3], w.shape[:2])
-
-
-def _choose(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype, size: Pair, wanted: str) -> str:
-    kh, kw, c_in, c_out = w_shape
-    return choose(Convolution((kh, kw), c_in * geometry.groups, c_out, geometry, dtype, size), wanted)
+    geometry, w, gy = (arguments.get(name) for name in ("geometry", "w", "gy"))
+    if w is None:  # backward_weight
+        w_shape, dtype = (*arguments["kernel_size"], arguments["x"].shape[3] // geometry.groups, gy.shape[3]), gy.dtype
+    else:
+        w_shape, dtype = w.shape, w.dtype
+    return choose(Convolution(w_shape[:2], w_shape[2] * geometry.groups, w_shape[3], geometry, dtype), wanted)
 
 
 def _rule(convolution: Convolution, wanted: str) -> Rule:
@@ -143,22 +120,22 @@ def _rule(convolution: Convolution, wanted: str) -> Rule:
 def _kernels(wanted: str) -> dict[str, Callable]:
     """The three kernels, each of which chooses its version."""
 
-    def chosen(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype, size: Pair) -> Any:
-        return VERSIONS[_choose(w_shape, geometry, dtype, size, wanted)]
+    def chosen(w_shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype) -> Any:
+        c_in, c_out = w_shape[2] * geometry.groups, w_shape[3]
+        return VERSIONS[choose(Convolution(w_shape[:2], c_in, c_out, geometry, dtype), wanted)]
 
-    def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
+    def forward(x: Any, w: np.ndarray, b: Any, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
         """y = epilogue(x * w + b). x: an array, or a tuple of arrays whose channels follow each other."""
-        size = _output_size(x, w, geometry)
-        return chosen(w.shape, geometry, w.dtype, size).forward(x, w, b, geometry, epilogue)
+        return chosen(w.shape, geometry, w.dtype).forward(x, w, b, geometry, epilogue)
 
     def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
         """The gradient with respect to x, (N, *input_size, C_in)."""
-        return chosen(w.shape, geometry, w.dtype, input_size).backward_input(gy, w, input_size, geometry)
+        return chosen(w.shape, geometry, w.dtype).backward_input(gy, w, input_size, geometry)
 
     def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
         """The gradient with respect to w, (KH, KW, C_in / groups, C_out)."""
         w_shape = *kernel_size, x.shape[3] // geometry.groups, gy.shape[3]
-        return chosen(w_shape, geometry, x.dtype, gy.shape[1:3]).backward_weight(x, gy, kernel_size, geometry)
+        return chosen(w_shape, geometry, x.dtype).backward_weight(x, gy, kernel_size, geometry)
 
     return {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}
 

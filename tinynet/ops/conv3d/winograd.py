@@ -28,7 +28,8 @@ from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple
 from ..conv2d.tiles import Grid, aligned
-from ..conv2d.winograd import WIDTH, whole_vectors, winograd2
+from ..conv2d.winograd import winograd2
+from ..conv2d.winograd_loops import WIDTH, whole_vectors
 
 M, POSITIONS = winograd2.m, winograd2.n**2
 LARGEST_GROUP = 48  # tiles: their V and U stay in the L2 cache of a core

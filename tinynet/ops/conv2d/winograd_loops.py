@@ -1,0 +1,173 @@
+"""Winograd's loops over tiles, made from the transforms of one F(m x m, 3 x 3); winograd.py has the formulas.
+
+With many tiles, the threads share the tiles. With few tiles and many channels most of the time would go into writing
+and reading the transformed weights, so the threads share the output channels: a thread transforms all tiles, and for
+each block of output channels it has the transformed weights in the cache of its own core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import prange
+
+from ...backends.numba.jit import jit
+from .._cpu.gemm import multiply, multiply_transposed
+from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack
+
+GROUP_BYTES = 130_000  # of V in a group of tiles, so that V and M stay in the L2 cache of a core
+CACHED = 8 << 20  # bytes: a smaller x is still in a cache, where the layer before left it, and is not prefetched
+SMALLEST_GROUP = 16  # tiles: whole register blocks
+GRADIENT_GROUP = 64  # tiles per group in backward_weight: each update of gU adds the products of so many
+WIDTH = 2 * LANES  # columns of a product
+
+
+@jit
+def whole_vectors(channels):
+    """The number of channels, rounded up to whole vectors."""
+    return (channels + LANES - 1) // LANES * LANES
+
+
+# ------------------------------------------------------------------------------------- the threads share the tiles
+@jit(inline="always")
+def last_pixels(grid):
+    """The grid of the last m x m pixels of each tile of inputs: the tiles above and to the left read the others."""
+    return Grid(grid.rows, grid.columns, grid.top + 2, grid.left + 2)
+
+
+def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> Callable:
+    """correlate(parts, U, bias, y, grid, activation, threads): forward and backward_input.
+
+    parts: two arrays whose channels follow each other. U: (block of output channels, position, input channel, column).
+    """
+
+    @jit(separate=True)
+    def correlate_tiles(span, parts, U, bias, y, grid, activation):
+        """What one thread does: the tiles span[0] .. span[1] - 1, group by group."""
+        blocks, positions, c_in, width = U.shape
+        group = (GROUP_BYTES // (positions * c_in * 4) // SMALLEST_GROUP + 1) * SMALLEST_GROUP
+        share = -(-group // positions)  # of the next group's tiles: prefetched before each product
+        ahead, is_far = last_pixels(grid), parts[0].nbytes > CACHED
+        V, M = stack(positions, group, c_in), stack(positions, group, width)
+        window = np.empty((m + 2, m + 2, max(c_in, width)), np.float32)
+        for first in range(span[0], span[1], group):
+            count, channel = min(group, span[1] - first), 0
+            for x in parts:
+                if x.shape[3] > 0:
+                    load_inputs(x, first, count, grid, V[:, :, channel:], window)
+                    channel += x.shape[3]
+            for block in range(blocks):
+                for s in range(positions):
+                    if is_far and block == 0:
+                        for x in parts:
+                            prefetch_tiles(m, x, first + group + s * share, share, ahead)
+                    multiply(V[s], U[block, s], None, M[s])
+                part = slice(block * width, (block + 1) * width)
+                store_outputs(M, first, count, grid, y[..., part], bias[part], window[:m, :m])
+            activate_tiles(m, first, count, grid, y, activation)
+
+    @jit(parallel=True)
+    def correlate(parts, U, bias, y, grid, activation, threads):
+        count = len(y) * grid.rows * grid.columns
+        for i in prange(threads):
+            thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
+            span = thread * count // threads, (thread + 1) * count // threads
+            correlate_tiles(span, parts, U, bias, y, grid, activation)
+
+    return correlate
+
+
+def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -> Callable:
+    """accumulate(x, gy, grid, gU): the sums of backward_weight; each thread has a gU of its own."""
+
+    @jit(separate=True)
+    def accumulate_tiles(span, x, gy, grid, gU):
+        """What one thread does: gU of the tiles span[0] .. span[1] - 1."""
+        positions, c_in, c_out = gU.shape
+        V, Z = stack(positions, GRADIENT_GROUP, c_in), stack(positions, GRADIENT_GROUP, c_out)
+        window, outputs = np.empty((m + 2, m + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
+        share, ahead, is_far = -(-GRADIENT_GROUP // positions), last_pixels(grid), x.nbytes > CACHED
+        gU[:] = 0
+        for first in range(span[0], span[1], GRADIENT_GROUP):
+            count = min(GRADIENT_GROUP, span[1] - first)
+            load_inputs(x, first, count, grid, V, window)
+            load_gradients(gy, first, count, outputs, Z, window[:m, :m])
+            for s in range(positions):
+                if is_far:
+                    prefetch_tiles(m, x, first + GRADIENT_GROUP + s * share, share, ahead)
+                    prefetch_tiles(m, gy, first + GRADIENT_GROUP + s * share, share, outputs)
+                for channel in range(0, c_out, WIDTH):
+                    part = slice(channel, channel + WIDTH)
+                    total = gU[s, :, part]
+                    multiply_transposed(V[s, :count], Z[s, :count, part], total, total)
+
+    @jit(parallel=True)
+    def accumulate(x, gy, grid, gU):
+        threads, count = len(gU), len(x) * grid.rows * grid.columns
+        for i in prange(threads):
+            thread = np.int64(i)
+            span = thread * count // threads, (thread + 1) * count // threads
+            accumulate_tiles(span, x, gy, grid, gU[thread])
+
+    return accumulate
+
+
+# ------------------------------------------------------------------------------------- the threads share the channels
+def correlation_by_blocks(m: int, load_inputs: Callable, load_block: Callable, store_outputs: Callable) -> Callable:
+    """correlate(parts, w, rotated, bias, y, grid, threads): as `correlation_loop`, but by blocks and from w."""
+
+    @jit(separate=True)
+    def correlate_blocks(span, parts, w, rotated, bias, y, grid):
+        """What one thread does: all tiles, for the blocks span[0] .. span[1] - 1 of output channels."""
+        positions, tiles, c_in = (m + 2) ** 2, len(y) * grid.rows * grid.columns, whole_vectors(w.shape[2 + rotated])
+        V, M, U = stack(positions, tiles, c_in), stack(positions, tiles, WIDTH), stack(positions, c_in, WIDTH)
+        window, channel = np.empty((m + 2, m + 2, max(c_in, WIDTH)), np.float32), 0
+        for x in parts:
+            if x.shape[3] > 0:
+                load_inputs(x, 0, tiles, grid, V[:, :, channel:], window)
+                channel += x.shape[3]
+        for block in range(span[0], span[1]):
+            load_block(w, rotated, block, U)
+            for s in range(positions):
+                multiply(V[s], U[s], None, M[s])
+            part = slice(block * WIDTH, (block + 1) * WIDTH)
+            store_outputs(M, 0, tiles, grid, y[..., part], bias[part], window[:m, :m])
+
+    @jit(parallel=True)
+    def correlate(parts, w, rotated, bias, y, grid, threads):
+        blocks = len(bias) // WIDTH
+        for i in prange(threads):
+            thread = np.int64(i)
+            span = thread * blocks // threads, (thread + 1) * blocks // threads
+            correlate_blocks(span, parts, w, rotated, bias, y, grid)
+
+    return correlate
+
+
+def accumulation_by_blocks(m: int, load_inputs: Callable, load_gradients: Callable, store_block: Callable) -> Callable:
+    """accumulate(x, gy, grid, gw, threads): as `accumulation_loop`, but by blocks and up to gw."""
+
+    @jit(separate=True)
+    def accumulate_blocks(span, x, gy, grid, gw):
+        """What one thread does: all tiles, for the blocks span[0] .. span[1] - 1 of output channels."""
+        positions, tiles, c_in = (m + 2) ** 2, len(x) * grid.rows * grid.columns, gw.shape[2]
+        V, Z, gU = stack(positions, tiles, c_in), stack(positions, tiles, WIDTH), stack(positions, c_in, WIDTH)
+        window, outputs = np.empty((m + 2, m + 2, max(c_in, WIDTH)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
+        load_inputs(x, 0, tiles, grid, V, window)
+        for block in range(span[0], span[1]):
+            part = slice(block * WIDTH, (block + 1) * WIDTH)
+            load_gradients(gy[..., part], 0, tiles, outputs, Z, window[:m, :m])
+            for s in range(positions):
+                multiply_transposed(V[s], Z[s], None, gU[s])
+            store_block(gU, gw[..., part])
+
+    @jit(parallel=True)
+    def accumulate(x, gy, grid, gw, threads):
+        blocks = gw.shape[3] // WIDTH
+        for i in prange(threads):
+            thread = np.int64(i)
+            span = thread * blocks // threads, (thread + 1) * blocks // threads
+            accumulate_blocks(span, x, gy, grid, gw)
+
+    return accumulate
