@@ -150,7 +150,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS)
 def test_what_can_be_reached_is_never_handed_out_again(operations):
     """Each array is filled with its own number, so a block that is handed out while in use is noticed."""
-    pool = Pool()
+    pool = Pool(always_kept=0)
     alive: list[tuple[np.ndarray, int]] = []
     most = 0
     for number, (what, n) in enumerate(operations):
@@ -228,7 +228,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and (kept == 5).a
 
 # ------------------------------------------------------------------------------------ how much is kept
 def test_the_smallest_block_that_fits_is_taken_and_none_that_is_much_too_large():
-    pool = Pool()
+    pool = Pool(always_kept=0)
     sizes = [int(SMALLEST * factor) for factor in (1.9, 1.2, 1.5, 1)]
     arrays = [pool.empty(size, np.uint8) for size in sizes]
     addresses = {size: address(array) for size, array in zip(sizes, arrays)}
@@ -236,7 +236,7 @@ def test_the_smallest_block_that_fits_is_taken_and_none_that_is_much_too_large()
     found = pool.empty(int(SMALLEST * 1.3), np.uint8)
     assert address(found) == addresses[int(SMALLEST * 1.5)]
 
-    pool = Pool()
+    pool = Pool(always_kept=0)
     too_large = pool.empty(int(SMALLEST * LARGER * 1.1), np.uint8)
     del too_large
     small = pool.empty(SMALLEST, np.uint8)
@@ -245,13 +245,23 @@ def test_the_smallest_block_that_fits_is_taken_and_none_that_is_much_too_large()
 
 
 def test_blocks_idle_longest_go_first():
-    pool = Pool()
+    pool = Pool(always_kept=0)
     first, second = pool.empty(2 * SMALLEST, np.uint8), pool.empty(3 * SMALLEST, np.uint8)
     del second
     del first
     larger = pool.empty(4 * SMALLEST, np.uint8)  # too much together with both, not with the one used last
     assert 2 * SMALLEST <= pool.usage().free < 3 * SMALLEST
     assert len(larger) == 4 * SMALLEST
+
+
+def test_small_programs_keep_what_they_used():
+    """Arrays of very different sizes, as in a net that predicts one image: each size finds its own block again."""
+    pool, sizes = Pool(), [(3**n * SMALLEST, np.uint8) for n in range(4)]
+    first = [address(pool.empty(*size)) for size in sizes]
+    assert [address(pool.empty(*size)) for size in sizes] == first
+    assert 40 * SMALLEST <= pool.usage().free <= memory.ALWAYS_KEPT
+    larger = pool.empty(memory.ALWAYS_KEPT + SMALLEST, np.uint8)
+    assert pool.usage().free <= HEADROOM * len(larger)
 
 
 def test_a_repeated_step_asks_for_nothing_new():

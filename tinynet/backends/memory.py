@@ -13,8 +13,8 @@ from. For the arrays made here that object is a *lease*. When the last array die
 How much is kept. The sizes of free blocks seldom fit exactly, so two rules balance memory against fresh pages. A free
 block may serve an array of half its size; the smallest that fits is taken. Before the pool takes memory from the
 system, it gives back the blocks that are idle longest, until it holds at most 1.25 times the largest number of bytes
-that were in use at once. A training step of the U-Net (16 images of 256 x 256, 0.90 GB in use) then holds 1.06 GB, and
-asks the system for no memory from the second step on.
+that were in use at once, or no more than 64 MB are free. A training step of the U-Net (16 images of 256 x 256, 0.90 GB
+in use) then holds 1.06 GB, and asks the system for no memory from the second step on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ HUGE_PAGE = 1 << 21  # bytes
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 LARGER = 2.0  # a block may be at most this many times as large as the array
 HEADROOM = 1.25  # bytes held at most, for each byte that was ever in use at once
+ALWAYS_KEPT = 64 << 20  # bytes that may be free in any case
 
 
 class Usage(NamedTuple):
@@ -87,7 +88,8 @@ def _aligned(memory: np.ndarray, nbytes: int, alignment: int) -> np.ndarray:
 class Pool:
     """Blocks of memory, free or in use. One pool, at the end of this file, serves all of tinynet and all threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, always_kept: int = ALWAYS_KEPT) -> None:
+        self._always_kept = always_kept
         self._lock = threading.Lock()
         # A lease may end at any moment, even while this thread is at work in here and holds the lock. So it only
         # appends its block to `_returned`, which needs no lock; `_collect` does the rest later.
@@ -116,7 +118,7 @@ class Pool:
             block = self._best_free(nbytes)
             if block is None:
                 needed = self._in_use + nbytes
-                self._shrink(HEADROOM * max(self._peak, needed) - needed)
+                self._shrink(max(HEADROOM * max(self._peak, needed) - needed, self._always_kept))
                 block = self._new(nbytes)
             self._in_use += block.nbytes
             self._peak = max(self._peak, self._in_use)
