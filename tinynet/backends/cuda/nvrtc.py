@@ -86,6 +86,8 @@ class Nvrtc:
     """
 
     def __init__(self, path: str | Path) -> None:
+        for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins))  # the compiler opens this file by its name alone, and may not find it by itself
         self._library = ctypes.CDLL(str(path))
         major, minor, count = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         self._check(self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
