@@ -96,7 +96,7 @@ def group_of(span):
 @jit(separate=True)
 def _correlate_tiles(span, x, U, bias, y, front, grid):
     """What one thread does: the tiles span[0] .. span[1] - 1 of a plane, in all slices. front: padding along z."""
-    orders, _, blocks, c_in, width = U.shape
+    orders, blocks, _, c_in, width = U.shape
     taps = (orders + 1) // 2
     group = group_of(span)
     ring, sums = aligned((taps * POSITIONS, group + 1, c_in)), aligned((POSITIONS, group + 1, width))
