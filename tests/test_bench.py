@@ -606,7 +606,7 @@ def test_an_example_is_imported_once_and_a_missing_one_is_named(monkeypatch):
 
 
 def test_another_implementation_is_used_for_the_whole_step():
-    """`tinynet-fast` is the same peer with an option; every machine has the implementation named here."""
+    """`tinynet-direct` is the same peer with an option; every machine has the implementation named here."""
     plain = tinynet_peer.contestant("infer-1x16", 1).step()
     assert tinynet_peer.contestant("infer-1x16", 1, implementation="naive").step() == pytest.approx(plain, abs=1e-6)
     wrong = tinynet_peer.contestant("infer-1x16", 1, implementation="none")

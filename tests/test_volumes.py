@@ -30,9 +30,9 @@ def test_conv3d_agrees_with_scipy(rng):
     np.testing.assert_allclose(strided, expected[:, ::2, :, ::3], atol=1e-12)
 
 
-@pytest.mark.parametrize("version", ["winograd2", "blocked"])
+@pytest.mark.parametrize("version", ["winograd4", "blocked"])
 def test_conv3d_in_several_parts(rng, version, monkeypatch):
-    """More tiles than a group of winograd2 holds, and more rows than a band of blocked, by one sum of images each."""
+    """More tiles than a group of winograd4 holds, and more rows than a band of blocked, by one sum of images each."""
     monkeypatch.setattr(blocked, "BAND_BYTES", 20_000)
     x, w = rng.standard_normal((2, 3, 41, 15, 16), np.float32), rng.standard_normal((2, 3, 3, 16, 16), np.float32)
     geometry = Geometry((1,) * 3, (2, 1, 0), (1,) * 3)

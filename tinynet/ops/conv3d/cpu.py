@@ -1,13 +1,13 @@
 """conv3d in Numba: which version runs for which convolution.
 
-    winograd2    3x3 taps in each slice, of stride 1: Winograd's transforms, once for each slice
+    winograd4    3x3 taps in each slice, of stride 1: Winograd's transforms, once for each slice
     blocked      one group, not 1x1x1: a matrix product for each row of a kernel; several voxels may share a vector
     joined       the slices that meet in one slice of the result as channels of one conv2d, which has a version for 1x1
     slices       a conv2d for each depth tap
 
-`winograd2` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are also the GPU's versions.
+`winograd4` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are also the GPU's versions.
 TABLE decides which one runs: the first row whose condition holds, from the version on that is asked for. The default
-begins at `winograd2`; `use_kernels("conv3d", "blocked")` begins at another row.
+begins at `winograd4`; `use_kernels("conv3d", "blocked")` begins at another row.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _is_plain_3x3(c: Convolution) -> bool:
 
 _BY_SLICES = implementations(conv2d.IMPLEMENTATIONS[conv2d.DEFAULT])
 TABLE = [
-    Rule("winograd2", _is_plain_3x3, winograd.KERNELS),
+    Rule("winograd4", _is_plain_3x3, winograd.KERNELS),
     Rule("blocked", lambda c: c.geometry.groups == 1 and c.w_shape[:3] != (1, 1, 1), blocked.KERNELS),
     *(Rule(name, lambda c: True, kernels) for name, kernels in _BY_SLICES.items()),
 ]

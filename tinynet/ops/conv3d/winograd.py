@@ -1,4 +1,4 @@
-"""conv3d, `winograd2`: kernels of 3x3 taps in each slice, of stride 1, by Winograd's F(2x2, 3x3) within the slices.
+"""conv3d, `winograd4`: kernels of 3x3 taps in each slice, of stride 1, by Winograd's F(4x4, 3x3) within the slices.
 
 As a sum of 2-D convolutions, a 3-D convolution reads each slice of x once for each depth tap kz. Winograd's transforms
 are linear, so they are done once for a slice, and only the products are repeated:
@@ -28,12 +28,12 @@ from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple
 from ..conv2d.tiles import Grid, aligned
-from ..conv2d.winograd import winograd2
+from ..conv2d.winograd import winograd4
 from ..conv2d.winograd_loops import WIDTH, whole_vectors
 
-M, POSITIONS = winograd2.m, winograd2.n**2
-LARGEST_GROUP = 48  # tiles: their V and U stay in the L2 cache of a core
-load_inputs, load_gradients, store_outputs = winograd2.load_inputs, winograd2.load_gradients, winograd2.store_outputs
+M, POSITIONS = winograd4.m, winograd4.n**2
+LARGEST_GROUP = 24  # tiles: their V and U stay in the L2 cache of a core
+load_inputs, load_gradients, store_outputs = winograd4.load_inputs, winograd4.load_gradients, winograd4.store_outputs
 
 
 def forward(x: np.ndarray, w: np.ndarray, b: Bias, geometry: Geometry) -> np.ndarray:
@@ -52,10 +52,10 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Triple, geometry
     """gw[kz, ky, kx, ci, co] = sum over n, oz, oy, ox of x[n, iz, iy, ix, ci] gy[n, oz, oy, ox, co]."""
     c_in, c_out, taps = whole_vectors(x.shape[4]), whole_vectors(gy.shape[4]), kernel_size[0]
     gU = memory.empty((taps, numba.get_num_threads(), POSITIONS, c_in, c_out), np.float32)
-    _accumulate_all(whole(x), whole(gy), geometry.padding[0], winograd2.grid(gy.shape[2:4], geometry.padding[1:]), gU)
+    _accumulate_all(whole(x), whole(gy), geometry.padding[0], winograd4.grid(gy.shape[2:4], geometry.padding[1:]), gU)
     gw = np.empty((*kernel_size, c_in, c_out), np.float32)
     for kz in range(taps):
-        winograd2.store_weights(gU[kz], gw[kz])
+        winograd4.store_weights(gU[kz], gw[kz])
     return np.ascontiguousarray(gw[..., : x.shape[4], : gy.shape[4]])
 
 
@@ -66,12 +66,12 @@ def _correlate(x: np.ndarray, filters: tuple, size: Triple, padding: Triple) -> 
     (width, blocks), taps = blocks_of(c_out, w.dtype), len(w)
     U = memory.empty((2 * taps - 1, blocks, POSITIONS, whole_vectors(c_in), width), np.float32)
     for kz in range(taps):
-        winograd2.load_weights(np.ascontiguousarray(w[kz]), rotated, U[kz])
+        winograd4.load_weights(np.ascontiguousarray(w[kz]), rotated, U[kz])
     U[taps:] = U[: taps - 1]
     bias = np.zeros(blocks * width, np.float32)
     bias[:c_out] = 0 if b is None else b
     y = memory.empty((len(x), *size, c_out), np.float32)
-    _correlate_all(whole(x), U, bias, y, padding[0], winograd2.grid(size[1:], padding[1:]), numba.get_num_threads())
+    _correlate_all(whole(x), U, bias, y, padding[0], winograd4.grid(size[1:], padding[1:]), numba.get_num_threads())
     return y
 
 

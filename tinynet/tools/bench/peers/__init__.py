@@ -68,7 +68,7 @@ EVERYWHERE, CUDA = ("cpu", "cuda", "cuda-sim"), ("cuda", "cuda-sim")
 PEERS = {
     "tinynet": Peer("tinynet", "tinynet_peer", backends=EVERYWHERE),
     "tinynet-tf32": Peer("tinynet, TF32", "tinynet_peer", {"precision": "tf32"}, backends=CUDA),
-    "tinynet-fast": Peer("tinynet, F(4x4)", "tinynet_peer", {"implementation": "fast"}),
+    "tinynet-direct": Peer("tinynet, no Winograd", "tinynet_peer", {"implementation": "blocked"}),
     "tinynet-avx2": Peer(
         "tinynet, AVX2 only", "tinynet_peer", environment=AVX2_ONLY, machine=("x86_64", "AMD64", "amd64")
     ),
