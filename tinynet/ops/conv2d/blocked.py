@@ -70,9 +70,9 @@ def load_band(image, first, steps, band):
         if 0 <= y + i < height:
             band[i, :left] = 0
             band[i, right:] = 0
-            for j in range(left, right):
-                for c in range(channels):
-                    band[i, j, c] = image[y + i, x + j, c]
+            row, target = image[y + i].reshape(-1), band[i].reshape(-1)
+            for k in range(left * channels, right * channels):
+                target[k] = row[x * channels + k]
         else:
             band[i] = 0
 

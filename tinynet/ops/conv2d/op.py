@@ -9,6 +9,7 @@ from typing import Any
 from ...engine.basic_ops import broadcast_to
 from ...engine.tensor import Function, Tensor
 from .._shared.checks import check_float, check_ndim, pair
+from .._shared.epilogue import PLAIN
 from .._shared.geometry import Geometry, Pair
 from .._shared.pooling import extended
 from ..concat.op import concat
@@ -107,10 +108,11 @@ def _checked_list(inputs: Sequence[Any]) -> list[Any]:
 class Conv2d(Function):
     """y = x * w + b, where the channels of x may lie in several arrays."""
 
-    def forward(self, w, b, *inputs, geometry):
+    def forward(self, w, b, *inputs, geometry, epilogue=PLAIN):
+        """With an epilogue, the result has gone through it, and gy in backward is the gradient before it."""
         self.save(w, *inputs)
         self.geometry = geometry
-        return forward(inputs[0] if len(inputs) == 1 else inputs, w, b, geometry)
+        return forward(inputs[0] if len(inputs) == 1 else inputs, w, b, geometry, epilogue)
 
     def backward(self, gy):
         w, *inputs = self.saved

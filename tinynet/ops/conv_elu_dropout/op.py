@@ -10,8 +10,7 @@ from .._shared.checks import positive
 from .._shared.epilogue import Epilogue
 from .._shared.geometry import Geometry
 from ..activations.entries import Elu
-from ..conv2d.op import checked_inputs, gradients
-from ..conv2d.reference import forward
+from ..conv2d.op import Conv2d, checked_inputs
 from ..dropout import reference as dropout
 from ..dropout.op import Dropout, checked_mask
 from .reference import backward
@@ -32,29 +31,30 @@ def conv_elu_dropout(
     assert epilogue.alpha is not None  # an ELU always follows here
     positive("elu", "alpha", epilogue.alpha)
     epilogue = epilogue._replace(**checked_mask(**epilogue.mask))
-    return ConvEluDropout.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry, epilogue=epilogue)
+    y = Conv2d.apply(w, b, *checked_inputs(x, w, b, geometry), geometry=geometry, epilogue=epilogue)
+    return EluDropout.apply(y, epilogue=epilogue)
 
 
-class ConvEluDropout(Function):
-    """y = dropout(elu(conv2d(x, w, b))), where the channels of x may lie in several arrays."""
+class EluDropout(Function):
+    """The second node of the fused operation: conv2d has applied the epilogue already, so forward does nothing.
 
-    def forward(self, w, b, *inputs, geometry, epilogue):
-        self.geometry, self.epilogue = geometry, epilogue
-        y = forward(inputs[0] if len(inputs) == 1 else inputs, w, b, geometry, epilogue)
-        self.save(w, y, *inputs)
+    With a node of its own, the backward pass frees gy and y before the gradients of the convolution need memory.
+    """
+
+    def forward(self, y, *, epilogue):
+        self.epilogue = epilogue
+        y = y[...]  # another array object, so that the saved array is known to be the output and not the input
+        self.save(y)
         return y
 
     def backward(self, gy):
-        w, y, *inputs = self.saved
+        (y,) = self.saved
         alpha, p, mask = self.epilogue.alpha, self.epilogue.p, self.epilogue.mask
         if has_overrides("elu") or has_overrides("dropout"):  # set after the forward pass: they must run
-            gz = Elu.kernels.backward(dropout.forward(gy, **mask), y * (1 - p), alpha=alpha)
-        else:
-            gz = backward(gy, y, self.epilogue)
-        return gradients(gz, w, inputs, self.needs_grad, self.geometry)
+            return Elu.kernels.backward(dropout.forward(gy, **mask), y * (1 - p), alpha=alpha)
+        return backward(gy, y, self.epilogue)
 
     def backward_graph(self, gy):
-        w, y, *inputs = self.saved
+        (y,) = self.saved
         alpha, p, mask = self.epilogue.alpha, self.epilogue.p, self.epilogue.mask
-        gz = Elu.gradient(Dropout.apply(gy, **mask), y * (1 - p), alpha)
-        return gradients(gz, w, inputs, self.needs_grad, self.geometry)
+        return Elu.gradient(Dropout.apply(gy, **mask), y * (1 - p), alpha)

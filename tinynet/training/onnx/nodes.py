@@ -22,7 +22,7 @@ from ...ops.concat.op import Concat
 from ...ops.conv2d.op import Conv2d
 from ...ops.conv3d.op import BackwardInput as ConvTranspose3d
 from ...ops.conv3d.op import Conv3d
-from ...ops.conv_elu_dropout.op import ConvEluDropout
+from ...ops.conv_elu_dropout.op import EluDropout
 from ...ops.conv_transpose2d.op import ConvTranspose2d
 from ...ops.dropout.op import Dropout
 from ...ops.local_response_norm.op import LocalResponseNorm
@@ -129,11 +129,11 @@ def _conv2d(graph: Graph, call: Call, names: list[str]) -> str:
     return _convolution(graph, inputs, weight, bias, call.parameters["geometry"])
 
 
-@emits(ConvEluDropout)
-def _conv_elu_dropout(graph: Graph, call: Call, names: list[str]) -> str:
+@emits(EluDropout)
+def _elu_dropout(graph: Graph, call: Call, names: list[str]) -> str:
     epilogue = call.parameters["epilogue"]
     _check_dropout(epilogue.p)
-    return graph.add("Elu", _conv2d(graph, call, names), alpha=float(epilogue.alpha))
+    return graph.add("Elu", names[0], alpha=float(epilogue.alpha))
 
 
 @emits(Conv3d)
