@@ -246,12 +246,12 @@ def test_the_smallest_block_that_fits_is_taken_and_none_that_is_much_too_large()
 
 def test_blocks_idle_longest_go_first():
     pool = Pool(always_kept=0)
-    first, second = pool.empty(2 * SMALLEST, np.uint8), pool.empty(3 * SMALLEST, np.uint8)
+    first, second = pool.empty(2 * SMALLEST, np.uint8), pool.empty(8 * SMALLEST, np.uint8)
     del second
     del first
-    larger = pool.empty(4 * SMALLEST, np.uint8)  # too much together with both, not with the one used last
+    larger = pool.empty(9 * SMALLEST, np.uint8)  # too much together with both, not with the one used last
     assert 2 * SMALLEST <= pool.usage().free < 3 * SMALLEST
-    assert len(larger) == 4 * SMALLEST
+    assert len(larger) == 9 * SMALLEST
 
 
 def test_small_programs_keep_what_they_used():

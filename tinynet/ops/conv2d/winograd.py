@@ -38,14 +38,7 @@ from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Bias, Geometry, Images, Pair
 from .epilogue import Activation, finish
 from .tiles import LANES, Grid, tile_loader, tile_storer
-from .winograd_loops import (
-    WIDTH,
-    accumulation_by_blocks,
-    accumulation_loop,
-    correlation_by_blocks,
-    correlation_loop,
-    whole_vectors,
-)
+from .winograd_loops import WIDTH, accumulation, correlation, whole_vectors
 from .winograd_weights import weight_loader, weight_storer
 
 FEW_TILES = 64  # measured: up to here, it pays that the threads share the output channels
@@ -67,10 +60,8 @@ class Winograd:
         self.load_gradients = tile_loader(gather(*A), self.m, self.m)
         load_block, self.load_weights = weight_loader(gather(G))
         store_block, self.store_weights = weight_storer(scatter(G.T))
-        self._correlate_tiles = correlation_loop(self.m, self.load_inputs, self.store_outputs)
-        self._accumulate_tiles = accumulation_loop(self.m, self.load_inputs, self.load_gradients)
-        self._correlate_blocks = correlation_by_blocks(self.m, self.load_inputs, load_block, self.store_outputs)
-        self._accumulate_blocks = accumulation_by_blocks(self.m, self.load_inputs, self.load_gradients, store_block)
+        self._correlate_all = correlation(self.m, self.load_inputs, load_block, self.store_outputs)
+        self._accumulate_all = accumulation(self.m, self.load_inputs, self.load_gradients, store_block)
 
     def forward(self, x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
         """y = epilogue(x * w + b). Two arrays whose channels follow each other are read where they lie."""
@@ -89,11 +80,10 @@ class Winograd:
         grid, threads = self.grid(gy.shape[1:3], geometry.padding), numba.get_num_threads()
         c_in, (width, blocks) = whole_vectors(x.shape[3]), blocks_of(gy.shape[3], gy.dtype)
         gw = np.empty((3, 3, c_in, width * blocks), np.float32)
-        if shares_channels(len(x) * grid.rows * grid.columns, width, blocks):
-            self._accumulate_blocks(whole(x), whole(gy), grid, gw, threads)
-        else:
-            gU = memory.empty((threads, self.n**2, c_in, width * blocks), np.float32)
-            self._accumulate_tiles(whole(x), whole(gy), grid, gU)
+        by_blocks = shares_channels(len(x) * grid.rows * grid.columns, width, blocks)
+        gU = memory.empty((0 if by_blocks else threads, self.n**2, c_in, width * blocks), np.float32)
+        self._accumulate_all(whole(x), whole(gy), grid, gU, gw, threads)
+        if not by_blocks:
             self.store_weights(gU, gw)
         return np.ascontiguousarray(gw[:, :, : x.shape[3], : gy.shape[3]])
 
@@ -102,19 +92,21 @@ class Winograd:
         w, rotated, b = filters
         c_in, c_out = (w.shape[3], w.shape[2]) if rotated else w.shape[2:]
         parts = tuple(np.ascontiguousarray(part) for part in parts)
-        parts = parts if len(parts) == 2 else (*parts, parts[0][..., :0])
+        parts = parts if len(parts) == 2 else (*parts, np.empty((*parts[0].shape[:3], 0), np.float32))
         width, blocks = blocks_of(c_out, w.dtype)
         bias = np.zeros(blocks * width, np.float32)
         bias[:c_out] = 0 if b is None else b
         y = memory.empty((len(parts[0]), *size, c_out), np.float32)
         grid, threads, w = self.grid(size, padding), numba.get_num_threads(), np.ascontiguousarray(w)
-        if shares_channels(len(y) * grid.rows * grid.columns, width, blocks):
-            self._correlate_blocks(parts, w, rotated, bias, y, grid, threads)
+        by_blocks = shares_channels(len(y) * grid.rows * grid.columns, width, blocks)
+        shape = 0 if by_blocks else blocks, self.n**2, whole_vectors(c_in) + 1, width
+        U = memory.empty(shape, np.float32)  # with a gap of a row between the positions: see stack
+        if not by_blocks:
+            self.load_weights(w, rotated, U[:, :, :-1])
+        activation = Activation.of(epilogue, y.dtype)
+        self._correlate_all(parts, (w, rotated, U), bias, y, grid, activation, threads)
+        if by_blocks:
             finish(y, epilogue)
-        else:
-            U = memory.empty((blocks, self.n**2, whole_vectors(c_in) + 1, width), np.float32)[:, :, :-1]  # as in stack
-            self.load_weights(w, rotated, U)
-            self._correlate_tiles(parts, U, bias, y, grid, Activation.of(epilogue, y.dtype), threads)
         return y
 
     def grid(self, size: Pair, padding: Pair) -> Grid:

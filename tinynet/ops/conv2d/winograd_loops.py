@@ -36,11 +36,8 @@ def last_pixels(grid):
     return Grid(grid.rows, grid.columns, grid.top + 2, grid.left + 2)
 
 
-def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> Callable:
-    """correlate(parts, U, bias, y, grid, activation, threads): forward and backward_input.
-
-    parts: two arrays whose channels follow each other. U: (block of output channels, position, input channel, column).
-    """
+def correlation_by_tiles(m: int, load_inputs: Callable, store_outputs: Callable) -> Callable:
+    """correlate_tiles(span, parts, U, bias, y, grid, activation), see `correlation`."""
 
     @jit(separate=True)
     def correlate_tiles(span, parts, U, bias, y, grid, activation):
@@ -67,19 +64,11 @@ def correlation_loop(m: int, load_inputs: Callable, store_outputs: Callable) -> 
                 store_outputs(M, first, count, grid, y[..., part], bias[part], window[:m, :m])
             activate_tiles(m, first, count, grid, y, activation)
 
-    @jit(parallel=True)
-    def correlate(parts, U, bias, y, grid, activation, threads):
-        count = len(y) * grid.rows * grid.columns
-        for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-            span = thread * count // threads, (thread + 1) * count // threads
-            correlate_tiles(span, parts, U, bias, y, grid, activation)
-
-    return correlate
+    return correlate_tiles
 
 
-def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -> Callable:
-    """accumulate(x, gy, grid, gU): the sums of backward_weight; each thread has a gU of its own."""
+def accumulation_by_tiles(m: int, load_inputs: Callable, load_gradients: Callable) -> Callable:
+    """accumulate_tiles(span, x, gy, grid, gU), see `accumulation`."""
 
     @jit(separate=True)
     def accumulate_tiles(span, x, gy, grid, gU):
@@ -92,7 +81,9 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
         for first in range(span[0], span[1], GRADIENT_GROUP):
             count = min(GRADIENT_GROUP, span[1] - first)
             load_inputs(x, first, count, grid, V, window)
-            load_gradients(gy, first, count, outputs, Z, window[:m, :m])
+            load_gradients(
+                gy[..., :c_out], first, count, outputs, Z, window[:m, :m]
+            )  # a slice, as below: compiled once
             for s in range(positions):
                 if is_far:
                     prefetch_tiles(m, x, first + GRADIENT_GROUP + s * share, share, ahead)
@@ -102,20 +93,12 @@ def accumulation_loop(m: int, load_inputs: Callable, load_gradients: Callable) -
                     total = gU[s, :, part]
                     multiply_transposed(V[s, :count], Z[s, :count, part], total, total)
 
-    @jit(parallel=True)
-    def accumulate(x, gy, grid, gU):
-        threads, count = len(gU), len(x) * grid.rows * grid.columns
-        for i in prange(threads):
-            thread = np.int64(i)
-            span = thread * count // threads, (thread + 1) * count // threads
-            accumulate_tiles(span, x, gy, grid, gU[thread])
-
-    return accumulate
+    return accumulate_tiles
 
 
 # ------------------------------------------------------------------------------------- the threads share the channels
 def correlation_by_blocks(m: int, load_inputs: Callable, load_block: Callable, store_outputs: Callable) -> Callable:
-    """correlate(parts, w, rotated, bias, y, grid, threads): as `correlation_loop`, but by blocks and from w."""
+    """correlate_blocks(span, parts, w, rotated, bias, y, grid), see `correlation`."""
 
     @jit(separate=True)
     def correlate_blocks(span, parts, w, rotated, bias, y, grid):
@@ -123,30 +106,23 @@ def correlation_by_blocks(m: int, load_inputs: Callable, load_block: Callable, s
         positions, tiles, c_in = (m + 2) ** 2, len(y) * grid.rows * grid.columns, whole_vectors(w.shape[2 + rotated])
         V, M, U = stack(positions, tiles, c_in), stack(positions, tiles, WIDTH), stack(positions, c_in, WIDTH)
         window, channel = np.empty((m + 2, m + 2, max(c_in, WIDTH)), np.float32), 0
+        first = np.int64(0)  # not the literal 0, for which Numba would compile every callee again
         for x in parts:
             if x.shape[3] > 0:
-                load_inputs(x, 0, tiles, grid, V[:, :, channel:], window)
+                load_inputs(x, first, tiles, grid, V[:, :, channel:], window)
                 channel += x.shape[3]
         for block in range(span[0], span[1]):
             load_block(w, rotated, block, U)
             for s in range(positions):
                 multiply(V[s], U[s], None, M[s])
             part = slice(block * WIDTH, (block + 1) * WIDTH)
-            store_outputs(M, 0, tiles, grid, y[..., part], bias[part], window[:m, :m])
+            store_outputs(M, first, tiles, grid, y[..., part], bias[part], window[:m, :m])
 
-    @jit(parallel=True)
-    def correlate(parts, w, rotated, bias, y, grid, threads):
-        blocks = len(bias) // WIDTH
-        for i in prange(threads):
-            thread = np.int64(i)
-            span = thread * blocks // threads, (thread + 1) * blocks // threads
-            correlate_blocks(span, parts, w, rotated, bias, y, grid)
-
-    return correlate
+    return correlate_blocks
 
 
 def accumulation_by_blocks(m: int, load_inputs: Callable, load_gradients: Callable, store_block: Callable) -> Callable:
-    """accumulate(x, gy, grid, gw, threads): as `accumulation_loop`, but by blocks and up to gw."""
+    """accumulate_blocks(span, x, gy, grid, gw), see `accumulation`."""
 
     @jit(separate=True)
     def accumulate_blocks(span, x, gy, grid, gw):
@@ -154,20 +130,65 @@ def accumulation_by_blocks(m: int, load_inputs: Callable, load_gradients: Callab
         positions, tiles, c_in = (m + 2) ** 2, len(x) * grid.rows * grid.columns, gw.shape[2]
         V, Z, gU = stack(positions, tiles, c_in), stack(positions, tiles, WIDTH), stack(positions, c_in, WIDTH)
         window, outputs = np.empty((m + 2, m + 2, max(c_in, WIDTH)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
-        load_inputs(x, 0, tiles, grid, V, window)
+        first = np.int64(0)
+        load_inputs(x, first, tiles, grid, V, window)
         for block in range(span[0], span[1]):
             part = slice(block * WIDTH, (block + 1) * WIDTH)
-            load_gradients(gy[..., part], 0, tiles, outputs, Z, window[:m, :m])
+            load_gradients(gy[..., part], first, tiles, outputs, Z, window[:m, :m])
             for s in range(positions):
                 multiply_transposed(V[s], Z[s], None, gU[s])
             store_block(gU, gw[..., part])
 
+    return accumulate_blocks
+
+
+# ------------------------------------------------------------------------------------- both, in parallel
+# One function for both ways, because each parallel loop takes Numba more than a second to compile.
+
+
+def correlation(m: int, load_inputs: Callable, load_block: Callable, store_outputs: Callable) -> Callable:
+    """correlate(parts, filters, bias, y, grid, activation, threads): forward and backward_input.
+
+    parts: two arrays whose channels follow each other. filters: w, whether it is rotated, and U (block of output
+    channels, position, input channel and a row more, column). Without blocks in U, the threads share the output
+    channels, and the activation is not applied.
+    """
+    by_tiles = correlation_by_tiles(m, load_inputs, store_outputs)
+    by_blocks = correlation_by_blocks(m, load_inputs, load_block, store_outputs)
+
     @jit(parallel=True)
-    def accumulate(x, gy, grid, gw, threads):
-        blocks = gw.shape[3] // WIDTH
+    def correlate(parts, filters, bias, y, grid, activation, threads):
+        w, rotated, U = filters
+        count = len(y) * grid.rows * grid.columns if len(U) > 0 else len(bias) // WIDTH
+        for i in prange(threads):
+            thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
+            span = thread * count // threads, (thread + 1) * count // threads
+            if len(U) > 0:
+                by_tiles(span, parts, U[:, :, :-1], bias, y, grid, activation)
+            else:
+                by_blocks(span, parts, w, rotated, bias, y, grid)
+
+    return correlate
+
+
+def accumulation(m: int, load_inputs: Callable, load_gradients: Callable, store_block: Callable) -> Callable:
+    """accumulate(x, gy, grid, gU, gw, threads): backward_weight.
+
+    gU: (thread, position, input channel, output channel), the sums of each thread. Without threads in gU, the threads
+    share the output channels and compute gw.
+    """
+    by_tiles = accumulation_by_tiles(m, load_inputs, load_gradients)
+    by_blocks = accumulation_by_blocks(m, load_inputs, load_gradients, store_block)
+
+    @jit(parallel=True)
+    def accumulate(x, gy, grid, gU, gw, threads):
+        count = len(x) * grid.rows * grid.columns if len(gU) > 0 else gw.shape[3] // WIDTH
         for i in prange(threads):
             thread = np.int64(i)
-            span = thread * blocks // threads, (thread + 1) * blocks // threads
-            accumulate_blocks(span, x, gy, grid, gw)
+            span = thread * count // threads, (thread + 1) * count // threads
+            if len(gU) > 0:
+                by_tiles(span, x, gy, grid, gU[thread])
+            else:
+                by_blocks(span, x, gy, grid, gw)
 
     return accumulate
