@@ -168,23 +168,29 @@ def dark_problems(page: Any) -> list[str]:
     return problems
 
 
+def resize(page: Any, width: int) -> None:
+    """Set the width of the window, and wait until the page has drawn itself anew."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def phone_problems(page: Any) -> list[str]:
     """What is wider than a phone, if the page as a whole would have to be scrolled to the side."""
-    page.set_viewport_size({"width": PHONE, "height": 800})
+    resize(page, PHONE)
     problems = page.evaluate(TOO_WIDE)
-    page.set_viewport_size({"width": SCREEN, "height": 800})
+    resize(page, SCREEN)
     return [f"on a phone, {problem}" for problem in problems]
 
 
 def print_problems(page: Any, content: str) -> list[str]:
     """Content (a selector) that is hidden on paper, what is cut off there, and dark colors in dark mode."""
     page.locator(content).evaluate_all(SEEN)
-    page.set_viewport_size({"width": PAPER, "height": 800})
+    resize(page, PAPER)
     page.emulate_media(media="print", color_scheme="dark")
     problems = [f"hidden: {html}" for html in page.locator(content).evaluate_all(HIDDEN)]
     if page.evaluate(LUMINANCE, "backgroundColor") < 0.8 or page.evaluate(LUMINANCE, "color") > 0.3:
         problems.append("dark colors")
     problems += [f"cut off: {html}" for html in page.evaluate(CUT)]
     page.emulate_media(media="screen", color_scheme="light")
-    page.set_viewport_size({"width": SCREEN, "height": 800})
+    resize(page, SCREEN)
     return [f"on paper, {problem}" for problem in problems]
