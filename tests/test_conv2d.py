@@ -23,6 +23,7 @@ import tinynet as tn
 from tinynet.backends.registry import implementation_kernel, implementations
 from tinynet.learn.gradcheck import GradientError, gradcheck
 from tinynet.learn.gradcheck.tiers import cases_of
+from tinynet.ops._shared.epilogue import Epilogue
 from tinynet.ops._shared.geometry import Geometry
 from tinynet.ops.conv2d import blocked, cpu, reference, winograd
 from tinynet.ops.conv2d.cpu import Convolution, choose, explain
@@ -202,6 +203,21 @@ def test_winograd_is_what_runs_where_it_is_asked_for(name, unet_calls):
     _, inputs, options, _ = next(c for c in unet_calls if c[0] == name and c[1][1].shape[3] == 64)
     results = [run(version, name, inputs, options) for version in ("blocked", "winograd2", "winograd4")]
     assert len({result.tobytes() for result in results}) == 3
+
+
+@pytest.mark.parametrize("implementation", ["winograd4", "winograd2"])
+def test_an_image_alone_and_in_a_batch_has_the_same_bits(implementation):
+    """With few tiles the threads share the output channels, with many the tiles: nobody may see a difference."""
+    rng = np.random.default_rng(11)
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((24, 9, 11, 40), (3, 3, 40, 72), (72,)))
+    epilogue = Epilogue(alpha=1.0)
+    kernels = cpu.VERSIONS[implementation]
+    together = kernels.forward(x, w, b, Geometry(padding=(1, 1)), epilogue)
+    gx = kernels.backward_input(together, w, (9, 11), Geometry(padding=(1, 1)))
+    for n in (0, 23):
+        alone = kernels.forward(x[n : n + 1], w, b, Geometry(padding=(1, 1)), epilogue)
+        np.testing.assert_array_equal(alone[0], together[n])
+        np.testing.assert_array_equal(kernels.backward_input(alone, w, (9, 11), Geometry(padding=(1, 1)))[0], gx[n])
 
 
 # ------------------------------------------------------------------------------------- Winograd's matrices
