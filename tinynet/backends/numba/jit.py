@@ -29,6 +29,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core import event
+from numba.np.ufunc import parallel
 
 from ...files import cache_folder
 from . import settings
@@ -130,6 +131,7 @@ def _load(files: Any, key: tuple) -> tuple | None:
         digest, code = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
         if digest == _digest(code).encode():
             kept, needed = pickle.loads(code)
+            parallel._launch_threads()  # the code may call the threading layer (tasks.py)
             return kept if are_loaded(needed) else None
     return None
 

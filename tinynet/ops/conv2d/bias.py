@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of, register_block
+from ...backends.numba.tasks import in_parallel
 from .._shared.layout import rows_of
 
 CHUNK = 1024  # pixels added up in a register before their sum is added to the total: less rounding error
@@ -27,9 +27,12 @@ def backward_bias(gy: np.ndarray) -> np.ndarray:
 
 
 @jit(separate=True)
-def _add_share(gy, ones, total, lanes):
-    """total (1, C) += the sum of gy (pixels, C): a row of ones times gy, for as many channels as fill vectors."""
-    pixels, channels = gy.shape
+def _add_share(thread, flat, pitch, all_pixels, ones, sums, lanes):
+    """sums[thread] (1, C) += the sum of a share of the pixels: a row of ones times gy, where channels fill vectors."""
+    (threads, _, channels), total = sums.shape, sums[thread]
+    first, last = thread * all_pixels // threads, (thread + 1) * all_pixels // threads
+    gy = as_strided(flat, (all_pixels, channels), (pitch * flat.itemsize, flat.itemsize))[first:last]
+    pixels = last - first
     whole = channels // lanes * lanes
     for first in range(0, pixels, CHUNK):
         part = gy[first : first + CHUNK]
@@ -41,11 +44,7 @@ def _add_share(gy, ones, total, lanes):
                 total[0, c] += part[p, c]
 
 
-@jit(parallel=True)
+@jit
 def _add_pixels(flat, pitch, pixels, ones, sums, lanes):
     """sums[thread] = the sum of the thread's share of the pixels. flat, pitch: see `rows_of`."""
-    threads, _, channels = sums.shape
-    for i in prange(threads):
-        thread = np.int64(i)  # signed: prange may give an unsigned index
-        gy = as_strided(flat, (pixels, channels), (pitch * flat.itemsize, flat.itemsize))
-        _add_share(gy[thread * pixels // threads : (thread + 1) * pixels // threads], ones, sums[thread], lanes)
+    in_parallel(_add_share, len(sums), (flat, pitch, pixels, ones, sums, lanes))

@@ -23,12 +23,12 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import prange
 from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
+from ...backends.numba.tasks import in_parallel
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
@@ -107,9 +107,9 @@ def correlate_band(band, steps, w, bias, y):
 
 
 @jit(separate=True)
-def correlate_bands(share, x, filters, result, steps, band, activation):
-    """What one thread does: its share, (thread, number of threads), of the bands of all images."""
-    w, bias = filters
+def correlate_bands(thread, x, filters, result, steps, bands_of_threads, activation):
+    """What one thread does: its share of the bands of all images."""
+    (w, bias), band, share = filters, bands_of_threads[thread], (thread, len(bands_of_threads))
     groups, blocks, _, kh, _, width = w.shape
     y = result[:, steps.first_y :: steps.apart_y, steps.first_x :: steps.apart_x]
     images, oh, ow, c_out = y.shape
@@ -129,16 +129,15 @@ def correlate_bands(share, x, filters, result, steps, band, activation):
             activate(result.reshape(-1), (n * oh + first) * ow * c_out, (n * oh + last) * ow * c_out, activation)
 
 
-@jit(parallel=True)
+@jit
 def correlate_all(x, filters, result, steps, band, activation):
-    for i in prange(len(band)):
-        thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-        correlate_bands((thread, len(band)), x, filters, result, steps, band[thread], activation)
+    in_parallel(correlate_bands, len(band), (x, filters, result, steps, band, activation))
 
 
 @jit(separate=True)
-def accumulate_bands(share, x, gy, gw, steps, band):
+def accumulate_bands(thread, x, gy, gw_of_threads, steps, bands_of_threads):
     """What one thread does: gw (groups, KH, pieces, k, channels) of its share of the bands of all images."""
+    gw, band, share = gw_of_threads[thread], bands_of_threads[thread], (thread, len(bands_of_threads))
     groups, kh, pieces, k, o_group = gw.shape
     images, oh, ow, _ = gy.shape
     i_group, width, rows = x.shape[3] // groups, min(o_group, 2 * VECTOR_BYTES // gw.itemsize), rows_of(band, steps, kh)
@@ -159,11 +158,9 @@ def accumulate_bands(share, x, gy, gw, steps, band):
                         multiply_transposed(A, gy[n, first:last, :, o : o + width], total, total)
 
 
-@jit(parallel=True)
+@jit
 def accumulate_all(x, gy, gw, steps, band):
-    for i in prange(len(band)):
-        thread = np.int64(i)
-        accumulate_bands((thread, len(band)), x, gy, gw[thread], steps, band[thread])
+    in_parallel(accumulate_bands, len(band), (x, gy, gw, steps, band))
 
 
 # ------------------------------------------------------------------------------------- the kernels

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import RANGE, range_count
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
@@ -47,10 +47,14 @@ def activate(y, start, stop, activation):
         dropout_range(y, start, stop, Mask(a.scale, a.threshold, a.seed, a.stream, a.step, a.first), y)
 
 
-@jit(parallel=True)
+@jit(separate=True)
+def _activate_range(r, y, activation):
+    activate(y, r * RANGE, min((r + 1) * RANGE, y.size), activation)
+
+
+@jit
 def _activate_all(y, activation):
-    for r in prange(range_count(y.size)):
-        activate(y, np.int64(r) * RANGE, min((np.int64(r) + 1) * RANGE, y.size), activation)
+    in_parallel(_activate_range, range_count(y.size), (y, activation))
 
 
 def finish(y: np.ndarray, epilogue: Epilogue) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
@@ -57,9 +57,9 @@ def _by_output(w: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------- the loops
 # What a thread does is compiled once, as a function of its own (separate.py).
 @jit(separate=True, fastmath=REDUCTION)
-def _forward_pixels(x, w, b, y):
+def _forward_pixels(run, x, w, b, y):
     c_out, c_in = w.shape
-    for pixel in range(len(x)):
+    for pixel in range(run * CHUNK, min((run + 1) * CHUNK, len(x))):
         for co in range(c_out):
             total = b[co]
             for ci in range(c_in):
@@ -67,17 +67,15 @@ def _forward_pixels(x, w, b, y):
             y[pixel, co] = total
 
 
-@jit(parallel=True)
+@jit
 def _forward(x, w, b, y):
-    for run in prange(-(-len(x) // CHUNK)):
-        part = slice(run * CHUNK, (run + 1) * CHUNK)
-        _forward_pixels(x[part], w, b, y[part])
+    in_parallel(_forward_pixels, -(-len(x) // CHUNK), (x, w, b, y))
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)
-def _backward_input_pixels(gy, w, gx):
+def _backward_input_pixels(run, gy, w, gx):
     c_out, c_in = w.shape
-    for pixel in range(len(gy)):
+    for pixel in range(run * CHUNK, min((run + 1) * CHUNK, len(gy))):
         for ci in range(c_in):
             gx[pixel, ci] = gy[pixel, 0] * w[0, ci]
         for co in range(1, c_out):
@@ -85,28 +83,24 @@ def _backward_input_pixels(gy, w, gx):
                 gx[pixel, ci] += gy[pixel, co] * w[co, ci]
 
 
-@jit(parallel=True)
+@jit
 def _backward_input(gy, w, gx):
-    for run in prange(-(-len(gy) // CHUNK)):
-        part = slice(run * CHUNK, (run + 1) * CHUNK)
-        _backward_input_pixels(gy[part], w, gx[part])
+    in_parallel(_backward_input_pixels, -(-len(gy) // CHUNK), (gy, w, gx))
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)
-def _add_products(x, gy, total):
-    c_out, c_in = total.shape
-    for first in range(0, len(x), CHUNK):
+def _add_products(thread, x, gy, sums):
+    (threads, c_out, c_in), total = sums.shape, sums[thread]
+    begin, end = thread * len(x) // threads, (thread + 1) * len(x) // threads
+    for first in range(begin, end, CHUNK):
         part = np.zeros((c_out, c_in), x.dtype)
-        for pixel in range(first, min(first + CHUNK, len(x))):
+        for pixel in range(first, min(first + CHUNK, end)):
             for co in range(c_out):
                 for ci in range(c_in):
                     part[co, ci] += x[pixel, ci] * gy[pixel, co]
         total += part
 
 
-@jit(parallel=True)
+@jit
 def _backward_weight(x, gy, sums):
-    threads, pixels = len(sums), len(x)
-    for thread in prange(threads):
-        part = slice(thread * pixels // threads, (thread + 1) * pixels // threads)
-        _add_products(x[part], gy[part], sums[thread])
+    in_parallel(_add_products, len(sums), (x, gy, sums))

@@ -104,7 +104,7 @@ class Winograd:
         if not by_blocks:
             self.load_weights(w, rotated, U[:, :, :-1])
         activation = Activation.of(epilogue, y.dtype)
-        self._correlate_all(parts, (w, rotated, U), bias, y, grid, activation, threads)
+        self._correlate_all(parts, (w, rotated, U, bias), y, grid, activation, threads)
         if by_blocks:
             finish(y, epilogue)
         return y

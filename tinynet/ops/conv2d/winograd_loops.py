@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.gemm import multiply, multiply_transposed
 from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack
 
@@ -143,30 +143,29 @@ def accumulation_by_blocks(m: int, load_inputs: Callable, load_gradients: Callab
 
 
 # ------------------------------------------------------------------------------------- both, in parallel
-# One function for both ways, because each parallel loop takes Numba more than a second to compile.
-
-
 def correlation(m: int, load_inputs: Callable, load_block: Callable, store_outputs: Callable) -> Callable:
-    """correlate(parts, filters, bias, y, grid, activation, threads): forward and backward_input.
+    """correlate(parts, filters, y, grid, activation, threads): forward and backward_input.
 
-    parts: two arrays whose channels follow each other. filters: w, whether it is rotated, and U (block of output
-    channels, position, input channel and a row more, column). Without blocks in U, the threads share the output
+    parts: two arrays whose channels follow each other. filters: w, whether it is rotated, U (block of output channels,
+    position, input channel and a row more, column), and the bias. Without blocks in U, the threads share the output
     channels, and the activation is not applied.
     """
     by_tiles = correlation_by_tiles(m, load_inputs, store_outputs)
     by_blocks = correlation_by_blocks(m, load_inputs, load_block, store_outputs)
 
-    @jit(parallel=True)
-    def correlate(parts, filters, bias, y, grid, activation, threads):
-        w, rotated, U = filters
+    @jit(separate=True)
+    def correlate_share(thread, parts, filters, y, grid, activation, threads):
+        w, rotated, U, bias = filters
         count = len(y) * grid.rows * grid.columns if len(U) > 0 else len(bias) // WIDTH
-        for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-            span = thread * count // threads, (thread + 1) * count // threads
-            if len(U) > 0:
-                by_tiles(span, parts, U[:, :, :-1], bias, y, grid, activation)
-            else:
-                by_blocks(span, parts, w, rotated, bias, y, grid)
+        span = thread * count // threads, (thread + 1) * count // threads
+        if len(U) > 0:
+            by_tiles(span, parts, U[:, :, :-1], bias, y, grid, activation)
+        else:
+            by_blocks(span, parts, w, rotated, bias, y, grid)
+
+    @jit
+    def correlate(parts, filters, y, grid, activation, threads):
+        in_parallel(correlate_share, threads, (parts, filters, y, grid, activation, threads))
 
     return correlate
 
@@ -180,15 +179,17 @@ def accumulation(m: int, load_inputs: Callable, load_gradients: Callable, store_
     by_tiles = accumulation_by_tiles(m, load_inputs, load_gradients)
     by_blocks = accumulation_by_blocks(m, load_inputs, load_gradients, store_block)
 
-    @jit(parallel=True)
-    def accumulate(x, gy, grid, gU, gw, threads):
+    @jit(separate=True)
+    def accumulate_share(thread, x, gy, grid, gU, gw, threads):
         count = len(x) * grid.rows * grid.columns if len(gU) > 0 else gw.shape[3] // WIDTH
-        for i in prange(threads):
-            thread = np.int64(i)
-            span = thread * count // threads, (thread + 1) * count // threads
-            if len(gU) > 0:
-                by_tiles(span, x, gy, grid, gU[thread])
-            else:
-                by_blocks(span, x, gy, grid, gw)
+        span = thread * count // threads, (thread + 1) * count // threads
+        if len(gU) > 0:
+            by_tiles(span, x, gy, grid, gU[thread])
+        else:
+            by_blocks(span, x, gy, grid, gw)
+
+    @jit
+    def accumulate(x, gy, grid, gU, gw, threads):
+        in_parallel(accumulate_share, threads, (x, gy, grid, gU, gw, threads))
 
     return accumulate

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .tiles import LANES
 
 
@@ -53,12 +53,14 @@ def weight_loader(transform: Callable) -> tuple[Callable, Callable]:
         for ci in range(0, U.shape[1], LANES):
             load_channels(w, rotated, ci, block * U.shape[2], U)
 
-    @jit(parallel=True)
+    @jit(separate=True)
+    def load_part(task, w, rotated, U):
+        block, part = divmod(task, U.shape[2] // LANES)
+        load_channels(w, rotated, part * LANES, block * U.shape[3], U[block])
+
+    @jit
     def load(w, rotated, U):
-        parts = U.shape[2] // LANES  # of a block
-        for i in prange(len(U) * parts):
-            block, part = divmod(np.int64(i), parts)
-            load_channels(w, rotated, part * LANES, block * U.shape[3], U[block])
+        in_parallel(load_part, len(U) * (U.shape[2] // LANES), (w, rotated, U))
 
     return load_block, load
 
@@ -78,17 +80,15 @@ def weight_storer(transform: Callable) -> tuple[Callable, Callable]:
             store_channel(gU, ci, gw)
 
     @jit(separate=True)
-    def add_shares(gU, ci):
+    def store_sum(ci, gU, gw):
         for thread in range(1, len(gU)):
             for s in range(gU.shape[1]):
                 for co in range(gU.shape[3]):
                     gU[0, s, ci, co] += gU[thread, s, ci, co]
+        store_channel(gU[0], ci, gw)
 
-    @jit(parallel=True)
+    @jit
     def store(gU, gw):
-        for i in prange(gw.shape[2]):
-            ci = np.int64(i)
-            add_shares(gU, ci)
-            store_channel(gU[0], ci, gw)
+        in_parallel(store_sum, gw.shape[2], (gU, gw))
 
     return store_block, store

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import RANGE, range_count, run
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
@@ -25,16 +25,14 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
 
 
 @jit(separate=True, fastmath=ELEMENTWISE)
-def _backward_range(gy, y, span, parameters, mask, gz):
-    """Elements span[0] .. span[1] - 1. parameters: alpha, and the share of elements that dropout keeps."""
-    (start, stop), (alpha, keep), one = span, parameters, y.dtype.type(1)
+def _backward_range(r, gy, y, alpha, keep, mask, gz):
+    """One range of elements. keep: the share of elements that dropout keeps."""
+    start, stop, one = r * RANGE, min((r + 1) * RANGE, y.size), y.dtype.type(1)
     dropout_range(gy, start, stop, mask, gz)
     for i in range(U(start), U(stop)):
         gz[i] *= one if y[i] > 0 else y[i] * keep + alpha
 
 
-@jit(parallel=True)
+@jit
 def _backward(gy, y, alpha, keep, mask, gz):
-    for i in prange(range_count(y.size)):
-        r = np.int64(i)
-        _backward_range(gy, y, (r * RANGE, min((r + 1) * RANGE, y.size)), (alpha, keep), mask, gz)
+    in_parallel(_backward_range, range_count(y.size), (gy, y, alpha, keep, mask, gz))

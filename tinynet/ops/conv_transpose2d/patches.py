@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
+from ...backends.numba.tasks import in_parallel
 from .._cpu.gemm import multiply, multiply_transposed
 from .._shared.geometry import Geometry, Pair
 
@@ -96,24 +96,24 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair) -> np.ndar
 
 # ------------------------------------------------------------------------------------- the loops
 @jit(separate=True)
-def _forward_band(x, weights, bias, y):
-    blocks, kh, _, width = weights.shape
+def _forward_band(task, all_x, weights, bias, band, all_y):
+    part = slice(task * band, (task + 1) * band)
+    (blocks, kh, _, width), x, y = weights.shape, all_x[part], all_y[part]
     for k in range(blocks):
         for ky in range(kh):
             for row in range(len(x)):
                 multiply(x[row], weights[k, ky], bias[k], y[row, ky, :, k * width : (k + 1) * width])
 
 
-@jit(parallel=True)
+@jit
 def _forward(x, weights, bias, band, y):
-    for task in prange((len(x) + band - 1) // band):
-        first = np.int64(task) * band
-        _forward_band(x[first : first + band], weights, bias, y[first : first + band])
+    in_parallel(_forward_band, (len(x) + band - 1) // band, (x, weights, bias, band, y))
 
 
 @jit(separate=True)
-def _backward_input_band(g, weights, gx):
-    blocks, kh, _, _, width = weights.shape
+def _backward_input_band(task, all_g, weights, band, all_gx):
+    part = slice(task * band, (task + 1) * band)
+    (blocks, kh, _, _, width), g, gx = weights.shape, all_g[part], all_gx[part]
     zeros = as_strided(np.zeros(width, gx.dtype), (gx.shape[1], width), (0, gx.itemsize))  # one row, seen as many
     for k in range(blocks):
         for row in range(len(g)):
@@ -123,11 +123,9 @@ def _backward_input_band(g, weights, gx):
                 start = target
 
 
-@jit(parallel=True)
+@jit
 def _backward_input(g, weights, band, gx):
-    for task in prange((len(g) + band - 1) // band):
-        first = np.int64(task) * band
-        _backward_input_band(g[first : first + band], weights, gx[first : first + band])
+    in_parallel(_backward_input_band, (len(g) + band - 1) // band, (g, weights, band, gx))
 
 
 @jit(separate=True)
@@ -140,11 +138,14 @@ def _add_band(x, g, width, total):
                 multiply_transposed(g[:, ky, kx], x[:, :, c : c + width], part, part)
 
 
-@jit(parallel=True)
-def _backward_weight(x, g, width, band, sums):
+@jit(separate=True)
+def _add_bands(thread, x, g, width, band, sums):
     threads, bands = len(sums), (len(x) + band - 1) // band
-    for thread in prange(threads):
-        t = np.int64(thread)
-        for task in range(t * bands // threads, (t + 1) * bands // threads):
-            first = task * band
-            _add_band(x[first : first + band], g[first : first + band], width, sums[t])
+    for task in range(thread * bands // threads, (thread + 1) * bands // threads):
+        first = task * band
+        _add_band(x[first : first + band], g[first : first + band], width, sums[thread])
+
+
+@jit
+def _backward_weight(x, g, width, band, sums):
+    in_parallel(_add_bands, len(sums), (x, g, width, band, sums))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import RANGE, range_count, run
 from .._cpu.philox import draw_words
 from .._cpu.prefetch import LINE, prefetch
@@ -36,12 +36,6 @@ def forward(x: np.ndarray, *, p: float, seed: int, stream: int, step: int, first
     return run(_forward, (x,), (Mask.of(p, seed, stream, step, first, x.dtype),))
 
 
-@jit(parallel=True)
-def _forward(x, mask, y):
-    for r in prange(range_count(x.size)):
-        forward_range(x, r * RANGE, min((r + 1) * RANGE, x.size), mask, y)
-
-
 @jit(inline="always")
 def forward_range(x, start, stop, mask, y):
     """Elements start .. stop - 1: what one thread does, also for kernels that do more than dropout.
@@ -64,3 +58,13 @@ def forward_range(x, start, stop, mask, y):
         for i in range(begin, end):
             y[i] = x[i] * mask.scale if words[i - drawn] >= mask.threshold else zero
         begin = end
+
+
+@jit(separate=True)
+def _forward_task(r, x, mask, y):
+    forward_range(x, r * RANGE, min((r + 1) * RANGE, x.size), mask, y)
+
+
+@jit
+def _forward(x, mask, y):
+    in_parallel(_forward_task, range_count(x.size), (x, mask, y))

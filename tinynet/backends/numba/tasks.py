@@ -1,0 +1,89 @@
+"""`in_parallel`: run a compiled function for many tasks, on all threads, out of a Numba kernel.
+
+    @jit(separate=True)
+    def fill(task, x): ...                       # what one task does
+
+    @jit
+    def fill_all(x):
+        in_parallel(fill, len(x), (x,))          # fill(0, x), fill(1, x), ... on all threads
+
+A loop with `prange` does the same. But Numba compiles the body of such a loop three times: with its own analysis of
+what the iterations share, as the body of a wrapper, and inside of the wrapper. For a function that only starts tasks,
+that takes a second, and `in_parallel` a tenth. Inside, both call the same function of Numba's threading layer:
+
+    numba_parallel_for(function, bases, counts, steps, data, 0, 1, threads)
+
+Each thread calls `function(places, counts, steps, data)` for some tasks that follow each other: places[0] is
+bases[0] + steps[0] * (number of the first task), and counts[0] says how many tasks there are. With a base of 0 and a
+step of 1, the place is the number itself. `data` points to the arguments that all tasks get.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel
+
+BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
+
+
+@intrinsic
+def in_parallel(typing_context, function, tasks, arguments):
+    """function(task, *arguments) for task = 0 .. tasks - 1, on as many threads as `numba.get_num_threads` says.
+
+    function: compiled with `@jit(separate=True)`; its first parameter is an int64. arguments: a tuple, the same for all
+    tasks. Raises MemoryError if a task runs out of memory.
+    """
+    parallel._launch_threads()  # it also tells LLVM where the functions of the threading layer are
+    body = function.get_call_type(typing_context, (types.int64, *arguments.types), {})
+
+    def generate(context, builder, signature, values):
+        _, count, given = values
+        data = _stored(builder, [ir.Constant(FLAG, 0), *cgutils.unpack_tuple(builder, given)])
+        callee = function.dispatcher.overloads[body.args].fndesc
+        task_runner = _task_runner(context, builder, data.type, callee, body)
+        bases, counts, steps = (_stored(builder, [v]) for v in (ir.Constant(INDEX, 0), count, ir.Constant(INDEX, 1)))
+        module = builder.module
+        start = cgutils.get_or_insert_function(
+            module, ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [INDEX] * 3), "numba_parallel_for"
+        )
+        threads = cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), "get_num_threads")
+        pointers = [builder.bitcast(p, BYTES) for p in (task_runner, bases, counts, steps, data)]
+        numbers = [ir.Constant(INDEX, 0), ir.Constant(INDEX, 1), builder.sext(builder.call(threads, []), INDEX)]
+        builder.call(start, [*pointers, *numbers])
+        failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
+        with builder.if_then(cgutils.is_not_null(builder, failed), likely=False):
+            context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a task of a kernel",))
+        return context.get_dummy_value()
+
+    return types.void(function, tasks, arguments), generate
+
+
+def _stored(builder, values):
+    """The address of a struct with these values, on the stack of the caller."""
+    address = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in values]))
+    for i, value in enumerate(values):
+        builder.store(value, cgutils.gep_inbounds(builder, address, 0, i))
+    return address
+
+
+def _task_runner(context, builder, data_type, callee, body):
+    """The function that a thread calls: it loads the arguments and calls `callee` for each of its tasks."""
+    pointer = INDEX.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, BYTES])
+    runner = ir.Function(builder.module, kind, builder.module.get_unique_name("run_tasks"))
+    runner.linkage = "internal"
+    inside = ir.IRBuilder(runner.append_basic_block())
+    first, count = (inside.load(argument) for argument in runner.args[:2])
+    data = inside.bitcast(runner.args[3], data_type)
+    fields = [cgutils.gep_inbounds(inside, data, 0, i) for i in range(len(data_type.pointee.elements))]
+    arguments = [inside.load(field) for field in fields[1:]]
+    with cgutils.for_range(inside, count) as task:
+        number = inside.add(first, task.index)
+        status, _ = context.call_internal_no_propagate(inside, callee, body, [number, *arguments])
+        with inside.if_then(status.is_error, likely=False):
+            inside.store(ir.Constant(FLAG, 1), fields[0])
+    inside.ret_void()
+    return runner
