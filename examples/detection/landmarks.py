@@ -21,15 +21,15 @@ other two nets always give a position, and only a person sees that it is wrong.
 
 Mean errors in voxels (of 1 mm) in 200 crops of 40 held-out volumes, three runs, and two guesses that look at no tissue:
 
-    soft-argmax                     1.16 anterior    1.41 posterior
+    soft-argmax                     1.15 anterior    1.41 posterior
     heatmaps                        1.57             1.81
-    coordinates                     3.64             3.92
+    coordinates                     3.66             3.95
     mean position in the volume     2.37             2.08
     mean position in the crop       7.79             8.37
 
 The mean position in the volume knows where the crop lies. A net may learn that: the volumes were cut out around the
 hippocampus, and a crop that reaches over the end of its volume shows zeros there. So only the first two nets have
-certainly learned from the tissue. The coordinate net is also the least steady one: 2.4 voxels in one run, 4.2 to 4.7
+certainly learned from the tissue. The coordinate net is also the least steady one: 2.4 voxels in one run, 4.2 to 4.8
 in the others. From the height of the peaks, 89 % of the landmarks are rightly said to be in the crop or not (83 % are
 in it), with an AUC of 0.92: many missing landmarks lie just outside, where much of the tissue around them is visible.
 Distances in mm use the spacing of the volume. The settings were chosen with --validate.
