@@ -8,7 +8,6 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
-from ...backends.numba.tasks import in_parallel
 from .._shared.geometry import Geometry, Pair
 from .lanes import largest_of_four, largest_of_one, largest_of_vector, placed_four, placed_one, placed_vector
 
@@ -78,15 +77,11 @@ def _forward_row(image, kernel_size, stride, padding, oy, maxima, places):
                 largest_of_vector(image, window, maxima, places, ox, c)
 
 
-@jit(separate=True)
-def _forward_line(line, x, kernel_size, stride, padding, y, indices):
-    n, oy = divmod(line, y.shape[1])
-    _forward_row(x[n], kernel_size, stride, padding, oy, y[n, oy], indices[n, oy])
-
-
-@jit
+@jit(parallel=True)
 def _forward(x, kernel_size, stride, padding, y, indices):
-    in_parallel(_forward_line, len(y) * y.shape[1], (x, kernel_size, stride, padding, y, indices))
+    for line in prange(len(y) * y.shape[1]):
+        n, oy = divmod(np.int64(line), y.shape[1])
+        _forward_row(x[n], kernel_size, stride, padding, oy, y[n, oy], indices[n, oy])
 
 
 @jit(separate=True)
@@ -110,20 +105,17 @@ def _scatter_cells_to_row(values, places, width, iy, row):
                 placed_vector(values, places, row, at, c, here)
 
 
-@jit(separate=True)
-def _scatter_cells_of_line(line, g, indices, cell, total):
-    n, iy = divmod(line, total.shape[1])
-    oy = iy // cell[0]
-    if oy < g.shape[1]:
-        _scatter_cells_to_row(g[n, oy], indices[n, oy], cell[1], iy, total[n, iy])
-    else:
-        total[n, iy] = 0  # rows that do not fill a cell belong to none
-
-
-@jit
+@jit(parallel=True)
 def _scatter_cells(g, indices, cell, total):
     """Every pixel is written once: with the value of its cell, or 0. So different threads may take different rows."""
-    in_parallel(_scatter_cells_of_line, len(total) * total.shape[1], (g, indices, cell, total))
+    height = total.shape[1]
+    for line in prange(len(total) * height):
+        n, iy = divmod(np.int64(line), height)
+        oy = iy // cell[0]
+        if oy < g.shape[1]:
+            _scatter_cells_to_row(g[n, oy], indices[n, oy], cell[1], iy, total[n, iy])
+        else:
+            total[n, iy] = 0  # rows that do not fill a cell belong to none
 
 
 @jit(parallel=True)
