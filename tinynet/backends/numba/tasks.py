@@ -10,7 +10,8 @@
 A loop with `prange` does the same. But Numba compiles the body of such a loop three times: with its own analysis of
 what the iterations share, as the body of a wrapper, and inside of the wrapper. For a function that only starts tasks,
 that takes half a second to a second, and `in_parallel` a tenth. A task costs some 50 ns more than an iteration of a
-`prange`, so tasks of a few microseconds keep their loop. Inside, both call the same function of Numba's threading layer:
+`prange`, so tasks of a few microseconds keep their loop. Inside, both call the same function of Numba's threading
+layer:
 
     numba_parallel_for(function, bases, counts, steps, data, 0, 1, threads)
 
