@@ -5,7 +5,7 @@ DEMO := out/demo
 
 .PHONY: demo test test-all lint docs bench clean
 
-demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for about a minute, score it, draw figures
+demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for one to two minutes, score it, draw figures
 	$(BIN)/python examples/segmentation/unet_nuclei.py train --data synthetic --epochs 6 --crops 800 --loss bce+dice \
 		--average 0.99 --lr 0.002 --out $(DEMO)
 	$(BIN)/python examples/segmentation/unet_nuclei.py evaluate --data synthetic --weights $(DEMO)/best.npz --no-flips \
