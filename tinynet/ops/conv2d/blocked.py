@@ -109,13 +109,13 @@ def correlate_band(band, steps, w, bias, y):
 @jit(separate=True)
 def correlate_bands(thread, x, filters, result, steps, bands_of_threads, activation):
     """What one thread does: its share of the bands of all images."""
-    (w, bias), band, share = filters, bands_of_threads[thread], (thread, len(bands_of_threads))
+    (w, bias), band, threads = filters, bands_of_threads[thread], len(bands_of_threads)
     groups, blocks, _, kh, _, width = w.shape
     y = result[:, steps.first_y :: steps.apart_y, steps.first_x :: steps.apart_x]
     images, oh, ow, c_out = y.shape
     i_group, o_group, rows = x.shape[3] // groups, c_out // groups, rows_of(band, steps, kh)
     bands = (oh + rows - 1) // rows  # of an image
-    for task in range(share[0] * images * bands // share[1], (share[0] + 1) * images * bands // share[1]):
+    for task in range(thread * images * bands // threads, (thread + 1) * images * bands // threads):
         n, first = task // bands, task % bands * rows
         last = min(first + rows, oh)
         load_band(x[n], first, steps, band)
@@ -137,13 +137,13 @@ def correlate_all(x, filters, result, steps, band, activation):
 @jit(separate=True)
 def accumulate_bands(thread, x, gy, gw_of_threads, steps, bands_of_threads):
     """What one thread does: gw (groups, KH, pieces, k, channels) of its share of the bands of all images."""
-    gw, band, share = gw_of_threads[thread], bands_of_threads[thread], (thread, len(bands_of_threads))
+    gw, band, threads = gw_of_threads[thread], bands_of_threads[thread], len(bands_of_threads)
     groups, kh, pieces, k, o_group = gw.shape
     images, oh, ow, _ = gy.shape
     i_group, width, rows = x.shape[3] // groups, min(o_group, 2 * VECTOR_BYTES // gw.itemsize), rows_of(band, steps, kh)
     bands = (oh + rows - 1) // rows
     gw[:] = 0
-    for task in range(share[0] * images * bands // share[1], (share[0] + 1) * images * bands // share[1]):
+    for task in range(thread * images * bands // threads, (thread + 1) * images * bands // threads):
         n, first = task // bands, task % bands * rows
         last = min(first + rows, oh)
         load_band(x[n], first, steps, band)
