@@ -95,6 +95,7 @@ BASIC = {
     "stack": ({}, {"arrays": [ones(2, 3), ones(2, 3)]}),
     "scatter_add": ({"index": [0, 0]}, {"x": ones(2, 3), "values": ones(3)}),
     "getitem": ({"index": 0}, {"x": ones(2, 3)}),
+    "linear": ({}, {"x": ones(2, 3), "weight": ones(3, 4), "bias": ones(4)}),
 }
 NOT_OPERATIONS = {
     *("Tensor", "Function", "grad", "no_grad", "is_grad_enabled", "check_saved_arrays", "seed"),
@@ -108,7 +109,7 @@ NOT_OPERATIONS = {
 ROWS = {**OPS, **BASIC}
 ARGUMENTS = [(name, argument) for name, (_, arguments) in ROWS.items() for argument in arguments]
 OPTIONAL = [
-    *((convolution, "bias") for convolution in ("conv2d", "conv_transpose2d", "conv3d", "conv_transpose3d")),
+    *((op, "bias") for op in ("conv2d", "conv_transpose2d", "conv3d", "conv_transpose3d", "linear")),
     *(("bce_with_logits", "weight"), ("softmax_cross_entropy", "weight")),
     *(("group_norm", "gamma"), ("group_norm", "beta")),
 ]
@@ -217,7 +218,7 @@ def test_float32_and_float64_do_not_mix_in_silence(name, argument):
         (nn.ConvTranspose2d(4, 2, 2), (1, 5, 5, 3), r"conv_transpose2d: weight \(2, 2, 2, 4\).*x \(1, 5, 5, 3\) has 3"),
         (nn.MaxPool2d(2), (2, 1, 8, 3), r"max_pool2d: size \(2, 2\) is larger than x \(2, 1, 8, 3\)"),
         (nn.MaxPool2d(2), (8, 8), r"max_pool2d: x has shape \(8, 8\); 4 axes"),
-        (nn.Linear(5, 2), (3, 4), r"Linear: weight \(5, 2\) expects 5 features.*x has shape \(3, 4\)"),
+        (nn.Linear(5, 2), (3, 4), r"linear: weight \(5, 2\) expects 5 features.*x has shape \(3, 4\)"),
         (nn.Maxout(2), (3, 5), r"maxout: x \(3, 5\) needs channels .* a multiple of pieces = 2"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",

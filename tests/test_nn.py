@@ -362,6 +362,20 @@ def test_linear(rng):
         layer(tensor(rng, 4, 2))
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3), (0, 3), (2, 0, 3)])
+def test_a_linear_layer_is_a_product_and_a_sum(rng, shape):
+    """With any number of axes before the features; also all gradients, and integers."""
+    weight, bias = (tn.tensor(rng.standard_normal(s).astype("f"), requires_grad=True) for s in ((3, 4), (4,)))
+    x = tensor(rng, *shape)
+    together, apart = tn.linear(x, weight, bias), x @ weight + bias
+    gy = rng.standard_normal(apart.shape).astype("f")
+    for one, other in zip(tn.grad(together, [x, weight, bias], gy), tn.grad(apart, [x, weight, bias], gy)):
+        np.testing.assert_allclose(one.data, other.data, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(together.data, apart.data, rtol=1e-5, atol=1e-6)
+    ones = np.ones(shape, np.int64)
+    np.testing.assert_allclose(tn.linear(ones, weight, bias).data, (ones @ weight + bias).data, rtol=1e-6)
+
+
 def test_pool_and_unpool_undo_each_other_at_the_maxima(rng):
     x = tensor(rng, 1, 6, 4, 2)
     y, indices = nn.MaxPool2d(2, return_indices=True)(x)

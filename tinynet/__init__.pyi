@@ -48,7 +48,7 @@ from .ops.dice.op import dice_loss as dice_loss
 from .ops.dropout.op import dropout as dropout
 from .ops.local_response_norm.op import local_response_norm as local_response_norm
 from .ops.lstm.op import lstm as lstm
-from .ops.matmul.op import matmul as matmul
+from .ops.matmul.op import linear as linear, matmul as matmul
 from .ops.max_pool2d.op import max_pool2d as max_pool2d
 from .ops.max_pool2d.volumes import max_pool3d as max_pool3d
 from .ops.max_unpool2d.op import max_unpool2d as max_unpool2d

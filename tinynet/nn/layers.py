@@ -28,7 +28,7 @@ from ..ops.conv_elu_dropout.op import can_fuse, conv_elu_dropout
 from ..ops.conv_transpose2d.op import conv_transpose2d
 from ..ops.dropout.op import dropout
 from ..ops.local_response_norm.op import local_response_norm
-from ..ops.matmul.op import matmul
+from ..ops.matmul.op import linear
 from .activations import ELU
 from .containers import ModuleList
 from .init import glorot_uniform, he_normal
@@ -141,13 +141,7 @@ class Linear(Module):
         self.bias = Parameter(np.zeros(out_features, dtype=np.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"Linear: weight {self.weight.shape} expects {self.in_features} features on the last axis of x, "
-                f"x has shape {x.shape}"
-            )
-        y = matmul(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        return linear(x, self.weight, self.bias)
 
 
 class BatchNorm2d(Module):

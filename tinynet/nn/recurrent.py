@@ -19,7 +19,7 @@ from ..ops._shared.targets import constant
 from ..ops.activations.entries import sigmoid, tanh
 from ..ops.concat.op import concat, stack
 from ..ops.lstm.op import lstm
-from ..ops.matmul.op import matmul
+from ..ops.matmul.op import linear, matmul
 from .init import glorot_uniform, orthogonal
 from .module import Module, Parameter
 
@@ -171,7 +171,7 @@ class _Weights(Module):
 
     def from_input(self, x: Tensor) -> Tensor:
         """x W + b."""
-        return matmul(x, self.input_weight) + self.bias
+        return linear(x, self.input_weight, self.bias)
 
 
 def _whole(steps: Any) -> Tensor:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import ROWS_OF_1, VECTOR_BYTES
+from ...backends.numba.tasks import in_parallel
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.transpose import transpose_tile
 from .operands import as_it_lies, sizes_of, stack_of
@@ -30,20 +30,24 @@ FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing to be worth it
 ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
 
 
-def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
+def forward(
+    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> np.ndarray:
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = memory.empty((*batch, rows, columns), x.dtype)
+    bias = np.zeros(columns, z.dtype) if bias is None else np.ascontiguousarray(bias)
     if not (z.size and terms):
-        z[...] = 0
+        z[...] = bias
         return z
     (x, x_of), (y, y_of) = stack_of(x, batch), stack_of(y, batch)
     threads = 1 if z.size * terms < ALONE else numba.get_num_threads()
     width, panels = blocks_of(columns, z.dtype)
     wanted = rows * panels * len(x_of) // (4 * threads) // ROWS_OF_1 * ROWS_OF_1  # some tasks for each thread
     sizes = max(FEWEST_ROWS, min(MOST_ROWS, wanted)), width
-    _share(threads, x, y, z.reshape(-1, rows, columns), (x_of, y_of), (transpose_x, transpose_y), sizes)
+    operands, matrices = (x, y, bias, z.reshape(-1, rows, columns)), (x_of, y_of)
+    _run(threads, operands, matrices, (transpose_x, transpose_y), sizes)
     return z
 
 
@@ -73,18 +77,22 @@ def _pack_transposed(y, panel):
 
 
 @jit(separate=True)
-def _tasks(span, x, y, z, matrices, transposed, sizes):
-    """Tasks span[0] .. span[1] - 1, counted by matrices, then by rows, then by panels."""
+def _share(thread, threads, operands, matrices, transposed, sizes):
+    """A thread's share of all tasks, which are counted by matrices, then by rows, then by panels."""
+    x, y, bias, z = operands
     _, rows, columns = z.shape
     rows_of_task, width = sizes
     terms = x.shape[1] if transposed[0] else x.shape[2]
     panels, parts = (columns + width - 1) // width, (rows + rows_of_task - 1) // rows_of_task
+    tasks = len(z) * parts * panels
     panel, tile = np.empty((min(TERMS, terms), width), z.dtype), np.empty((rows_of_task, width), z.dtype)
-    zeros = as_strided(np.zeros(width, z.dtype), tile.shape, (0, z.itemsize))  # one row, seen as many
-    for task in range(span[0], span[1]):
+    row_of_bias = np.zeros(width, z.dtype)
+    biases = as_strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
         i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
         x_matrix, y_matrix, z_matrix = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix]
+        row_of_bias[: k.stop - column] = bias[k]
         is_whole = column + width <= columns  # then straight to z; at the edge by way of a tile
         c = z_matrix[i, k] if is_whole else tile[: i.stop - row]
         for term in range(0, terms, TERMS):
@@ -96,7 +104,7 @@ def _tasks(span, x, y, z, matrices, transposed, sizes):
                 b = y_matrix[j, k]
             else:
                 _pack(y_matrix[j, k], panel)
-            start = zeros if term == 0 else c
+            start = biases if term == 0 else c
             if transposed[0]:
                 multiply_transposed(x_matrix[j, i], b, start, c)
             else:
@@ -105,15 +113,10 @@ def _tasks(span, x, y, z, matrices, transposed, sizes):
             z_matrix[i, k] = c[:, : columns - column]
 
 
-@jit(parallel=True)
-def _share(threads, x, y, z, matrices, transposed, sizes):
-    """All tasks, by so many threads."""
-    rows_of_task, width = sizes
-    tasks = len(z) * ((z.shape[1] + rows_of_task - 1) // rows_of_task) * ((z.shape[2] + width - 1) // width)
+@jit
+def _run(threads, operands, matrices, transposed, sizes):
+    """All tasks, by so many threads. operands: x, y, bias and z; matrices, transposed: for x and for y."""
     if threads == 1:
-        _tasks((0, tasks), x, y, z, matrices, transposed, sizes)
+        _share(np.int64(0), threads, operands, matrices, transposed, sizes)
     else:
-        for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
-            span = thread * tasks // threads, (thread + 1) * tasks // threads
-            _tasks(span, x, y, z, matrices, transposed, sizes)
+        in_parallel(_share, threads, (threads, operands, matrices, transposed, sizes))

@@ -39,17 +39,24 @@ def version_of(kernel: str, arguments: dict[str, Any], wanted: str = "by_size") 
     return choose(*sizes, x.dtype) if wanted == "by_size" else wanted
 
 
-def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
+def forward(
+    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> np.ndarray:
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
     version = choose(*sizes_of(x, y, transpose_x, transpose_y), x.dtype)
-    return VERSIONS[version](x, y, transpose_x=transpose_x, transpose_y=transpose_y)
+    return VERSIONS[version](x, y, bias, transpose_x=transpose_x, transpose_y=transpose_y)
 
 
-def _blas(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
+def _blas(
+    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> np.ndarray:
     """BLAS reads transposed matrices in place."""
     x = np.swapaxes(x, -1, -2) if transpose_x else x
     y = np.swapaxes(y, -1, -2) if transpose_y else y
-    return np.matmul(x, y)
+    z = np.matmul(x, y)
+    if bias is not None:
+        z += bias
+    return z
 
 
 VERSIONS = {"blocked": blocked.forward, "vector": vector.forward, "blas": _blas}

@@ -131,8 +131,10 @@ VERSIONS = {
 
 
 # ---------------------------------------------------------------------------------------- the kernel
-def _forward(version: str, x: Any, y: Any, *, transpose_x: bool = False, transpose_y: bool = False) -> Any:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first."""
+def _forward(
+    version: str, x: Any, y: Any, bias: Any = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> Any:
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = empty((*batch, rows, columns), x.dtype, like=x)
@@ -147,6 +149,8 @@ def _forward(version: str, x: Any, y: Any, *, transpose_x: bool = False, transpo
         for a, is_transposed, in_outer, in_inner in zip((x, y), (transpose_x, transpose_y), outer, inner_moves)
     ]
     VERSIONS[choose(version, z.dtype)](Product(*operands, z, math.prod(batch), rows, columns, terms, inner))
+    if bias is not None:
+        z += bias
     return z
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from ...engine.arguments import check_broadcast, check_real, data_of, is_array, two
 from ...engine.basic_ops import expand_dims, reshape, squeeze, sum_to
 from ...engine.tensor import Function
+from .._shared.checks import check_float, check_ndim
+from ..conv2d.op import BackwardBias
 from .reference import forward
 
 
@@ -46,14 +48,44 @@ def matmul(x: Any, y: Any) -> Any:
     return MatMul.apply(x, y)
 
 
-class MatMul(Function):
-    """z = x y for operands with at least two axes, either of them transposed first if so asked."""
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """A fully connected layer, x @ weight + bias on the last axis: (..., n) -> (..., k).
 
-    def forward(self, x, y, *, transpose_x=False, transpose_y=False):
+    weight: (n, k). bias: (k,) or None; the kernel adds it to each row before it stores the row.
+    Raises ValueError for shapes that do not fit, TypeError for arguments that are no arrays of one dtype; integers are
+    converted.
+    """
+    arguments = {"x": x, "weight": weight} if bias is None else {"x": x, "weight": weight, "bias": bias}
+    for name, a in arguments.items():
+        check_real("linear", a, name)
+        if not is_array(a):
+            raise TypeError(f"linear: {name} is the number {a}; a Tensor or an array is needed")
+    check_float("linear", **{name: a for name, a in arguments.items() if a.dtype.kind == "f"})
+    check_ndim("linear", "weight", weight, 2, "(features of x, columns)")
+    features, columns = weight.shape
+    if x.shape[-1:] != (features,):
+        raise ValueError(
+            f"linear: weight {weight.shape} expects {features} features on the last axis of x, x has shape {x.shape}"
+        )
+    if bias is not None and bias.shape != (columns,):
+        raise ValueError(f"linear: bias {bias.shape} must have one value for each of the {columns} columns of weight")
+    if bias is None or not x.dtype == weight.dtype == bias.dtype:
+        y = matmul(x, weight)  # which converts integers, as + does
+        return y if bias is None else y + bias
+    if x.ndim == 2:
+        return MatMul.apply(x, weight, bias)
+    rows = reshape(x, (math.prod(x.shape[:-1]), features))
+    return reshape(MatMul.apply(rows, weight, bias), (*x.shape[:-1], columns))
+
+
+class MatMul(Function):
+    """z = x y + bias for operands with at least two axes, either of them transposed first if so asked."""
+
+    def forward(self, x, y, *bias, transpose_x=False, transpose_y=False):
         self.shapes = x.shape, y.shape
         self.transpose_x, self.transpose_y = transpose_x, transpose_y
         self.save(x if self.needs_grad[1] else None, y if self.needs_grad[0] else None)
-        return forward(x, y, transpose_x=transpose_x, transpose_y=transpose_y)
+        return forward(x, y, *bias, transpose_x=transpose_x, transpose_y=transpose_y)
 
     def backward(self, gz):
         x, y = self.saved
@@ -62,7 +94,8 @@ class MatMul(Function):
             gx = sum_to(self.gradient_x(gz, y), self.shapes[0])
         if self.needs_grad[1]:
             gy = sum_to(self.gradient_y(gz, x), self.shapes[1])
-        return gx, gy
+        # Like the bias of a convolution whose image has one row, with a pixel for each row of z.
+        return gx, gy, *(BackwardBias.apply(reshape(gz, (1, 1, math.prod(gz.shape[:-1]), gz.shape[-1]))) for needed in self.needs_grad[2:])
 
     def gradient_x(self, gz, y):
         if self.transpose_x:  # the gradient of x^T is gz y^T, that of x its transpose, y gz^T

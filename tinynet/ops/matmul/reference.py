@@ -11,11 +11,14 @@ from ...backends.registry import kernel
 
 
 @kernel
-def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first.
+def forward(
+    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> np.ndarray:
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped.
 
-    x (..., n, m), y (..., m, k) -> z (..., n, k), in the dtype that x and y share.
+    x (..., n, m), y (..., m, k), bias (k,) or None -> z (..., n, k), in the dtype that they share.
     """
     x = np.swapaxes(x, -1, -2) if transpose_x else x
     y = np.swapaxes(y, -1, -2) if transpose_y else y
-    return np.einsum("...ij,...jk->...ik", x, y)
+    z = np.einsum("...ij,...jk->...ik", x, y)
+    return z if bias is None else z + bias

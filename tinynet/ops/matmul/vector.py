@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.reduction import REDUCTION
 from .operands import as_it_lies, sizes_of, stack_of
 
@@ -19,8 +19,10 @@ TERMS = 256  # rows that are summed before they are added to the result: less ro
 ALONE = 1_000_000  # elements of the matrix: with fewer, waking the other threads would take longer than the work
 
 
-def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpose_y: bool = False) -> np.ndarray:
-    """z[.., i, k] = sum over j of x[.., i, j] y[.., j, k]; a transposed operand has its last two axes swapped first.
+def forward(
+    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+) -> np.ndarray:
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped.
 
     z must have one row or one column.
     """
@@ -28,34 +30,33 @@ def forward(x: np.ndarray, y: np.ndarray, *, transpose_x: bool = False, transpos
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = memory.empty((*batch, rows, columns), x.dtype)
     if not (z.size and terms):
-        z[...] = 0
+        z[...] = 0 if bias is None else bias
         return z
     # A row times a matrix is the transposed matrix times a column.
     m, v, is_transposed = (x, y, transpose_x) if columns == 1 else (y, x, not transpose_y)
     threads = 1 if m.size < ALONE else numba.get_num_threads()
     (m, m_of), (v, v_of) = stack_of(m, batch), stack_of(v, batch)
     v, totals = v.reshape(len(v), terms), z.reshape(len(m_of), rows * columns)
-    _share(threads, m, v, totals, (m_of, v_of), is_transposed)
+    _run(threads, m, v, totals, (m_of, v_of), is_transposed)
+    if bias is not None:
+        z += bias
     return z
 
 
-@jit(parallel=True)
-def _share(threads, m, v, z, matrices, is_transposed):
+@jit
+def _run(threads, m, v, z, matrices, is_transposed):
     """All elements of the results, by so many threads."""
-    count = z.shape[1]
     if threads == 1:
-        _elements((0, count), m, v, z, matrices, is_transposed)
+        _share(np.int64(0), threads, m, v, z, matrices, is_transposed)
     else:
-        for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index: the functions below would be compiled for both
-            span = thread * count // threads, (thread + 1) * count // threads
-            _elements(span, m, v, z, matrices, is_transposed)
+        in_parallel(_share, threads, (threads, m, v, z, matrices, is_transposed))
 
 
 @jit(separate=True)
-def _elements(span, m, v, z, matrices, is_transposed):
-    """The elements span[0] .. span[1] - 1 of each result."""
-    first, end = span
+def _share(thread, threads, m, v, z, matrices, is_transposed):
+    """A thread's share of the elements of each result."""
+    count = z.shape[1]
+    first, end = thread * count // threads, (thread + 1) * count // threads
     for p in range(len(z)):
         matrix, vector, result = m[matrices[0][p]], v[matrices[1][p]], z[p]
         if is_transposed:

@@ -314,7 +314,8 @@ def _matmul(graph: Graph, call: Call, names: list[str]) -> str:
         ndim = len(_shape(argument))
         last = (*range(ndim - 2), ndim - 1, ndim - 2)
         operands.append(graph.transposed(name, last) if call.parameters.get(key) else name)
-    return graph.add("MatMul", *operands)
+    product = graph.add("MatMul", *operands)
+    return graph.add("Add", product, names[2]) if len(names) > 2 else product
 
 
 emits(LSTM)(lstm)
