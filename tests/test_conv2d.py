@@ -5,6 +5,7 @@ That every tier agrees with the reference and that derivatives agree with differ
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -319,6 +320,21 @@ def test_no_memory_is_read_before_it_is_written(monkeypatch):
     monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
     for dtype in (np.float32, np.float64):
         assert_all_cases_agree(dtype, "poisoned buffers", LADDER)
+
+
+def test_nothing_is_written_beyond_a_result(monkeypatch):
+    """`blocked` stores more columns than a run of pixels has, where the next run overwrites them."""
+    rooms = []
+
+    def in_the_middle(shape, dtype):
+        size = math.prod(shape)
+        rooms.append(np.full(size + 400, 7, dtype))
+        return rooms[-1][200 : size + 200].reshape(shape)
+
+    monkeypatch.setattr(blocked.memory, "empty", in_the_middle)
+    assert_all_cases_agree(np.float32, "between two walls")
+    assert len(rooms) > 100
+    assert all((room[:200] == 7).all() and (room[-200:] == 7).all() for room in rooms)
 
 
 def test_the_sum_over_many_pixels_for_the_bias():

@@ -10,7 +10,8 @@ import tinynet as tn
 from tinynet import nn
 from tinynet.learn.gradcheck import gradcheck
 from tinynet.ops._shared.geometry import Geometry
-from tinynet.ops.conv3d import blocked, cpu
+from tinynet.ops.conv2d import blocked
+from tinynet.ops.conv3d import cpu
 
 
 @pytest.fixture

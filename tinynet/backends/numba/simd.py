@@ -141,8 +141,8 @@ def register_block(rows: int, vectors: int, transposed: bool = False) -> Callabl
 
     a (M, K), b (K, N), c (M, N), all of one float dtype, with N = vectors * lanes. transposed: a is (K, M), and its
     transpose is multiplied. start: None for zeros; (N,) is added to every row, such as a bias; (M, N) is added row by
-    row: with c itself the product is added to what c holds. a and b may be stacks (S, M, K) and (S, K, N), whose S
-    products are summed. The sum over K (and S) is complete before start is added to it.
+    row: with c itself the product is added to what c holds. a and b may be stacks (.., M, K) and (.., K, N), whose
+    products are summed. The sum over K (and the stack) is complete before start is added to it.
     """
 
     @intrinsic
@@ -156,12 +156,16 @@ def register_block(rows: int, vectors: int, transposed: bool = False) -> Callabl
             # Stack slots, set to zero, which LLVM turns into registers.
             sums = [[cgutils.alloca_once(builder, simd.kind, zfill=True) for _ in range(vectors)] for _ in range(rows)]
             a_first = (None, first) if transposed else (first, None)
-            if A.ndim == 2:
-                _add_products(simd, sums, (A, A.at(*a_first)), (B, B.data), transposed)
-            else:
-                with cgutils.for_range(builder, A.shape[0]) as s:
-                    a_base, b_base = A.at(s.index, *a_first), B.at(s.index, None, None)
+
+            def add_all(place) -> None:  # place: the indices of a matrix in its stack, as far as they are known
+                if len(place) < A.ndim - 2:
+                    with cgutils.for_range(builder, A.shape[len(place)]) as loop:
+                        add_all((*place, loop.index))
+                else:
+                    a_base, b_base = A.at(*place, *a_first), B.at(*place, None, None)
                     _add_products(simd, sums, (A, a_base), (B, b_base), transposed)
+
+            add_all(())
             _store_sums(simd, sums, S, C, first)
             return context.get_dummy_value()
 

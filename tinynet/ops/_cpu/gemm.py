@@ -5,7 +5,7 @@
 
 a (M, K) or, transposed, (K, M); b (K, N); c (M, N); start: None for zeros, a row (N,), or a matrix (M, N), such as c
 itself. They are views of one float dtype whose last axis is contiguous. N is one vector or two: see `blocks_of`.
-a and b may be stacks of matrices (S, M, K) and (S, K, N): their S products are summed.
+a and b may be stacks of matrices (.., M, K) and (.., K, N): their products are summed.
 """
 
 from __future__ import annotations

@@ -1,25 +1,38 @@
-"""conv2d, `blocked`: any kernel size, stride, padding, dilation and groups, as matrix products of views.
+"""conv2d and conv3d, `blocked`: any kernel size, stride, padding, dilation and groups, as matrix products of views.
 
-For one row of outputs and one row ky of the kernel, the elements that meet are a matrix A[ky]: its row ox holds the
-KW C_in neighbors from pixel ox * stride on. These rows overlap, and no element is copied: A[ky] is the image row, seen
-with other strides.
+An image is a volume with one slice. For one row of outputs and one row (kz, ky) of the kernel, the elements that meet
+are a matrix A: its row ox holds the KW C_in neighbors from pixel ox * stride on. These rows overlap, and no element is
+copied: A is the image row, seen with other strides.
 
     image row    p0 p1 p2 p3 p4 p5 ...      KW = 3, stride 1
-    A[ky]        p0 p1 p2                   row ox = 0
+    A            p0 p1 p2                   row ox = 0
                     p1 p2 p3                row ox = 1           y[oy] = bias + sum over ky of A[ky] w[ky]
                        p2 p3 p4             ...
 
 backward_weight has the same matrices, transposed: gw[ky] = sum over oy of A[oy]^T gy[oy]. backward_input is a forward
-pass with other weights; with a stride, one such pass for each *phase* of the input pixels (derivation.md). Only a
-*band* is copied: some image rows with their padding written out, so that no index can leave the image.
+pass with other weights. Only a *band* is copied: some image rows with their padding written out, so that no index can
+leave the image. With groups, a band holds the channels of one group.
 
-With dilation or groups, the taps of a kernel row are not neighbors: the sum over kx comes in KW *pieces*.
+Few output channels would leave lanes of a vector empty (AVX-512 has 16). Then a *run* of neighboring outputs is
+computed as one output with more channels, as many as fit into a vector:
+
+    KW = 3, stride 1, 8 channels:   outputs 2j and 2j + 1 read the inputs 2j - 1 .. 2j + 2
+
+                      w of output 2j    w of output 2j + 1
+        input 2j - 1  w[kx = 0]         0
+        input 2j      w[kx = 1]         w[kx = 0]
+        input 2j + 1  w[kx = 2]         w[kx = 1]         3/4 of the lanes are useful instead of 1/2
+        input 2j + 2  0                 w[kx = 2]
+
+The rows of x and y stay as they are in memory; only the weights are written out in this *widened* form. It also covers
+strides along x in both directions: they decide which weight stands where (`Row`). With dilation, the taps of a kernel
+row are not neighbors: the sum over kx comes in *pieces*. In backward_input, strides along z and y make *phases*: a
+correlation for each remainder of the input rows (derivation.md).
+
 The padding takes part in the sums: a NaN in w or gy may reach more results at the border than by the definition.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -27,218 +40,311 @@ from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.simd import VECTOR_BYTES
+from ...backends.numba.simd import VECTOR_BYTES, lanes_of
 from ...backends.numba.tasks import in_parallel
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Bias, Geometry, Images, Pair, phase
+from .._shared.geometry import Bias, Geometry, Images, phase
 from .epilogue import Activation, activate
+from .rows import Row, Steps
 
-BAND_BYTES = 400_000  # of input per band: with the weights of one block it fits into a core's L2 cache
-
-
-class Steps(NamedTuple):
-    """Along y and x: i = o * stride + k * dilation - padding, and output o is pixel first + o * apart of the result."""
-
-    stride_y: int
-    stride_x: int
-    padding_y: int
-    padding_x: int
-    dilation_y: int
-    dilation_x: int
-    first_y: int = 0
-    first_x: int = 0
-    apart_y: int = 1
-    apart_x: int = 1
+WIDTH = 2 * VECTOR_BYTES  # bytes of the columns of a product
+MOST_PIXELS = 4  # of a run: the more of them, the larger the part of the weights that is 0
+BAND_BYTES = 300_000  # of input per band: with the weights of one block it fits into a core's L2 cache
 
 
 # ------------------------------------------------------------------------------------- the loops over bands
 @jit
 def rows_of(band, steps, kernel_height):
-    """The number of output rows that a band of input rows is for."""
-    return (band.shape[0] - (kernel_height - 1) * steps.dilation_y - 1) // steps.stride_y + 1
+    """The number of output rows that a band (KD, rows, elements) is for."""
+    return (band.shape[1] - (kernel_height - 1) * steps.dilation_y - 1) // steps.stride_y + 1
 
 
 @jit(separate=True)
-def load_band(image, first, steps, band):
-    """band = the pixels that the output rows from `first` on need, with zeros where they leave the image."""
-    height, width, channels = image.shape
-    y, x = first * steps.stride_y - steps.padding_y, -steps.padding_x
-    left, right = min(max(0, -x), band.shape[1]), min(max(0, width - x), band.shape[1])
-    for i in range(band.shape[0]):
-        if 0 <= y + i < height:
-            band[i, :left] = 0
-            band[i, right:] = 0
-            row, target = image[y + i].reshape(-1), band[i].reshape(-1)
-            for k in range(left * channels, right * channels):
-                target[k] = row[x * channels + k]
+def load_rows(image, channel, first, start, band):
+    """band (rows, pixels, channels of a group) = the image's rows from `first`, pixels from `start`, channels from
+    `channel` on; zeros outside of the image."""
+    height, width, all_channels = image.shape
+    _, pixels, channels = band.shape
+    left, right = min(max(0, -start), pixels), min(max(0, width - start), pixels)
+    for i in range(len(band)):
+        if 0 <= first + i < height:
+            row, target = image[first + i], band[i]
+            target[:left] = 0
+            target[right:] = 0
+            if channels == all_channels:  # then the pixels are one piece of memory
+                source, inside = row.reshape(-1)[(start + left) * channels :], target.reshape(-1)[left * channels :]
+                for e in range((right - left) * channels):
+                    inside[e] = source[e]
+            else:
+                for pixel in range(left, right):
+                    for c in range(channels):
+                        target[pixel, c] = row[start + pixel, channel + c]
         else:
             band[i] = 0
 
 
+@jit(separate=True)
+def load_band(volume, channel, oz, oy, steps, band):
+    """band (KD, rows, pixels, channels) = the inputs of the output rows from oy on, in slice oz."""
+    for kz in range(len(band)):
+        z = oz * steps.stride_z + kz * steps.dilation_z - steps.padding_z
+        if 0 <= z < len(volume):
+            load_rows(volume[z], channel, oy * steps.stride_y - steps.padding_y, steps.start, band[kz])
+        else:
+            band[kz] = 0
+
+
 @jit(inline="always")
-def windows(band, shape, row_step, pixel_step):
-    """The view A[row, pixel, k] of a band: rows and pixels are so many apart, k counts neighboring elements."""
-    return as_strided(band, shape, (row_step * band.strides[0], pixel_step * band.strides[1], band.itemsize))
+def windows(band, shape, row_step, step):
+    """The view A[kz, row, run, k] of a band (KD, row, element): rows and runs are so many rows and elements apart."""
+    return as_strided(band, shape, (band.strides[0], row_step * band.strides[1], step * band.itemsize, band.itemsize))
 
 
-@jit(separate=True)
-def correlate_band(band, steps, w, bias, y):
-    """y (rows, OW, channels) = bias + the correlation of a band with one group and block of the weights.
+@jit
+def rows_to_store(y, pixels, runs, columns):
+    """How many rows of y (rows, OW, channels) take the results of runs as they come, with so many columns in each.
 
-    band: the channels of the group. w: (piece, ky, k, column). bias: (padded width, column). Pixels and columns beyond
-    those of y are padding.
+    What a run has beyond its pixels, in columns without a channel, is overwritten by the next run; what the last run
+    has beyond the row, by the next row. So there must be a next row of this thread, right behind.
     """
-    pieces, kh, k, _ = w.shape
-    tile, is_padded = np.empty(bias.shape, y.dtype), y.shape[1:] != bias.shape
-    for row in range(len(y)):
-        target = tile if is_padded else y[row]
-        start = bias
-        for piece in range(pieces):
-            window = band[row * steps.stride_y :, piece * steps.dilation_x :]
-            A = windows(window, (kh, len(bias), k), steps.dilation_y, steps.stride_x)
-            multiply(A, w[piece], start, target)
-            start = target
-        if is_padded:
-            for ox in range(y.shape[1]):
-                for c in range(y.shape[2]):
-                    y[row, ox, c] = tile[ox, c]
+    rows, ow, channels = y.shape
+    is_one_piece = y.strides[1] == channels * y.itemsize
+    beyond = ((runs - 1) * pixels - ow) * channels + columns
+    if columns <= pixels * channels and beyond <= 0:
+        return rows if is_one_piece or pixels == 1 else 0
+    has_rows_behind = is_one_piece and y.strides[0] == ow * y.strides[1]
+    return max(0, rows - 1 - beyond // (ow * channels)) if has_rows_behind else 0
 
 
 @jit(separate=True)
-def correlate_bands(thread, x, filters, result, steps, bands_of_threads, activation):
-    """What one thread does: its share of the bands of all images."""
-    (w, bias), band, threads = filters, bands_of_threads[thread], len(bands_of_threads)
-    groups, blocks, _, kh, _, width = w.shape
-    y = result[:, steps.first_y :: steps.apart_y, steps.first_x :: steps.apart_x]
-    images, oh, ow, c_out = y.shape
-    i_group, o_group, rows = x.shape[3] // groups, c_out // groups, rows_of(band, steps, kh)
-    bands = (oh + rows - 1) // rows  # of an image
-    for task in range(thread * images * bands // threads, (thread + 1) * images * bands // threads):
-        n, first = task // bands, task % bands * rows
-        last = min(first + rows, oh)
-        load_band(x[n], first, steps, band)
-        for group in range(groups):
-            for block in range(blocks):
-                o = group * o_group + block * width
-                channels = slice(o, min(o + width, (group + 1) * o_group))
-                inputs, outputs = band[:, :, group * i_group :], y[n, first:last, :, channels]
-                correlate_band(inputs, steps, w[group, block], bias[group, block], outputs)
+def correlate_band(band, filters, steps, tile, y):
+    """y (rows, OW, channels) = bias + the correlation of a band with the weights of its group.
+
+    filters: w (block, piece, KD, KH, k, column), bias (block * column) and the first element of each piece.
+    tile: (runs, column), for the rows of results that cannot be stored as they come.
+    """
+    w, bias, pieces = filters
+    blocks, _, kd, kh, k, width = w.shape
+    runs, count = len(tile), steps.pixels * y.shape[2]
+    for block in range(blocks):
+        first = block * width
+        if blocks == 1 or first + width <= count:
+            direct = rows_to_store(y, steps.pixels, runs, first + width)
+        else:
+            direct = 0  # what is beyond would be the first block of the next run, which is there already
+        line = as_strided(y, (first + 1,), (y.itemsize,))  # the beginning of the first row
+        view = as_strided(line[first:], (len(y), runs, width), (y.strides[0], steps.pixels * y.strides[1], y.itemsize))
+        own = as_strided(tile, (runs, width), (tile.strides[0], y.itemsize))
+        biases = as_strided(bias[first:], (runs, width), (0, y.itemsize))  # one row, seen as many
+        for row in range(len(y)):
+            target, start = view[row] if row < direct else own, biases
+            for piece in range(len(pieces)):
+                part = band[:, row * steps.stride_y :, pieces[piece] :]
+                A = windows(part, (kd, kh, runs, k), steps.dilation_y, steps.step)
+                multiply(A, w[block, piece], start, target)
+                start = target
+            if row >= direct:
+                store_runs(tile, first, steps.pixels, y[row])
+
+
+@jit
+def store_runs(tile, first, pixels, y):
+    """The columns of a tile, elements first, first + 1, ... of each run, to a row of y (pixel, channel)."""
+    (ow, channels), (runs, width) = y.shape, tile.shape
+    for run in range(runs):
+        for ox in range(run * pixels, min((run + 1) * pixels, ow)):
+            begin = (ox - run * pixels) * channels - first  # the column of the pixel's channel 0
+            for c in range(max(0, -begin), min(channels, width - begin)):
+                y[ox, c] = tile[run, begin + c]
+
+
+@jit(separate=True)
+def correlate_bands(thread, x, filters, result, steps, scratch, activation):
+    """What one thread does: its share of the bands of all slices. filters: see correlate_band, for each group."""
+    (w, bias, pieces), (bands, tiles) = filters, scratch
+    band, tile, threads = bands[thread], tiles[thread], len(bands)
+    flat = band.reshape(*band.shape[:2], band.shape[2] * band.shape[3])
+    y = result[:, steps.first_z :: steps.apart_z, steps.first_y :: steps.apart_y]
+    volumes, od, oh, ow, c_out = y.shape
+    groups = len(w)
+    i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, w.shape[4])
+    per_slice = (oh + rows - 1) // rows
+    tasks = volumes * per_slice * od
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        n, oy, oz = task // od // per_slice, task // od % per_slice * rows, task % od
+        last = min(oy + rows, oh)
+        for g in range(groups):
+            load_band(x[n], g * i_group, oz, oy, steps, band)
+            outputs = y[n, oz, oy:last, :, g * o_group : (g + 1) * o_group]
+            correlate_band(flat, (w[g], bias[g], pieces), steps, tile, outputs)
         if activation.elu or activation.dropout:
-            activate(result.reshape(-1), (n * oh + first) * ow * c_out, (n * oh + last) * ow * c_out, activation)
+            slice_start = (n * od + oz) * oh
+            activate(result.reshape(-1), (slice_start + oy) * ow * c_out, (slice_start + last) * ow * c_out, activation)
 
 
 @jit
-def correlate_all(x, filters, result, steps, band, activation):
-    in_parallel(correlate_bands, len(band), (x, filters, result, steps, band, activation))
+def correlate_all(x, filters, result, steps, scratch, activation):
+    in_parallel(correlate_bands, len(scratch[0]), (x, filters, result, steps, scratch, activation))
 
 
 @jit(separate=True)
-def accumulate_bands(thread, x, gy, gw_of_threads, steps, bands_of_threads):
-    """What one thread does: gw (groups, KH, pieces, k, channels) of its share of the bands of all images."""
-    gw, band, threads = gw_of_threads[thread], bands_of_threads[thread], len(bands_of_threads)
-    groups, kh, pieces, k, o_group = gw.shape
-    images, oh, ow, _ = gy.shape
-    i_group, width, rows = x.shape[3] // groups, min(o_group, 2 * VECTOR_BYTES // gw.itemsize), rows_of(band, steps, kh)
-    bands = (oh + rows - 1) // rows
+def accumulate_bands(thread, x, gy, gw_of_threads, pieces, steps, scratch):
+    """What one thread does: gw (group, piece, KD, KH, k, column) of its share of the bands of all slices."""
+    gw, band, tile, threads = gw_of_threads[thread], scratch[0][thread], scratch[1][thread], len(gw_of_threads)
+    flat = band.reshape(*band.shape[:2], band.shape[2] * band.shape[3])
+    groups, _, kd, kh, k, columns = gw.shape
+    volumes, od, oh, _, c_out = gy.shape
+    i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, kh)
+    per_slice, width = (oh + rows - 1) // rows, min(columns, WIDTH // gw.itemsize)
+    tasks = volumes * per_slice * od
     gw[:] = 0
-    for task in range(thread * images * bands // threads, (thread + 1) * images * bands // threads):
-        n, first = task // bands, task % bands * rows
-        last = min(first + rows, oh)
-        load_band(x[n], first, steps, band)
-        for group in range(groups):
-            for ky in range(kh):
-                for piece in range(pieces):
-                    window = band[ky * steps.dilation_y :, piece * steps.dilation_x :, group * i_group :]
-                    A = windows(window, (last - first, ow, k), steps.stride_y, steps.stride_x)
-                    for channel in range(0, o_group, width):
-                        o = group * o_group + channel
-                        total = gw[group, ky, piece, :, channel : channel + width]
-                        multiply_transposed(A, gy[n, first:last, :, o : o + width], total, total)
+    tile[:] = 0
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        n, oy, oz = task // od // per_slice, task // od % per_slice * rows, task % od
+        last = min(oy + rows, oh)
+        for g in range(groups):
+            load_band(x[n], g * i_group, oz, oy, steps, band)
+            gradients = gradients_of(gy[n, oz, oy:last, :, g * o_group : (g + 1) * o_group], steps.pixels, tile)
+            for piece in range(len(pieces)):
+                for ky in range(kh):
+                    part = flat[:, ky * steps.dilation_y :, pieces[piece] :]
+                    A = windows(part, (kd, last - oy, tile.shape[1], k), steps.stride_y, steps.step)
+                    for kz in range(kd):
+                        for first in range(0, columns, width):
+                            total = gw[g, piece, kz, ky, :, first : first + width]
+                            multiply_transposed(A[kz], gradients[:, :, first : first + width], total, total)
 
 
 @jit
-def accumulate_all(x, gy, gw, steps, band):
-    in_parallel(accumulate_bands, len(band), (x, gy, gw, steps, band))
+def gradients_of(gy, pixels, tile):
+    """gy (rows, OW, channels) as (rows, runs, columns): seen in place where it fits, else copied into the tile.
+
+    Runs beyond OW, and columns without a channel, stay 0 in the tile.
+    """
+    (rows, ow, channels), (_, runs, columns) = gy.shape, tile.shape
+    is_in_order = pixels == 1 or gy.strides[1] == channels * gy.itemsize
+    if is_in_order and runs * pixels == ow and pixels * channels == columns:
+        return as_strided(gy, (rows, runs, columns), (gy.strides[0], pixels * gy.strides[1], gy.itemsize))
+    for row in range(rows):
+        for ox in range(ow):
+            run, begin = ox // pixels, ox % pixels * channels
+            for c in range(channels):
+                tile[row, run, begin + c] = gy[row, ox, c]
+    return as_strided(tile, (rows, runs, columns), (tile.strides[0], tile.strides[1], tile.itemsize))
+
+
+@jit
+def accumulate_all(x, gy, gw, pieces, steps, scratch):
+    in_parallel(accumulate_bands, len(gw), (x, gy, gw, pieces, steps, scratch))
 
 
 # ------------------------------------------------------------------------------------- the kernels
 def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epilogue = PLAIN) -> np.ndarray:
-    """y[n, oy, ox, co] = epilogue(b[co] + sum over ky, kx, ci of x[n, iy, ix, ci] w[ky, kx, ci, co])."""
+    """y[n, o, co] = epilogue(b[co] + sum over k, ci of x[n, i, ci] w[k, ci, co]); o, k and i have two or three axes."""
     x = whole(x)
-    size = geometry.output_size(x.shape[1:3], w.shape[:2])
-    y = memory.empty((len(x), *size, w.shape[3]), x.dtype)
-    steps = Steps(*geometry.stride, *geometry.padding, *geometry.dilation)
-    correlate(x, w.reshape(*w.shape[:3], geometry.groups, -1), b, y, steps, epilogue)
+    size = geometry.output_size(x.shape[1:-1], w.shape[:-2])
+    y = memory.empty((len(x), *size, w.shape[-1]), x.dtype)
+    (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
+    row = Row.forward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-1] // groups, x.dtype))
+    correlate(volumes(x), by_group(w, groups), b, volumes(y), row, (sz, sy, pz, py, dz, dy, 0, 0, 1, 1), epilogue)
     return y
 
 
-def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Geometry) -> np.ndarray:
-    """gx[n, iy, ix, ci] = sum over co and all (oy, ky), (ox, kx) that read this pixel of gy w."""
-    kh, kw, i_group, c_out = w.shape
-    stride, padding, dilation, groups = geometry
-    gy = whole(gy)
-    gx = memory.empty((len(gy), *input_size, i_group * groups), gy.dtype)
-    exchanged = w.reshape(kh, kw, i_group, groups, c_out // groups).transpose(0, 1, 4, 3, 2)
-    for a in range(min(stride[0], input_size[0])):
-        rows = phase(a, kh, stride[0], padding[0], dilation[0])
-        for b in range(min(stride[1], input_size[1])):
-            columns = phase(b, kw, stride[1], padding[1], dilation[1])
-            if rows.taps and columns.taps:
-                taps = exchanged[rows.taps][:, columns.taps]
-                steps = Steps(1, 1, rows.padding, columns.padding, rows.dilation, columns.dilation, a, b, *stride)
-                correlate(gy, taps, None, gx, steps, PLAIN)
+def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
+    """gx[n, i, ci] = sum over co and all pairs of an output o and a tap k that read this pixel of gy w."""
+    (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
+    result = memory.empty((len(gy), *input_size, w.shape[-2] * groups), gy.dtype)
+    exchanged, gy, gx = by_group(w, groups).swapaxes(-1, -2), volumes(whole(gy)), volumes(result)
+    row = Row.backward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-2], gy.dtype))
+    for a in range(min(sz, gx.shape[1])):
+        z = phase(a, exchanged.shape[1], sz, pz, dz)
+        for c in range(min(sy, gx.shape[2])):
+            y = phase(c, exchanged.shape[2], sy, py, dy)
+            if z.taps and y.taps:
+                along_z_and_y = 1, 1, z.padding, y.padding, z.dilation, y.dilation, a, c, sz, sy
+                correlate(gy, exchanged[:, z.taps][:, :, y.taps], None, gx, row, along_z_and_y, PLAIN)
             else:
-                gx[:, a :: stride[0], b :: stride[1]] = 0  # no tap reaches these pixels
-    return gx
+                gx[:, a::sz, c::sy] = 0  # no tap reaches these rows
+    return result
 
 
-def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
-    """gw[ky, kx, ci, co] = sum over n, oy, ox of x[n, iy, ix, ci] gy[n, oy, ox, co]."""
-    x, (kh, kw), groups = whole(x), kernel_size, geometry.groups
-    i_group, o_group = x.shape[3] // groups, gy.shape[3] // groups
-    width, blocks = blocks_of(o_group, x.dtype)
-    if blocks * width > o_group:  # channels that do not fill the blocks: pad with zeros
-        padded = np.zeros((*gy.shape[:3], groups, blocks * width), gy.dtype)
-        padded[..., :o_group] = gy.reshape(*gy.shape[:3], groups, o_group)
-        gy = padded.reshape(*gy.shape[:3], groups * blocks * width)
-    steps = Steps(*geometry.stride, *geometry.padding, *geometry.dilation)
-    pieces = 1 if groups == steps.dilation_x == 1 else kw
-    band = new_bands(x, gy.shape[1:3], kernel_size, steps)
-    gw = np.empty((len(band), groups, kh, pieces, kw // pieces * i_group, blocks * width), x.dtype)
-    accumulate_all(x, whole(gy), gw, steps, band)
-    total = gw.sum(axis=0).reshape(groups, kh, kw, i_group, -1)[..., :o_group]
-    return np.ascontiguousarray(total.transpose(1, 2, 3, 0, 4)).reshape(kh, kw, i_group, -1)
+def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
+    """gw[k, ci, co] = sum over n, o of x[n, i, ci] gy[n, o, co]."""
+    x, gy = volumes(whole(x)), volumes(whole(gy))
+    (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
+    kd, kh, kw = (1, *kernel_size)[-3:]
+    i_group, o_group = x.shape[4] // groups, gy.shape[4] // groups
+    row = Row.forward(kw, sx, px, dx, pixels_of(o_group, x.dtype))
+    steps = row.steps((sz, sy, pz, py, dz, dy, 0, 0, 1, 1), i_group)
+    runs, (width, blocks) = -(-gy.shape[3] // row.pixels), blocks_of(row.pixels * o_group, x.dtype)
+    bands = new_bands(runs, gy.shape[2], (kd, kh, i_group), row, steps, x.dtype)
+    rows = (bands.shape[2] - (kh - 1) * dy - 1) // sy + 1
+    tiles = memory.empty((len(bands), rows, runs, blocks * width), x.dtype)
+    k = len(row.taps) // len(row.pieces) * i_group
+    gw = memory.empty((len(bands), groups, len(row.pieces), kd, kh, k, blocks * width), x.dtype)
+    accumulate_all(x, gy, gw, np.array(row.pieces) * i_group, steps, (bands, tiles))
+    wide = gw.sum(axis=0)[..., : row.pixels * o_group].transpose(0, 2, 3, 1, 4, 5)
+    total = row.narrowed(wide, (groups, kd, kh, kw, i_group, o_group)).transpose(1, 2, 3, 4, 0, 5)
+    return np.ascontiguousarray(total).reshape(*kernel_size, i_group, groups * o_group)
 
 
 def correlate(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, steps: Steps, epilogue: Epilogue
+    x: np.ndarray, w: np.ndarray, b: Bias, y: np.ndarray, row: Row, along_z_and_y: tuple, epilogue: Epilogue
 ) -> None:
-    """y, in the pixels that the steps name, = epilogue(b + correlation of x with w).
+    """y, in the rows that the steps name, = epilogue(b + correlation of x with w). w: (group, KD, KH, KW, C_in, C_out)."""
+    groups, kd, kh, _, i_group, o_group = w.shape
+    steps, wide = row.steps(along_z_and_y, i_group), row.widened(w)
+    runs, (width, blocks) = -(-y.shape[3] // row.pixels), blocks_of(row.pixels * o_group, x.dtype)
+    if blocks * width != row.pixels * o_group or runs * row.pixels != y.shape[3]:
+        runs = -(-runs // 4) * 4  # of a tile, anyway: a register block of one row takes as long as one of 4
+    padded, bias = np.zeros((*wide.shape[:-1], blocks * width), x.dtype), np.zeros((groups, blocks * width), x.dtype)
+    padded[..., : row.pixels * o_group] = wide
+    if b is not None:
+        of_run = np.broadcast_to(b.reshape(groups, 1, o_group), (groups, row.pixels, o_group))
+        bias[:, : row.pixels * o_group] = of_run.reshape(groups, -1)
+    # In the order in which the loops read it: group, block, piece, KD, KH, k, column.
+    by_block = padded.reshape(*padded.shape[:-1], blocks, width).transpose(0, 5, 3, 1, 2, 4, 6)
+    filters = np.ascontiguousarray(by_block), bias, np.array(row.pieces) * i_group
+    rows = len(range(steps.first_y, y.shape[2], steps.apart_y))
+    bands = new_bands(runs, rows, (kd, kh, i_group), row, steps, x.dtype)
+    tiles = memory.empty((len(bands), runs, width), x.dtype)
+    correlate_all(x, filters, y, steps, (bands, tiles), Activation.of(epilogue, x.dtype))
 
-    w: (KH, KW, C_in / groups, groups, C_out / groups). Each row is computed up to a multiple of 4 pixels, because a
-    register block of a single pixel takes as long as one of 4.
+
+def of_volumes(geometry: Geometry) -> Geometry:
+    """The geometry of images as that of volumes with one slice."""
+    stride, padding, dilation, groups = geometry
+    return Geometry((1, *stride)[-3:], (0, *padding)[-3:], (1, *dilation)[-3:], groups)
+
+
+def volumes(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) as volumes (N, 1, H, W, C); volumes as they are."""
+    return images if images.ndim == 5 else images[:, None]
+
+
+def by_group(w: np.ndarray, groups: int) -> np.ndarray:
+    """w ([KD,] KH, KW, C_in / groups, C_out) as (group, KD, KH, KW, C_in / groups, C_out / groups)."""
+    w = w if w.ndim == 5 else w[None]
+    return w.reshape(*w.shape[:4], groups, -1).transpose(4, 0, 1, 2, 3, 5)
+
+
+def pixels_of(channels: int, dtype: np.dtype) -> int:
+    """How many neighboring pixels with so many channels fill a vector; at most MOST_PIXELS."""
+    return min(MOST_PIXELS, max(1, lanes_of(dtype) // max(1, channels)))
+
+
+def new_bands(
+    runs: int, rows: int, kernel: tuple[int, int, int], row: Row, steps: Steps, dtype: np.dtype
+) -> np.ndarray:
+    """An uninitialized band for each thread: (threads, KD, rows, pixels, channels), as many rows as the cache holds.
+
+    kernel: (KD, KH, channels of a group).
     """
-    kh, kw, _, groups, o_group = w.shape
-    width, blocks = blocks_of(o_group, x.dtype)
-    pieces = 1 if groups == steps.dilation_x == 1 else kw
-    rows = len(range(steps.first_y, y.shape[1], steps.apart_y))
-    columns = -(-len(range(steps.first_x, y.shape[2], steps.apart_x)) // 4) * 4
-    padded, bias = np.zeros((*w.shape[:4], blocks * width), x.dtype), np.zeros((groups, blocks * width), x.dtype)
-    padded[..., :o_group] = w
-    bias[:, :o_group] = 0 if b is None else b.reshape(groups, o_group)
-    # In the order in which the loops read it: group, block, piece, ky, k, column.
-    by_block = padded.reshape(kh, pieces, -1, groups, blocks, width).transpose(3, 4, 1, 0, 2, 5)
-    repeated = np.broadcast_to(bias.reshape(groups, blocks, 1, width), (groups, blocks, columns, width))
-    filters, band = (np.ascontiguousarray(by_block), repeated), new_bands(x, (rows, columns), (kh, kw), steps)
-    correlate_all(x, filters, y, steps, band, Activation.of(epilogue, x.dtype))
-
-
-def new_bands(x: np.ndarray, outputs: Pair, kernel: Pair, steps: Steps) -> np.ndarray:
-    """An uninitialized band for each thread: (threads, rows, columns, channels), as many rows as fit into the cache."""
-    columns = (outputs[1] - 1) * steps.stride_x + (kernel[1] - 1) * steps.dilation_x + 1
-    extra = (kernel[0] - 1) * steps.dilation_y + 1 - steps.stride_y
-    fitting = (BAND_BYTES // (columns * x.shape[3] * x.itemsize) - extra) // steps.stride_y
-    rows = max(1, min(outputs[0], fitting))
-    return memory.empty((numba.get_num_threads(), rows * steps.stride_y + extra, columns, x.shape[3]), x.dtype)
+    kd, kh, channels = kernel
+    pixels = (runs - 1) * row.step + row.taps[-1] + 1
+    extra = (kh - 1) * steps.dilation_y + 1 - steps.stride_y
+    fitting = (BAND_BYTES // max(1, kd * pixels * channels * dtype.itemsize) - extra) // steps.stride_y
+    rows = max(1, min(rows, fitting))
+    return memory.empty((numba.get_num_threads(), kd, rows * steps.stride_y + extra, pixels, channels), dtype)

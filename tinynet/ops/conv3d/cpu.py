@@ -5,7 +5,7 @@
     joined       the slices that meet in one slice of the result as channels of one conv2d, which has a version for 1x1
     slices       a conv2d for each depth tap
 
-`winograd4` and `blocked` are files of their own; `joined` and `slices`, in versions.py, are also the GPU's versions.
+`winograd4` is a file of its own, `blocked` is conv2d's; `joined` and `slices`, in versions.py, are also the GPU's versions.
 TABLE decides which one runs: the first row whose condition holds, from the version on that is asked for. The default
 begins at `winograd4`; `use_kernels("conv3d", "blocked")` begins at another row.
 """
@@ -19,8 +19,9 @@ import numpy as np
 
 from ...backends.numba.simd import lanes_of
 from .._shared.geometry import Geometry, Triple
+from ..conv2d import blocked
 from ..conv2d import cpu as conv2d
-from . import blocked, winograd
+from . import winograd
 from .versions import Kernels, implementations
 
 
@@ -47,10 +48,11 @@ def _is_plain_3x3(c: Convolution) -> bool:
     return is_plain and c.dtype == np.float32 and min(c.w_shape[3:]) >= lanes_of(c.dtype)
 
 
+_BLOCKED = {f.__name__: f for f in (blocked.forward, blocked.backward_input, blocked.backward_weight)}
 _BY_SLICES = implementations(conv2d.IMPLEMENTATIONS[conv2d.DEFAULT])
 TABLE = [
     Rule("winograd4", _is_plain_3x3, winograd.KERNELS),
-    Rule("blocked", lambda c: c.geometry.groups == 1 and c.w_shape[:3] != (1, 1, 1), blocked.KERNELS),
+    Rule("blocked", lambda c: c.geometry.groups == 1 and c.w_shape[:3] != (1, 1, 1), _BLOCKED),
     *(Rule(name, lambda c: True, kernels) for name, kernels in _BY_SLICES.items()),
 ]
 

@@ -30,7 +30,7 @@ from ...backends.numba.simd import VECTOR_BYTES, lanes_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple, phase
-from .rows import Row, Steps
+from .oldrows import Row, Steps
 
 WIDTH = 2 * VECTOR_BYTES  # bytes of the columns of a product
 MOST_PIXELS = 4  # computed as one output: the more of them, the larger the part of the weights that is 0
