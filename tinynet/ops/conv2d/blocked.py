@@ -206,7 +206,9 @@ def accumulate_bands(thread, x, gy, gw_of_threads, pieces, steps, scratch):
         last = min(oy + rows, oh)
         for g in range(groups):
             load_band(x[n], g * i_group, oz, oy, steps, band)
-            gradients = gradients_of(gy[n, oz, oy:last, :, g * o_group : (g + 1) * o_group], steps.pixels, tile)
+            is_last = n == volumes - 1 and oz == od - 1 and last == oh
+            outputs = gy[n, oz, oy:last, :, g * o_group : (g + 1) * o_group]
+            gradients = gradients_of(outputs, steps.pixels, tile, is_last)
             for piece in range(len(pieces)):
                 for ky in range(kh):
                     part = flat[:, ky * steps.dilation_y :, pieces[piece] :]
@@ -218,14 +220,16 @@ def accumulate_bands(thread, x, gy, gw_of_threads, pieces, steps, scratch):
 
 
 @jit
-def gradients_of(gy, pixels, tile):
+def gradients_of(gy, pixels, tile, is_last):
     """gy (rows, OW, channels) as (rows, runs, columns): seen in place where it fits, else copied into the tile.
 
-    Runs beyond OW, and columns without a channel, stay 0 in the tile.
+    In place, a run's columns without a channel show what lies behind it, so it must not be the last of all; their sums
+    are ignored. In the tile they stay 0, and so do runs beyond OW.
     """
     (rows, ow, channels), (_, runs, columns) = gy.shape, tile.shape
     is_in_order = pixels == 1 or gy.strides[1] == channels * gy.itemsize
-    if is_in_order and runs * pixels == ow and pixels * channels == columns:
+    is_inside = pixels * channels == columns or (not is_last and columns <= (pixels + ow) * channels)
+    if is_in_order and runs * pixels == ow and is_inside:
         return as_strided(gy, (rows, runs, columns), (gy.strides[0], pixels * gy.strides[1], gy.itemsize))
     for row in range(rows):
         for ox in range(ow):
