@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
     @classmethod
     def forward(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
-        """Output q reads the pixel q * stride + kx * dilation - padding. wanted: outputs in a run, if no tap is idle."""
+        """Output q reads the pixel q * stride + kx * dilation - padding. wanted: outputs in a run."""
         pixels = wanted if dilation == 1 else 1  # else nearly all weights of a widened kernel would be 0
         reads = ((q, k, q * stride + k * dilation - padding) for q in range(pixels) for k in range(kernel))
         return cls.of(pixels, pixels * stride, reads)

@@ -5,7 +5,7 @@
     joined       the slices that meet in one slice of the result as channels of one conv2d, which has a version for 1x1
     slices       a conv2d for each depth tap
 
-`winograd4` is a file of its own, `blocked` is conv2d's; `joined` and `slices`, in versions.py, are also the GPU's versions.
+`winograd4` is a file of its own, `blocked` is conv2d's; `joined` and `slices`, in versions.py, also run on a GPU.
 TABLE decides which one runs: the first row whose condition holds, from the version on that is asked for. The default
 begins at `winograd4`; `use_kernels("conv3d", "blocked")` begins at another row.
 """

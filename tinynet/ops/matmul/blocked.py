@@ -31,9 +31,14 @@ ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would t
 
 
 def forward(
-    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
 ) -> np.ndarray:
-    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]; transposed: the last two axes are swapped."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = memory.empty((*batch, rows, columns), x.dtype)

@@ -40,15 +40,25 @@ def version_of(kernel: str, arguments: dict[str, Any], wanted: str = "by_size") 
 
 
 def forward(
-    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
 ) -> np.ndarray:
-    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]; transposed: the last two axes are swapped."""
     version = choose(*sizes_of(x, y, transpose_x, transpose_y), x.dtype)
     return VERSIONS[version](x, y, bias, transpose_x=transpose_x, transpose_y=transpose_y)
 
 
 def _blas(
-    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
 ) -> np.ndarray:
     """BLAS reads transposed matrices in place."""
     x = np.swapaxes(x, -1, -2) if transpose_x else x

@@ -134,7 +134,7 @@ VERSIONS = {
 def _forward(
     version: str, x: Any, y: Any, bias: Any = None, *, transpose_x: bool = False, transpose_y: bool = False
 ) -> Any:
-    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped."""
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]; transposed: the last two axes are swapped."""
     (x, transpose_x), (y, transpose_y) = as_it_lies(x, transpose_x), as_it_lies(y, transpose_y)
     batch, rows, columns, terms = sizes_of(x, y, transpose_x, transpose_y)
     z = empty((*batch, rows, columns), x.dtype, like=x)

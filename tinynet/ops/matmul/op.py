@@ -94,8 +94,7 @@ class MatMul(Function):
             gx = sum_to(self.gradient_x(gz, y), self.shapes[0])
         if self.needs_grad[1]:
             gy = sum_to(self.gradient_y(gz, x), self.shapes[1])
-        # Like the bias of a convolution whose image has one row, with a pixel for each row of z.
-        return gx, gy, *(BackwardBias.apply(reshape(gz, (1, 1, math.prod(gz.shape[:-1]), gz.shape[-1]))) for needed in self.needs_grad[2:])
+        return gx, gy, *(self.gradient_bias(gz) if needed else None for needed in self.needs_grad[2:])
 
     def gradient_x(self, gz, y):
         if self.transpose_x:  # the gradient of x^T is gz y^T, that of x its transpose, y gz^T
@@ -106,3 +105,7 @@ class MatMul(Function):
         if self.transpose_y:  # the gradient of y^T is x^T gz, that of y its transpose, gz^T x
             return MatMul.apply(gz, x, transpose_x=True, transpose_y=self.transpose_x)
         return MatMul.apply(x, gz, transpose_x=not self.transpose_x)
+
+    def gradient_bias(self, gz):
+        # Like that of a convolution whose image has one row, with a pixel for each row of z.
+        return BackwardBias.apply(reshape(gz, (1, 1, math.prod(gz.shape[:-1]), gz.shape[-1])))

@@ -12,9 +12,14 @@ from ...backends.registry import kernel
 
 @kernel
 def forward(
-    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
 ) -> np.ndarray:
-    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped.
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]; transposed: the last two axes are swapped.
 
     x (..., n, m), y (..., m, k), bias (k,) or None -> z (..., n, k), in the dtype that they share.
     """

@@ -20,9 +20,14 @@ ALONE = 1_000_000  # elements of the matrix: with fewer, waking the other thread
 
 
 def forward(
-    x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, *, transpose_x: bool = False, transpose_y: bool = False
+    x: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
 ) -> np.ndarray:
-    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]. Transposed operands have their last two axes swapped.
+    """z[.., i, k] = bias[k] + sum over j of x[.., i, j] y[.., j, k]; transposed: the last two axes are swapped.
 
     z must have one row or one column.
     """
