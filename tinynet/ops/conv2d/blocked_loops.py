@@ -57,13 +57,7 @@ def load_band(volume, channel, oz, oy, steps, band):
             band[kz] = 0
 
 
-@jit(inline="always")
-def windows(band, shape, row_step, step):
-    """The view A[kz, row, run, k] of a band (KD, row, element): rows and runs are so many rows and elements apart."""
-    return as_strided(band, shape, (band.strides[0], row_step * band.strides[1], step * band.itemsize, band.itemsize))
-
-
-@jit
+@jit(separate=True)
 def rows_to_store(y, pixels, runs, columns):
     """How many rows of y (rows, OW, channels) take the results of runs as they come, with so many columns in each.
 
@@ -101,15 +95,17 @@ def correlate_band(band, filters, steps, tile, y):
         for row in range(len(y)):
             target, start = view[row] if row < direct else own, biases
             for piece in range(len(pieces)):
+                # A[kz, ky, run, k]: rows and runs are so many rows and elements apart.
                 part = band[:, row * steps.stride_y :, pieces[piece] :]
-                A = windows(part, (kd, kh, runs, k), steps.dilation_y, steps.step)
+                strides = part.strides[0], steps.dilation_y * part.strides[1], steps.step * part.itemsize, part.itemsize
+                A = as_strided(part, (kd, kh, runs, k), strides)
                 multiply(A, w[block, piece], start, target)
                 start = target
             if row >= direct:
                 store_runs(tile, first, steps.pixels, y[row])
 
 
-@jit
+@jit(separate=True)
 def store_runs(tile, first, pixels, y):
     """The columns of a tile, elements first, first + 1, ... of each run, to a row of y (pixel, channel)."""
     (ow, channels), (runs, width) = y.shape, tile.shape
@@ -154,49 +150,67 @@ def accumulate_bands(thread, x, gy, gw_of_threads, pieces, steps, scratch):
     """What one thread does: gw (group, piece, KD, KH, k, column) of its share of the bands of all slices."""
     gw, band, tile, threads = gw_of_threads[thread], scratch[0][thread], scratch[1][thread], len(gw_of_threads)
     flat = band.reshape(*band.shape[:2], band.shape[2] * band.shape[3])
-    groups, _, kd, kh, k, columns = gw.shape
-    volumes, od, oh, _, c_out = gy.shape
-    i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, kh)
-    per_slice, width = (oh + rows - 1) // rows, min(columns, WIDTH // gw.itemsize)
+    groups, (volumes, od, oh, _, c_out) = len(gw), gy.shape
+    i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, gw.shape[3])
+    per_slice = (oh + rows - 1) // rows
     tasks = volumes * per_slice * od
     gw[:] = 0
     tile[:] = 0
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         n, oy, oz = task // od // per_slice, task // od % per_slice * rows, task % od
         last = min(oy + rows, oh)
+        is_last = n == volumes - 1 and oz == od - 1 and last == oh
         for g in range(groups):
             load_band(x[n], g * i_group, oz, oy, steps, band)
-            is_last = n == volumes - 1 and oz == od - 1 and last == oh
-            outputs = gy[n, oz, oy:last, :, g * o_group : (g + 1) * o_group]
-            gradients = gradients_of(outputs, steps.pixels, tile, is_last)
-            for piece in range(len(pieces)):
-                for ky in range(kh):
-                    part = flat[:, ky * steps.dilation_y :, pieces[piece] :]
-                    A = windows(part, (kd, last - oy, tile.shape[1], k), steps.stride_y, steps.step)
-                    for kz in range(kd):
-                        for first in range(0, columns, width):
-                            total = gw[g, piece, kz, ky, :, first : first + width]
-                            multiply_transposed(A[kz], gradients[:, :, first : first + width], total, total)
+            gradients = gy[n, oz, oy:last, :, g * o_group : (g + 1) * o_group]
+            accumulate_band(flat, gradients, tile, is_last, pieces, steps, gw[g])
 
 
-@jit
-def gradients_of(gy, pixels, tile, is_last):
-    """gy (rows, OW, channels) as (rows, runs, columns): seen in place where it fits, else copied into the tile.
+@jit(separate=True)
+def accumulate_band(band, gy, tile, is_last, pieces, steps, gw):
+    """gw (piece, KD, KH, k, column) += the products of a band and gy (rows, OW, channels), both of one group."""
+    (_, kd, kh, k, columns), (_, runs, _), rows = gw.shape, tile.shape, len(gy)
+    width = min(columns, WIDTH // gw.itemsize)
+    strides = tile.strides
+    if are_in_place(gy, steps.pixels, tile, is_last):
+        strides = gy.strides[0], steps.pixels * gy.strides[1], gy.itemsize
+        gradients = as_strided(gy, (rows, runs, columns), strides)
+    else:
+        load_gradients(gy, steps.pixels, tile)
+        gradients = as_strided(tile, (rows, runs, columns), strides)
+    for piece in range(len(pieces)):
+        for kz in range(kd):
+            for ky in range(kh):
+                # (row, run, k): rows and runs are so many rows and elements apart.
+                part = band[kz, ky * steps.dilation_y :, pieces[piece] :]
+                strides = steps.stride_y * part.strides[0], steps.step * part.itemsize, part.itemsize
+                A = as_strided(part, (rows, runs, k), strides)
+                for first in range(0, columns, width):
+                    total = gw[piece, kz, ky, :, first : first + width]
+                    multiply_transposed(A, gradients[:, :, first : first + width], total, total)
 
-    In place, a run's columns without a channel show what lies behind it, so it must not be the last of all; their sums
-    are ignored. In the tile they stay 0, and so do runs beyond OW.
+
+@jit(separate=True)
+def are_in_place(gy, pixels, tile, is_last):
+    """Whether gy (rows, OW, channels) can be read as (rows, runs, columns) where it lies.
+
+    A run's columns without a channel then show what lies behind the run, and their sums are ignored. So it must not
+    be the last run of all.
     """
-    (rows, ow, channels), (_, runs, columns) = gy.shape, tile.shape
+    (_, ow, channels), (_, runs, columns) = gy.shape, tile.shape
     is_in_order = pixels == 1 or gy.strides[1] == channels * gy.itemsize
     is_inside = pixels * channels == columns or (not is_last and columns <= (pixels + ow) * channels)
-    if is_in_order and runs * pixels == ow and is_inside:
-        return as_strided(gy, (rows, runs, columns), (gy.strides[0], pixels * gy.strides[1], gy.itemsize))
-    for row in range(rows):
-        for ox in range(ow):
-            run, begin = ox // pixels, ox % pixels * channels
-            for c in range(channels):
+    return is_in_order and runs * pixels == ow and is_inside
+
+
+@jit(separate=True)
+def load_gradients(gy, pixels, tile):
+    """tile (rows, runs, columns) = gy (rows, OW, channels). Runs beyond OW and columns without a channel stay 0."""
+    for row in range(len(gy)):
+        for ox in range(gy.shape[1]):
+            run, begin = ox // pixels, ox % pixels * gy.shape[2]
+            for c in range(gy.shape[2]):
                 tile[row, run, begin + c] = gy[row, ox, c]
-    return as_strided(tile, (rows, runs, columns), (tile.strides[0], tile.strides[1], tile.itemsize))
 
 
 @jit
