@@ -35,6 +35,8 @@ BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
 def in_parallel(typing_context, function, tasks, arguments):
     """function(task, *arguments) for task = 0 .. tasks - 1, on as many threads as `numba.get_num_threads` says.
 
+    A single task runs in the calling thread.
+
     function: compiled with `@jit(separate=True)`; its first parameter is an int64. arguments: a tuple, the same for all
     tasks. Raises MemoryError if a task runs out of memory.
     """
@@ -54,7 +56,13 @@ def in_parallel(typing_context, function, tasks, arguments):
         threads = cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), "get_num_threads")
         pointers = [builder.bitcast(p, BYTES) for p in (task_runner, bases, counts, steps, data)]
         numbers = [ir.Constant(INDEX, 0), ir.Constant(INDEX, 1), builder.sext(builder.call(threads, []), INDEX)]
-        builder.call(start, [*pointers, *numbers])
+        is_single = builder.icmp_signed("<", count, ir.Constant(INDEX, 2))
+        with builder.if_else(is_single, likely=False) as (alone, together):
+            with alone:  # to wake other threads would take longer
+                numbers_of_tasks = [builder.bitcast(p, INDEX.as_pointer()) for p in (bases, counts, steps)]
+                builder.call(task_runner, [*numbers_of_tasks, pointers[-1]])
+            with together:
+                builder.call(start, [*pointers, *numbers])
         failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
         with builder.if_then(cgutils.is_not_null(builder, failed), likely=False):
             context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a task of a kernel",))

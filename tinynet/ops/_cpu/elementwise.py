@@ -15,12 +15,19 @@ from ...backends.numba.jit import jit
 
 U = np.uint64
 RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's cache, large enough to be worth a task
+ALONE = 2 * RANGE  # elements: with fewer, waking the other threads would take longer than the work
 
 
 @jit
 def range_count(size):
-    """How many ranges `size` elements make; the last may be shorter."""
-    return (size + RANGE - 1) // RANGE
+    """How many ranges `size` elements make: one if they are few; else the last may be shorter than the others."""
+    return (size + RANGE - 1) // RANGE if size > ALONE else 1
+
+
+@jit
+def range_of(r, size):
+    """(first, end) of range r of `size` elements, unsigned: for a signed index, Numba would test if it is negative."""
+    return (U(r * RANGE), U(min((r + 1) * RANGE, size))) if size > ALONE else (U(0), U(size))
 
 
 @jit
@@ -31,6 +38,13 @@ def rows_per_run(width):
     which has to allow for that, would not vectorize.
     """
     return max(U(RANGE) // width, U(1))
+
+
+@jit
+def run_count(rows, width):
+    """How many runs so many rows make; int64."""
+    in_run = rows_per_run(width)
+    return np.int64((rows + in_run - U(1)) // in_run)
 
 
 def run(

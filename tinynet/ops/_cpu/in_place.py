@@ -7,20 +7,24 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ...backends.numba.jit import jit
-
-# Number of elements from which on several threads are quicker than one, although they have to be woken first.
-LARGE = 65536
+from ...backends.numba.tasks import in_parallel
+from .elementwise import range_count
 
 
 class ElementLoop:
-    """A loop over the elements of 1-D arrays, compiled for one thread and for several.
+    """A loop over the elements of 1-D arrays that changes them in place: function(r, *arrays, constants, *flags).
 
-    Its function is written with `numba.prange`, which is `range` in the version for one thread.
+    r: the number of a range, see `range_of`; the function changes the elements of this range.
     """
 
     def __init__(self, function: Callable) -> None:
-        self.on_one_thread = jit(function)
-        self.on_all_threads = jit(parallel=True)(function)
+        task = jit(separate=True)(function)
+
+        @jit
+        def loop(*arguments):
+            in_parallel(task, range_count(arguments[0].size), arguments)
+
+        self._loop = loop
 
     def run(
         self,
@@ -29,15 +33,14 @@ class ElementLoop:
         constants: Sequence[float],
         *flags: bool,
     ) -> None:
-        """Run `loop(*arrays, constants, *flags)` for each tensor.
+        """Run the loop for each tensor.
 
         tensors: for each the arrays of the loop, of one shape and dtype, in any memory order; None is passed on.
         changed: the loop writes to the first `changed` arrays. constants: passed as a tuple, in the arrays' dtype.
         """
         for arrays in tensors:
             flat = [None if a is None else np.ascontiguousarray(a).reshape(-1) for a in arrays]
-            loop = self.on_all_threads if flat[0].size >= LARGE else self.on_one_thread
-            loop(*flat, tuple(flat[0].dtype.type(c) for c in constants), *flags)
+            self._loop(*flat, tuple(flat[0].dtype.type(c) for c in constants), *flags)
             for array, result in zip(arrays[:changed], flat):
                 if array is not None and not array.flags.c_contiguous:  # then `result` is a copy
                     array[...] = result.reshape(array.shape)

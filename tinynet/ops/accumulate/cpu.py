@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.elementwise import rows_per_run
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import range_count, range_of, rows_per_run, run_count
 from .._shared.layout import rows_of
 
 U = np.uint64
@@ -25,18 +25,28 @@ def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return z
 
 
-@jit(parallel=True)
-def _sum(x, y, z):
-    for i in prange(z.size):
+@jit(separate=True)
+def _sum_range(r, x, y, z):
+    first, end = range_of(r, z.size)
+    for i in range(first, end):
         z[i] = x[i] + y[i]
 
 
-@jit(parallel=True)
-def _sum_rows(x, x_pitch, y, y_pitch, channels, z):
-    pixels = U(z.size) // channels
+@jit
+def _sum(x, y, z):
+    in_parallel(_sum_range, range_count(z.size), (x, y, z))
+
+
+@jit(separate=True)
+def _sum_run(run, x, x_pitch, y, y_pitch, channels, z):
     pixels_in_run = rows_per_run(channels)
-    for run in prange((pixels + pixels_in_run - U(1)) // pixels_in_run):
-        first = U(run) * pixels_in_run
-        for p in range(first, min(first + pixels_in_run, pixels)):
-            for c in range(channels):
-                z[p * channels + c] = x[p * x_pitch + c] + y[p * y_pitch + c]
+    first = U(run) * pixels_in_run
+    for p in range(first, min(first + pixels_in_run, U(z.size) // channels)):
+        for c in range(channels):
+            z[p * channels + c] = x[p * x_pitch + c] + y[p * y_pitch + c]
+
+
+@jit
+def _sum_rows(x, x_pitch, y, y_pitch, channels, z):
+    runs = run_count(U(z.size) // channels, channels)
+    in_parallel(_sum_run, runs, (x, x_pitch, y, y_pitch, channels, z))

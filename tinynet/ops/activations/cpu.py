@@ -7,12 +7,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu import fastmath  # noqa: F401 (how Numba compiles the functions that the formulas are written with)
-from .._cpu.elementwise import RANGE, range_count
+from .._cpu.elementwise import range_count, range_of
 from .._cpu.fastmath import ELEMENTWISE
 from .entries import ACTIVATIONS
 from .op import Activation
@@ -50,16 +51,24 @@ def _loops(activation: type[Activation]) -> SimpleNamespace:
         for i in range(U(start), U(stop)):
             y[i] = value(x[i], p)
 
-    @jit(parallel=True, fastmath=ELEMENTWISE)
-    def forward(x, p, y):
-        for r in prange(range_count(x.size)):
-            forward_range(x, r * RANGE, min((r + 1) * RANGE, x.size), p, y)
+    @jit(separate=True, fastmath=ELEMENTWISE)
+    def forward_task(r, x, p, y):
+        first, end = range_of(r, x.size)
+        forward_range(x, first, end, p, y)
 
-    @jit(parallel=True, fastmath=ELEMENTWISE)
+    @jit(separate=True, fastmath=ELEMENTWISE)
+    def backward_task(r, gy, y, p, gx):
+        first, end = range_of(r, y.size)
+        for i in range(first, end):
+            gx[i] = gradient(gy[i], y[i], p)
+
+    @jit
+    def forward(x, p, y):
+        in_parallel(forward_task, range_count(x.size), (x, p, y))
+
+    @jit
     def backward(gy, y, p, gx):
-        for r in prange(range_count(y.size)):
-            for i in range(U(r * RANGE), U(min((r + 1) * RANGE, y.size))):
-                gx[i] = gradient(gy[i], y[i], p)
+        in_parallel(backward_task, range_count(y.size), (gy, y, p, gx))
 
     return SimpleNamespace(forward_range=forward_range, forward=forward, backward=backward)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from numba import prange
-
+from .._cpu.elementwise import range_of
 from .._cpu.in_place import ElementLoop
 from .settings import Arrays, Settings
 
@@ -16,9 +15,10 @@ def step(parameters: Arrays, means: Arrays, squares: Arrays, gradients: Arrays, 
 
 
 @ElementLoop
-def _update(p, m, v, g, constants):
+def _update(r, p, m, v, g, constants):
     keep, weight_decay, one_minus_beta1, one_minus_beta2, rate, eps = constants
-    for i in prange(p.size):
+    first, end = range_of(r, p.size)
+    for i in range(first, end):
         p_i = keep * p[i]
         g_i = g[i] + weight_decay * p_i
         m_i = m[i] + one_minus_beta1 * (g_i - m[i])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.elementwise import rows_per_run
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import rows_per_run, run_count
 from .._shared.layout import rows_of
 
 U = np.uint64
@@ -30,11 +30,15 @@ def forward(*arrays: np.ndarray, axis: int) -> np.ndarray:
     return y
 
 
-@jit(parallel=True)
-def _copy_rows(x, x_pitch, width, rows, y, y_pitch):
+@jit(separate=True)
+def _copy_run(run, x, x_pitch, width, rows, y, y_pitch):
     rows_in_run = rows_per_run(width)
-    for run in prange((rows + rows_in_run - U(1)) // rows_in_run):
-        first = U(run) * rows_in_run
-        for r in range(first, min(first + rows_in_run, rows)):
-            for c in range(width):
-                y[r * y_pitch + c] = x[r * x_pitch + c]
+    first = U(run) * rows_in_run
+    for r in range(first, min(first + rows_in_run, rows)):
+        for c in range(width):
+            y[r * y_pitch + c] = x[r * x_pitch + c]
+
+
+@jit
+def _copy_rows(x, x_pitch, width, rows, y, y_pitch):
+    in_parallel(_copy_run, run_count(rows, width), (x, x_pitch, width, rows, y, y_pitch))

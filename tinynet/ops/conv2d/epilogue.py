@@ -8,7 +8,7 @@ import numpy as np
 
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel
-from .._cpu.elementwise import RANGE, range_count
+from .._cpu.elementwise import range_count, range_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
 from ..activations.cpu import elu_range
@@ -49,7 +49,8 @@ def activate(y, start, stop, activation):
 
 @jit(separate=True)
 def _activate_range(r, y, activation):
-    activate(y, r * RANGE, min((r + 1) * RANGE, y.size), activation)
+    first, end = range_of(r, y.size)
+    activate(y, np.int64(first), np.int64(end), activation)  # as the convolutions call it
 
 
 @jit

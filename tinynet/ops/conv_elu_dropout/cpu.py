@@ -6,14 +6,12 @@ import numpy as np
 
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel
-from .._cpu.elementwise import RANGE, range_count, run
+from .._cpu.elementwise import range_count, range_of, run
 from .._cpu.fastmath import ELEMENTWISE
 from .._shared.epilogue import Epilogue
 from ..activations.cpu import PARTS
 from ..dropout.cpu import Mask
 from ..dropout.cpu import forward_range as dropout_range
-
-U = np.uint64
 
 
 def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
@@ -27,9 +25,9 @@ def backward(gy: np.ndarray, y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
 @jit(separate=True, fastmath=ELEMENTWISE)
 def _backward_range(r, gy, y, alpha, keep, mask, gz):
     """One range of elements. keep: the share of elements that dropout keeps."""
-    start, stop, one = r * RANGE, min((r + 1) * RANGE, y.size), y.dtype.type(1)
-    dropout_range(gy, start, stop, mask, gz)
-    for i in range(U(start), U(stop)):
+    (first, end), one = range_of(r, y.size), y.dtype.type(1)
+    dropout_range(gy, first, end, mask, gz)
+    for i in range(first, end):
         gz[i] *= one if y[i] > 0 else y[i] * keep + alpha
 
 

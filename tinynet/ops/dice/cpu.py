@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import run
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.reduction import CHUNK, REDUCTION, chunk_count
@@ -32,29 +32,34 @@ def backward(gy: np.ndarray, t: np.ndarray, sums: np.ndarray, *, smooth: float =
     return run(_backward, (t, constant, slope), ())
 
 
-@jit(parallel=True, fastmath=REDUCTION)
+@jit(separate=True, fastmath=REDUCTION)
+def _sum_chunk(k, p, t, partial):
+    g, c = divmod(k, partial.shape[1])
+    p_g, t_g = p[g], t[g]
+    overlap, total = 0.0, 0.0
+    for i in range(U(c * CHUNK), U(min((c + 1) * CHUNK, p.shape[1]))):  # unsigned: no test for negative indices
+        p_i, t_i = np.float64(p_g[i]), np.float64(t_g[i])
+        overlap += p_i * t_i
+        total += p_i + t_i
+    partial[g, c, 0] = overlap
+    partial[g, c, 1] = total
+
+
+@jit
 def _sums(p, t, partial):
-    groups, length = p.shape
-    chunks = partial.shape[1]
-    for k in prange(groups * chunks):
-        g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
-        p_g, t_g = p[g], t[g]
-        overlap, total = 0.0, 0.0
-        for i in range(U(c * CHUNK), U(min((c + 1) * CHUNK, length))):  # unsigned: no test for negative indices
-            p_i, t_i = np.float64(p_g[i]), np.float64(t_g[i])
-            overlap += p_i * t_i
-            total += p_i + t_i
-        partial[g, c, 0] = overlap
-        partial[g, c, 1] = total
+    in_parallel(_sum_chunk, len(p) * partial.shape[1], (p, t, partial))
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_chunk(k, t, constant, slope, gp):
+    length = t.size // constant.size
+    g, c = divmod(k, -(-length // CHUNK))
+    constant_g, slope_g = constant[g], slope[g]
+    for i in range(U(g * length + c * CHUNK), U(g * length + min((c + 1) * CHUNK, length))):
+        gp[i] = constant_g - slope_g * t[i]
+
+
+@jit
 def _backward(t, constant, slope, gp):
-    groups = constant.size
-    length = t.size // groups
-    chunks = -(-length // CHUNK)
-    for k in prange(groups * chunks):
-        g, c = divmod(np.int64(k), chunks)  # the index of a prange is unsigned, and mixing the two gives floats
-        constant_g, slope_g = constant[g], slope[g]
-        for i in range(U(g * length + c * CHUNK), U(g * length + min((c + 1) * CHUNK, length))):
-            gp[i] = constant_g - slope_g * t[i]
+    chunks = -(-(t.size // constant.size) // CHUNK)
+    in_parallel(_backward_chunk, constant.size * chunks, (t, constant, slope, gp))

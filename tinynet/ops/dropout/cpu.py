@@ -8,7 +8,7 @@ import numpy as np
 
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel
-from .._cpu.elementwise import RANGE, range_count, run
+from .._cpu.elementwise import range_count, range_of, run
 from .._cpu.philox import draw_words
 from .._cpu.prefetch import LINE, prefetch
 
@@ -62,7 +62,8 @@ def forward_range(x, start, stop, mask, y):
 
 @jit(separate=True)
 def _forward_task(r, x, mask, y):
-    forward_range(x, r * RANGE, min((r + 1) * RANGE, x.size), mask, y)
+    first, end = range_of(r, x.size)
+    forward_range(x, first, end, mask, y)
 
 
 @jit

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from numba import prange
-
+from .._cpu.elementwise import range_of
 from .._cpu.in_place import ElementLoop
 from .settings import Arrays, Settings
 
@@ -18,10 +17,11 @@ def step(parameters: Arrays, velocities: Arrays | None, gradients: Arrays, setti
 
 
 @ElementLoop
-def _update(p, v, g, constants, nesterov):
+def _update(r, p, v, g, constants, nesterov):
     """v may be None: Numba then compiles the function without momentum."""
     lr, momentum, weight_decay = constants
-    for i in prange(p.size):
+    first, end = range_of(r, p.size)
+    for i in range(first, end):
         d = g[i] + weight_decay * p[i]
         if v is not None:
             v_i = momentum * v[i] + d

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import run
 from .._cpu.fastmath import ELEMENTWISE, exp_of_nonpositive
 from .._cpu.reduction import CHUNK, chunk_count
@@ -31,26 +31,30 @@ def backward(gy: np.ndarray, x: np.ndarray, t: np.ndarray, w: np.ndarray | None 
     return run(_backward, (x, t, factor.astype(x.dtype)), ())
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _sums(x, t, w, partial):
-    """The weighted sum of the losses of each chunk of rows, in float64."""
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _sum_chunk(chunk, x, t, w, partial):
+    """The weighted sum of the losses of a chunk of rows, in float64."""
     rows, classes = x.shape
-    for chunk in prange(partial.size):
-        total = 0.0
-        for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, rows)):
-            m = _maximum(x[r])
-            s = x.dtype.type(0)
-            for c in range(classes):
-                s += exp_of_nonpositive(x[r, c] - m)
-            total += np.float64(w[t[r]] * (math.log(s) - (x[r, t[r]] - m)))
-        partial[chunk] = total
+    total = 0.0
+    for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, rows)):
+        m = _maximum(x[r])
+        s = x.dtype.type(0)
+        for c in range(classes):
+            s += exp_of_nonpositive(x[r, c] - m)
+        total += np.float64(w[t[r]] * (math.log(s) - (x[r, t[r]] - m)))
+    partial[chunk] = total
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(x, t, factor, gx):
+@jit
+def _sums(x, t, w, partial):
+    in_parallel(_sum_chunk, partial.size, (x, t, w, partial))
+
+
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_chunk(chunk, x, t, factor, gx):
     """On flat arrays: row r is x[r * classes : (r + 1) * classes]; factor (classes,) is gy w_c / W."""
-    classes = factor.size
-    for r in prange(t.size):
+    classes, rows = factor.size, max(1, CHUNK // factor.size)
+    for r in range(chunk * rows, min((chunk + 1) * rows, t.size)):
         row = x[r * classes : (r + 1) * classes]
         result = gx[r * classes : (r + 1) * classes]
         m = _maximum(row)
@@ -62,6 +66,12 @@ def _backward(x, t, factor, gx):
         for c in range(classes):
             result[c] *= scale
         result[t[r]] -= factor[t[r]]
+
+
+@jit
+def _backward(x, t, factor, gx):
+    rows = max(1, CHUNK // factor.size)
+    in_parallel(_backward_chunk, (t.size + rows - 1) // rows, (x, t, factor, gx))
 
 
 @jit(inline="always")
