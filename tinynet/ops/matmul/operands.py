@@ -21,11 +21,16 @@ def sizes_of(x: Any, y: Any, transpose_x: bool, transpose_y: bool) -> tuple[tupl
     """(the shape of the batch, rows, columns, terms) of the product; terms: the length of its sums."""
     terms, rows = x.shape[-2:] if transpose_x else x.shape[:-3:-1]
     columns = y.shape[-2] if transpose_y else y.shape[-1]
-    return np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), rows, columns, terms
+    batch = (
+        () if len(x.shape) == len(y.shape) == 2 else np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    )  # which takes 4 us
+    return batch, rows, columns, terms
 
 
 def stack_of(a: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(the matrices of a, which of them each product of the batch takes): (S, ..) and int64 (products,). No copy."""
+    if not batch:
+        return a.reshape(1, *a.shape[-2:]), np.zeros(1, np.int64)
     stack = a.reshape(-1, *a.shape[-2:]) if a.size else a.reshape(0, *a.shape[-2:])
     own = np.arange(len(stack)).reshape(a.shape[:-2])
     return stack, np.array(np.broadcast_to(own, batch)).reshape(-1)
