@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -18,11 +20,20 @@ one_row = register_block(1, 1)
 
 def backward_bias(gy: np.ndarray) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
-    channels = gy.shape[3]
-    sums = np.zeros((numba.get_num_threads(), 1, channels), gy.dtype)
-    flat, pitch = rows_of(gy, channels)
-    ones, pixels = np.ones((1, CHUNK), gy.dtype), gy.size // max(channels, 1)
-    _add_pixels(flat, pitch, pixels, ones, sums, lanes_of(gy.dtype))
+    channels, lanes = max(gy.shape[3], 1), lanes_of(gy.dtype)
+    pixels, (flat, pitch) = gy.size // channels, rows_of(gy, channels)
+    together = lanes // math.gcd(channels, lanes)  # so many pixels fill whole vectors with their channels
+    if pitch > channels or pixels < together:
+        return _sum_of_rows(flat, pitch, pixels, gy.shape[3])
+    rows, width = pixels // together, together * channels
+    total = _sum_of_rows(flat, width, rows, width).reshape(together, channels).sum(axis=0)
+    return total + flat[rows * width :].reshape(-1, channels).sum(axis=0)
+
+
+def _sum_of_rows(flat: np.ndarray, pitch: int, rows: int, width: int) -> np.ndarray:
+    """The sum of rows that begin `pitch` elements apart."""
+    sums = np.zeros((numba.get_num_threads(), 1, width), flat.dtype)
+    _add_pixels(flat, pitch, rows, np.ones((1, CHUNK), flat.dtype), sums, lanes_of(flat.dtype))
     return sums.sum(axis=(0, 1))
 
 
