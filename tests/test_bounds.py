@@ -1,0 +1,46 @@
+"""Numba's bounds checks: kernels are compiled with a test of every index, and run their cases.
+
+Without them, a loop that runs too far reads and writes memory that is not its own, often with right results. Views made
+by `as_strided` have bounds of their own, which need not be those of the memory behind them.
+"""
+
+import pytest
+from processes import python
+
+PLANTED = """
+import numpy as np
+from tinynet.backends.numba.jit import jit
+from tinynet.backends.numba.tasks import in_parallel
+
+@jit(separate=True)
+def task(i, x):
+    x[i + 1] = 1
+
+@jit
+def all_tasks(x):
+    in_parallel(task, len(x) - 1, (x[:-1],))
+
+try:
+    all_tasks(np.zeros(5))
+except MemoryError:  # of any task that ends with an error
+    print("refused")
+"""
+
+
+def checked(tmp_path) -> dict[str, str]:
+    """The environment with bounds checks; kernels that were compiled without them are of no use."""
+    return {"NUMBA_BOUNDSCHECK": "1", "TINYNET_CACHE": str(tmp_path)}
+
+
+def test_the_checks_see_an_index_too_far(tmp_path):
+    (tmp_path / "planted.py").write_text(PLANTED)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import planted"
+    assert python(code, **checked(tmp_path)) == "refused"
+
+
+@pytest.mark.slow
+def test_no_kernel_leaves_its_arrays(tmp_path):
+    # float32 only: without vectors, a float64 sum rounds more than its tolerance.
+    wanted = "agrees_with_the_reference and cpu and not cuda and float32"
+    code = f"import pytest; print(pytest.main(['-q', 'tests/test_ops.py', '-k', {wanted!r}]).value)"
+    assert python(code, **checked(tmp_path)).splitlines()[-1] == "0"
