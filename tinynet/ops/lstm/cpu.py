@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.gemm import blocks_of, multiply
 from ..activations.cpu import sigmoid_range, tanh_range
@@ -43,8 +43,8 @@ def backward(
     """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
     gstates, states, gates = map(np.ascontiguousarray, (gstates, states, gates))
     ga, g = memory.empty(gates.shape, gates.dtype), np.zeros((2, *h0.shape), h0.dtype)
-    c_before = np.concatenate([c0[None], states[:-1, 1]])
-    _backward(_threads(gates), _ends(lengths, gates), gstates, (c_before, states, gates), _panels(weight.T), g, ga)
+    kept = np.ascontiguousarray(c0), states, gates
+    _backward(_threads(gates), _ends(lengths, gates), gstates, kept, _panels(weight.T), g, ga)
     return ga, gradient_of_weight(product, np.ascontiguousarray(h0), states, ga), g[0], g[1]
 
 
@@ -87,22 +87,15 @@ def _times(a, panels, result):
         multiply(a, panels[p], None, result[:, p * width : (p + 1) * width])
 
 
-@jit(parallel=True)
+@jit
 def _forward(threads, a, panels, start, ends, states, gates):
-    samples = len(ends)
-    if threads == 1:
-        _forward_of((0, samples), a, panels, start, ends, states, gates)
-    else:
-        for i in prange(threads):
-            thread = np.int64(i)  # prange may give an unsigned index: the function below would be compiled for both
-            span = thread * samples // threads, (thread + 1) * samples // threads
-            _forward_of(span, a, panels, start, ends, states, gates)
+    in_parallel(_forward_share, threads, (threads, a, panels, start, ends, states, gates))
 
 
 @jit(separate=True)
-def _forward_of(span, a, panels, start, ends, states, gates):
-    """All steps of the samples span[0] .. span[1] - 1."""
-    first, end = span
+def _forward_share(thread, threads, a, panels, start, ends, states, gates):
+    """All steps of a thread's share of the samples."""
+    first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
     products = np.empty((end - first, len(panels) * panels.shape[2]), a.dtype)
     for t in range(len(a)):
         before = states[t - 1] if t else start
@@ -133,37 +126,31 @@ def _new_state(gates, c_before, h, c):
         h[j] *= o[j]
 
 
-@jit(parallel=True)
+@jit
 def _backward(threads, ends, gstates, kept, panels, g, ga):
-    samples = len(ends)
-    if threads == 1:
-        _backward_of((0, samples), ends, gstates, kept, panels, g, ga)
-    else:
-        for i in prange(threads):
-            thread = np.int64(i)
-            span = thread * samples // threads, (thread + 1) * samples // threads
-            _backward_of(span, ends, gstates, kept, panels, g, ga)
+    in_parallel(_backward_share, threads, (threads, ends, gstates, kept, panels, g, ga))
 
 
 @jit(separate=True)
-def _backward_of(span, ends, gstates, kept, panels, g, ga):
-    """All steps of the samples span[0] .. span[1] - 1, the last step first.
+def _backward_share(thread, threads, ends, gstates, kept, panels, g, ga):
+    """All steps of a thread's share of the samples, the last step first.
 
-    kept: (c_before, states, gates) of each step. panels: of U^T. g: gh and gc, those of the step before afterwards.
+    kept: c0, and states and gates of each step. panels: of U^T. g: gh and gc, those of the step before afterwards.
     """
-    first, end = span
-    c_before, states, gates = kept
+    first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
+    c0, states, gates = kept
     gh, gc, hidden = g[0], g[1], g.shape[2]
     products = np.empty((end - first, len(panels) * panels.shape[2]), ga.dtype)
     q = np.empty(hidden, ga.dtype)
     for t in range(len(ga) - 1, -1, -1):
+        c_before = states[t - 1, 1] if t else c0
         for n in range(first, end):
             for j in range(hidden):
                 gh[n, j] += gstates[t, 0, n, j]
                 gc[n, j] += gstates[t, 1, n, j]
             if t < ends[n]:
                 _tanh(states[t, 1, n], q)
-                _gate_gradients(gates[t, n], q, c_before[t, n], gh[n], gc[n], ga[t, n])
+                _gate_gradients(gates[t, n], q, c_before[n], gh[n], gc[n], ga[t, n])
             else:
                 ga[t, n] = 0
         _times(ga[t, first:end], panels, products)

@@ -121,7 +121,4 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
 @jit
 def _run(threads, operands, matrices, transposed, sizes):
     """All tasks, by so many threads. operands: x, y, bias and z; matrices, transposed: for x and for y."""
-    if threads == 1:
-        _share(np.int64(0), threads, operands, matrices, transposed, sizes)
-    else:
-        in_parallel(_share, threads, (threads, operands, matrices, transposed, sizes))
+    in_parallel(_share, threads, (threads, operands, matrices, transposed, sizes))

@@ -51,10 +51,7 @@ def forward(
 @jit
 def _run(threads, m, v, z, matrices, is_transposed):
     """All elements of the results, by so many threads."""
-    if threads == 1:
-        _share(np.int64(0), threads, m, v, z, matrices, is_transposed)
-    else:
-        in_parallel(_share, threads, (threads, m, v, z, matrices, is_transposed))
+    in_parallel(_share, threads, (threads, m, v, z, matrices, is_transposed))
 
 
 @jit(separate=True)
