@@ -9,7 +9,7 @@ from op_folders import on
 import tinynet as tn
 from tinynet import cusim, io, nn, optim
 from tinynet.backends.registry import implementation_kernel
-from tinynet.ops._cpu.in_place import LARGE
+from tinynet.ops._cpu.elementwise import ALONE
 from tinynet.ops._cuda import tensor_table
 from tinynet.ops._cuda.tensor_table import CHUNK
 from tinynet.ops.adam import settings as adam
@@ -195,7 +195,7 @@ def test_float32_and_float64_in_one_model(make, backend):
 )
 def test_one_thread_and_several_compute_the_same_bits(op, roles, arguments):
     step = implementation_kernel(op, "step", "cpu")
-    arrays = np.random.default_rng(1).random((roles, LARGE + 13)).astype(np.float32)
+    arrays = np.random.default_rng(1).random((roles, ALONE + 13)).astype(np.float32)
     whole, parts = arrays.copy(), arrays.copy()
     step(*([a] for a in whole), *arguments)  # large: several threads
     for start in range(0, parts.shape[1], 1000):  # small: one

@@ -33,7 +33,7 @@ swapdims: x.swapaxes | nbytes itemsize element_size: x.data | concatenate hstack
 masked_fill: tn.where | as_tensor from_numpy convert_to_tensor constant Variable array FloatTensor LongTensor: tn.tensor
 manual_seed set_seed: tn.seed | empty: tn.zeros | empty_like: tn.zeros_like | normal randn_like: tn.randn
 rand_like: tn.rand | full_like: tn.full | cross_entropy: tn.softmax_cross_entropy
-binary_cross_entropy_with_logits: tn.bce_with_logits | binary_cross_entropy: nn.BCELoss | Dense linear: nn.Linear
+binary_cross_entropy_with_logits: tn.bce_with_logits | binary_cross_entropy: nn.BCELoss | Dense: nn.Linear
 Conv2D: nn.Conv2d | Conv2DTranspose: nn.ConvTranspose2d | MaxPooling2D: nn.MaxPool2d | AveragePooling2D: nn.AvgPool2d
 GlobalAveragePooling2D: nn.GlobalAvgPool2d | BatchNormalization BatchNorm1d: nn.BatchNorm2d | Concatenate: tn.concat
 trainable: model.freeze | get_weights: model.state_dict | set_weights: model.load_state_dict

@@ -11,7 +11,6 @@ from ...engine.arguments import check_broadcast, check_real, data_of, is_array, 
 from ...engine.basic_ops import expand_dims, reshape, squeeze, sum_to
 from ...engine.tensor import Function
 from .._shared.checks import check_float, check_ndim
-from ..conv2d.op import BackwardBias
 from .reference import forward
 
 
@@ -107,5 +106,7 @@ class MatMul(Function):
         return MatMul.apply(x, gz, transpose_x=not self.transpose_x)
 
     def gradient_bias(self, gz):
-        # Like that of a convolution whose image has one row, with a pixel for each row of z.
+        """Like that of a convolution whose image has one row, with a pixel for each row of z."""
+        from ..conv2d.op import BackwardBias  # not above: every program imports matmul, and few need convolutions
+
         return BackwardBias.apply(reshape(gz, (1, 1, math.prod(gz.shape[:-1]), gz.shape[-1])))
