@@ -3,8 +3,8 @@
 Numba can keep compiled code on disk, but it looks only at the file that defines the function. After an edit of a helper
 in another file, Numba serves the old machine code. Here the name of the cache folder is a hash of the *content* of the
 function's file and of every tinynet file that this file imports, directly or not. Any edit changes the name, and the
-function is compiled again. The hash also covers Numba's version, LLVM's optimization level and the options, because one
-function may be compiled in two ways.
+function is compiled again. The hash also covers Numba's version, LLVM's optimization level, whether indices are checked
+(NUMBA_BOUNDSCHECK) and the options, because one function may be compiled in several ways.
 
 The cache lies in the user's cache folder (`TINYNET_CACHE` moves it). If the folder cannot be written or the disk is
 full, kernels are compiled in memory, in every process.
@@ -89,7 +89,8 @@ def jit(function: Callable | None = None, *, separate: bool = False, **options: 
     options = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": separate, **options}
     # Sets are sorted, because the order of their elements differs from process to process.
     described = [(name, sorted(v) if isinstance(v, set) else v) for name, v in sorted(options.items())]
-    how = _digest(repr([numba.__version__, numba.config.OPT, *described]).encode())
+    settings_of_numba = numba.__version__, numba.config.OPT, numba.config.BOUNDSCHECK
+    how = _digest(repr([*settings_of_numba, *described]).encode())
     folder = cache_folder() / "numba" / f"{content_key(Path(inspect.getsourcefile(function)))}-{how}"
     is_kept = _writable(folder)
     kernel = _cached_in(folder, function, description, options) if is_kept else numba.njit(**options)(function)

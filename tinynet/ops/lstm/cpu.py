@@ -27,7 +27,7 @@ def forward(
     """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
     a, h0, c0 = map(np.ascontiguousarray, (a, h0, c0))
     states, gates = memory.empty((len(a), 2, *h0.shape), a.dtype), memory.empty(a.shape, a.dtype)
-    _forward(_threads(a), a, _panels(weight), np.stack([h0, c0]), _ends(lengths, a), states, gates)
+    _forward(_threads(a), a, _panels(weight), np.stack([h0, c0]), _ends(lengths, a), (states, gates))
     return states, gates
 
 
@@ -44,7 +44,7 @@ def backward(
     gstates, states, gates = map(np.ascontiguousarray, (gstates, states, gates))
     ga, g = memory.empty(gates.shape, gates.dtype), np.zeros((2, *h0.shape), h0.dtype)
     kept = np.ascontiguousarray(c0), states, gates
-    _backward(_threads(gates), _ends(lengths, gates), gstates, kept, _panels(weight.T), g, ga)
+    _backward(_threads(gates), _ends(lengths, gates), gstates, kept, _panels(weight.T), (g, ga))
     return ga, gradient_of_weight(product, np.ascontiguousarray(h0), states, ga), g[0], g[1]
 
 
@@ -88,13 +88,14 @@ def _times(a, panels, result):
 
 
 @jit
-def _forward(threads, a, panels, start, ends, states, gates):
-    in_parallel(_forward_share, threads, (threads, a, panels, start, ends, states, gates))
+def _forward(threads, a, panels, start, ends, results):
+    in_parallel(_forward_share, threads, (threads, a, panels, start, ends, results))
 
 
 @jit(separate=True)
-def _forward_share(thread, threads, a, panels, start, ends, states, gates):
-    """All steps of a thread's share of the samples."""
+def _forward_share(thread, threads, a, panels, start, ends, results):
+    """All steps of a thread's share of the samples. start: h0 and c0; results: states and gates."""
+    states, gates = results
     first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
     products = np.empty((end - first, len(panels) * panels.shape[2]), a.dtype)
     for t in range(len(a)):
@@ -127,18 +128,19 @@ def _new_state(gates, c_before, h, c):
 
 
 @jit
-def _backward(threads, ends, gstates, kept, panels, g, ga):
-    in_parallel(_backward_share, threads, (threads, ends, gstates, kept, panels, g, ga))
+def _backward(threads, ends, gstates, kept, panels, results):
+    in_parallel(_backward_share, threads, (threads, ends, gstates, kept, panels, results))
 
 
 @jit(separate=True)
-def _backward_share(thread, threads, ends, gstates, kept, panels, g, ga):
+def _backward_share(thread, threads, ends, gstates, kept, panels, results):
     """All steps of a thread's share of the samples, the last step first.
 
-    kept: c0, and states and gates of each step. panels: of U^T. g: gh and gc, those of the step before afterwards.
+    kept: c0, and states and gates of each step. panels: of U^T. results: g, which holds gh and gc, those of the step
+    before afterwards, and ga.
     """
     first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
-    c0, states, gates = kept
+    (c0, states, gates), (g, ga) = kept, results
     gh, gc, hidden = g[0], g[1], g.shape[2]
     products = np.empty((end - first, len(panels) * panels.shape[2]), ga.dtype)
     q = np.empty(hidden, ga.dtype)
