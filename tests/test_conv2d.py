@@ -337,11 +337,16 @@ def test_nothing_is_written_beyond_a_result(monkeypatch):
     assert all((room[:200] == 7).all() and (room[-200:] == 7).all() for room in rooms)
 
 
-def test_the_sum_over_many_pixels_for_the_bias():
-    """More than the pixels that are added up at a time, which no small case has."""
-    gy = np.random.default_rng(4).standard_normal((2, 40, 41, 17))
-    want = gy.sum(axis=(0, 1, 2))
-    assert_close(cpu.backward_bias(gy), want, np.float64, gy.size, "bias")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3, 16, 17])
+def test_the_sum_over_many_pixels_for_the_bias(channels, dtype):
+    """More than the pixels that NumPy adds up; on one thread and on several; all channels, and a slice of them."""
+    rng = np.random.default_rng(4)
+    for size in ((1, 32, 33), (2, 40, 41), (5, 90, 91)):
+        whole = rng.standard_normal((*size, channels + 2)).astype(dtype)
+        for gy in (whole, whole[..., 1:-1], np.ascontiguousarray(whole[..., 1:-1])):
+            want = gy.astype(np.float64).sum(axis=(0, 1, 2))
+            assert_close(cpu.backward_bias(gy), want, dtype, gy.size, f"{gy.shape} {gy.flags.c_contiguous}")
 
 
 def test_where_there_is_only_padding_the_output_is_the_bias():

@@ -11,9 +11,10 @@ from numpy.lib.stride_tricks import as_strided
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of, register_block
 from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import ALONE
 from .._shared.layout import rows_of
 
-CHUNK = 1024  # pixels added up in a register before their sum is added to the total: less rounding error
+CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error
 
 one_row = register_block(1, 1)
 
@@ -21,10 +22,13 @@ one_row = register_block(1, 1)
 def backward_bias(gy: np.ndarray) -> np.ndarray:
     """gb[co] = sum over n, oy, ox of gy[n, oy, ox, co]."""
     channels, lanes = max(gy.shape[3], 1), lanes_of(gy.dtype)
-    pixels, (flat, pitch) = gy.size // channels, rows_of(gy, channels)
+    pixels = gy.size // channels
+    if pixels <= CHUNK:  # a batch of a Linear, above all: NumPy is done before other threads are awake
+        return gy.sum(axis=(0, 1, 2))
+    flat, pitch = rows_of(gy, channels)
     together = lanes // math.gcd(channels, lanes)  # so many pixels fill whole vectors with their channels
-    if pitch > channels or pixels < together:
-        return _sum_of_rows(flat, pitch, pixels, gy.shape[3])
+    if pitch > channels:
+        return _sum_of_rows(flat, pitch, pixels, channels)
     rows, width = pixels // together, together * channels
     total = _sum_of_rows(flat, width, rows, width).reshape(together, channels).sum(axis=0)
     return total + flat[rows * width :].reshape(-1, channels).sum(axis=0)
@@ -32,7 +36,8 @@ def backward_bias(gy: np.ndarray) -> np.ndarray:
 
 def _sum_of_rows(flat: np.ndarray, pitch: int, rows: int, width: int) -> np.ndarray:
     """The sum of rows that begin `pitch` elements apart."""
-    sums = np.zeros((numba.get_num_threads(), 1, width), flat.dtype)
+    threads = 1 if rows * width <= ALONE else numba.get_num_threads()
+    sums = np.zeros((threads, 1, width), flat.dtype)
     _add_pixels(flat, pitch, rows, np.ones((1, CHUNK), flat.dtype), sums, lanes_of(flat.dtype))
     return sums.sum(axis=(0, 1))
 
