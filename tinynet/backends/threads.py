@@ -1,4 +1,4 @@
-"""How many threads the kernels of the CPU use."""
+"""How many threads the kernels of the CPU use, and which cores there are for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from collections.abc import Iterator
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# A launcher of MPI programs sets one of these: Hydra (MPICH, Intel MPI), Open MPI, PMIx (srun).
+LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+
+
+def is_rank() -> bool:
+    """True if mpiexec started this process, as one of several that share the cores."""
+    return any(name in os.environ for name in LAUNCHED)
 
 
 def set_threads(count: int) -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from numba.core import event
 
+from .second_process import start_if_it_helps
+
 COMPILING = "tinynet: compiling kernels for this machine (those of a U-Net take 15 to 25 s); "
 KEPT = "they are kept in {folder}"
 NOT_KEPT = "the cache folder {folder} cannot be written: they are not kept"
 
 
 class Announcer(event.Listener):
-    """Listens to Numba, which reports the start and the end of each compilation.
+    """Listens to Numba, which reports the start and the end of each compilation. A second process may start then, too.
 
     kernels: tinynet's kernels. Only their compilation is announced, not that of Numba's or of the user's own functions.
     is_kept: True if all of them can be kept on disk.
@@ -35,6 +37,8 @@ class Announcer(event.Listener):
 
     def on_start(self, started: event.Event) -> None:
         kernel = started.data["dispatcher"]
+        if self.is_kept:
+            start_if_it_helps(kernel.__module__)
         if not self._outer and kernel in self.kernels:
             self._begin(kernel)
         self._outer.append(kernel)

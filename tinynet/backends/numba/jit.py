@@ -34,6 +34,7 @@ from numba.np.ufunc import parallel
 from ...files import cache_folder
 from . import settings
 from .announce import Announcer
+from .claims import claimed
 from .separate import are_loaded, keep_separate, needed_by
 
 PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
@@ -114,6 +115,14 @@ def _cached_in(folder: Path, function: Callable, description: str, options: dict
     kernel._cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple(), description)
     files = kernel._cache._cache_file
     files.load, files.save = functools.partial(_load, files), functools.partial(_save, files, kernel)
+    compile_ = kernel.compile
+
+    def compile_once(signature: Any) -> Any:
+        """Numba calls this for new arguments: it looks into the cache, and if there is nothing, it compiles."""
+        with claimed(folder.parent, f"{folder.name} {description} {signature}"):
+            return compile_(signature)
+
+    kernel.compile = compile_once
     return kernel
 
 

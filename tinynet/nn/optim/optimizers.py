@@ -10,6 +10,7 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
+from ...backends.numba.second_process import expect_training
 from ...engine.foreign import CallsExplained
 from ...engine.tensor import Tensor, no_grad
 from ...ops.adam import reference as adam
@@ -49,6 +50,7 @@ class Optimizer(CallsExplained):
             self.parameters += tensors
             self._settings += [group] * len(tensors)
         check_trainable(self._name, self.parameters)
+        expect_training(p.shape for p in self.parameters)
         self._base_lr = self.lr
         self.steps = 0
         self._updates = [0] * len(self.parameters)  # of each parameter: it may be frozen at first

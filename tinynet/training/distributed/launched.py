@@ -12,13 +12,10 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from ...backends.threads import set_threads, usable_cores
+from ...backends.threads import is_rank, set_threads, usable_cores
 from ...errors import UsageError, how_to_install
 from .nccl import NcclWorld
 from .ranks import MPIWorld, World
-
-# A launcher of MPI programs sets one of these: Hydra (MPICH, Intel MPI), Open MPI, PMIx (srun).
-LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 
 
 @functools.cache
@@ -29,7 +26,7 @@ def world() -> World:
     rank 0 prints (`sys.stdout` of the others goes nowhere), and an exception that a rank does not catch ends all ranks.
     Raises UsageError if mpi4py is missing under mpiexec, or if its MPI library allows no exchange from two threads.
     """
-    if not any(name in os.environ for name in LAUNCHED):
+    if not is_rank():
         return World()
     try:
         from mpi4py import MPI
