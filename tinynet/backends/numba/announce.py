@@ -14,7 +14,7 @@ from numba.core import event
 
 from .second_process import start_if_it_helps
 
-COMPILING = "tinynet: compiling kernels for this machine (those of a U-Net take 15 to 25 s); "
+COMPILING = "tinynet: compiling kernels for this machine (those of a U-Net take 10 to 25 s); "
 KEPT = "they are kept in {folder}"
 NOT_KEPT = "the cache folder {folder} cannot be written: they are not kept"
 
