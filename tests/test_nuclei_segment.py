@@ -200,44 +200,24 @@ def test_with_a_diameter_the_net_sees_the_image_once(fake):
 
 
 # ---------------------------------------------------------------------------------------- flips
-@pytest.mark.parametrize("answers_at", [{160, 128}, {160}, {128}], ids=["both scales", "its own", "the smaller one"])
-def test_flips_average_over_two_scales(answers_at):
-    """If the net finds the nuclei at only one of the scales, their mean probability is one half: too low."""
-
-    class OfSomeSizes(Fake):
-        def __call__(self, images):
-            return super().__call__(images) * (images.shape[1] in answers_at)
-
-    image = discs((160, 160), [(40, 40), (100, 100)], 12)
-    (found,) = tn.nuclei.segment_many(OfSomeSizes(), [image], 24, flips=True)
-    assert found.labels.max() == (2 if len(answers_at) == 2 else 0)
-
-
-def test_the_second_scale_stays_within_the_limits():
-    lowest = segment.SCALE_LIMITS[0]
-    views = tiles.Tiled(np.zeros((400, 400, 3), np.uint8), lowest, flips=True).views
-    assert [view.scale for view in views] == [lowest, lowest]
-
-
 def test_mirrored_predictions_come_back_in_place():
     """A net that answers with its input gives the image; one that answers with the row and column, their middle."""
     image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
     tiled = tiles.Tiled(image, 1.0, flips=True)
-    tiled.views = tiled.views[:1]  # one scale
     places = np.moveaxis(np.mgrid[:32, :48], 0, 2)[None]
     ((seen,), (mean,)) = (tiles.predict(net, list(tiled.tiles())) for net in (lambda x: x, lambda x: places))
-    np.testing.assert_allclose(seen, tiled.views[0].part(tiled.cores[0]), atol=1e-6)
+    np.testing.assert_allclose(seen, tiled.view.part(tiled.cores[0]), atol=1e-6)
     np.testing.assert_array_equal(mean, np.broadcast_to([31 / 2, 47 / 2], mean.shape))
 
 
 # ---------------------------------------------------------------------------------------- tiles
 def whole_image(net, image, scale, flips):
     """What `segment` has to find, in the plainest way: the maps of the whole image, averaged, then the nuclei."""
-    maps = []
-    for part in (1.0, tiles.SECOND_SCALE) if flips else (1.0,):
-        at_scale = segment.predict_maps(net, normalize(image), scale * part)
-        maps.append(segment.resize(at_scale, segment.size_at_scale(image.shape[:2], scale)))
-    return segment.labels_at_scale(np.mean(maps, axis=0), scale, image.shape[:2])
+    image = normalize(image)
+    seen = [
+        np.flip(segment.predict_maps(net, np.flip(image, axes), scale), axes) for axes in tiles.FLIPS[: 1 + 3 * flips]
+    ]
+    return segment.labels_at_scale(np.mean(seen, axis=0), scale, image.shape[:2])
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -316,7 +296,7 @@ def test_the_maps_of_tiles_are_those_of_the_whole_image(small_tiles, scale, flip
     (everything,) = tiles.predict(net, list(whole.tiles()))
     for tile in tiled.tiles():
         (maps,) = tiles.predict(net, [tile])
-        np.testing.assert_allclose(maps, everything[tile.parts[0]], rtol=0, atol=3e-5)
+        np.testing.assert_allclose(maps, everything[tile.part], rtol=0, atol=3e-5)
 
 
 def test_same_nuclei():

@@ -272,10 +272,19 @@ def test_the_smallest_area_is_measured_at_the_common_scale(side, count):
     assert segment.labels_at_scale(maps, 0.5, (64, 64)).max() == count
 
 
+def test_a_pixel_of_the_image_belongs_to_a_nucleus_if_most_of_it_does():
+    """At scale 4 it has 16 pixels in the maps. Where an edge lies within it, the larger part decides."""
+    maps = np.zeros((160, 160, 3), np.float32)
+    maps[41:81, 43:83, [0, 2]] = 1  # in the image, rows 10.25 to 20.25 and columns 10.75 to 20.75
+    labels = segment.labels_at_scale(maps, 4.0, (40, 40))
+    rows, columns = np.nonzero(labels)
+    assert [rows.min(), rows.max(), columns.min(), columns.max()] == [10, 19, 11, 20]
+
+
 def test_a_nucleus_that_vanishes_in_the_images_pixels_leaves_no_gap_in_the_numbers():
-    """At scale 5, a line of two pixels can lie between the pixels of the image."""
+    """At scale 5, a line of two pixels covers no pixel of the image by half."""
     maps = np.zeros((200, 200, 3), np.float32)
-    maps[0:2, :, [0, 2]] = 1  # image rows are sampled at 2, 7, 12, ...
+    maps[0:2, :, [0, 2]] = 1
     maps[100:130, 100:130, [0, 2]] = 1
     assert segment.labels_from_maps(maps).max() == 2
     labels = segment.labels_at_scale(maps, 5.0, (40, 40))

@@ -175,13 +175,9 @@ def pieces_from_maps(maps: np.ndarray, zoom: float = 1.0, min_area: int | None =
 def labels_at_scale(maps: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
     """Nuclei in the pixels of an image of `size`, from its maps at `scale`: int32 (H, W).
 
-    The maps are cut into nuclei at the finer of both resolutions, so that outlines stay smooth and small nuclei
-    separate.
+    The maps are resized, not the nuclei: then a pixel of the image is nucleus if the net is sure of it on average.
     """
-    if scale < 1:
-        return labels_from_maps(resize(maps.astype(np.float32), size), 1 / scale)
-    labels = resize_labels(labels_from_maps(maps), size)
-    return drop_small(labels, 1)  # a thin nucleus may have no pixel left: close the gap in the numbers
+    return labels_from_maps(resize(maps.astype(np.float32), size), 1 / scale)
 
 
 def estimate_scale(net: Net, image: np.ndarray) -> float:

@@ -31,7 +31,6 @@ KEEP = 4 * round(segment.DIAMETER)  # pixels at the scale of the net
 CONTEXT = 2  # pixels that linear interpolation needs beyond a part
 STRIP = 1024  # rows of a label image that are renumbered at once
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))  # the axes along which an image is mirrored
-SECOND_SCALE = 0.8  # with `flips`, maps are averaged over the scale and this part of it
 
 Part = tuple[slice, slice]  # rows and columns
 
@@ -83,8 +82,10 @@ class View:
     def covering(self, zone: Part, of: tuple[int, int]) -> Part:
         """The part that shows a zone of an image of size `of`, and what interpolation needs around it."""
         rows, columns = (
-            slice(max(0, math.floor(z.start * n / m) - CONTEXT), min(n, math.ceil(z.stop * n / m) + CONTEXT))
-            for z, n, m in zip(zone, self.size, of)
+            slice(max(0, math.floor(z.start * n / m) - reach), min(n, math.ceil(z.stop * n / m) + reach))
+            for z, n, m, reach in (
+                (z, n, m, CONTEXT * math.ceil(max(1, n / m))) for z, n, m in zip(zone, self.size, of)
+            )
         )
         return rows, columns
 
@@ -106,9 +107,7 @@ class Tiled:
     _count: int = 0
 
     def __post_init__(self) -> None:
-        normal = normalization(self.image)
-        scales = [self.scale, segment.limited(self.scale * SECOND_SCALE)] if self.flips else [self.scale]
-        self.views = [View(self.image, scale, normal) for scale in scales]
+        self.view = View(self.image, self.scale, normalization(self.image))
         self.size: tuple[int, int] = self.image.shape[:2]
         self.labels = np.zeros(self.size, np.int32)
 
@@ -170,47 +169,26 @@ class Tile:
     zone: Part
 
     @functools.cached_property
-    def parts(self) -> list[Part]:
-        """What is needed of each view: of the first to show the zone, of the second to show the part of the first."""
-        first, *others = self.of.views
-        shown = first.covering(self.zone, self.of.size)
-        return [shown, *(view.covering(shown, first.size) for view in others)]
-
-    def combined(self, maps: Sequence[np.ndarray]) -> np.ndarray:
-        """The mean of the maps of all views, at the scale of the first."""
-        if len(maps) == 1:
-            return maps[0]
-        (first, second), (shown, part) = self.of.views, self.parts
-        return (maps[0] + _resized(maps[1], part, second.size, shown, first.size)) / 2
+    def part(self) -> Part:
+        """The part of the view that shows the zone."""
+        return self.of.view.covering(self.zone, self.of.size)
 
     def nuclei(self, maps: np.ndarray) -> np.ndarray:
         """The nuclei in the zone, in the pixels of the image, from its maps: int32, 1, 2, ..., some may be missing."""
-        view, (shown, *_), size = self.of.views[0], self.parts, self.of.size
         min_area = None if self.of.min_area is None else 1  # `finish` knows the whole area of each nucleus
-        if self.of.scale < 1:
-            fine = _resized(maps.astype(np.float32), shown, view.size, self.zone, size)
-            return segment.labels_from_maps(fine, 1 / self.of.scale, min_area)
-        labels = segment.labels_from_maps(maps, 1.0, min_area)
-        rows, columns = (
-            ((np.arange(z.start, z.stop) + 0.5) * n / m).astype(int) - s.start
-            for z, n, m, s in zip(self.zone, view.size, size, shown)
-        )
-        return labels[rows[:, None], columns]  # as `segment.resize_labels`: the number of the nearest pixel
+        in_zone = _resized(maps.astype(np.float32), self.part, self.of.view.size, self.zone, self.of.size)
+        return segment.labels_from_maps(in_zone, 1 / self.of.scale, min_area)
 
 
 def predict(net: segment.Net, tiles: Sequence[Tile]) -> list[np.ndarray]:
     """The maps of each tile. Tiles of one size share passes of the net; all must be for the same `flips`."""
     flips = FLIPS if tiles[0].of.flips else FLIPS[:1]
-    maps: list[list[np.ndarray]] = [[] for _ in tiles]
-    for k in range(len(tiles[0].parts)):
-        total: list = [0] * len(tiles)
-        for axes in flips:
-            seen, inner = zip(*(tile.of.views[k].around(tile.parts[k], axes) for tile in tiles))
-            for i, predicted in enumerate(segment.predict_batch(net, seen)):
-                total[i] = total[i] + np.flip(predicted[inner[i]], axes)
-        for of_tile, sum_ in zip(maps, total):
-            of_tile.append(sum_ / len(flips))
-    return [tile.combined(of_tile) for tile, of_tile in zip(tiles, maps)]
+    total: list = [0] * len(tiles)
+    for axes in flips:
+        seen, inner = zip(*(tile.of.view.around(tile.part, axes) for tile in tiles))
+        for i, predicted in enumerate(segment.predict_batch(net, seen)):
+            total[i] = total[i] + np.flip(predicted[inner[i]], axes)
+    return [sum_ / len(flips) for sum_ in total]
 
 
 def same_nuclei(first: np.ndarray, second: np.ndarray) -> np.ndarray:
