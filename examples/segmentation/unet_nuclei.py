@@ -339,7 +339,7 @@ class EvaluateConfig:
     channel: str | None = option(None, CHANNEL)
     weights: str | None = option(None, "weights from training; default: those shipped with tinynet (three heads)")
     split: str = option("validation", "which images", choices=("validation", "train", "all"))
-    flips: bool = option(True, "average over mirrored images and two scales", quick=False)
+    flips: bool = option(True, "average over mirrored images", quick=False)
     out: str = option("out/unet_nuclei/evaluation", "folder for tables and figures")
     seed: int = option(0, "seed of the synthetic images")
     backend: str = option("cpu", "where kernels run", choices=BACKENDS)

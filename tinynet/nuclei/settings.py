@@ -37,7 +37,7 @@ class PredictConfig:
     diameter: float | None = option(None, "of a nucleus, in pixels; default: measured in each image")
     min_area: float | None = option(None, "smallest area, in square pixels; default: small (docs/nuclei.md)")
     exclude_border: bool = option(False, "leave out nuclei that touch the border of the image")
-    flips: bool = option(True, "average over mirrored images and two scales: better, but takes twice the time")
+    flips: bool = option(True, "average over mirrored images: better, but takes longer")
     submission: bool = option(False, "also write submission.csv, as Kaggle's Data Science Bowl wants it")
     force: bool = option(False, "delete the results of an earlier run in --out, and start again")
     backend: str = option("cpu", "where kernels run", choices=BACKENDS)

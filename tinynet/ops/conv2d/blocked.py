@@ -115,8 +115,7 @@ def correlate(
     padded, bias = np.zeros((*wide.shape[:-1], blocks * width), x.dtype), np.zeros((groups, blocks * width), x.dtype)
     padded[..., : row.pixels * o_group] = wide
     if b is not None:
-        of_run = np.broadcast_to(b.reshape(groups, 1, o_group), (groups, row.pixels, o_group))
-        bias[:, : row.pixels * o_group] = of_run.reshape(groups, -1)
+        bias[:, : row.pixels * o_group].reshape(groups, row.pixels, o_group)[:] = b.reshape(groups, 1, o_group)
     # In the order in which the loops read it: group, block, piece, KD, KH, k, column.
     by_block = padded.reshape(*padded.shape[:-1], blocks, width).transpose(0, 5, 3, 1, 2, 4, 6)
     filters = np.ascontiguousarray(by_block), bias, np.array(row.pieces) * i_group

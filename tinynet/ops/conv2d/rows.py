@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -40,18 +41,19 @@ class Row(NamedTuple):
     pixels: int
     step: int
     first: int
-    taps: list[int]
-    uses: list[tuple[int, int, int]]
+    taps: tuple[int, ...]
+    uses: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def of(cls, pixels: int, step: int, reads: Iterable[tuple[int, int, int]]) -> Row:
         """From (q, kx, input pixel read by output q)."""
         reads = list(reads)
         inputs = sorted({i for _, _, i in reads})
-        uses = [(q, kx, inputs.index(i)) for q, kx, i in reads]
-        return cls(pixels, step, inputs[0], [i - inputs[0] for i in inputs], uses)
+        uses = tuple((q, kx, inputs.index(i)) for q, kx, i in reads)
+        return cls(pixels, step, inputs[0], tuple(i - inputs[0] for i in inputs), uses)
 
     @classmethod
+    @functools.cache  # a step of training asks for the same few rows as the step before
     def forward(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
         """Output q reads the pixel q * stride + kx * dilation - padding. wanted: outputs in a run."""
         pixels = wanted if dilation == 1 else 1  # else nearly all weights of a widened kernel would be 0
@@ -59,6 +61,7 @@ class Row(NamedTuple):
         return cls.of(pixels, pixels * stride, reads)
 
     @classmethod
+    @functools.cache
     def backward(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
         """gx[q] reads the gy[o] with q = o * stride + kx * dilation - padding."""
         pixels = stride * max(1, wanted // stride if dilation == 1 else 1)
@@ -66,9 +69,9 @@ class Row(NamedTuple):
         return cls.of(pixels, pixels // stride, ((q, k, i // stride) for q, k, i in reads if i % stride == 0))
 
     @property
-    def pieces(self) -> list[int]:
+    def pieces(self) -> tuple[int, ...]:
         """The first pixel of each piece of neighboring taps: one piece, unless a dilation leaves gaps."""
-        return [0] if self.taps[-1] == len(self.taps) - 1 else self.taps
+        return (0,) if self.taps[-1] == len(self.taps) - 1 else self.taps
 
     def widened(self, w: np.ndarray) -> np.ndarray:
         """(..., pieces, k, pixels B) of w (..., KW, A, B): the weights of `pixels` outputs side by side."""
