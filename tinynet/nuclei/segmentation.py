@@ -49,8 +49,8 @@ def segment(
     image: gray (H, W) or color (H, W, 3 or 4), of 8 or 16 bits or floats: the values as the microscope wrote them.
     Nuclei may be bright on dark or dark on bright. Of several fluorescence channels, pass the channel of the nuclei.
     diameter: of a typical nucleus, in pixels of the image, 4.8 to 200; measured if it is not given.
-    flips: average over the image and three mirrored ones. `False` takes half of the time, with a `diameter` a tenth; its
-        outlines are a little less exact.
+    flips: average over the image and three mirrored ones. `False` takes half of the time, with a `diameter` a tenth;
+        its outlines are a little less exact.
     min_area: nuclei of fewer pixels are dropped. By default, those below an eighth of the area of a typical nucleus;
         of a net with one output, below a quarter.
     exclude_border: drop the nuclei that the edge of the image cuts.

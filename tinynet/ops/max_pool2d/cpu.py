@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numba
 import numpy as np
 from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.simd import VECTOR_BYTES
+from ...backends.numba.simd import VECTOR_BYTES, lanes_of
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import ALONE
 from .._shared.geometry import Geometry, Pair
 from .lanes import largest_of_four, largest_of_one, largest_of_vector, placed_four, placed_one, placed_vector
 
@@ -19,7 +25,8 @@ def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> tuple[np.nd
     """
     shape = (len(x), *geometry.output_size(x.shape[1:3], kernel_size), x.shape[3])
     y, indices = memory.empty(shape, x.dtype), memory.empty(shape, np.int32)
-    _forward(_with_contiguous_pixels(x), kernel_size, geometry.stride, geometry.padding, y, indices)
+    windows = kernel_size, geometry.stride, geometry.padding
+    _loops_for(x).forward(_threads_for(x), _with_contiguous_pixels(x), windows, y, indices)
     return y, indices
 
 
@@ -33,7 +40,7 @@ def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None
     if cell is None:
         _scatter(np.ascontiguousarray(g), indices, total)
     else:
-        _scatter_cells(_with_contiguous_pixels(g), indices, cell, total)
+        _loops_for(g).scatter(_threads_for(total), _with_contiguous_pixels(g), indices, cell, total)
     return total
 
 
@@ -49,73 +56,95 @@ def _with_contiguous_pixels(x: np.ndarray) -> np.ndarray:
     return x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)
 
 
-# The channels are taken a vector at a time. If their number is not a multiple of a vector, the last vector starts early
-# and overlaps the one before: some elements are computed twice. Fewer channels are taken by fours, or else one by one.
+def _threads_for(large: np.ndarray) -> int:
+    """How many threads share the rows: one if they are few."""
+    return 1 if large.size <= ALONE else numba.get_num_threads()
 
 
-@jit(inline="always")
-def _channels_at_a_time(row):
-    channels, lanes = row.shape[-1], VECTOR_BYTES // row.itemsize
-    return lanes if channels >= lanes else 4 if channels >= 4 else 1
+def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespace:
+    """The loops of `forward`, and of `scatter` into cells, with vectors of so many channels; 0: as many as fit.
 
-
-@jit(separate=True)
-def _forward_row(image, kernel_size, stride, padding, oy, maxima, places):
-    """Row oy of the results for one image."""
-    height, width, channels = image.shape
-    step, top = _channels_at_a_time(image), oy * stride[0] - padding[0]
-    for ox in range(len(maxima)):
-        left = ox * stride[1] - padding[1]
-        window = max(top, 0), min(top + kernel_size[0], height), max(left, 0), min(left + kernel_size[1], width)
-        for c in range(0, channels, step):
-            c = min(c, channels - step)
-            if step == 1:
-                largest_of_one(image, window, maxima, places, ox, c)
-            elif step == 4:
-                largest_of_four(image, window, maxima, places, ox, c)
-            else:
-                largest_of_vector(image, window, maxima, places, ox, c)
-
-
-@jit(parallel=True)
-def _forward(x, kernel_size, stride, padding, y, indices):
-    for line in prange(len(y) * y.shape[1]):
-        n, oy = divmod(np.int64(line), y.shape[1])
-        _forward_row(x[n], kernel_size, stride, padding, oy, y[n, oy], indices[n, oy])
-
-
-@jit(separate=True)
-def _scatter_cells_to_row(values, places, width, iy, row):
-    """row = row iy of the result: at each pixel the value of its cell, if that came from here, or 0.
-
-    values, places: the row of g and of the indices whose cells cover this row. width: of a cell.
+    If the number of channels is not a multiple of a vector, the last vector starts early and overlaps the one before:
+    some elements are computed twice.
     """
-    covered, channels = min(len(values) * width, len(row)), row.shape[1]
-    row[covered:] = 0  # columns that do not fill a cell belong to none
-    step = _channels_at_a_time(row)
-    for ix in range(covered):
-        at, here = (ix // width, ix), iy * len(row) + ix
-        for c in range(0, channels, step):
-            c = min(c, channels - step)
-            if step == 1:
-                placed_one(values, places, row, at, c, here)
-            elif step == 4:
-                placed_four(values, places, row, at, c, here)
-            else:
-                placed_vector(values, places, row, at, c, here)
 
+    @jit(inline="always")
+    def step_of(array):
+        return lanes if lanes else VECTOR_BYTES // array.itemsize
 
-@jit(parallel=True)
-def _scatter_cells(g, indices, cell, total):
-    """Every pixel is written once: with the value of its cell, or 0. So different threads may take different rows."""
-    height = total.shape[1]
-    for line in prange(len(total) * height):
-        n, iy = divmod(np.int64(line), height)
-        oy = iy // cell[0]
-        if oy < g.shape[1]:
-            _scatter_cells_to_row(g[n, oy], indices[n, oy], cell[1], iy, total[n, iy])
+    @jit(separate=True)
+    def forward_row(image, windows, oy, maxima, places):
+        """Row oy of the results for one image."""
+        (kh, kw), (sy, sx), (py, px) = windows
+        height, width, channels = image.shape
+        step, top, left = step_of(image), oy * sy - py, -px
+        first, end = max(top, 0), min(top + kh, height)
+        if kh == 2 and kw == 2 and end - first == 2 and left >= 0 and (len(maxima) - 1) * sx - px + 2 <= width:
+            for ox in range(len(maxima)):  # the compiler knows the size of these windows, and that is twice as fast
+                for c in range(0, channels, step):
+                    c = min(c, channels - step)
+                    largest(image, (top, top + 2, left, left + 2), maxima, places, ox, c)
+                left += sx
         else:
-            total[n, iy] = 0  # rows that do not fill a cell belong to none
+            for ox in range(len(maxima)):
+                window = first, end, max(left, 0), min(left + kw, width)
+                for c in range(0, channels, step):
+                    largest(image, window, maxima, places, ox, min(c, channels - step))
+                left += sx
+
+    @jit(separate=True)
+    def forward_share(thread, threads, x, windows, y, indices):
+        lines = len(y) * y.shape[1]
+        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+            n, oy = divmod(line, y.shape[1])
+            forward_row(x[n], windows, oy, y[n, oy], indices[n, oy])
+
+    @jit
+    def forward(threads, x, windows, y, indices):
+        in_parallel(forward_share, threads, (threads, x, windows, y, indices))
+
+    @jit(separate=True)
+    def scatter_row(values, places, width, iy, row):
+        """row = row iy of the result: at each pixel the value of its cell, if that came from here, or 0.
+
+        values, places: the row of g and of the indices whose cells cover this row. width: of a cell.
+        """
+        covered, channels, step = min(len(values) * width, len(row)), row.shape[1], step_of(row)
+        row[covered:] = 0  # columns that do not fill a cell belong to none
+        for ox in range(len(values)):
+            for ix in range(ox * width, min((ox + 1) * width, covered)):
+                for c in range(0, channels, step):
+                    placed(values, places, row, (ox, ix), min(c, channels - step), iy * len(row) + ix)
+
+    @jit(separate=True)
+    def scatter_share(thread, threads, g, indices, cell, total):
+        height = total.shape[1]
+        lines = len(total) * height
+        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+            n, iy = divmod(line, height)
+            oy = iy // cell[0]
+            if oy < g.shape[1]:
+                scatter_row(g[n, oy], indices[n, oy], cell[1], iy, total[n, iy])
+            else:
+                total[n, iy] = 0  # rows that do not fill a cell belong to none
+
+    @jit
+    def scatter(threads, g, indices, cell, total):
+        """Each pixel is written once, with the value of its cell or 0: so different threads may take different rows."""
+        in_parallel(scatter_share, threads, (threads, g, indices, cell, total))
+
+    return SimpleNamespace(forward=forward, scatter=scatter)
+
+
+VECTORS = _row_loops(largest_of_vector, placed_vector, 0)
+FOURS = _row_loops(largest_of_four, placed_four, 4)
+ONES = _row_loops(largest_of_one, placed_one, 1)
+
+
+def _loops_for(x: np.ndarray) -> SimpleNamespace:
+    """Those with the largest vectors that are not larger than a pixel."""
+    channels = x.shape[3]
+    return VECTORS if channels >= lanes_of(x.dtype) else FOURS if channels >= 4 else ONES
 
 
 @jit(parallel=True)
