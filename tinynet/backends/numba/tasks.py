@@ -45,7 +45,8 @@ def in_parallel(typing_context, function, tasks, arguments):
 
     def generate(context, builder, signature, values):
         _, count, given = values
-        data = _stored(builder, [ir.Constant(FLAG, 0), *cgutils.unpack_tuple(builder, given)])
+        lent = [_lent(context, builder, *pair) for pair in zip(arguments.types, cgutils.unpack_tuple(builder, given))]
+        data = _stored(builder, [ir.Constant(FLAG, 0), *lent])
         callee = function.dispatcher.overloads[body.args].fndesc
         task_runner = _task_runner(context, builder, data.type, callee, body)
         bases, counts, steps = (_stored(builder, [v]) for v in (ir.Constant(INDEX, 0), count, ir.Constant(INDEX, 1)))
@@ -69,6 +70,22 @@ def in_parallel(typing_context, function, tasks, arguments):
         return context.get_dummy_value()
 
     return types.void(function, tasks, arguments), generate
+
+
+def _lent(context, builder, kind, value):
+    """The value with arrays that have no owner, also in tuples.
+
+    A view of an array counts as a reference to the memory's owner, and all threads would change this one number, for
+    every row of an image. Instead, the caller keeps the memory until all tasks are done, and the tasks count nothing.
+    """
+    if isinstance(kind, types.BaseTuple):
+        lent = [_lent(context, builder, *pair) for pair in zip(kind, cgutils.unpack_tuple(builder, value))]
+        return context.make_tuple(builder, kind, lent)
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = array.parent = ir.Constant(BYTES, None)
+        return array._getvalue()
+    return value
 
 
 def _stored(builder, values):
