@@ -7,6 +7,9 @@ import sys
 import numba
 import numpy as np
 import pytest
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from tinynet.backends.numba.jit import jit
 from tinynet.backends.numba.tasks import in_parallel
@@ -50,6 +53,42 @@ def test_a_task_without_memory_is_an_error():
     take_all(4, np.zeros(5))
     with pytest.raises(MemoryError, match="no memory for a task of a kernel"):
         take_all(1 << 50, np.zeros(5))
+
+
+@intrinsic
+def owner_of(typing_context, array):
+    """The address of what counts the references to the memory of an array; 0 if nothing does."""
+
+    def generate(context, builder, signature, arguments):
+        lowered = context.make_array(array)(context, builder, arguments[0])
+        return builder.ptrtoint(lowered.meminfo, ir.IntType(64))
+
+    return types.int64(array), generate
+
+
+@jit(separate=True)
+def sum_of_views(task, both, scale, sums, owners):
+    x, (y,) = both
+    for i in range(len(x)):
+        sums[task] += scale * (x[i : i + 1].sum() + y[i:][0])
+    owners[task, 0], owners[task, 1], owners[task, 2] = owner_of(x), owner_of(y[1:]), owner_of(np.ones(3))
+
+
+@jit
+def sums_of_all(x, sums, owners):
+    y = 2 * x  # lives in here only
+    in_parallel(sum_of_views, len(sums), ((x, (y,)), 10.0, sums, owners))
+    return owner_of(x)
+
+
+def test_tasks_borrow_arrays_and_count_no_references():
+    """Also in tuples, views of them, and arrays of the caller, which live until all tasks are done."""
+    x, sums, owners = np.arange(5.0), np.zeros(100), np.zeros((100, 3), np.int64)
+    references = sys.getrefcount(x)
+    assert sums_of_all(x, sums, owners) != 0
+    np.testing.assert_array_equal(sums, np.full(100, 10 * 3 * 10.0))
+    assert (owners[:, :2] == 0).all() and (owners[:, 2] != 0).all()
+    assert sys.getrefcount(x) == references
 
 
 PROGRAM = """
