@@ -28,6 +28,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
+from .jit import jit
+
 BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
 
 
@@ -70,6 +72,12 @@ def in_parallel(typing_context, function, tasks, arguments):
         return context.get_dummy_value()
 
     return types.void(function, tasks, arguments), generate
+
+
+@jit
+def share_of(thread, threads, count):
+    """(first, end): of 0 .. count - 1, the neighbors that are the share of a thread."""
+    return thread * count // threads, (thread + 1) * count // threads
 
 
 def _lent(context, builder, kind, value):

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of, register_block
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.elementwise import ALONE
 from .._shared.layout import rows_of
 
@@ -46,7 +46,7 @@ def _sum_of_rows(flat: np.ndarray, pitch: int, rows: int, width: int) -> np.ndar
 def _add_share(thread, flat, pitch, all_pixels, ones, sums, lanes):
     """sums[thread] (1, C) += the sum of a share of the pixels: a row of ones times gy, where channels fill vectors."""
     (threads, _, channels), total = sums.shape, sums[thread]
-    first, last = thread * all_pixels // threads, (thread + 1) * all_pixels // threads
+    first, last = share_of(thread, threads, all_pixels)
     gy = as_strided(flat, (all_pixels, channels), (pitch * flat.itemsize, flat.itemsize))[first:last]
     pixels = last - first
     whole = channels // lanes * lanes

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import multiply, multiply_transposed
 from .epilogue import activate
 
@@ -128,7 +128,8 @@ def correlate_bands(thread, x, filters, result, steps, scratch, activation):
     i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, w.shape[4])
     per_slice = (oh + rows - 1) // rows
     tasks = volumes * per_slice * od
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+    first, end = share_of(thread, threads, tasks)
+    for task in range(first, end):
         n, oy, oz = task // od // per_slice, task // od % per_slice * rows, task % od
         last = min(oy + rows, oh)
         for g in range(groups):
@@ -156,7 +157,8 @@ def accumulate_bands(thread, x, gy, gw_of_threads, pieces, steps, scratch):
     tasks = volumes * per_slice * od
     gw[:] = 0
     tile[:] = 0
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+    first, end = share_of(thread, threads, tasks)
+    for task in range(first, end):
         n, oy, oz = task // od // per_slice, task // od % per_slice * rows, task % od
         last = min(oy + rows, oh)
         is_last = n == volumes - 1 and oz == od - 1 and last == oh

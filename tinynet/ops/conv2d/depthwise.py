@@ -22,6 +22,7 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
+from ...backends.numba.tasks import share_of
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Bias, Geometry, Images, Pair, phase
@@ -154,9 +155,9 @@ def _accumulate(kh: int, kw: int) -> Callable:
     def accumulate(x, gy, steps, sums):
         lines, threads = gy.shape[0] * gy.shape[1], len(sums)
         for i in prange(threads):
-            thread = np.int64(i)
-            end, part = (thread + 1) * lines // threads, np.zeros(sums.shape[1:], x.dtype)
-            for line in range(thread * lines // threads, end):
+            thread, part = np.int64(i), np.zeros(sums.shape[1:], x.dtype)
+            first, end = share_of(thread, threads, lines)
+            for line in range(first, end):
                 n, oy = line // gy.shape[1], line % gy.shape[1]
                 add_row(x[n], gy[n, oy], steps, oy, part)
                 if (line + 1) % rows_at_once(gy.shape[2]) == 0 or line + 1 == end:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
@@ -91,7 +91,7 @@ def _backward_input(gy, w, gx):
 @jit(separate=True, fastmath=ELEMENTWISE)
 def _add_products(thread, x, gy, sums):
     (threads, c_out, c_in), total = sums.shape, sums[thread]
-    begin, end = thread * len(x) // threads, (thread + 1) * len(x) // threads
+    begin, end = share_of(thread, threads, len(x))
     for first in range(begin, end, CHUNK):
         part = np.zeros((c_out, c_in), x.dtype)
         for pixel in range(first, min(first + CHUNK, end)):

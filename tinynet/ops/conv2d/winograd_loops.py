@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...backends.numba.jit import jit
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import multiply, multiply_transposed
 from .tiles import LANES, Grid, activate_tiles, prefetch_tiles, stack
 
@@ -157,7 +157,7 @@ def correlation(m: int, load_inputs: Callable, load_block: Callable, store_outpu
     def correlate_share(thread, parts, filters, y, grid, activation, threads):
         w, rotated, U, bias = filters
         count = len(y) * grid.rows * grid.columns if len(U) > 0 else len(bias) // WIDTH
-        span = thread * count // threads, (thread + 1) * count // threads
+        span = share_of(thread, threads, count)
         if len(U) > 0:
             by_tiles(span, parts, U[:, :, :-1], bias, y, grid, activation)
         else:
@@ -182,7 +182,7 @@ def accumulation(m: int, load_inputs: Callable, load_gradients: Callable, store_
     @jit(separate=True)
     def accumulate_share(thread, x, gy, grid, gU, gw, threads):
         count = len(x) * grid.rows * grid.columns if len(gU) > 0 else gw.shape[3] // WIDTH
-        span = thread * count // threads, (thread + 1) * count // threads
+        span = share_of(thread, threads, count)
         if len(gU) > 0:
             by_tiles(span, x, gy, grid, gU[thread])
         else:

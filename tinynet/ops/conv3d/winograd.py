@@ -24,6 +24,7 @@ from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import share_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple
@@ -121,7 +122,7 @@ def _correlate_all(x, U, bias, y, front, grid, threads):
     tiles = len(y) * grid.rows * grid.columns
     for i in prange(threads):
         thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-        span = thread * tiles // threads, (thread + 1) * tiles // threads
+        span = share_of(thread, threads, tiles)
         _correlate_tiles(span, x, U, bias, y, front, grid)
 
 
@@ -155,7 +156,7 @@ def _accumulate_all(x, gy, front, grid, gU):
     threads, tiles = gU.shape[1], len(gy) * grid.rows * grid.columns
     for i in prange(threads):
         thread = np.int64(i)
-        span = thread * tiles // threads, (thread + 1) * tiles // threads
+        span = share_of(thread, threads, tiles)
         _accumulate_tiles(span, x, gy, front, grid, gU[:, thread])
 
 

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import multiply, multiply_transposed
 from .._shared.geometry import Geometry, Pair
 
@@ -141,7 +141,8 @@ def _add_band(x, g, width, total):
 @jit(separate=True)
 def _add_bands(thread, x, g, width, band, sums):
     threads, bands = len(sums), (len(x) + band - 1) // band
-    for task in range(thread * bands // threads, (thread + 1) * bands // threads):
+    first, end = share_of(thread, threads, bands)
+    for task in range(first, end):
         first = task * band
         _add_band(x[first : first + band], g[first : first + band], width, sums[thread])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.gemm import blocks_of, multiply
 from ..activations.cpu import sigmoid_range, tanh_range
@@ -96,7 +96,7 @@ def _forward(threads, a, panels, start, ends, results):
 def _forward_share(thread, threads, a, panels, start, ends, results):
     """All steps of a thread's share of the samples. start: h0 and c0; results: states and gates."""
     states, gates = results
-    first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
+    first, end = share_of(thread, threads, len(ends))
     products = np.empty((end - first, len(panels) * panels.shape[2]), a.dtype)
     for t in range(len(a)):
         before = states[t - 1] if t else start
@@ -139,7 +139,7 @@ def _backward_share(thread, threads, ends, gstates, kept, panels, results):
     kept: c0, and states and gates of each step. panels: of U^T. results: g, which holds gh and gc, those of the step
     before afterwards, and ga.
     """
-    first, end = thread * len(ends) // threads, (thread + 1) * len(ends) // threads
+    first, end = share_of(thread, threads, len(ends))
     (c0, states, gates), (g, ga) = kept, results
     gh, gc, hidden = g[0], g[1], g.shape[2]
     products = np.empty((end - first, len(panels) * panels.shape[2]), ga.dtype)

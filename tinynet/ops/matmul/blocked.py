@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import ROWS_OF_1, VECTOR_BYTES
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.transpose import transpose_tile
 from .operands import as_it_lies, sizes_of, stack_of
@@ -93,7 +93,8 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
     panel, tile = np.empty((min(TERMS, terms), width), z.dtype), np.empty((rows_of_task, width), z.dtype)
     row_of_bias = np.zeros(width, z.dtype)
     biases = as_strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+    first, end = share_of(thread, threads, tasks)
+    for task in range(first, end):
         matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
         i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
         x_matrix, y_matrix, z_matrix = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix]

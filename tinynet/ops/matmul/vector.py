@@ -11,7 +11,7 @@ import numpy as np
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.reduction import REDUCTION
 from .operands import as_it_lies, sizes_of, stack_of
 
@@ -58,7 +58,7 @@ def _run(threads, m, v, z, matrices, is_transposed):
 def _share(thread, threads, m, v, z, matrices, is_transposed):
     """A thread's share of the elements of each result."""
     count = z.shape[1]
-    first, end = thread * count // threads, (thread + 1) * count // threads
+    first, end = share_of(thread, threads, count)
     for p in range(len(z)):
         matrix, vector, result = m[matrices[0][p]], v[matrices[1][p]], z[p]
         if is_transposed:

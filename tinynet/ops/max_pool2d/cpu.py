@@ -12,7 +12,7 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES, lanes_of
-from ...backends.numba.tasks import in_parallel
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.elementwise import ALONE
 from .._shared.geometry import Geometry, Pair
 from .lanes import largest_of_four, largest_of_one, largest_of_vector, placed_four, placed_one, placed_vector
@@ -95,7 +95,8 @@ def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespa
     @jit(separate=True)
     def forward_share(thread, threads, x, windows, y, indices):
         lines = len(y) * y.shape[1]
-        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+        first, end = share_of(thread, threads, lines)
+        for line in range(first, end):
             n, oy = divmod(line, y.shape[1])
             forward_row(x[n], windows, oy, y[n, oy], indices[n, oy])
 
@@ -120,7 +121,8 @@ def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespa
     def scatter_share(thread, threads, g, indices, cell, total):
         height = total.shape[1]
         lines = len(total) * height
-        for line in range(thread * lines // threads, (thread + 1) * lines // threads):
+        first, end = share_of(thread, threads, lines)
+        for line in range(first, end):
             n, iy = divmod(line, height)
             oy = iy // cell[0]
             if oy < g.shape[1]:

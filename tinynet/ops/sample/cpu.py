@@ -20,6 +20,7 @@ from numba import prange
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
+from ...backends.numba.tasks import share_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
@@ -187,7 +188,8 @@ def _backward_input(gy, points, reach, sums):
     for thread in prange(threads):
         gx = sums[thread]
         gx[:] = 0
-        for number in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+        first, end = share_of(thread, threads, blocks)
+        for number in range(first, end):
             n, start, end = block_of(np.int64(number), points)
             first, fractions = np.empty(end - start, np.uint64), np.empty((3, end - start), points.dtype)
             find_cells(points[n, start:end], gx.shape[1:], reach, first, fractions)
