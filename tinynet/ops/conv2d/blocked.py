@@ -43,6 +43,7 @@ from .._cpu.gemm import blocks_of
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Bias, Geometry, Images, phase
+from . import spread
 from .blocked_loops import accumulate_all, correlate_all
 from .epilogue import Activation
 from .rows import Row, Steps
@@ -65,9 +66,13 @@ def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epi
 def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
     """gx[n, i, ci] = sum over co and all pairs of an output o and a tap k that read this pixel of gy w."""
     (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
+    row = Row.backward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-2], gy.dtype))
+    if groups == dx == 1 and gy.size and is_less_to_spread(w, row, sx):
+        size, of_volume = (1, *input_size)[-3:], w if w.ndim == 5 else w[None]
+        gx = spread.backward_input(volumes(whole(gy)), of_volume, size, of_volumes(geometry))
+        return gx.reshape(len(gy), *input_size, w.shape[-2])
     result = memory.empty((len(gy), *input_size, w.shape[-2] * groups), gy.dtype)
     exchanged, gy, gx = by_group(w, groups).swapaxes(-1, -2), volumes(whole(gy)), volumes(result)
-    row = Row.backward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-2], gy.dtype))
     for a in range(min(sz, gx.shape[1])):
         z = phase(a, exchanged.shape[1], sz, pz, dz)
         for c in range(min(sy, gx.shape[2])):
@@ -123,6 +128,13 @@ def correlate(
     bands = new_bands(runs, rows, (kd, kh, i_group), row, steps, x.dtype)
     tiles = memory.empty((len(bands), runs, width), x.dtype)
     correlate_all(x, filters, y, steps, (bands, tiles), Activation.of(epilogue, x.dtype))
+
+
+def is_less_to_spread(w: np.ndarray, row: Row, stride: int) -> bool:
+    """Whether `spread` needs fewer vector operations for a pixel of gx than a correlation in runs of pixels does."""
+    *_, kw, c_in, _ = w.shape
+    vectors = [-(-columns // lanes_of(w.dtype)) for columns in (kw * c_in, row.pixels * c_in)]
+    return vectors[0] * row.pixels < len(row.taps) * vectors[1] * stride
 
 
 def of_volumes(geometry: Geometry) -> Geometry:
