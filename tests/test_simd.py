@@ -71,6 +71,22 @@ def test_without_a_reduction_dimension_the_product_is_the_start():
     assert (c == 1).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("step", [0, 1, 3, 40])
+@pytest.mark.parametrize("rows", [1, 5, 16, 30])
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_rows_of_the_result_may_overlap(vectors, rows, step, dtype):
+    """Each row is stored before the next one is loaded: the gradient of a convolution's input is computed so."""
+    k, width = 7, vectors * simd.lanes_of(dtype)
+    a, b, total = (integers(*s, dtype=dtype) for s in ((rows, k), (k, width), ((rows - 1) * step + width,)))
+    expected = total.copy()
+    for r, product_of_row in enumerate(a @ b):
+        expected[r * step : r * step + width] += product_of_row
+    c = np.lib.stride_tricks.as_strided(total, (rows, width), (step * total.itemsize, total.itemsize))
+    product(a, b, c, c)
+    np.testing.assert_array_equal(total, expected)
+
+
 def test_rows_of_a_may_overlap():
     """As they do in a convolution: the windows of an image row, seen as a matrix."""
     row, width = integers(12, dtype=np.float32), simd.lanes_of(np.float32)

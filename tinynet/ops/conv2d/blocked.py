@@ -9,9 +9,9 @@ copied: A is the image row, seen with other strides.
                     p1 p2 p3                row ox = 1           y[oy] = bias + sum over ky of A[ky] w[ky]
                        p2 p3 p4             ...
 
-backward_weight has the same matrices, transposed: gw[ky] = sum over oy of A[oy]^T gy[oy]. backward_input is a forward
-pass with other weights. Only a *band* is copied: some image rows with their padding written out, so that no index can
-leave the image. With groups, a band holds the channels of one group.
+backward_weight has the same matrices, transposed: gw[ky] = sum over oy of A[oy]^T gy[oy]. In backward_input, the rows
+of the result overlap (spread.py). Only a *band* is copied: some image rows with their padding written out, so that no
+index can leave the image. With groups, a band holds the channels of one group.
 
 Few output channels would leave lanes of a vector empty (AVX-512 has 16). Then a *run* of neighboring outputs is
 computed as one output with more channels, as many as fit into a vector:
@@ -24,12 +24,11 @@ computed as one output with more channels, as many as fit into a vector:
         input 2j + 1  w[kx = 2]         w[kx = 1]         3/4 of the lanes are useful instead of 1/2
         input 2j + 2  0                 w[kx = 2]
 
-The rows of x and y stay as they are in memory; only the weights are written out in this *widened* form. It also covers
-strides along x in both directions: they decide which weight stands where (`Row`). With dilation, the taps of a kernel
-row are not neighbors: the sum over kx comes in *pieces*. In backward_input, strides along z and y make *phases*: a
-correlation for each remainder of the input rows (derivation.md).
+The rows of x and y stay as they are in memory; only the weights are written out in this *widened* form. A stride along
+x decides which weight stands where (`Row`). With dilation, the taps of a kernel row are not neighbors: the sum over kx
+comes in *pieces*.
 
-The padding takes part in the sums: a NaN in w or gy may reach more results at the border than by the definition.
+The padding takes part in the sums: a NaN in w or gy may reach more results than by the definition.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from ...backends.numba.simd import lanes_of
 from .._cpu.gemm import blocks_of
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
-from .._shared.geometry import Bias, Geometry, Images, phase
+from .._shared.geometry import Bias, Geometry, Images
 from . import spread
 from .blocked_loops import accumulate_all, correlate_all
 from .epilogue import Activation
@@ -58,31 +57,16 @@ def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epi
     size = geometry.output_size(x.shape[1:-1], w.shape[:-2])
     y = memory.empty((len(x), *size, w.shape[-1]), x.dtype)
     (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
-    row = Row.forward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-1] // groups, x.dtype))
-    correlate(volumes(x), by_group(w, groups), b, volumes(y), row, (sz, sy, pz, py, dz, dy, 0, 0, 1, 1), epilogue)
+    row = Row.of(w.shape[-3], sx, px, dx, pixels_of(w.shape[-1] // groups, x.dtype))
+    correlate(volumes(x), by_group(w, groups), b, volumes(y), row, (sz, sy, pz, py, dz, dy), epilogue)
     return y
 
 
 def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
     """gx[n, i, ci] = sum over co and all pairs of an output o and a tap k that read this pixel of gy w."""
-    (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
-    row = Row.backward(w.shape[-3], sx, px, dx, pixels_of(w.shape[-2], gy.dtype))
-    if groups == dx == 1 and gy.size and is_less_to_spread(w, row, sx):
-        size, of_volume = (1, *input_size)[-3:], w if w.ndim == 5 else w[None]
-        gx = spread.backward_input(volumes(whole(gy)), of_volume, size, of_volumes(geometry))
-        return gx.reshape(len(gy), *input_size, w.shape[-2])
-    result = memory.empty((len(gy), *input_size, w.shape[-2] * groups), gy.dtype)
-    exchanged, gy, gx = by_group(w, groups).swapaxes(-1, -2), volumes(whole(gy)), volumes(result)
-    for a in range(min(sz, gx.shape[1])):
-        z = phase(a, exchanged.shape[1], sz, pz, dz)
-        for c in range(min(sy, gx.shape[2])):
-            y = phase(c, exchanged.shape[2], sy, py, dy)
-            if z.taps and y.taps:
-                along_z_and_y = 1, 1, z.padding, y.padding, z.dilation, y.dilation, a, c, sz, sy
-                correlate(gy, exchanged[:, z.taps][:, :, y.taps], None, gx, row, along_z_and_y, PLAIN)
-            else:
-                gx[:, a::sz, c::sy] = 0  # no tap reaches these rows
-    return result
+    geometry, size = of_volumes(geometry), (1, *input_size)[-3:]
+    gx = spread.backward_input(volumes(whole(gy)), by_group(w, geometry.groups), size, geometry)
+    return gx.reshape(len(gy), *input_size, gx.shape[-1])
 
 
 def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
@@ -91,8 +75,8 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: tuple[int, ...],
     (sz, sy, sx), (pz, py, px), (dz, dy, dx), groups = of_volumes(geometry)
     kd, kh, kw = (1, *kernel_size)[-3:]
     i_group, o_group = x.shape[4] // groups, gy.shape[4] // groups
-    row = Row.forward(kw, sx, px, dx, pixels_of(o_group, x.dtype))
-    steps = row.steps((sz, sy, pz, py, dz, dy, 0, 0, 1, 1), i_group)
+    row = Row.of(kw, sx, px, dx, pixels_of(o_group, x.dtype))
+    steps = row.steps((sz, sy, pz, py, dz, dy), i_group)
     runs, (width, blocks) = -(-gy.shape[3] // row.pixels), blocks_of(row.pixels * o_group, x.dtype)
     bands = new_bands(runs, gy.shape[2], (kd, kh, i_group), row, steps, x.dtype)
     rows = (bands.shape[2] - (kh - 1) * dy - 1) // sy + 1
@@ -108,9 +92,9 @@ def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: tuple[int, ...],
 def correlate(
     x: np.ndarray, w: np.ndarray, b: Bias, y: np.ndarray, row: Row, along_z_and_y: tuple, epilogue: Epilogue
 ) -> None:
-    """y, in the rows that the steps name, = epilogue(b + correlation of x with w).
+    """y = epilogue(b + correlation of x with w).
 
-    w: (group, KD, KH, KW, C_in, C_out). row: along x; along_z_and_y: the first ten Steps.
+    w: (group, KD, KH, KW, C_in, C_out). row: along x; along_z_and_y: the first six Steps.
     """
     groups, kd, kh, _, i_group, o_group = w.shape
     steps, wide = row.steps(along_z_and_y, i_group), row.widened(w)
@@ -124,17 +108,9 @@ def correlate(
     # In the order in which the loops read it: group, block, piece, KD, KH, k, column.
     by_block = padded.reshape(*padded.shape[:-1], blocks, width).transpose(0, 5, 3, 1, 2, 4, 6)
     filters = np.ascontiguousarray(by_block), bias, np.array(row.pieces) * i_group
-    rows = len(range(steps.first_y, y.shape[2], steps.apart_y))
-    bands = new_bands(runs, rows, (kd, kh, i_group), row, steps, x.dtype)
+    bands = new_bands(runs, y.shape[2], (kd, kh, i_group), row, steps, x.dtype)
     tiles = memory.empty((len(bands), runs, width), x.dtype)
     correlate_all(x, filters, y, steps, (bands, tiles), Activation.of(epilogue, x.dtype))
-
-
-def is_less_to_spread(w: np.ndarray, row: Row, stride: int) -> bool:
-    """Whether `spread` needs fewer vector operations for a pixel of gx than a correlation in runs of pixels does."""
-    *_, kw, c_in, _ = w.shape
-    vectors = [-(-columns // lanes_of(w.dtype)) for columns in (kw * c_in, row.pixels * c_in)]
-    return vectors[0] * row.pixels < len(row.taps) * vectors[1] * stride
 
 
 def of_volumes(geometry: Geometry) -> Geometry:

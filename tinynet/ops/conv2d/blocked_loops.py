@@ -117,12 +117,11 @@ def store_runs(tile, first, pixels, y):
 
 
 @jit(separate=True)
-def correlate_bands(thread, x, filters, result, steps, scratch, activation):
+def correlate_bands(thread, x, filters, y, steps, scratch, activation):
     """What one thread does: its share of the bands of all slices. filters: see correlate_band, for each group."""
     (w, bias, pieces), (bands, tiles) = filters, scratch
     band, tile, threads = bands[thread], tiles[thread], len(bands)
     flat = band.reshape(*band.shape[:2], band.shape[2] * band.shape[3])
-    y = result[:, steps.first_z :: steps.apart_z, steps.first_y :: steps.apart_y]
     volumes, od, oh, ow, c_out = y.shape
     groups = len(w)
     i_group, o_group, rows = x.shape[4] // groups, c_out // groups, rows_of(band, steps, w.shape[4])
@@ -138,12 +137,12 @@ def correlate_bands(thread, x, filters, result, steps, scratch, activation):
             correlate_band(flat, (w[g], bias[g], pieces), steps, tile, outputs)
         if activation.elu or activation.dropout:
             slice_start = (n * od + oz) * oh
-            activate(result.reshape(-1), (slice_start + oy) * ow * c_out, (slice_start + last) * ow * c_out, activation)
+            activate(y.reshape(-1), (slice_start + oy) * ow * c_out, (slice_start + last) * ow * c_out, activation)
 
 
 @jit
-def correlate_all(x, filters, result, steps, scratch, activation):
-    in_parallel(correlate_bands, len(scratch[0]), (x, filters, result, steps, scratch, activation))
+def correlate_all(x, filters, y, steps, scratch, activation):
+    in_parallel(correlate_bands, len(scratch[0]), (x, filters, y, steps, scratch, activation))
 
 
 @jit(separate=True)

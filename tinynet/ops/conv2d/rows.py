@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Steps(NamedTuple):
-    """Along z and y: i = o * stride + k * dilation - padding, and output o is slice or row first + o * apart of y.
+    """Along z and y: i = o * stride + k * dilation - padding.
 
     Along x: a band begins at pixel `start` of the rows of x, and runs of `pixels` outputs read what is `step` elements
     apart.
@@ -22,10 +21,6 @@ class Steps(NamedTuple):
     padding_y: int
     dilation_z: int
     dilation_y: int
-    first_z: int
-    first_y: int
-    apart_z: int
-    apart_y: int
     start: int
     step: int
     pixels: int
@@ -45,28 +40,14 @@ class Row(NamedTuple):
     uses: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def of(cls, pixels: int, step: int, reads: Iterable[tuple[int, int, int]]) -> Row:
-        """From (q, kx, input pixel read by output q)."""
-        reads = list(reads)
-        inputs = sorted({i for _, _, i in reads})
-        uses = tuple((q, kx, inputs.index(i)) for q, kx, i in reads)
-        return cls(pixels, step, inputs[0], tuple(i - inputs[0] for i in inputs), uses)
-
-    @classmethod
     @functools.cache  # a step of training asks for the same few rows as the step before
-    def forward(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
+    def of(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
         """Output q reads the pixel q * stride + kx * dilation - padding. wanted: outputs in a run."""
         pixels = wanted if dilation == 1 else 1  # else nearly all weights of a widened kernel would be 0
-        reads = ((q, k, q * stride + k * dilation - padding) for q in range(pixels) for k in range(kernel))
-        return cls.of(pixels, pixels * stride, reads)
-
-    @classmethod
-    @functools.cache
-    def backward(cls, kernel: int, stride: int, padding: int, dilation: int, wanted: int) -> Row:
-        """gx[q] reads the gy[o] with q = o * stride + kx * dilation - padding."""
-        pixels = stride * max(1, wanted // stride if dilation == 1 else 1)
-        reads = ((q, k, q + padding - k * dilation) for q in range(pixels) for k in range(kernel))
-        return cls.of(pixels, pixels // stride, ((q, k, i // stride) for q, k, i in reads if i % stride == 0))
+        reads = [(q, k, q * stride + k * dilation - padding) for q in range(pixels) for k in range(kernel)]
+        inputs = sorted({i for _, _, i in reads})
+        uses = tuple((q, kx, inputs.index(i)) for q, kx, i in reads)
+        return cls(pixels, pixels * stride, inputs[0], tuple(i - inputs[0] for i in inputs), uses)
 
     @property
     def pieces(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""backward_input with few input channels: each output spreads its gradient over the pixels that it was computed from.
+"""backward_input of `blocked`: each output spreads its gradient over the pixels that it was computed from.
 
-In the forward pass of `blocked`, rows of the matrix A overlap: row ox is what output ox reads. Here the rows of the
-*result* overlap. For one row of gx, and one row (kz, ky) of the kernel that reaches it from row oy of gy:
+In the forward pass, rows of the matrix A overlap: row ox is what output ox reads. Here the rows of the *result*
+overlap. For one row of gx, and one row (kz, ky) of the kernel that reaches it from row oy of gy:
 
     gx row       p0 p1 p2 p3 p4 p5 ...      KW = 3, stride 1
                  +  +  +                    gy[oy, 0] w[ky]^T
@@ -9,12 +9,12 @@ In the forward pass of `blocked`, rows of the matrix A overlap: row ox is what o
                        +  +  +              ...
 
 So it is one matrix product, gy[oy] w[ky]^T with KW C_in columns, added to a view with overlapping rows. A register
-block
-finishes a row (load, add, store) before it begins the next one, so no sum is lost. `blocked` would compute runs of
-neighboring pixels instead, of whose products many are with 0 where there are few channels.
+block finishes a row (load, add, store) before it begins the next one, so no sum is lost. All rows of the kernel that
+reach a row of gx are one sum: they are as far apart as the outputs they belong to.
 
-A row of gx is computed in a buffer with its padding, and more elements behind: the columns beyond KW C_in, all 0, end
-there.
+A row of gx is computed in a buffer, with its padding. The last columns of a product may be beyond KW C_in: they are 0,
+but a NaN in gy becomes a NaN in them, and so reaches pixels beside those that its output was computed from.
+With dilation along x, the pixels of an output are not neighbors: the products come in *pieces*, one for each kx.
 """
 
 from __future__ import annotations
@@ -31,65 +31,88 @@ from .._shared.geometry import Geometry
 
 
 def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
-    """gx (N, D, H, W, C_in) of gy (N, OD, OH, OW, C_out) and w (KD, KH, KW, C_in, C_out).
+    """gx (N, D, H, W, C) of gy (N, OD, OH, OW, C_out) and w (group, KD, KH, KW, C_in, C_out), of a group each.
 
-    geometry: of volumes, without groups, and without dilation along x.
+    geometry: of volumes.
     """
-    kd, kh, kw, c_in, c_out = w.shape
-    gx = memory.empty((len(gy), *input_size, c_in), gy.dtype)
-    width, blocks = blocks_of(kw * c_in, gy.dtype)
-    columns = np.zeros((kd, kh, c_out, blocks * width), gy.dtype)
-    columns[..., : kw * c_in] = w.reshape(kd, kh, kw * c_in, c_out).swapaxes(2, 3)
-    by_block = np.ascontiguousarray(columns.reshape(kd, kh, c_out, blocks, width).transpose(3, 0, 1, 2, 4))
-    along_z, along_y, (stride, padding, _) = zip(*geometry[:3])
-    reached = (gy.shape[3] - 1) * stride * c_in + blocks * width
+    groups, kd, kh, kw, c_in, c_out = w.shape
+    along_z, along_y, (stride, padding, dilation) = zip(*geometry[:3])
+    pieces, taps = (1, kw) if dilation == 1 else (kw, 1)
+    width, blocks = blocks_of(taps * c_in, gy.dtype)
+    columns = np.zeros((groups, kd, kh, pieces, blocks * width, c_out), gy.dtype)
+    columns[..., : taps * c_in, :] = w.reshape(groups, kd, kh, pieces, taps * c_in, c_out)
+    # In the order in which the loops read it: group, piece, block, KD, KH, C_out, column.
+    by_block = columns.reshape(groups, kd, kh, pieces, blocks, width, c_out).transpose(0, 3, 4, 1, 2, 6, 5)
+    gx = memory.empty((len(gy), *input_size, groups * c_in), gy.dtype)
+    reached = ((gy.shape[3] - 1) * stride + (pieces - 1) * dilation) * c_in + blocks * width
     row = max(reached, (padding + input_size[2]) * c_in)
     buffers = memory.empty((numba.get_num_threads(), row), gy.dtype)
-    _spread_all(gy, by_block, gx, (along_z, along_y, stride * c_in, padding * c_in), buffers)
+    steps = along_z, along_y, stride * c_in, padding * c_in, dilation * c_in
+    _spread_all(gy, np.ascontiguousarray(by_block), gx, steps, buffers)
     return gx
 
 
 @jit
-def _output_at(i, k, along, outputs):
-    """The output whose tap k reads input i, along one axis; -1 if there is none. along: (stride, padding, dilation)."""
+def _reaching(i, along, taps, outputs):
+    """The taps that reach input i along an axis: (how many, the first, their distance, its output, that distance).
+
+    along: (stride, padding, dilation). Output o reads input o * stride + tap * dilation - padding.
+    """
     stride, padding, dilation = along
-    place = i + padding - k * dilation
-    return place // stride if place % stride == 0 and 0 <= place < outputs * stride else -1
+    count, first, apart, output, outputs_apart = 0, 0, 1, 0, 0
+    for k in range(taps):
+        place = i + padding - k * dilation
+        if place % stride == 0 and 0 <= place < outputs * stride:
+            if count == 0:
+                first, output = k, place // stride
+            elif count == 1:
+                apart, outputs_apart = k - first, place // stride - output
+            count += 1
+    return count, first, apart, output, outputs_apart
 
 
 @jit(separate=True)
 def _spread_to_row(gy, w, z, y, steps, buffer):
-    """buffer = row y of slice z of the gradient, with its padding. gy: of one volume; w (block, KD, KH, C_out, column).
-
-    steps: along z, along y, and elements from the columns of one output to those of the next.
-    """
-    along_z, along_y, step, _ = steps
-    blocks, kd, kh, _, width = w.shape
-    depth, height, outputs, _ = gy.shape
+    """buffer = row y of slice z of gx, with its padding. gy: of one volume and group; w: of this group."""
+    pieces, blocks, kd, kh, c_out, width = w.shape
+    nz, kz, kz_apart, oz, oz_apart = _reaching(z, steps[0], kd, gy.shape[0])
+    ny, ky, ky_apart, oy, oy_apart = _reaching(y, steps[1], kh, gy.shape[1])
     buffer[:] = 0
-    for kz in range(kd):
-        oz = _output_at(z, kz, along_z, depth)
-        for ky in range(kh):
-            oy = _output_at(y, ky, along_y, height)
-            if oz >= 0 and oy >= 0:
-                for block in range(blocks):
-                    part = buffer[block * width :]
-                    target = as_strided(part, (outputs, width), (step * part.itemsize, part.itemsize))
-                    multiply(gy[oz, oy], w[block, kz, ky], target, target)
+    if nz and ny:
+        strides = oz_apart * gy.strides[0], oy_apart * gy.strides[1], gy.strides[2], gy.itemsize
+        gradients = as_strided(gy[oz, oy], (nz, ny, gy.shape[2], c_out), strides)
+        for piece in range(pieces):
+            for block in range(blocks):
+                weights = w[piece, block, kz::kz_apart, ky::ky_apart]
+                part = buffer[piece * steps[4] + block * width :]
+                target = as_strided(part, (gy.shape[2], width), (steps[2] * part.itemsize, part.itemsize))
+                multiply(gradients, weights, target, target)
 
 
 @jit(separate=True)
 def _spread_share(thread, gy, w, gx, steps, buffers):
     """What one thread does: its share of the rows of gx."""
-    (volumes, depth, height, width, channels), buffer = gx.shape, buffers[thread]
-    inside = buffer[steps[3] : steps[3] + width * channels]
+    (volumes, depth, height), buffer, groups = gx.shape[:3], buffers[thread], len(w)
+    c_in, c_out = gx.shape[4] // groups, gy.shape[4] // groups
     first, end = share_of(thread, len(buffers), volumes * depth * height)
     for line in range(first, end):
         n, z, y = line // (depth * height), line // height % depth, line % height
-        _spread_to_row(gy[n], w, z, y, steps, buffer)
-        row = gx[n, z, y].reshape(-1)
-        for e in range(len(row)):
-            row[e] = inside[e]
+        for g in range(groups):
+            _spread_to_row(gy[n, :, :, :, g * c_out : (g + 1) * c_out], w[g], z, y, steps, buffer)
+            _store_row(buffer[steps[3] :], g * c_in, c_in, gx[n, z, y])
+
+
+@jit(separate=True)
+def _store_row(inside, channel, channels, row):
+    """Some channels of a row of pixels, from `channel` on, from a buffer that holds only these."""
+    if channels == row.shape[1]:  # then the pixels are one piece of memory
+        elements = row.reshape(-1)
+        for e in range(len(elements)):
+            elements[e] = inside[e]
+    else:
+        for pixel in range(len(row)):
+            for c in range(channels):
+                row[pixel, channel + c] = inside[pixel * channels + c]
 
 
 @jit
