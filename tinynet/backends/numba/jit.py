@@ -29,6 +29,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
 
 from ...files import cache_folder
@@ -119,7 +120,8 @@ def _cached_in(folder: Path, function: Callable, description: str, options: dict
 
     def compile_once(signature: Any) -> Any:
         """Numba calls this for new arguments: it looks into the cache, and if there is nothing, it compiles."""
-        with claimed(folder.parent, f"{folder.name} {description} {signature}"):
+        # Numba's lock comes first: then a thread that waits for it claims nothing that another process waits for.
+        with global_compiler_lock, claimed(folder.parent, f"{folder.name} {description} {signature}"):
             return compile_(signature)
 
     kernel.compile = compile_once

@@ -64,9 +64,9 @@ def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epi
 
 def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
     """gx[n, i, ci] = sum over co and all pairs of an output o and a tap k that read this pixel of gy w."""
-    geometry, size = of_volumes(geometry), (1, *input_size)[-3:]
-    gx = spread.backward_input(volumes(whole(gy)), by_group(w, geometry.groups), size, geometry)
-    return gx.reshape(len(gy), *input_size, gx.shape[-1])
+    gx = memory.empty((len(gy), *input_size, w.shape[-2] * geometry.groups), gy.dtype)
+    spread.backward_input(volumes(whole(gy)), by_group(w, geometry.groups), of_volumes(geometry), volumes(gx))
+    return gx
 
 
 def backward_weight(x: np.ndarray, gy: np.ndarray, kernel_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:

@@ -30,10 +30,10 @@ from .._cpu.gemm import blocks_of, multiply
 from .._shared.geometry import Geometry
 
 
-def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], geometry: Geometry) -> np.ndarray:
-    """gx (N, D, H, W, C) of gy (N, OD, OH, OW, C_out) and w (group, KD, KH, KW, C_in, C_out), of a group each.
+def backward_input(gy: np.ndarray, w: np.ndarray, geometry: Geometry, gx: np.ndarray) -> None:
+    """gx (N, D, H, W, C) = the gradient of the input, of gy (N, OD, OH, OW, channels) and of w, a group at a time.
 
-    geometry: of volumes.
+    w: (group, KD, KH, KW, C_in, C_out). geometry: of volumes.
     """
     groups, kd, kh, kw, c_in, c_out = w.shape
     along_z, along_y, (stride, padding, dilation) = zip(*geometry[:3])
@@ -43,13 +43,11 @@ def backward_input(gy: np.ndarray, w: np.ndarray, input_size: tuple[int, ...], g
     columns[..., : taps * c_in, :] = w.reshape(groups, kd, kh, pieces, taps * c_in, c_out)
     # In the order in which the loops read it: group, piece, block, KD, KH, C_out, column.
     by_block = columns.reshape(groups, kd, kh, pieces, blocks, width, c_out).transpose(0, 3, 4, 1, 2, 6, 5)
-    gx = memory.empty((len(gy), *input_size, groups * c_in), gy.dtype)
     reached = ((gy.shape[3] - 1) * stride + (pieces - 1) * dilation) * c_in + blocks * width
-    row = max(reached, (padding + input_size[2]) * c_in)
+    row = max(reached, (padding + gx.shape[3]) * c_in)
     buffers = memory.empty((numba.get_num_threads(), row), gy.dtype)
     steps = along_z, along_y, stride * c_in, padding * c_in, dilation * c_in
     _spread_all(gy, np.ascontiguousarray(by_block), gx, steps, buffers)
-    return gx
 
 
 @jit
@@ -83,7 +81,7 @@ def _spread_to_row(gy, w, z, y, steps, buffer):
         gradients = as_strided(gy[oz, oy], (nz, ny, gy.shape[2], c_out), strides)
         for piece in range(pieces):
             for block in range(blocks):
-                weights = w[piece, block, kz::kz_apart, ky::ky_apart]
+                weights = w[piece, block, kz : kz + nz * kz_apart : kz_apart, ky : ky + ny * ky_apart : ky_apart]
                 part = buffer[piece * steps[4] + block * width :]
                 target = as_strided(part, (gy.shape[2], width), (steps[2] * part.itemsize, part.itemsize))
                 multiply(gradients, weights, target, target)
