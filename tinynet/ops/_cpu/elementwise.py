@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba
 import numpy as np
 
 from ...backends import memory
@@ -16,6 +17,11 @@ from ...backends.numba.jit import jit
 U = np.uint64
 RANGE = 16384  # elements: in float32 64 kB, small enough to stay in a core's cache, large enough to be worth a task
 ALONE = 2 * RANGE  # elements: with fewer, waking the other threads would take longer than the work
+
+
+def threads_for(size: int) -> int:
+    """How many threads share the work on so many elements: one if they are few."""
+    return 1 if size <= ALONE else numba.get_num_threads()
 
 
 @jit

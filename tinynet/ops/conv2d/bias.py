@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of, register_block
 from ...backends.numba.tasks import in_parallel, share_of
-from .._cpu.elementwise import ALONE
+from .._cpu.elementwise import threads_for
 from .._shared.layout import rows_of
 
 CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error
@@ -36,8 +35,7 @@ def backward_bias(gy: np.ndarray) -> np.ndarray:
 
 def _sum_of_rows(flat: np.ndarray, pitch: int, rows: int, width: int) -> np.ndarray:
     """The sum of rows that begin `pitch` elements apart."""
-    threads = 1 if rows * width <= ALONE else numba.get_num_threads()
-    sums = np.zeros((threads, 1, width), flat.dtype)
+    sums = np.zeros((threads_for(rows * width), 1, width), flat.dtype)
     _add_pixels(flat, pitch, rows, np.ones((1, CHUNK), flat.dtype), sums, lanes_of(flat.dtype))
     return sums.sum(axis=(0, 1))
 

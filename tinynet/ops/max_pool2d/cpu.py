@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -13,7 +12,7 @@ from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES, lanes_of
 from ...backends.numba.tasks import in_parallel, share_of
-from .._cpu.elementwise import ALONE
+from .._cpu.elementwise import threads_for
 from .._shared.geometry import Geometry, Pair
 from .lanes import largest_of_four, largest_of_one, largest_of_vector, placed_four, placed_one, placed_vector
 
@@ -26,7 +25,7 @@ def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> tuple[np.nd
     shape = (len(x), *geometry.output_size(x.shape[1:3], kernel_size), x.shape[3])
     y, indices = memory.empty(shape, x.dtype), memory.empty(shape, np.int32)
     windows = kernel_size, geometry.stride, geometry.padding
-    _loops_for(x).forward(_threads_for(x), _with_contiguous_pixels(x), windows, y, indices)
+    _loops_for(x).forward(threads_for(x.size), _with_contiguous_pixels(x), windows, y, indices)
     return y, indices
 
 
@@ -40,7 +39,7 @@ def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None
     if cell is None:
         _scatter(np.ascontiguousarray(g), indices, total)
     else:
-        _loops_for(g).scatter(_threads_for(total), _with_contiguous_pixels(g), indices, cell, total)
+        _loops_for(g).scatter(threads_for(total.size), _with_contiguous_pixels(g), indices, cell, total)
     return total
 
 
@@ -56,21 +55,23 @@ def _with_contiguous_pixels(x: np.ndarray) -> np.ndarray:
     return x if x.strides[3] == x.itemsize else np.ascontiguousarray(x)
 
 
-def _threads_for(large: np.ndarray) -> int:
-    """How many threads share the rows: one if they are few."""
-    return 1 if large.size <= ALONE else numba.get_num_threads()
+# If the number of channels is not a multiple of a vector, the last vector starts early and overlaps the one before:
+# some elements are computed twice. Fewer channels than a vector has are taken by fours, or else one by one.
 
 
-def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespace:
-    """The loops of `forward`, and of `scatter` into cells, with vectors of so many channels; 0: as many as fit.
-
-    If the number of channels is not a multiple of a vector, the last vector starts early and overlaps the one before:
-    some elements are computed twice.
-    """
+def _step_of(lanes: int) -> Callable:
+    """The number of channels that are taken at a time; for lanes = 0, as many as fit into a vector."""
 
     @jit(inline="always")
     def step_of(array):
         return lanes if lanes else VECTOR_BYTES // array.itemsize
+
+    return step_of
+
+
+def _forward_by(largest: Callable, lanes: int) -> Callable:
+    """The loops of `forward`, with vectors of so many channels."""
+    step_of = _step_of(lanes)
 
     @jit(separate=True)
     def forward_row(image, windows, oy, maxima, places):
@@ -104,6 +105,13 @@ def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespa
     def forward(threads, x, windows, y, indices):
         in_parallel(forward_share, threads, (threads, x, windows, y, indices))
 
+    return forward
+
+
+def _scatter_by(placed: Callable, lanes: int) -> Callable:
+    """The loops of `scatter` into cells, with vectors of so many channels."""
+    step_of = _step_of(lanes)
+
     @jit(separate=True)
     def scatter_row(values, places, width, iy, row):
         """row = row iy of the result: at each pixel the value of its cell, if that came from here, or 0.
@@ -135,12 +143,12 @@ def _row_loops(largest: Callable, placed: Callable, lanes: int) -> SimpleNamespa
         """Each pixel is written once, with the value of its cell or 0: so different threads may take different rows."""
         in_parallel(scatter_share, threads, (threads, g, indices, cell, total))
 
-    return SimpleNamespace(forward=forward, scatter=scatter)
+    return scatter
 
 
-VECTORS = _row_loops(largest_of_vector, placed_vector, 0)
-FOURS = _row_loops(largest_of_four, placed_four, 4)
-ONES = _row_loops(largest_of_one, placed_one, 1)
+VECTORS = SimpleNamespace(forward=_forward_by(largest_of_vector, 0), scatter=_scatter_by(placed_vector, 0))
+FOURS = SimpleNamespace(forward=_forward_by(largest_of_four, 4), scatter=_scatter_by(placed_four, 4))
+ONES = SimpleNamespace(forward=_forward_by(largest_of_one, 1), scatter=_scatter_by(placed_one, 1))
 
 
 def _loops_for(x: np.ndarray) -> SimpleNamespace:
