@@ -12,6 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from tinynet.backends.numba.jit import jit
+from tinynet.backends.numba.subnormals import IS_X86
 from tinynet.backends.numba.tasks import in_parallel
 
 
@@ -89,6 +90,31 @@ def test_tasks_borrow_arrays_and_count_no_references():
     np.testing.assert_array_equal(sums, np.full(100, 10 * 3 * 10.0))
     assert (owners[:, :2] == 0).all() and (owners[:, 2] != 0).all()
     assert sys.getrefcount(x) == references
+
+
+@jit(separate=True)
+def multiply(task, x, factor, y):
+    y[task] = x[task] * factor
+
+
+@jit
+def multiply_all(x, factor, y):
+    in_parallel(multiply, len(y), (x, factor, y))
+
+
+@pytest.mark.skipif(not IS_X86, reason="only x86 computes with subnormal numbers more slowly")
+@pytest.mark.parametrize("size", [1, 1000])  # in the calling thread, in all threads
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tasks_count_subnormal_numbers_as_zero_and_their_caller_does_not(size, dtype):
+    small, y = np.finfo(dtype).tiny, np.ones(size, dtype)
+    multiply_all(np.full(size, 2 * small, dtype), dtype(0.25), y)
+    assert (y == 0).all(), "the result is subnormal"
+    y[:] = 1
+    multiply_all(np.full(size, small / 2, dtype), dtype(4), y)
+    assert (y == 0).all(), "the operand is subnormal"
+    multiply_all(np.full(size, 4 * small, dtype), dtype(0.25), y)
+    assert (y == small).all(), "neither of them is"
+    assert (np.full(size, 2 * small, dtype) * dtype(0.25) == small / 2).all(), "NumPy's result, after the tasks"
 
 
 PROGRAM = """

@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 from .jit import jit
+from .subnormals import subnormals_as_zero
 
 BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
 
@@ -37,7 +38,7 @@ BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
 def in_parallel(typing_context, function, tasks, arguments):
     """function(task, *arguments) for task = 0 .. tasks - 1, on as many threads as `numba.get_num_threads` says.
 
-    A single task runs in the calling thread.
+    A single task runs in the calling thread. Tasks count subnormal numbers as zero (subnormals.py).
 
     function: compiled with `@jit(separate=True)`; its first parameter is an int64. arguments: a tuple, the same for all
     tasks. Raises MemoryError if a task runs out of memory.
@@ -115,7 +116,7 @@ def _task_runner(context, builder, data_type, callee, body):
     data = inside.bitcast(runner.args[3], data_type)
     fields = [cgutils.gep_inbounds(inside, data, 0, i) for i in range(len(data_type.pointee.elements))]
     arguments = [inside.load(field) for field in fields[1:]]
-    with cgutils.for_range(inside, count) as task:
+    with subnormals_as_zero(inside), cgutils.for_range(inside, count) as task:
         number = inside.add(first, task.index)
         status, _ = context.call_internal_no_propagate(inside, callee, body, [number, *arguments])
         with inside.if_then(status.is_error, likely=False):
