@@ -120,6 +120,8 @@ def test_tasks_count_subnormal_numbers_as_zero_and_their_caller_does_not(size, d
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from tinynet.backends.numba import tasks
+tasks.HAS_WORKERS &= sys.argv[2] == "workers"
 import numba, numpy as np
 from test_tasks import count_all
 counts = np.zeros(100, np.int64)
@@ -129,11 +131,11 @@ print(numba.threading_layer())
 """
 
 
-@pytest.mark.parametrize("layer", ["workqueue", "omp"])
-def test_every_layer_compiles_the_tasks_and_finds_them_in_the_cache(layer, tmp_path):
+@pytest.mark.parametrize(("layer", "starter"), [("workqueue", "layer"), ("omp", "layer"), ("omp", "workers")])
+def test_every_layer_compiles_the_tasks_and_finds_them_in_the_cache(layer, starter, tmp_path):
     environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "TINYNET_CACHE": str(tmp_path)}
     for _ in range(2):
-        command = [sys.executable, "-c", PROGRAM, os.path.dirname(__file__)]
+        command = [sys.executable, "-c", PROGRAM, os.path.dirname(__file__), starter]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if layer == "omp" and "threading layer" in done.stderr:
             pytest.skip("OpenMP is not installed")

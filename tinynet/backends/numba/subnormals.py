@@ -1,14 +1,14 @@
 """Numbers next to zero count as zero while the tasks of a kernel run.
 
-A float32 below 1.2e-38 (a float64 below 2.2e-308) is *subnormal*: it has lost leading bits of its fraction. Processors of
-Intel compute with such a number in microcode, which takes some 150 cycles instead of 4. Training meets them: the
-gradient of a sigmoid far from zero is one, and in Adam the mean gradient of a unit that is never active becomes one after 800
-steps, because each step multiplies it by 0.9. A training step of the U-Net whose outputs were all close to 1 took four
+A float32 below 1.2e-38 (a float64 below 2.2e-308) is *subnormal*: it has lost leading bits of its fraction. Processors
+of Intel compute with such a number in microcode, which takes some 150 cycles instead of 4. Training meets them: the
+gradient of a sigmoid far from zero is one, and so is, in Adam, the mean gradient of a unit that has not been active for
+800 steps, each of which multiplies it by 0.9. A training step of the U-Net whose outputs were all close to 1 took four
 times as long.
 
-The control word MXCSR of each thread has a bit that stores 0 in place of a subnormal result, and one that reads subnormal
-numbers as 0 (Intel, *Software Developer's Manual*, volume 1, section 10.2.3). Both are set only while tasks run, because
-NumPy, which works in the same threads, expects subnormal numbers.
+The control word MXCSR of each thread has a bit that stores 0 in place of a subnormal result, and one that reads
+subnormal numbers as 0 (Intel, *Software Developer's Manual*, volume 1, section 10.2.3). Both are set only while tasks
+run, because NumPy, which works in the same threads, expects subnormal numbers.
 """
 
 from __future__ import annotations

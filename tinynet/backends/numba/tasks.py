@@ -9,15 +9,14 @@
 
 A loop with `prange` does the same. But Numba compiles the body of such a loop three times: with its own analysis of
 what the iterations share, as the body of a wrapper, and inside of the wrapper. For a function that only starts tasks,
-that takes half a second to a second, and `in_parallel` a tenth. A task costs some 50 ns more than an iteration of a
-`prange`, so tasks of a few microseconds keep their loop. Inside, both call the same function of Numba's threading
-layer:
+that takes half a second to a second, and `in_parallel` a tenth. And threads that a `prange` leaves wait in one way
+only, see workers.py. A task costs some 50 ns more than an iteration of a `prange`, so a task should take some
+microseconds.
 
-    numba_parallel_for(function, bases, counts, steps, data, 0, 1, threads)
-
-Each thread calls `function(places, counts, steps, data)` for some tasks that follow each other: places[0] is
-bases[0] + steps[0] * (number of the first task), and counts[0] says how many tasks there are. With a base of 0 and a
-step of 1, the place is the number itself. `data` points to the arguments that all tasks get.
+Each thread calls `run_tasks(places, counts, steps, data)` for some tasks that follow each other: places[0] is the
+number of the first task, and counts[0] says how many tasks there are. `data` points to the arguments that all tasks
+get. These are the parameters of a function for Numba's threading layer, which starts the tasks where there are no
+workers: on other systems than Linux, on other processors than x86.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ from numba.np.ufunc import parallel
 
 from .jit import jit
 from .subnormals import subnormals_as_zero
+from .workers import HAS_WORKERS, call_runner, run_tasks
+from .workers import share_of as share_of
 
 BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
 
@@ -45,6 +46,8 @@ def in_parallel(typing_context, function, tasks, arguments):
     """
     parallel._launch_threads()  # it also tells LLVM where the functions of the threading layer are
     body = function.get_call_type(typing_context, (types.int64, *arguments.types), {})
+    start = run_tasks if HAS_WORKERS else run_by_threading_layer
+    start_call = types.Dispatcher(start).get_call_type(typing_context, (types.int64,) * 4, {})
 
     def generate(context, builder, signature, values):
         _, count, given = values
@@ -52,21 +55,11 @@ def in_parallel(typing_context, function, tasks, arguments):
         data = _stored(builder, [ir.Constant(FLAG, 0), *lent])
         callee = function.dispatcher.overloads[body.args].fndesc
         task_runner = _task_runner(context, builder, data.type, callee, body)
-        bases, counts, steps = (_stored(builder, [v]) for v in (ir.Constant(INDEX, 0), count, ir.Constant(INDEX, 1)))
-        module = builder.module
-        start = cgutils.get_or_insert_function(
-            module, ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [INDEX] * 3), "numba_parallel_for"
-        )
-        threads = cgutils.get_or_insert_function(module, ir.FunctionType(ir.IntType(32), []), "get_num_threads")
-        pointers = [builder.bitcast(p, BYTES) for p in (task_runner, bases, counts, steps, data)]
-        numbers = [ir.Constant(INDEX, 0), ir.Constant(INDEX, 1), builder.sext(builder.call(threads, []), INDEX)]
-        is_single = builder.icmp_signed("<", count, ir.Constant(INDEX, 2))
-        with builder.if_else(is_single, likely=False) as (alone, together):
-            with alone:  # to wake other threads would take longer
-                numbers_of_tasks = [builder.bitcast(p, INDEX.as_pointer()) for p in (bases, counts, steps)]
-                builder.call(task_runner, [*numbers_of_tasks, pointers[-1]])
-            with together:
-                builder.call(start, [*pointers, *numbers])
+        threads = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "get_num_threads")
+        numbers = [builder.ptrtoint(task_runner, INDEX), count, builder.ptrtoint(data, INDEX)]
+        numbers.append(builder.sext(builder.call(threads, []), INDEX))
+        starter = start.overloads[start_call.args].fndesc
+        context.call_internal_no_propagate(builder, starter, start_call, numbers)
         failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
         with builder.if_then(cgutils.is_not_null(builder, failed), likely=False):
             context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a task of a kernel",))
@@ -75,10 +68,33 @@ def in_parallel(typing_context, function, tasks, arguments):
     return types.void(function, tasks, arguments), generate
 
 
-@jit
-def share_of(thread, threads, count):
-    """(first, end): of 0 .. count - 1, the neighbors that are the share of a thread."""
-    return thread * count // threads, (thread + 1) * count // threads
+@jit(separate=True)
+def run_by_threading_layer(runner, tasks, data, threads):
+    """Do all tasks on Numba's threads; arguments as for `run_tasks` of workers.py."""
+    if tasks < 2:  # to wake other threads would take longer
+        call_runner(runner, 0, tasks, data)
+    else:
+        _parallel_for(runner, tasks, data, threads)
+
+
+@intrinsic
+def _parallel_for(typing_context, runner, tasks, data, threads):
+    """What a `prange` calls: numba_parallel_for(function, bases, counts, steps, data, 0, 1, threads).
+
+    places[0] is bases[0] + steps[0] * (number of the first task): with a base of 0 and a step of 1 the number itself.
+    """
+
+    def generate(context, builder, signature, values):
+        runner, tasks, data, threads = values
+        pointers = [_stored(builder, [v]) for v in (ir.Constant(INDEX, 0), tasks, ir.Constant(INDEX, 1))]
+        pointers = [builder.inttoptr(runner, BYTES), *(builder.bitcast(p, BYTES) for p in pointers)]
+        kind = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [INDEX] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
+        numbers = [ir.Constant(INDEX, 0), ir.Constant(INDEX, 1), threads]
+        builder.call(function, [*pointers, builder.inttoptr(data, BYTES), *numbers])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
 
 
 def _lent(context, builder, kind, value):

@@ -19,6 +19,7 @@ import numba
 from numba.np.ufunc import parallel
 
 from ...errors import BackendError
+from .workers import start_workers
 
 FORKED = (
     "this process was forked from one that had run kernels, and Numba's threads do not survive a fork. Start processes "
@@ -38,6 +39,7 @@ def _layer(forget: Callable[[], None]) -> str:
         forget()
 
     parallel._launch_threads()
+    start_workers()
     if numba.threading_layer() == "omp" and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=note_fork)
     return numba.threading_layer()
