@@ -4,7 +4,7 @@ The kernels of a short training step follow each other every 50 microseconds. A 
 long to wake up. A thread that waits *actively*, in a loop, keeps its core from all other programs, and on a busy
 machine from the thread that it waits for. OpenMP offers either. Workers wait actively, but only as long as their
 *patience* allows. They look at the clock while they wait: if it jumps, another program has used the core, and the
-patience falls to a quarter. Each wait that ends in time lengthens it again (figures: docs/performance.md).
+patience falls to a quarter. Each wait that was short lengthens it again (figures: docs/performance.md).
 
 A kernel publishes its tasks. Each thread, the calling one too, does those of its own share first, because the kernel
 before has probably left their data in its cache; then it takes what is left of the other shares. So nobody waits for a
@@ -70,18 +70,17 @@ def call_runner(typing_context, runner, first, count, data):
 def wait_while(word, asleep, value):
     """Return when the word no longer holds the value: wait actively while patience lasts, then asleep."""
     start = now = cycles()
-    is_in_time = True
     while read(word) == value:
         pause()
         before, now = now, cycles()
         if now - before > INTERRUPTED:
             exchange(PATIENCE, max(LEAST_PATIENCE, read(PATIENCE) // 4))
         if now - start > read(PATIENCE):
-            is_in_time = False
             add(asleep, 1)
             sleep_while(word, value)
             add(asleep, -1)
-    if is_in_time:
+            now = cycles()
+    if now - start < MOST_PATIENCE:
         exchange(PATIENCE, min(MOST_PATIENCE, max(LEAST_PATIENCE, read(PATIENCE) * 9 // 8)))
 
 
