@@ -68,15 +68,16 @@ def _panels(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(terms, panels, width).swapaxes(0, 1))
 
 
+# In place, with one argument: if the same array came as argument and as result, the compiled code would find out that
+# they overlap, and would compute number by number.
 @jit(fastmath=ELEMENTWISE)
 def _sigmoid(values):
-    """In place."""
     sigmoid_range(values, 0, values.size, (), values)
 
 
 @jit(fastmath=ELEMENTWISE)
-def _tanh(values, result):
-    tanh_range(values, 0, values.size, (), result)
+def _tanh(values):
+    tanh_range(values, 0, values.size, (), values)
 
 
 @jit
@@ -107,7 +108,7 @@ def _forward_share(thread, threads, a, panels, start, ends, results):
             for j in range(4 * hidden):
                 z[j] = a[t, n, j] + products[n - first, j]
             _sigmoid(z[: 2 * hidden])
-            _tanh(z[2 * hidden : 3 * hidden], z[2 * hidden : 3 * hidden])
+            _tanh(z[2 * hidden : 3 * hidden])
             _sigmoid(z[3 * hidden :])
             if t < ends[n]:
                 _new_state(z, before[1, n], h, c)
@@ -122,7 +123,8 @@ def _new_state(gates, c_before, h, c):
     i, f, g, o = gates[:hidden], gates[hidden : 2 * hidden], gates[2 * hidden : 3 * hidden], gates[3 * hidden :]
     for j in range(hidden):
         c[j] = f[j] * c_before[j] + i[j] * g[j]
-    _tanh(c, h)
+        h[j] = c[j]
+    _tanh(h)
     for j in range(hidden):
         h[j] *= o[j]
 
@@ -151,7 +153,8 @@ def _backward_share(thread, threads, ends, gstates, kept, panels, results):
                 gh[n, j] += gstates[t, 0, n, j]
                 gc[n, j] += gstates[t, 1, n, j]
             if t < ends[n]:
-                _tanh(states[t, 1, n], q)
+                q[:] = states[t, 1, n]
+                _tanh(q)
                 _gate_gradients(gates[t, n], q, c_before[n], gh[n], gc[n], ga[t, n])
             else:
                 ga[t, n] = 0
