@@ -298,7 +298,7 @@ def test_threads_that_share_the_samples_give_what_one_gives(monkeypatch, samples
         rng.standard_normal(shape).astype(np.float32)
         for shape in (
             *((steps, samples, 4 * hidden), (hidden, 4 * hidden), (samples, hidden), (samples, hidden)),
-            (steps, 2, samples, hidden),
+            (2, steps, samples, hidden),
         )
     )
     lengths = np.array([4, 2, 0, 3, 4])[:samples]

@@ -155,7 +155,7 @@ class LSTM(Recurrent):
     def _run(self, cell: Any, steps: Any, start: tuple, lengths: Any, shortest: int) -> tuple[Any, tuple]:
         h, c = start
         states = lstm(cell.from_input(steps), cell.recurrent_weight, h, c, lengths)
-        return states[:, 0], (states[-1, 0], states[-1, 1])
+        return states[0], (states[0, -1], states[1, -1])
 
 
 class _Weights(Module):

@@ -24,9 +24,9 @@ ALONE = 1_000_000  # multiply-adds of all steps: with fewer, waking the other th
 def forward(
     a: np.ndarray, weight: np.ndarray, h0: np.ndarray, c0: np.ndarray, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
+    """(states, gates): states (2, T, N, H), all h and all c; gates (T, N, 4 H), its i, f, g, o."""
     a, h0, c0 = map(np.ascontiguousarray, (a, h0, c0))
-    states, gates = memory.empty((len(a), 2, *h0.shape), a.dtype), memory.empty(a.shape, a.dtype)
+    states, gates = memory.empty((2, len(a), *h0.shape), a.dtype), memory.empty(a.shape, a.dtype)
     _forward(_threads(a), a, _panels(weight), np.stack([h0, c0]), _ends(lengths, a), (states, gates))
     return states, gates
 
@@ -40,7 +40,7 @@ def backward(
     c0: np.ndarray,
     lengths: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
+    """(ga, gweight, gh0, gc0) from the gradient of the states, (2, T, N, H)."""
     gstates, states, gates = map(np.ascontiguousarray, (gstates, states, gates))
     ga, g = memory.empty(gates.shape, gates.dtype), np.zeros((2, *h0.shape), h0.dtype)
     kept = np.ascontiguousarray(c0), states, gates
@@ -100,10 +100,10 @@ def _forward_share(thread, threads, a, panels, start, ends, results):
     first, end = share_of(thread, threads, len(ends))
     products = np.empty((end - first, len(panels) * panels.shape[2]), a.dtype)
     for t in range(len(a)):
-        before = states[t - 1] if t else start
-        _times(before[0, first:end], panels, products)
+        h_before, c_before = (states[0, t - 1], states[1, t - 1]) if t else (start[0], start[1])
+        _times(h_before[first:end], panels, products)
         for n in range(first, end):
-            h, c, hidden = states[t, 0, n], states[t, 1, n], len(start[0, n])
+            h, c, hidden = states[0, t, n], states[1, t, n], len(start[0, n])
             z = gates[t, n]
             for j in range(4 * hidden):
                 z[j] = a[t, n, j] + products[n - first, j]
@@ -111,10 +111,10 @@ def _forward_share(thread, threads, a, panels, start, ends, results):
             _tanh(z[2 * hidden : 3 * hidden])
             _sigmoid(z[3 * hidden :])
             if t < ends[n]:
-                _new_state(z, before[1, n], h, c)
+                _new_state(z, c_before[n], h, c)
             else:
-                h[:] = before[0, n]
-                c[:] = before[1, n]
+                h[:] = h_before[n]
+                c[:] = c_before[n]
 
 
 @jit(fastmath=ELEMENTWISE)
@@ -147,13 +147,13 @@ def _backward_share(thread, threads, ends, gstates, kept, panels, results):
     products = np.empty((end - first, len(panels) * panels.shape[2]), ga.dtype)
     q = np.empty(hidden, ga.dtype)
     for t in range(len(ga) - 1, -1, -1):
-        c_before = states[t - 1, 1] if t else c0
+        c_before = states[1, t - 1] if t else c0
         for n in range(first, end):
             for j in range(hidden):
-                gh[n, j] += gstates[t, 0, n, j]
-                gc[n, j] += gstates[t, 1, n, j]
+                gh[n, j] += gstates[0, t, n, j]
+                gc[n, j] += gstates[1, t, n, j]
             if t < ends[n]:
-                q[:] = states[t, 1, n]
+                q[:] = states[1, t, n]
                 _tanh(q)
                 _gate_gradients(gates[t, n], q, c_before[n], gh[n], gc[n], ga[t, n])
             else:

@@ -16,29 +16,29 @@ THREADS = 128
 
 
 def forward(a: Any, weight: Any, h0: Any, c0: Any, lengths: Any = None) -> tuple[Any, Any]:
-    """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
+    """(states, gates): states (2, T, N, H), all h and all c; gates (T, N, 4 H), its i, f, g, o."""
     a, weight, h0, c0 = map(contiguous, (a, weight, h0, c0))
-    states, gates = empty((len(a), 2, *h0.shape), a.dtype, like=a), empty(a.shape, a.dtype, like=a)
+    states, gates = empty((2, len(a), *h0.shape), a.dtype, like=a), empty(a.shape, a.dtype, like=a)
     step = _step("lstm_forward", h0, lengths)
     h, c = h0, c0
     for t in range(len(a)):
-        step(t, a[t], product(h, weight), c, h, gates[t], states[t, 0], states[t, 1])
-        h, c = states[t, 0], states[t, 1]
+        step(t, a[t], product(h, weight), c, h, gates[t], states[0, t], states[1, t])
+        h, c = states[0, t], states[1, t]
     return states, gates
 
 
 def backward(
     gstates: Any, states: Any, gates: Any, weight: Any, h0: Any, c0: Any, lengths: Any = None
 ) -> tuple[Any, Any, Any, Any]:
-    """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
+    """(ga, gweight, gh0, gc0) from the gradient of the states, (2, T, N, H)."""
     gstates, states, gates, weight, h0, c0 = map(contiguous, (gstates, states, gates, weight, h0, c0))
     ga, zeros = empty(gates.shape, gates.dtype, like=gates), array_module(gates).zeros
     gh, gc = zeros(h0.shape, h0.dtype), zeros(c0.shape, c0.dtype)
     step = _step("lstm_backward", h0, lengths)
     for t in reversed(range(len(gates))):
-        c_before = states[t - 1, 1] if t else c0
+        c_before = states[1, t - 1] if t else c0
         # gh and gc become those of the step before, but for what comes by way of z.
-        step(t, gstates[t, 0], gstates[t, 1], c_before, states[t, 1], gates[t], gh, gc, ga[t])
+        step(t, gstates[0, t], gstates[1, t], c_before, states[1, t], gates[t], gh, gc, ga[t])
         gh += product(ga[t], weight, transpose_y=True)
     return ga, gradient_of_weight(product, h0, states, ga), gh, gc
 

@@ -21,7 +21,7 @@ def lstm(a: Tensor, weight: Tensor, h: Tensor, c: Tensor, lengths: Any = None) -
     a: (T, N, 4 H), float, time first, T >= 1: x_t W + b for each of T steps and N samples, in the order input gate,
     forget gate, candidate, output gate. weight: (H, 4 H), the recurrent one. h, c: (N, H), the state to start from.
     lengths: None, or the length of each sample, integers (N,): from there on it keeps its state. Constants.
-    Returns the states, (T, 2, N, H): [:, 0] all h, which are the outputs, [:, 1] all c, and [-1] the last of both.
+    Returns the states, (2, T, N, H): [0] all h, which are the outputs, [1] all c, and [:, -1] the last of both.
 
     `nn.LSTM` is the layer with its weights. Raises TypeError or ValueError, naming the argument, for what does not fit.
     Source: Hochreiter and Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
@@ -84,7 +84,7 @@ def _gradients(gstates: Any, a: Any, weight: Any, h: Any, c: Any, lengths: Any) 
 
     gh, gc, gweight, ga = 0.0, 0.0, 0.0, []
     for t, (h_before, c_before, i, f, g, o, q) in reversed(list(enumerate(steps))):
-        gh, gc = gh + gstates[t, 0], gc + gstates[t, 1]
+        gh, gc = gh + gstates[0, t], gc + gstates[1, t]
         gc_all = gc + gh * o * (1 - q * q)
         gz_i, gz_f = gc_all * g * i * (1 - i), gc_all * c_before * f * (1 - f)
         gz_g, gz_o = gc_all * i * (1 - g * g), gh * q * o * (1 - o)

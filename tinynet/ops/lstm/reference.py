@@ -15,9 +15,9 @@ from ...backends.registry import kernel
 def forward(
     a: np.ndarray, weight: np.ndarray, h0: np.ndarray, c0: np.ndarray, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(states, gates): states (T, 2, N, H), h and c of each step; gates (T, N, 4 H), its i, f, g, o."""
+    """(states, gates): states (2, T, N, H), all h and all c; gates (T, N, 4 H), its i, f, g, o."""
     steps, samples, hidden = len(a), *h0.shape
-    states, gates = np.empty((steps, 2, samples, hidden), a.dtype), np.empty_like(a)
+    states, gates = np.empty((2, steps, samples, hidden), a.dtype), np.empty_like(a)
     h, c = h0, c0
     for t in range(steps):
         z_i, z_f, z_g, z_o = np.split(a[t] + h @ weight, 4, axis=-1)
@@ -26,7 +26,7 @@ def forward(
         h_new = o * np.tanh(c_new)
         goes_on = _goes_on(t, lengths)
         h, c = np.where(goes_on, h_new, h), np.where(goes_on, c_new, c)
-        states[t, 0], states[t, 1] = h, c
+        states[0, t], states[1, t] = h, c
         gates[t] = np.concatenate([i, f, g, o], axis=-1)
     return states, gates
 
@@ -41,14 +41,14 @@ def backward(
     c0: np.ndarray,
     lengths: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(ga, gweight, gh0, gc0) from the gradient of the states, (T, 2, N, H)."""
+    """(ga, gweight, gh0, gc0) from the gradient of the states, (2, T, N, H)."""
     ga, gweight = np.zeros_like(gates), np.zeros_like(weight)
     gh, gc = np.zeros_like(h0), np.zeros_like(c0)
     for t in reversed(range(len(gates))):
-        h_before, c_before = (states[t - 1, 0], states[t - 1, 1]) if t else (h0, c0)
+        h_before, c_before = states[:, t - 1] if t else (h0, c0)
         i, f, g, o = np.split(gates[t], 4, axis=-1)
-        gh, gc = gh + gstates[t, 0], gc + gstates[t, 1]
-        q = np.tanh(states[t, 1])
+        gh, gc = gh + gstates[0, t], gc + gstates[1, t]
+        q = np.tanh(states[1, t])
         gc_all = gc + gh * o * (1 - q * q)
         gz = np.concatenate(
             [

@@ -9,7 +9,7 @@ from .trace import Call
 
 
 def lstm(graph: Graph, call: Call, names: list[str]) -> str:
-    """The states (T, 2, N, H) of `lstm`. ops/lstm/derivation.md has the formulas.
+    """The states (2, T, N, H) of `lstm`. ops/lstm/derivation.md has the formulas.
 
     ONNX has an operator LSTM, too; it returns c of the last step only, and `lstm` returns all of them.
     """
@@ -33,7 +33,7 @@ def lstm(graph: Graph, call: Call, names: list[str]) -> str:
         [helper.make_tensor_value_info(name, kind, state) for name in ("h_next", "c_next", "h_out", "c_out")],
     )
     _, _, all_h, all_c = graph.add("Scan", h, c, a, goes_on, outputs=4, num_scan_inputs=2, body=body)
-    return graph.add("Concat", *(graph.add("Unsqueeze", s, graph.integers(1)) for s in (all_h, all_c)), axis=1)
+    return graph.add("Concat", *(graph.add("Unsqueeze", s, graph.integers(0)) for s in (all_h, all_c)), axis=0)
 
 
 def _step(weight: str) -> list:
