@@ -3,6 +3,8 @@
 * x and y are read where they lie. A part of y is *packed* only if the columns of a panel are not neighbors in y (y is
   transposed, or its rows end within the panel), or if its rows are pages apart: up to TERMS of its rows are copied into
   a small matrix that fits into the first cache, and padded with zeros. All register blocks of a task use it.
+* Sums with many terms are cut into spans. A thread does all its tasks for one span, then for the next: so it reads x
+  and y from memory once, and from its own cache for all other tasks.
 * A task is one panel of some rows of z. Tasks are independent; each thread computes its share of them. The order in
   which an element is summed does not depend on the threads: the result is the same in each run.
 
@@ -26,6 +28,7 @@ from .operands import as_it_lies, sizes_of, stack_of
 
 PAGE = 4096  # bytes: rows this far apart share the places of a cache, and push each other out of it
 TERMS = 256  # of a packed part: 32 KB, with AVX-512
+SPAN = 1024  # terms: a span of some hundred columns of x and y fits into the second cache
 FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing to be worth it, and few enough for the caches
 ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
 
@@ -81,6 +84,19 @@ def _pack_transposed(y, panel):
     panel[:terms, columns:] = 0
 
 
+@jit
+def _part_of(y, j, k, is_transposed, panel):
+    """y[j, k], or y[k, j] transposed, with the columns of a panel as neighbors: where it lies, or packed."""
+    part = panel[: j.stop - j.start]
+    if is_transposed:
+        _pack_transposed(y[k, j], panel)
+    elif k.stop - k.start == panel.shape[1] and y.strides[0] % PAGE:
+        part = y[j, k]
+    else:
+        _pack(y[j, k], panel)
+    return part
+
+
 @jit(separate=True)
 def _share(thread, threads, operands, matrices, transposed, sizes):
     """A thread's share of all tasks, which are counted by matrices, then by rows, then by panels."""
@@ -93,30 +109,27 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
     panel, tile = np.empty((min(TERMS, terms), width), z.dtype), np.empty((rows_of_task, width), z.dtype)
     row_of_bias = np.zeros(width, z.dtype)
     biases = as_strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
-    first, end = share_of(thread, threads, tasks)
-    for task in range(first, end):
-        matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
-        i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
-        x_matrix, y_matrix, z_matrix = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix]
-        row_of_bias[: k.stop - column] = bias[k]
-        is_whole = column + width <= columns  # then straight to z; at the edge by way of a tile
-        c = z_matrix[i, k] if is_whole else tile[: i.stop - row]
-        for term in range(0, terms, TERMS):
-            j = slice(term, min(term + TERMS, terms))
-            b = panel[: j.stop - term]
-            if transposed[1]:
-                _pack_transposed(y_matrix[k, j], panel)
-            elif is_whole and y_matrix.strides[0] % PAGE:
-                b = y_matrix[j, k]
-            else:
-                _pack(y_matrix[j, k], panel)
-            start = biases if term == 0 else c
-            if transposed[0]:
-                multiply_transposed(x_matrix[j, i], b, start, c)
-            else:
-                multiply(x_matrix[i, j], b, start, c)
-        if not is_whole:
-            z_matrix[i, k] = c[:, : columns - column]
+    for span in range(0, terms, SPAN):
+        for task in range(*share_of(thread, threads, tasks)):
+            matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
+            i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
+            x_matrix, y_matrix, z_part = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix, i, k]
+            is_whole = column + width <= columns  # then straight to z; at the edge by way of a tile
+            c = z_part if is_whole else tile[: i.stop - row]
+            if span == 0:
+                row_of_bias[: k.stop - column] = bias[k]
+            elif not is_whole:
+                c[:, : columns - column] = z_part
+            for term in range(span, min(span + SPAN, terms), TERMS):
+                j = slice(term, min(term + TERMS, terms))
+                b = _part_of(y_matrix, j, k, transposed[1], panel)
+                start = biases if term == 0 else c
+                if transposed[0]:
+                    multiply_transposed(x_matrix[j, i], b, start, c)
+                else:
+                    multiply(x_matrix[i, j], b, start, c)
+            if not is_whole:
+                z_part[:] = c[:, : columns - column]
 
 
 @jit
