@@ -49,8 +49,16 @@ def rows_per_run(width):
 @jit
 def run_count(rows, width):
     """How many runs so many rows make; int64."""
-    in_run = rows_per_run(width)
-    return np.int64((rows + in_run - U(1)) // in_run)
+    in_run = rows_per_run(U(width))
+    return np.int64((U(rows) + in_run - U(1)) // in_run)
+
+
+@jit
+def run_of(run, rows, width):
+    """(first, end): the rows of a run; uint64."""
+    in_run = rows_per_run(U(width))
+    first = U(run) * in_run
+    return first, min(first + in_run, U(rows))
 
 
 def run(

@@ -7,7 +7,7 @@ import numpy as np
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel
-from .._cpu.elementwise import range_count, range_of, rows_per_run, run_count
+from .._cpu.elementwise import range_count, range_of, run_count, run_of
 from .._shared.layout import rows_of
 
 U = np.uint64
@@ -39,9 +39,8 @@ def _sum(x, y, z):
 
 @jit(separate=True)
 def _sum_run(run, x, x_pitch, y, y_pitch, channels, z):
-    pixels_in_run = rows_per_run(channels)
-    first = U(run) * pixels_in_run
-    for p in range(first, min(first + pixels_in_run, U(z.size) // channels)):
+    first, end = run_of(run, U(z.size) // channels, channels)
+    for p in range(first, end):
         for c in range(channels):
             z[p * channels + c] = x[p * x_pitch + c] + y[p * y_pitch + c]
 

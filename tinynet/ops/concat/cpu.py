@@ -9,7 +9,7 @@ import numpy as np
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel
-from .._cpu.elementwise import rows_per_run, run_count
+from .._cpu.elementwise import run_count, run_of
 from .._shared.layout import rows_of
 
 U = np.uint64
@@ -32,9 +32,8 @@ def forward(*arrays: np.ndarray, axis: int) -> np.ndarray:
 
 @jit(separate=True)
 def _copy_run(run, x, x_pitch, width, rows, y, y_pitch):
-    rows_in_run = rows_per_run(width)
-    first = U(run) * rows_in_run
-    for r in range(first, min(first + rows_in_run, rows)):
+    first, end = run_of(run, rows, width)
+    for r in range(first, end):
         for c in range(width):
             y[r * y_pitch + c] = x[r * x_pitch + c]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from .._cpu.elementwise import RANGE
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import run_count, run_of
 from .._cpu.fastmath import ELEMENTWISE
 
 
@@ -32,39 +32,45 @@ def _pixels(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(x.size // max(x.shape[-1], 1), x.shape[-1])
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _forward_run(run, x, half, constants, y):
+    k, alpha, beta = constants
+    s, power = np.empty_like(x[0]), np.empty_like(x[0])
+    first, end = run_of(run, *x.shape)
+    for p in range(first, end):
+        row, result = x[p], y[p]
+        _scales(row, half, k, alpha, s)
+        _powers(s, beta, power)
+        for c in range(len(row)):
+            result[c] = row[c] * power[c]
+
+
+@jit
 def _forward(x, half, constants, y):
-    pixels, channels = x.shape
-    k, alpha, beta = constants
-    chunk = max(1, RANGE // max(channels, 1))
-    for first in prange((pixels + chunk - 1) // chunk):
-        s, power = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-        for p in range(first * chunk, min((first + 1) * chunk, pixels)):
-            row, result = x[p], y[p]
-            _scales(row, half, k, alpha, s)
-            _powers(s, beta, power)
-            for c in range(channels):
-                result[c] = row[c] * power[c]
+    in_parallel(_forward_run, run_count(*x.shape), (x, half, constants, y))
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(gy, x, half, constants, gx):
-    pixels, channels = x.shape
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_run(run, gy, x, half, constants, gx):
     k, alpha, beta = constants
-    chunk = max(1, RANGE // max(channels, 1))
+    s, power, t = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
     factor = x.dtype.type(2) * alpha * beta
-    for first in prange((pixels + chunk - 1) // chunk):
-        s, power, t = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-        for p in range(first * chunk, min((first + 1) * chunk, pixels)):
-            row, g, result = x[p], gy[p], gx[p]
-            _scales(row, half, k, alpha, s)
-            _powers(s, beta, power)
-            for c in range(channels):
-                t[c] = g[c] * row[c] * power[c] / s[c]
-            s[:] = 0
-            _add_window(t, half, s)  # s is done with, and takes the sum
-            for c in range(channels):
-                result[c] = g[c] * power[c] - factor * row[c] * s[c]
+    first, end = run_of(run, *x.shape)
+    for p in range(first, end):
+        row, g, result = x[p], gy[p], gx[p]
+        _scales(row, half, k, alpha, s)
+        _powers(s, beta, power)
+        for c in range(len(row)):
+            t[c] = g[c] * row[c] * power[c] / s[c]
+        s[:] = 0
+        _add_window(t, half, s)  # s is done with, and takes the sum
+        for c in range(len(row)):
+            result[c] = g[c] * power[c] - factor * row[c] * s[c]
+
+
+@jit
+def _backward(gy, x, half, constants, gx):
+    in_parallel(_backward_run, run_count(*x.shape), (gy, x, half, constants, gx))
 
 
 @jit(fastmath=ELEMENTWISE)

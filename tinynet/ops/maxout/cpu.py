@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import run_count, run_of
 
 
 def forward(x: np.ndarray, *, pieces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +26,10 @@ def backward(gy: np.ndarray, winner: np.ndarray, *, pieces: int) -> np.ndarray:
     return gx
 
 
-@jit(parallel=True)
-def _forward(x, pieces, y, winner):
-    for m in prange(y.size):
+@jit(separate=True)
+def _forward_run(run, x, pieces, y, winner):
+    first, end = run_of(run, y.size, pieces)
+    for m in range(first, end):
         best, champion = 0, x[m * pieces]
         for j in range(1, pieces):
             value = x[m * pieces + j]
@@ -38,9 +40,19 @@ def _forward(x, pieces, y, winner):
         y[m], winner[m] = champion, best
 
 
-@jit(parallel=True)
+@jit
+def _forward(x, pieces, y, winner):
+    in_parallel(_forward_run, run_count(y.size, pieces), (x, pieces, y, winner))
+
+
+@jit(separate=True)
+def _backward_run(run, gy, winner, pieces, gx):
+    first, end = run_of(run, gy.size, pieces)
+    gx[first * pieces : end * pieces] = 0
+    for m in range(first, end):
+        gx[m * pieces + winner[m]] = gy[m]
+
+
+@jit
 def _backward(gy, winner, pieces, gx):
-    zero = gy.dtype.type(0)
-    for m in prange(gy.size):
-        for j in range(pieces):
-            gx[m * pieces + j] = gy[m] if j == winner[m] else zero
+    in_parallel(_backward_run, run_count(gy.size, pieces), (gy, winner, pieces, gx))

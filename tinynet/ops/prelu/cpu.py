@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel
 from .._cpu.elementwise import RANGE
-from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 
 PERIOD = 64  # elements, at least: an inner loop of some vectors
@@ -42,29 +41,34 @@ def _chunk(period):
     return max(1, RANGE // period) * period
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _forward(x, slopes, y):
+@jit(separate=True)
+def _forward_chunk(part, x, slopes, y):
     period, chunk = len(slopes), _chunk(len(slopes))
-    for part in prange((len(x) + chunk - 1) // chunk):
-        for start in range(part * chunk, min((part + 1) * chunk, len(x)), period):
-            values, results = x[start : start + period], y[start : start + period]
-            for i in range(U(len(values))):
-                results[i] = values[i] if values[i] > 0 else slopes[i] * values[i]
+    for start in range(part * chunk, min((part + 1) * chunk, len(x)), period):
+        values, results = x[start : start + period], y[start : start + period]
+        for i in range(U(len(values))):
+            results[i] = values[i] if values[i] > 0 else slopes[i] * values[i]
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(gy, x, slopes, gx, sums):
+@jit
+def _forward(x, slopes, y):
+    chunk = _chunk(len(slopes))
+    in_parallel(_forward_chunk, (len(x) + chunk - 1) // chunk, (x, slopes, y))
+
+
+@jit(separate=True)
+def _backward_chunk(part, gy, x, slopes, gx, sums):
     """sums[part] (period,): the sums of min(x, 0) gy over a chunk, for each element of a period."""
-    zero, period, chunk = x.dtype.type(0), len(slopes), _chunk(len(slopes))
-    for part in prange(len(sums)):
-        total = sums[part]
-        for start in range(part * chunk, min((part + 1) * chunk, len(x)), period):
-            values, gradients, results = (
-                x[start : start + period],
-                gy[start : start + period],
-                gx[start : start + period],
-            )
-            for i in range(U(len(values))):
-                is_positive, product = values[i] > 0, values[i] * gradients[i]
-                results[i] = gradients[i] if is_positive else slopes[i] * gradients[i]
-                total[i] += zero if is_positive else product
+    zero, period, chunk, total = x.dtype.type(0), len(slopes), _chunk(len(slopes)), sums[part]
+    for start in range(part * chunk, min((part + 1) * chunk, len(x)), period):
+        end = start + period
+        values, gradients, results = x[start:end], gy[start:end], gx[start:end]
+        for i in range(U(len(values))):
+            is_positive, product = values[i] > 0, values[i] * gradients[i]
+            results[i] = gradients[i] if is_positive else slopes[i] * gradients[i]
+            total[i] += zero if is_positive else product
+
+
+@jit
+def _backward(gy, x, slopes, gx, sums):
+    in_parallel(_backward_chunk, len(sums), (gy, x, slopes, gx, sums))
