@@ -3,67 +3,91 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
+from ...backends.numba.tasks import in_parallel, share_of
+from .._cpu.elementwise import threads_for
 from .._shared.geometry import Geometry, Pair
 
 
 def forward(x: np.ndarray, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """y = the mean of each window; padding counts as zeros."""
     y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], kernel_size), x.shape[3]), x.dtype)
-    count = x.dtype.type(kernel_size[0] * kernel_size[1])
-    _forward(np.ascontiguousarray(x), kernel_size, geometry.stride, geometry.padding, count, y)
+    count, windows = kernel_size[0] * kernel_size[1], (kernel_size, geometry.stride, geometry.padding)
+    _forward(threads_for(y.size * count), np.ascontiguousarray(x), windows, x.dtype.type(count), y)
     return y
 
 
 def backward(gy: np.ndarray, input_size: Pair, kernel_size: Pair, geometry: Geometry) -> np.ndarray:
     """gx: each window gives every one of its pixels the same share of its gradient. input_size: (H, W) of gx."""
     gx = memory.empty((len(gy), *input_size, gy.shape[3]), gy.dtype)
-    count = gy.dtype.type(kernel_size[0] * kernel_size[1])
-    _backward(np.ascontiguousarray(gy), kernel_size, geometry.stride, geometry.padding, count, gx)
+    count, windows = kernel_size[0] * kernel_size[1], (kernel_size, geometry.stride, geometry.padding)
+    _backward(threads_for(gy.size * count), np.ascontiguousarray(gy), windows, gy.dtype.type(count), gx)
     return gx
 
 
-@jit(parallel=True)
-def _forward(x, size, stride, padding, count, y):
-    _, height, width, channels = x.shape
-    n_images, out_height, out_width, _ = y.shape
-    for line in prange(n_images * out_height):
-        n, oy = line // out_height, line % out_height
-        top = oy * stride[0] - padding[0]
-        for ox in range(out_width):
-            left = ox * stride[1] - padding[1]
-            total = y[n, oy, ox]
-            total[:] = 0
-            for iy in range(max(top, 0), min(top + size[0], height)):
-                for ix in range(max(left, 0), min(left + size[1], width)):
-                    pixel = x[n, iy, ix]
-                    for c in range(channels):
-                        total[c] += pixel[c]
-            for c in range(channels):
-                total[c] /= count
+# windows: kernel size, stride and padding, each (y, x).
+@jit(separate=True)
+def _forward_row(image, windows, oy, count, row):
+    """Row oy of the means of one image."""
+    (kh, kw), (sy, sx), (py, px) = windows
+    height, width, channels = image.shape
+    top = oy * sy - py
+    for ox in range(len(row)):
+        left, total = ox * sx - px, row[ox]
+        total[:] = 0
+        for iy in range(max(top, 0), min(top + kh, height)):
+            for ix in range(max(left, 0), min(left + kw, width)):
+                pixel = image[iy, ix]
+                for c in range(channels):
+                    total[c] += pixel[c]
+        for c in range(channels):
+            total[c] /= count
 
 
-@jit(parallel=True)
-def _backward(gy, size, stride, padding, count, gx):
-    """Every pixel reads the windows that it lies in: derivation.md."""
-    _, out_height, out_width, channels = gy.shape
-    n_images, height, width, _ = gx.shape
-    for line in prange(n_images * height):
-        n, iy = line // height, line % height
-        first_y = max(0, -((size[0] - 1 - iy - padding[0]) // stride[0]))  # -(-a // s) is a / s rounded up
-        last_y = min(out_height - 1, (iy + padding[0]) // stride[0])
-        for ix in range(width):
-            first_x = max(0, -((size[1] - 1 - ix - padding[1]) // stride[1]))
-            last_x = min(out_width - 1, (ix + padding[1]) // stride[1])
-            total = gx[n, iy, ix]
-            total[:] = 0
-            for oy in range(first_y, last_y + 1):
-                for ox in range(first_x, last_x + 1):
-                    window = gy[n, oy, ox]
-                    for c in range(channels):
-                        total[c] += window[c]
-            for c in range(channels):
-                total[c] /= count
+@jit(separate=True)
+def _forward_share(thread, threads, x, windows, count, y):
+    first, end = share_of(thread, threads, len(y) * y.shape[1])
+    for line in range(first, end):
+        n, oy = divmod(line, y.shape[1])
+        _forward_row(x[n], windows, oy, count, y[n, oy])
+
+
+@jit
+def _forward(threads, x, windows, count, y):
+    in_parallel(_forward_share, threads, (threads, x, windows, count, y))
+
+
+@jit(separate=True)
+def _backward_row(gradients, windows, iy, count, row):
+    """Row iy of gx for one image: every pixel reads the windows that it lies in (derivation.md)."""
+    (kh, kw), (sy, sx), (py, px) = windows
+    out_height, out_width, channels = gradients.shape
+    first_y = max(0, -((kh - 1 - iy - py) // sy))  # -(-a // s) is a / s rounded up
+    last_y = min(out_height - 1, (iy + py) // sy)
+    for ix in range(len(row)):
+        first_x = max(0, -((kw - 1 - ix - px) // sx))
+        last_x = min(out_width - 1, (ix + px) // sx)
+        total = row[ix]
+        total[:] = 0
+        for oy in range(first_y, last_y + 1):
+            for ox in range(first_x, last_x + 1):
+                window = gradients[oy, ox]
+                for c in range(channels):
+                    total[c] += window[c]
+        for c in range(channels):
+            total[c] /= count
+
+
+@jit(separate=True)
+def _backward_share(thread, threads, gy, windows, count, gx):
+    first, end = share_of(thread, threads, len(gx) * gx.shape[1])
+    for line in range(first, end):
+        n, iy = divmod(line, gx.shape[1])
+        _backward_row(gy[n], windows, iy, count, gx[n, iy])
+
+
+@jit
+def _backward(threads, gy, windows, count, gx):
+    in_parallel(_backward_share, threads, (threads, gy, windows, count, gx))

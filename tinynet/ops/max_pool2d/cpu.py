@@ -6,7 +6,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
@@ -37,7 +36,7 @@ def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None
     """
     total, indices = memory.empty((len(g), *size, g.shape[3]), g.dtype), np.ascontiguousarray(indices)
     if cell is None:
-        _scatter(np.ascontiguousarray(g), indices, total)
+        _scatter(threads_for(total.size), np.ascontiguousarray(g), indices, total)
     else:
         _loops_for(g).scatter(threads_for(total.size), _with_contiguous_pixels(g), indices, cell, total)
     return total
@@ -46,7 +45,7 @@ def scatter(g: np.ndarray, indices: np.ndarray, *, size: Pair, cell: Pair | None
 def gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """y[n, oy, ox, c] = pixel indices[n, oy, ox, c] of channel c of image n of x."""
     y = memory.empty(indices.shape, x.dtype)
-    _gather(np.ascontiguousarray(x), np.ascontiguousarray(indices), y)
+    _gather(threads_for(y.size), np.ascontiguousarray(x), np.ascontiguousarray(indices), y)
     return y
 
 
@@ -157,29 +156,46 @@ def _loops_for(x: np.ndarray) -> SimpleNamespace:
     return VECTORS if channels >= lanes_of(x.dtype) else FOURS if channels >= 4 else ONES
 
 
-@jit(parallel=True)
-def _scatter(g, indices, total):
-    n_images, out_height, out_width, channels = g.shape
-    width = total.shape[2]
-    # Whole images, not rows, go to the threads: windows of two rows may meet in one pixel, and the indices given
-    # to max_unpool2d may point anywhere. So no two threads add to the same element, and the order is always the same.
-    for n in prange(n_images):
-        plane = total[n]
-        plane[...] = 0
-        for oy in range(out_height):
-            for ox in range(out_width):
-                for c in range(channels):
-                    i = indices[n, oy, ox, c]
-                    plane[i // width, i % width, c] += g[n, oy, ox, c]
+@jit(inline="always")
+def _pixels(image):
+    """The image (H, W, C), which is contiguous, as (H W, C): an index is a row of it."""
+    return image.reshape(image.shape[0] * image.shape[1], image.shape[2])
 
 
-@jit(parallel=True)
-def _gather(x, indices, y):
-    n_images, out_height, out_width, channels = indices.shape
-    width = x.shape[2]
-    for row in prange(n_images * out_height):
-        n, oy = row // out_height, row % out_height
-        for ox in range(out_width):
-            for c in range(channels):
-                i = indices[n, oy, ox, c]
-                y[n, oy, ox, c] = x[n, i // width, i % width, c]
+@jit(separate=True)
+def _scatter_image(g, indices, total):
+    """total (H W, C) = the sums of g (OH OW, C) at the indices."""
+    total[:] = 0
+    for p in range(len(g)):
+        for c in range(g.shape[1]):
+            total[indices[p, c], c] += g[p, c]
+
+
+@jit(separate=True)
+def _scatter_share(thread, threads, g, indices, total):
+    """Whole images, not rows: windows of two rows may meet in one pixel, and the indices given to max_unpool2d may
+    point anywhere. So no two threads add to the same element, and the order is always the same."""
+    first, end = share_of(thread, threads, len(g))
+    for n in range(first, end):
+        _scatter_image(_pixels(g[n]), _pixels(indices[n]), _pixels(total[n]))
+
+
+@jit
+def _scatter(threads, g, indices, total):
+    in_parallel(_scatter_share, threads, (threads, g, indices, total))
+
+
+@jit(separate=True)
+def _gather_share(thread, threads, x, indices, y):
+    first, end = share_of(thread, threads, len(y) * y.shape[1])
+    for line in range(first, end):
+        n, oy = divmod(line, y.shape[1])
+        image, places, row = _pixels(x[n]), indices[n, oy], y[n, oy]
+        for ox in range(len(row)):
+            for c in range(row.shape[1]):
+                row[ox, c] = image[places[ox, c], c]
+
+
+@jit
+def _gather(threads, x, indices, y):
+    in_parallel(_gather_share, threads, (threads, x, indices, y))

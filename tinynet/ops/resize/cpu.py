@@ -8,12 +8,12 @@ lanes are the outputs j of several rows: where each element of a row (m B) comes
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
-from .._cpu.elementwise import rows_per_run
+from ...backends.numba.tasks import in_parallel
+from .._cpu.elementwise import run_count, run_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .positions import Positions, positions
@@ -66,11 +66,11 @@ def _elements(sources: np.ndarray, shares: np.ndarray, b: int) -> tuple[np.ndarr
     return elements.reshape(len(sources), -1).astype(np.uint32), np.repeat(shares, b, axis=1)
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _gather(x, sources, shares, y):
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _gather_run(run, x, sources, shares, y):
     """y[a, e] = sum over the terms t of shares[t, e] x[a, sources[t, e]]; a share of 0 leaves its term out."""
-    zero = x.dtype.type(0)
-    for a in prange(len(y)):
+    zero, (first, end) = x.dtype.type(0), run_of(run, *y.shape)
+    for a in range(first, end):
         row, source = y[a], x[a]
         row[:] = zero
         for t in range(len(sources)):
@@ -79,17 +79,28 @@ def _gather(x, sources, shares, y):
                 row[e] += factors[e] * source[indices[e]] if factors[e] != zero else zero
 
 
+@jit
+def _gather(x, sources, shares, y):
+    in_parallel(_gather_run, run_count(*y.shape), (x, sources, shares, y))
+
+
 # ------------------------------------------------------------------------------------- rows of a vector and more
-# A thread takes a run of neighboring rows (a, j) and counts on, because a division for each row would take as long as a
-# short row. The indices are unsigned: for signed ones, Numba would test whether they count from the end.
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _forward(x, lower, fraction, y):
+# A task is a run of neighboring rows (a, j), of one or more a. Two loops count a and j, because a division for each row
+# would take as long as a short row. The indices are unsigned: for signed ones, Numba would test whether they count from
+# the end.
+@jit
+def _part_of(a, m, first, end):
+    """(first, end) of the j whose rows a m + j are in a run."""
+    return max(first, a * m) - a * m, min(end - a * m, m)
+
+
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _forward_run(run, x, lower, fraction, y):
     m, size = U(y.shape[1]), U(y.shape[2])
-    rows, run = U(y.shape[0]) * m, rows_per_run(size)
-    for r in prange((rows + run - U(1)) // run):
-        start = U(r) * run
-        a, j = start // m, start % m
-        for _ in range(start, min(start + run, rows)):
+    first, end = run_of(run, y.shape[0] * y.shape[1], size)
+    for a in range(first // m, (end + m - U(1)) // m):
+        first_j, end_j = _part_of(a, m, first, end)
+        for j in range(first_j, end_j):
             f, rest, i = fraction[j], 1 - fraction[j], U(lower[j])
             if f == 0:  # also at the end of the axis, where there is no i + 1
                 for b in range(size):
@@ -97,26 +108,29 @@ def _forward(x, lower, fraction, y):
             else:
                 for b in range(size):
                     y[a, j, b] = rest * x[a, i, b] + f * x[a, i + U(1), b]
-            j += U(1)
-            if j == m:
-                a, j = a + U(1), U(0)
 
 
-@jit(parallel=True, fastmath=ELEMENTWISE)
-def _backward(gy, lower, fraction, starts, gx):
+@jit
+def _forward(x, lower, fraction, y):
+    in_parallel(_forward_run, run_count(y.shape[0] * y.shape[1], y.shape[2]), (x, lower, fraction, y))
+
+
+@jit(separate=True, fastmath=ELEMENTWISE)
+def _backward_run(run, gy, lower, fraction, starts, gx):
     """Every input reads the outputs that it went into."""
     n, size = U(gx.shape[1]), U(gx.shape[2])
-    rows, run = U(gx.shape[0]) * n, rows_per_run(size)
-    for r in prange((rows + run - U(1)) // run):
-        start = U(r) * run
-        a, i = start // n, start % n
-        for _ in range(start, min(start + run, rows)):
+    first, end = run_of(run, gx.shape[0] * gx.shape[1], size)
+    for a in range(first // n, (end + n - U(1)) // n):
+        first_i, end_i = _part_of(a, n, first, end)
+        for i in range(first_i, end_i):
             for b in range(size):
                 gx[a, i, b] = 0
             for j in range(U(starts[i]), U(starts[i + U(2)])):
                 share = (1 - fraction[j]) if U(lower[j]) == i else fraction[j]
                 for b in range(size):
                     gx[a, i, b] += share * gy[a, j, b]
-            i += U(1)
-            if i == n:
-                a, i = a + U(1), U(0)
+
+
+@jit
+def _backward(gy, lower, fraction, starts, gx):
+    in_parallel(_backward_run, run_count(gx.shape[0] * gx.shape[1], gx.shape[2]), (gy, lower, fraction, starts, gx))

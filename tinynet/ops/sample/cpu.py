@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
-from ...backends.numba.tasks import share_of
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.fastmath import ELEMENTWISE
 from .._cpu.parts import whole
 from .._cpu.reduction import REDUCTION
@@ -56,14 +55,14 @@ def backward_points(x: np.ndarray, gy: np.ndarray, points: np.ndarray, reach: in
 
 # ------------------------------------------------------------------------------------- cells
 @jit(separate=True, fastmath=ELEMENTWISE)
-def find_cells(points, shape, reach, first, fractions):
-    """The cells of points (M, axes) in an image with a border, (D, H, W, C).
+def find_cells(points, shape, reach):
+    """(first, fractions): the cells of points (M, axes) in an image with a border, (D, H, W, C).
 
     first[m]: where the pixel below point m begins in the flat image; fractions (3, M): the distances from it along z, y
     and x. At the last pixel of the border the cell is the one before, and the distance 1.
     """
     kind, axes = points.dtype.type, points.shape[1]
-    first[:] = U(0)
+    first, fractions = np.zeros(len(points), np.uint64), np.empty((3, len(points)), points.dtype)
     fractions[0] = kind(0)
     for a in range(3 - axes, 3):
         size = shape[a] - 2
@@ -79,6 +78,7 @@ def find_cells(points, shape, reach, first, fractions):
             first[m] = first[m] * U(shape[a]) + U(index)
     for m in range(len(points)):
         first[m] *= U(shape[3])
+    return first, fractions
 
 
 @jit
@@ -88,11 +88,16 @@ def steps_of(shape):
 
 
 @jit
+def block_count(points):
+    """How many blocks the points of all images make."""
+    return len(points) * ((points.shape[1] + BLOCK - 1) // BLOCK)
+
+
+@jit
 def block_of(number, points):
     """(image, first point, end) of a block."""
-    blocks = (points.shape[1] + BLOCK - 1) // BLOCK
-    n, start = number // blocks, number % blocks * BLOCK
-    return n, start, min(start + BLOCK, points.shape[1])
+    n, block = divmod(number, (points.shape[1] + BLOCK - 1) // BLOCK)
+    return n, block * BLOCK, min((block + 1) * BLOCK, points.shape[1])
 
 
 @jit(inline="always")
@@ -130,14 +135,16 @@ def interpolate(image, first, fractions, steps, is_volume, y):
                 y[m, c] = linear(image, i + c, steps, fz, fy, fx, is_volume)
 
 
-@jit(parallel=True)
+@jit(separate=True)
+def _forward_block(number, x, points, reach, y):
+    n, start, end = block_of(number, points)
+    first, fractions = find_cells(points[n, start:end], x.shape[1:], reach)
+    interpolate(x[n].reshape(-1), first, fractions, steps_of(x.shape[1:]), points.shape[2] == 3, y[n, start:end])
+
+
+@jit
 def _forward(x, points, reach, y):
-    blocks = (points.shape[1] + BLOCK - 1) // BLOCK
-    for number in prange(len(x) * blocks):
-        n, start, end = block_of(np.int64(number), points)
-        first, fractions = np.empty(end - start, np.uint64), np.empty((3, end - start), points.dtype)
-        find_cells(points[n, start:end], x.shape[1:], reach, first, fractions)
-        interpolate(x[n].reshape(-1), first, fractions, steps_of(x.shape[1:]), points.shape[2] == 3, y[n, start:end])
+    in_parallel(_forward_block, block_count(points), (x, points, reach, y))
 
 
 @jit(inline="always")
@@ -181,23 +188,30 @@ def spread_vectors(g, first, fractions, steps, is_volume, image):
                         image[i + c] += weight * g[m, c]
 
 
-@jit(parallel=True)
-def _backward_input(gy, points, reach, sums):
+@jit(separate=True)
+def spread_block(number, gy, points, reach, gx):
+    n, start, end = block_of(number, points)
+    first, fractions = find_cells(points[n, start:end], gx.shape[1:], reach)
+    image, steps, is_volume = gx[n].reshape(-1), steps_of(gx.shape[1:]), points.shape[2] == 3
+    if gy.shape[2] <= FEW:
+        spread(gy[n, start:end], first, fractions, steps, is_volume, image)
+    else:
+        spread_vectors(gy[n, start:end], first, fractions, steps, is_volume, image)
+
+
+@jit(separate=True)
+def _backward_input_share(thread, gy, points, reach, sums):
     """sums[thread] = the gradient from the thread's share of the blocks."""
-    threads, blocks = len(sums), len(gy) * ((points.shape[1] + BLOCK - 1) // BLOCK)
-    for thread in prange(threads):
-        gx = sums[thread]
-        gx[:] = 0
-        first, end = share_of(thread, threads, blocks)
-        for number in range(first, end):
-            n, start, end = block_of(np.int64(number), points)
-            first, fractions = np.empty(end - start, np.uint64), np.empty((3, end - start), points.dtype)
-            find_cells(points[n, start:end], gx.shape[1:], reach, first, fractions)
-            image, is_volume = gx[n].reshape(-1), points.shape[2] == 3
-            if gy.shape[2] <= FEW:
-                spread(gy[n, start:end], first, fractions, steps_of(gx.shape[1:]), is_volume, image)
-            else:
-                spread_vectors(gy[n, start:end], first, fractions, steps_of(gx.shape[1:]), is_volume, image)
+    gx = sums[thread]
+    gx[:] = 0
+    first, end = share_of(thread, len(sums), block_count(points))
+    for number in range(first, end):
+        spread_block(number, gy, points, reach, gx)
+
+
+@jit
+def _backward_input(gy, points, reach, sums):
+    in_parallel(_backward_input_share, len(sums), (gy, points, reach, sums))
 
 
 @jit(inline="always")
@@ -246,20 +260,22 @@ def add_slopes_of_vectors(image, g, first, fractions, steps, is_volume, total):
         total[0, m], total[1, m], total[2, m] = sum_z, sum_y, sum_x
 
 
-@jit(parallel=True)
+@jit(separate=True)
+def _backward_points_block(number, x, gy, points, reach, gpoints):
+    axes, (n, start, end) = points.shape[2], block_of(number, points)
+    first, fractions = find_cells(points[n, start:end], x.shape[1:], reach)
+    total, steps, image = np.empty_like(fractions), steps_of(x.shape[1:]), x[n].reshape(-1)
+    if gy.shape[2] <= FEW:
+        add_slopes(image, gy[n, start:end], first, fractions, steps, axes == 3, total)
+    else:
+        add_slopes_of_vectors(image, gy[n, start:end], first, fractions, steps, axes == 3, total)
+    for a in range(axes):
+        low, high = -reach, x.shape[4 - axes + a] - 3 + reach
+        for m in range(start, end):
+            moves = low < points[n, m, a] < high  # a clipped coordinate does not
+            gpoints[n, m, a] = total[3 - axes + a, m - start] if moves else 0
+
+
+@jit
 def _backward_points(x, gy, points, reach, gpoints):
-    blocks, axes = (points.shape[1] + BLOCK - 1) // BLOCK, points.shape[2]
-    for number in prange(len(x) * blocks):
-        n, start, end = block_of(np.int64(number), points)
-        first, fractions = np.empty(end - start, np.uint64), np.empty((3, end - start), points.dtype)
-        find_cells(points[n, start:end], x.shape[1:], reach, first, fractions)
-        total, steps, image = np.empty_like(fractions), steps_of(x.shape[1:]), x[n].reshape(-1)
-        if gy.shape[2] <= FEW:
-            add_slopes(image, gy[n, start:end], first, fractions, steps, axes == 3, total)
-        else:
-            add_slopes_of_vectors(image, gy[n, start:end], first, fractions, steps, axes == 3, total)
-        for a in range(axes):
-            low, high = -reach, x.shape[4 - axes + a] - 3 + reach
-            for m in range(start, end):
-                moves = low < points[n, m, a] < high  # a clipped coordinate does not
-                gpoints[n, m, a] = total[3 - axes + a, m - start] if moves else 0
+    in_parallel(_backward_points_block, block_count(points), (x, gy, points, reach, gpoints))
