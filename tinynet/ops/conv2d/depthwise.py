@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
-from ...backends.numba.tasks import share_of
+from ...backends.numba.tasks import in_parallel, share_of
+from .._cpu.elementwise import threads_for
 from .._cpu.parts import whole
 from .._shared.epilogue import PLAIN, Epilogue
 from .._shared.geometry import Bias, Geometry, Images, Pair, phase
@@ -35,8 +35,7 @@ def forward(x: Images, w: np.ndarray, b: Bias, geometry: Geometry, epilogue: Epi
     x = whole(x)
     y = memory.empty((len(x), *geometry.output_size(x.shape[1:3], w.shape[:2]), w.shape[3]), x.dtype)
     start = np.zeros(w.shape[3], x.dtype) if b is None else whole(b)
-    correlate = _correlate(*w.shape[:2])
-    correlate(x, whole(w[:, :, 0]), start, (*geometry.stride, *geometry.padding), (0, 0, 1, 1), y)
+    _correlate(x, whole(w[:, :, 0]), start, (*geometry.stride, *geometry.padding), y)
     finish(y, epilogue)
     return y
 
@@ -50,8 +49,7 @@ def backward_input(gy: np.ndarray, w: np.ndarray, input_size: Pair, geometry: Ge
         for b in range(min(sx, input_size[1])):
             columns = phase(b, w.shape[1], sx, px, 1)
             taps = whole(w[rows.taps][:, columns.taps, 0])
-            correlate = _correlate(*taps.shape[:2])
-            correlate(gy, taps, zeros, (1, 1, rows.padding, columns.padding), (a, b, sy, sx), gx)
+            _correlate(gy, taps, zeros, (1, 1, rows.padding, columns.padding), gx[:, a::sy, b::sx])
     return gx
 
 
@@ -84,9 +82,16 @@ def interior(size, outputs, kernel, stride, padding):
 _one_output, _four_at_the_border = outputs_block(1), outputs_block(4)
 
 
+def _correlate(x: np.ndarray, w: np.ndarray, start: np.ndarray, steps: tuple[int, ...], y: np.ndarray) -> None:
+    """y = start + the correlation of x with w."""
+    kh, kw = w.shape[:2]
+    threads = threads_for(y.size * max(1, kh * kw))  # also without a tap: a phase may have none, and y is still written
+    _correlation(kh, kw)(threads, x, w, start, steps, y)
+
+
 @functools.cache
-def _correlate(kh: int, kw: int) -> Callable:
-    """correlate(x, w, start, steps, phases, result) for kernels (KH, KW), whose taps are written out one by one."""
+def _correlation(kh: int, kw: int) -> Callable:
+    """correlate(threads, x, w, start, steps, y) for kernels (KH, KW), whose taps are written out one by one."""
     four_outputs = outputs_block(4, (kh, kw))
 
     @jit(separate=True)
@@ -113,14 +118,16 @@ def _correlate(kh: int, kw: int) -> Callable:
                 _one_output(image[top + ky :], left + kx, sx, taps, start, y[ox : ox + 1])
                 ox += 1
 
-    @jit(parallel=True)
-    def correlate(x, w, start, steps, phases, result):
-        """y = start + the correlation of x with w; y: every sy-th row and sx-th pixel of result, from (a, b) on."""
-        a, b, sy, sx = phases
-        y = result[:, a::sy, b::sx]
-        for line in prange(y.shape[0] * y.shape[1]):
-            n, oy = np.int64(line) // y.shape[1], np.int64(line) % y.shape[1]
+    @jit(separate=True)
+    def share(thread, threads, x, w, start, steps, y):
+        first, end = share_of(thread, threads, len(y) * y.shape[1])
+        for line in range(first, end):
+            n, oy = divmod(line, y.shape[1])
             row(x[n], w, start, steps, oy, y[n, oy])
+
+    @jit
+    def correlate(threads, x, w, start, steps, y):
+        in_parallel(share, threads, (threads, x, w, start, steps, y))
 
     return correlate
 
@@ -151,17 +158,19 @@ def _accumulate(kh: int, kw: int) -> Callable:
                         if 0 <= ix < width:
                             one_tap(image, oy * sy - py + k, ix, sx, g[ox : ox + 1], total[k : k + 1, kx : kx + 1])
 
-    @jit(parallel=True)
+    @jit(separate=True)
+    def share(thread, x, gy, steps, sums):
+        part = np.zeros_like(sums[thread])
+        first, end = share_of(thread, len(sums), len(gy) * gy.shape[1])
+        for line in range(first, end):
+            n, oy = divmod(line, gy.shape[1])
+            add_row(x[n], gy[n, oy], steps, oy, part)
+            if (line + 1) % rows_at_once(gy.shape[2]) == 0 or line + 1 == end:
+                add_and_clear(part.reshape(-1), sums[thread].reshape(-1))
+
+    @jit
     def accumulate(x, gy, steps, sums):
-        lines, threads = gy.shape[0] * gy.shape[1], len(sums)
-        for i in prange(threads):
-            thread, part = np.int64(i), np.zeros(sums.shape[1:], x.dtype)
-            first, end = share_of(thread, threads, lines)
-            for line in range(first, end):
-                n, oy = line // gy.shape[1], line % gy.shape[1]
-                add_row(x[n], gy[n, oy], steps, oy, part)
-                if (line + 1) % rows_at_once(gy.shape[2]) == 0 or line + 1 == end:
-                    add_and_clear(part.reshape(-1), sums[thread].reshape(-1))
+        in_parallel(share, len(sums), (x, gy, steps, sums))
 
     return accumulate
 

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from ...backends import memory
 from ...backends.numba.jit import jit
-from ...backends.numba.tasks import share_of
+from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
 from .._cpu.parts import whole
 from .._shared.geometry import Bias, Geometry, Triple
@@ -72,7 +71,8 @@ def _correlate(x: np.ndarray, filters: tuple, size: Triple, padding: Triple) -> 
     bias = np.zeros(blocks * width, np.float32)
     bias[:c_out] = 0 if b is None else b
     y = memory.empty((len(x), *size, c_out), np.float32)
-    _correlate_all(whole(x), U, bias, y, padding[0], winograd4.grid(size[1:], padding[1:]), numba.get_num_threads())
+    grid, threads = winograd4.grid(size[1:], padding[1:]), numba.get_num_threads()
+    _correlate_all(threads, whole(x), (U, bias), y, padding[0], grid)
     return y
 
 
@@ -87,23 +87,23 @@ def load_slice(x, z, first, count, grid, V, window):
 
 
 @jit
-def group_of(span):
+def group_of(tiles):
     """How many tiles a thread takes at a time: its share in equal parts."""
-    tiles = span[1] - span[0]
     parts = max(1, (tiles + LARGEST_GROUP - 1) // LARGEST_GROUP)
     return max(1, (tiles + parts - 1) // parts)
 
 
 @jit(separate=True)
-def _correlate_tiles(span, x, U, bias, y, front, grid):
-    """What one thread does: the tiles span[0] .. span[1] - 1 of a plane, in all slices. front: padding along z."""
+def _correlate_share(thread, threads, x, filters, y, front, grid):
+    """A thread's share of the tiles of a plane, in all slices. front: padding along z."""
+    start, end = share_of(thread, threads, len(y) * grid.rows * grid.columns)
+    U, bias = filters
     orders, blocks, _, c_in, width = U.shape
-    taps = (orders + 1) // 2
-    group = group_of(span)
+    taps, group = (orders + 1) // 2, group_of(end - start)
     ring, sums = aligned((taps * POSITIONS, group + 1, c_in)), aligned((POSITIONS, group + 1, width))
     window = np.empty((M + 2, M + 2, max(c_in, width)), np.float32)
-    for first in range(span[0], span[1], group):
-        count = min(group, span[1] - first)
+    for first in range(start, end, group):
+        count = min(group, end - first)
         for z in range(y.shape[1] + taps - 1):  # slices of the padded volume
             place = z % taps * POSITIONS
             load_slice(x, z - front, first, count, grid, ring[place : place + POSITIONS], window)
@@ -117,25 +117,24 @@ def _correlate_tiles(span, x, U, bias, y, front, grid):
                     store_outputs(sums, first, count, grid, y[:, oz, :, :, part], bias[part], window[:M, :M])
 
 
-@jit(parallel=True)
-def _correlate_all(x, U, bias, y, front, grid, threads):
-    tiles = len(y) * grid.rows * grid.columns
-    for i in prange(threads):
-        thread = np.int64(i)  # prange may give an unsigned index, and Numba would compile every callee twice
-        span = share_of(thread, threads, tiles)
-        _correlate_tiles(span, x, U, bias, y, front, grid)
+@jit
+def _correlate_all(threads, x, filters, y, front, grid):
+    """filters: U and the bias."""
+    in_parallel(_correlate_share, threads, (threads, x, filters, y, front, grid))
 
 
 @jit(separate=True)
-def _accumulate_tiles(span, x, gy, front, grid, gU):
-    """What one thread does: gU of the tiles span[0] .. span[1] - 1 of a plane, in all slices."""
+def _accumulate_share(thread, x, gy, front, grid, gU_of_threads):
+    """gU of a thread's share of the tiles of a plane, in all slices."""
+    start, end = share_of(thread, gU_of_threads.shape[1], len(gy) * grid.rows * grid.columns)
+    gU = gU_of_threads[:, thread]
     taps, _, c_in, c_out = gU.shape
-    group = group_of(span)
+    group = group_of(end - start)
     ring, Z = aligned((taps * POSITIONS, group + 1, c_in)), aligned((POSITIONS, group + 1, c_out))
     window, outputs = np.empty((M + 2, M + 2, max(c_in, c_out)), np.float32), Grid(grid.rows, grid.columns, 0, 0)
     gU[:] = 0
-    for first in range(span[0], span[1], group):
-        count = min(group, span[1] - first)
+    for first in range(start, end, group):
+        count = min(group, end - first)
         for z in range(gy.shape[1] + taps - 1):
             place = z % taps * POSITIONS
             load_slice(x, z - front, first, count, grid, ring[place : place + POSITIONS], window)
@@ -151,13 +150,10 @@ def _accumulate_tiles(span, x, gy, front, grid, gU):
                             multiply_transposed(ring[place + s, :count], Z[s, :count, part], total, total)
 
 
-@jit(parallel=True)
+@jit
 def _accumulate_all(x, gy, front, grid, gU):
-    threads, tiles = gU.shape[1], len(gy) * grid.rows * grid.columns
-    for i in prange(threads):
-        thread = np.int64(i)
-        span = share_of(thread, threads, tiles)
-        _accumulate_tiles(span, x, gy, front, grid, gU[:, thread])
+    """gU: (depth tap, thread, position, input channel, output channel)."""
+    in_parallel(_accumulate_share, gU.shape[1], (x, gy, front, grid, gU))
 
 
 KERNELS = {f.__name__: f for f in (forward, backward_input, backward_weight)}
