@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinynet.backends.numba.jit import jit
+from tinynet.backends.numba.jit import PACKAGE, jit
 from tinynet.backends.numba.subnormals import IS_X86
 from tinynet.backends.numba.tasks import in_parallel
 
@@ -115,6 +115,11 @@ def test_tasks_count_subnormal_numbers_as_zero_and_their_caller_does_not(size, d
     multiply_all(np.full(size, 4 * small, dtype), dtype(0.25), y)
     assert (y == small).all(), "neither of them is"
     assert (np.full(size, 2 * small, dtype) * dtype(0.25) == small / 2).all(), "NumPy's result, after the tasks"
+
+
+def test_kernels_of_the_fast_tier_start_their_threads_here():
+    with_prange = {path.name for path in (PACKAGE / "ops").rglob("*.py") if "prange" in path.read_text()}
+    assert with_prange == {"naive.py"}
 
 
 PROGRAM = """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from processes import python
 
 import tinynet as tn
+from tinynet.backends.registry import implementation_kernel
+from tinynet.learn.gradcheck.tiers import cases_of
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,27 @@ def test_same_seed_and_threads_same_bits():
     first, second = (python(TRAINING, NUMBA_NUM_THREADS="2").split() for _ in range(2))
     assert first == second
     assert first[0] != first[1], "otherwise the digest would depend on nothing"
+
+
+@pytest.mark.parametrize(
+    ("op", "module", "implementation"),
+    [
+        ("avg_pool2d", "cpu", "default"),
+        ("conv2d", "depthwise", "depthwise"),
+        ("max_pool2d", "cpu", "default"),
+        ("sample", "border", "default"),
+    ],
+)
+def test_the_number_of_shares_changes_no_bit(op, module, implementation, monkeypatch):
+    """The cases are small, and their elements would be one share."""
+    for case in cases_of(op):
+        for name, (arrays, parameters) in case.calls.items():
+            kernel = implementation_kernel(op, name, "cpu", implementation)
+            results = []
+            for shares in (1, 3):
+                monkeypatch.setattr(f"tinynet.ops.{op}.{module}.threads_for", lambda size, shares=shares: shares)
+                results.append(kernel(*arrays, **parameters))
+            np.testing.assert_equal(results[1], results[0], err_msg=f"{name}, {case.label}")
 
 
 def test_the_backend_is_of_one_thread():

@@ -9,9 +9,9 @@
 
 A loop with `prange` does the same. But Numba compiles the body of such a loop three times: with its own analysis of
 what the iterations share, as the body of a wrapper, and inside of the wrapper. For a function that only starts tasks,
-that takes half a second to a second, and `in_parallel` a tenth. And threads that a `prange` leaves wait in one way
-only, see workers.py. A task costs some 50 ns more than an iteration of a `prange`, so a task should take some
-microseconds.
+that takes half a second to a second, and `in_parallel` a tenth. Also, OpenMP's threads can only wait in one way
+(workers.py). A task costs some 50 ns more than an iteration of a `prange`, so a task takes a share of the work
+(`share_of`), or several rows where a row takes a few microseconds only.
 
 Each thread calls `run_tasks(places, counts, steps, data)` for some tasks that follow each other: places[0] is the
 number of the first task, and counts[0] says how many tasks there are. `data` points to the arguments that all tasks
