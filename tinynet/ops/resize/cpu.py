@@ -72,7 +72,8 @@ def _gather_run(run, x, sources, shares, y):
     zero, (first, end) = x.dtype.type(0), run_of(run, *y.shape)
     for a in range(first, end):
         row, source = y[a], x[a]
-        row[:] = zero
+        for e in range(len(row)):
+            row[e] = zero
         for t in range(len(sources)):
             indices, factors = sources[t], shares[t]
             for e in range(len(row)):
