@@ -66,7 +66,7 @@ def call_runner(typing_context, runner, first, count, data):
     return types.void(*[types.int64] * 4), generate
 
 
-@jit
+@jit(separate=True)
 def wait_while(word, asleep, value):
     """Return when the word no longer holds the value: wait actively while patience lasts, then asleep."""
     start = now = cycles()
@@ -130,8 +130,10 @@ def run_tasks(runner, tasks, data, threads):
         call_runner(runner, 0, tasks, data)
         return
     shares = min(threads, MOST_SHARES)
-    for word, value in ((RUNNER, runner), (DATA, data), (THREADS, threads), (SHARES, shares)):
-        exchange(word, value)
+    exchange(RUNNER, runner)
+    exchange(DATA, data)
+    exchange(THREADS, threads)
+    exchange(SHARES, shares)
     for share in range(shares):
         exchange(FIRST_TAKEN + share, 0)
     exchange(TASKS, tasks)
