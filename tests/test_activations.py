@@ -85,7 +85,9 @@ def test_few_units_in_the_last_place_over_the_whole_range(op, tier):
     actual = run(op, x, tier)
     assert actual.dtype == np.float32
     one_unit = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
-    assert np.max(np.abs(actual - expected) / one_unit) < 4
+    error, smallest = np.abs(actual - expected), np.finfo(np.float32).tiny
+    # Kernels count numbers below the smallest one as zero, on the way to a result, too.
+    assert np.max(error[error > 2 * smallest] / one_unit[error > 2 * smallest]) < 4
 
 
 @settings(deadline=None, max_examples=30)
