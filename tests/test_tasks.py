@@ -118,8 +118,8 @@ def test_tasks_count_subnormal_numbers_as_zero_and_their_caller_does_not(size, d
 
 
 def test_kernels_of_the_fast_tier_start_their_threads_here():
-    with_prange = {path.name for path in (PACKAGE / "ops").rglob("*.py") if "prange" in path.read_text(encoding="utf-8")}
-    assert with_prange == {"naive.py"}
+    files = (PACKAGE / "ops").rglob("*.py")
+    assert {file.name for file in files if "prange" in file.read_text(encoding="utf-8")} == {"naive.py"}
 
 
 PROGRAM = """
