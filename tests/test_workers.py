@@ -68,12 +68,17 @@ def test_each_task_runs_once_also_if_threads_start_kernels_at_once():
 
 
 MANY_WORKERS = """
-import sys, time
+import sys, threading, time
 sys.path.insert(0, "tests")
 import numba, numpy as np
 from test_workers import kernels_of_all_sizes, note_all, start_workers
 assert numba.config.NUMBA_NUM_THREADS == 9
-start_workers()
+callers = [threading.Thread(target=start_workers) for _ in range(3)]
+for caller in callers:
+    caller.start()
+for caller in callers:
+    caller.join()
+assert sum("tinynet worker" in thread.name for thread in threading.enumerate()) == 8
 assert kernels_of_all_sizes(0, 10_000) is None
 found = {}
 for wanted in (1, 3, 9):

@@ -13,8 +13,8 @@ that takes half a second to a second, and `in_parallel` a tenth. Also, OpenMP's 
 (workers.py). A task costs some 50 ns more than an iteration of a `prange`, so a task takes a share of the work
 (`share_of`), or several rows where a row takes a few microseconds only.
 
-Each thread calls `run_tasks(places, counts, steps, data)` for some tasks that follow each other: places[0] is the
-number of the first task, and counts[0] says how many tasks there are. `data` points to the arguments that all tasks
+A thread does some tasks that follow each other by one call of `task_runner(places, counts, steps, data)`: places[0] is
+the number of the first task, and counts[0] says how many tasks there are. `data` points to the arguments that all tasks
 get. These are the parameters of a function for Numba's threading layer, which starts the tasks where there are no
 workers: on other systems than Linux, on other processors than x86.
 """
@@ -125,7 +125,7 @@ def _task_runner(context, builder, data_type, callee, body):
     """The function that a thread calls: it loads the arguments and calls `callee` for each of its tasks."""
     pointer = INDEX.as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, BYTES])
-    runner = ir.Function(builder.module, kind, builder.module.get_unique_name("run_tasks"))
+    runner = ir.Function(builder.module, kind, builder.module.get_unique_name("task_runner"))
     runner.linkage = "internal"
     inside = ir.IRBuilder(runner.append_basic_block())
     first, count = (inside.load(argument) for argument in runner.args[:2])

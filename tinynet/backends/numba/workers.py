@@ -15,7 +15,6 @@ another thread, a kernel does its tasks alone.
 from __future__ import annotations
 
 import atexit
-import functools
 import sys
 import threading
 
@@ -156,21 +155,24 @@ def end_work():
     wake(KERNEL)
 
 
-@functools.cache
+_workers: list[threading.Thread] = []
+_starting = threading.Lock()
+
+
 def start_workers() -> None:
     """Start a worker for each of Numba's threads but the calling one, once. They end when the program does."""
-    numbers = range(1, numba.config.NUMBA_NUM_THREADS) if HAS_WORKERS else ()
-    if not numbers:
-        return
-    threads = [threading.Thread(target=work, args=(n,), daemon=True, name=f"tinynet worker {n}") for n in numbers]
-    work.compile((types.int64,))  # else each of them would compile it
-    for thread in threads:
-        thread.start()
+    with _starting:
+        if _workers or not HAS_WORKERS:
+            return
+        work.compile((types.int64,))  # else each of them would compile it
+        for number in range(1, numba.config.NUMBA_NUM_THREADS):
+            _workers.append(threading.Thread(target=work, args=(number,), daemon=True, name=f"tinynet worker {number}"))
+            _workers[-1].start()
+        atexit.register(_end)
 
-    def end() -> None:
-        """Before Python takes the compiled code out of memory."""
-        end_work()
-        for thread in threads:
-            thread.join()
 
-    atexit.register(end)
+def _end() -> None:
+    """Let the workers end before Python takes their compiled code out of memory."""
+    end_work()
+    for worker in _workers:
+        worker.join()
