@@ -204,7 +204,8 @@ def test_maxout_nan_wins_and_gets_the_gradient(tier):
 @given(data=st.data(), pieces=st.integers(1, 5), units=st.integers(0, 6))
 def test_maxout_any_shape(data, pieces, units):
     leading = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-    values = hnp.arrays(np.float32, (*leading, units * pieces), elements=st.floats(-9, 9, width=32))
+    numbers = st.floats(-9, 9, width=32, allow_subnormal=False)  # to kernels, those are all 0
+    values = hnp.arrays(np.float32, (*leading, units * pieces), elements=numbers)
     x = data.draw(values)
     want = x.reshape(*leading, units, pieces).max(axis=-1)
     got = tn.maxout(x, pieces)
