@@ -91,9 +91,12 @@ def wake_sleepers(word, asleep):
 
 @jit(separate=True)
 def take_tasks(thread):
-    """Do tasks of the published kernel until all are taken, those of the thread's own share first."""
+    """Do tasks of the published kernel until all are taken, those of the thread's own share first.
+
+    Nothing if no kernel is published (TASKS is read first, and written last), or one that wants fewer threads.
+    """
     tasks = read(TASKS)
-    shares = read(SHARES) if tasks else 0
+    shares = read(SHARES) if tasks and thread < read(THREADS) else 0
     for i in range(shares):
         share = (thread + i) % shares
         first, end = share_of(share, shares, tasks)
@@ -106,16 +109,15 @@ def take_tasks(thread):
 
 @jit(nogil=True)
 def work(number):
-    """What a worker does until the process ends: wait for a kernel that wants so many threads, and take part in it."""
+    """What a worker does until the process ends: wait for a kernel, and take part in it."""
     seen = 0
     while not read(IS_AT_END):
         wait_while(KERNEL, ASLEEP_FOR_KERNEL, seen)
         seen = read(KERNEL)
-        if number < read(THREADS):
-            add(WORKING, 1)
-            take_tasks(number)
-            add(WORKING, -1)
-            wake_sleepers(WORKING, ASLEEP_FOR_WORKING)
+        add(WORKING, 1)
+        take_tasks(number)
+        add(WORKING, -1)
+        wake_sleepers(WORKING, ASLEEP_FOR_WORKING)
 
 
 @jit(separate=True)
