@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 WORDS = 80
 LINE = 8  # int64 in a cache line
-INT, BYTES = ir.IntType(64), cgutils.voidptr_t
+INT = ir.IntType(64)
 # Linux's numbers, on x86-64: of the system call, and of what it does for the threads of one process.
 FUTEX, WAIT, WAKE = 202, 128, 129
 ADDRESS_OF_WORDS = "tinynet_words"  # a function without arguments, for LLVM

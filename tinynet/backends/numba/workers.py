@@ -33,7 +33,7 @@ HAS_WORKERS = IS_X86 and sys.platform == "linux"
 # The words. KERNEL is the number of kernels so far; WORKING is the number of workers inside of one. Beside a word that
 # threads wait for, another one says how many of them are asleep.
 KERNEL, ASLEEP_FOR_KERNEL, WORKING, ASLEEP_FOR_WORKING, IS_BUSY, IS_AT_END, PATIENCE = range(7)
-RUNNER, DATA, THREADS, SHARES, TASKS, FIRST_TAKEN = range(7, 13)  # from FIRST_TAKEN on: the tasks taken of each share
+RUNNER, DATA, THREADS, TASKS, FIRST_TAKEN = range(7, 12)  # from FIRST_TAKEN on: the tasks taken of each share
 MOST_SHARES = WORDS - FIRST_TAKEN
 PORTIONS = 4  # in which the tasks of a share are taken: few enough to cost nothing, and the last one is soon done
 
@@ -96,7 +96,8 @@ def take_tasks(thread):
     Nothing if no kernel is published (TASKS is read first, and written last), or one that wants fewer threads.
     """
     tasks = read(TASKS)
-    shares = read(SHARES) if tasks and thread < read(THREADS) else 0
+    threads = read(THREADS) if tasks else 0
+    shares = min(threads, MOST_SHARES) if thread < threads else 0
     for i in range(shares):
         share = (thread + i) % shares
         first, end = share_of(share, shares, tasks)
@@ -130,12 +131,10 @@ def run_tasks(runner, tasks, data, threads):
     if tasks < 2 or threads < 2 or exchange(IS_BUSY, 1):
         call_runner(runner, 0, tasks, data)
         return
-    shares = min(threads, MOST_SHARES)
     exchange(RUNNER, runner)
     exchange(DATA, data)
     exchange(THREADS, threads)
-    exchange(SHARES, shares)
-    for share in range(shares):
+    for share in range(min(threads, MOST_SHARES)):
         exchange(FIRST_TAKEN + share, 0)
     exchange(TASKS, tasks)
     add(KERNEL, 1)

@@ -27,23 +27,30 @@ def backward(gy: np.ndarray, input_size: Pair, kernel_size: Pair, geometry: Geom
     return gx
 
 
+@jit(inline="always")
+def _mean_over(image, rows, columns, count, total):
+    """total (C,) = the sum of the pixels of the rows and columns, each (first, end), divided by count."""
+    total[:] = 0
+    for iy in range(*rows):
+        for ix in range(*columns):
+            pixel = image[iy, ix]
+            for c in range(len(total)):
+                total[c] += pixel[c]
+    for c in range(len(total)):
+        total[c] /= count
+
+
 # windows: kernel size, stride and padding, each (y, x).
 @jit(separate=True)
 def _forward_row(image, windows, oy, count, row):
     """Row oy of the means of one image."""
     (kh, kw), (sy, sx), (py, px) = windows
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     top = oy * sy - py
+    rows = max(top, 0), min(top + kh, height)
     for ox in range(len(row)):
-        left, total = ox * sx - px, row[ox]
-        total[:] = 0
-        for iy in range(max(top, 0), min(top + kh, height)):
-            for ix in range(max(left, 0), min(left + kw, width)):
-                pixel = image[iy, ix]
-                for c in range(channels):
-                    total[c] += pixel[c]
-        for c in range(channels):
-            total[c] /= count
+        left = ox * sx - px
+        _mean_over(image, rows, (max(left, 0), min(left + kw, width)), count, row[ox])
 
 
 @jit(separate=True)
@@ -63,21 +70,11 @@ def _forward(threads, x, windows, count, y):
 def _backward_row(gradients, windows, iy, count, row):
     """Row iy of gx for one image: every pixel reads the windows that it lies in (derivation.md)."""
     (kh, kw), (sy, sx), (py, px) = windows
-    out_height, out_width, channels = gradients.shape
-    first_y = max(0, -((kh - 1 - iy - py) // sy))  # -(-a // s) is a / s rounded up
-    last_y = min(out_height - 1, (iy + py) // sy)
+    out_height, out_width, _ = gradients.shape
+    rows = max(0, -((kh - 1 - iy - py) // sy)), min(out_height, (iy + py) // sy + 1)  # -(-a // s) is a / s rounded up
     for ix in range(len(row)):
-        first_x = max(0, -((kw - 1 - ix - px) // sx))
-        last_x = min(out_width - 1, (ix + px) // sx)
-        total = row[ix]
-        total[:] = 0
-        for oy in range(first_y, last_y + 1):
-            for ox in range(first_x, last_x + 1):
-                window = gradients[oy, ox]
-                for c in range(channels):
-                    total[c] += window[c]
-        for c in range(channels):
-            total[c] /= count
+        columns = max(0, -((kw - 1 - ix - px) // sx)), min(out_width, (ix + px) // sx + 1)
+        _mean_over(gradients, rows, columns, count, row[ix])
 
 
 @jit(separate=True)
