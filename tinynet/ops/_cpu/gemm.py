@@ -32,7 +32,8 @@ def _all_rows(most: int, half: int, vectors: int, transposed: bool) -> Callable:
     @jit(inline="always")
     def all_rows(a, b, start, c):
         row, rows = 0, c.shape[0]
-        while row + most <= rows:
+        # Of blocks of six, the last two rows would stay alone: two blocks of four take the last eight.
+        while row + most <= rows and not (most == 6 and 8 <= rows - row <= 9):
             tall(a, b, start, c, row)
             row += most
         if half > 4 and row + half <= rows:

@@ -1,4 +1,4 @@
-"""`transpose_tile`: a square tile of a matrix, one vector on each side, transposed inside the vector registers."""
+"""Vectors and tiles of a matrix that move as they are, or transposed inside the vector registers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...backends.numba.simd import LANE, Vectors, View
+
+
+@intrinsic
+def copy_vector(typing_context, a, i, j, t, k, n):
+    """t[k, n : n + lanes] = a[i, j : j + lanes], for Numba kernels; a and t are matrices of one float dtype.
+
+    A slice would be copied element by element: Numba does not know that neighbors in a row are neighbors in memory.
+    """
+
+    def generate(context, builder, signature, arguments):
+        source, target = (View(context, builder, signature.args[p], arguments[p]) for p in (0, 3))
+        _, i, j, _, k, n = arguments
+        simd = Vectors(builder, a.dtype)
+        simd.store(simd.load(source.at(i, j)), target.at(k, n))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(a, index, index, t, index, index), generate
 
 
 @intrinsic

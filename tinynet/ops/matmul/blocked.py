@@ -1,12 +1,14 @@
 """matmul, `blocked`: z is cut into panels of one or two vectors of columns, and each panel into register blocks.
 
 * x and y are read where they lie. A part of y is *packed* only if the columns of a panel are not neighbors in y (y is
-  transposed, or its rows end within the panel), or if its rows are pages apart: up to TERMS of its rows are copied into
-  a small matrix that fits into the first cache, and padded with zeros. All register blocks of a task use it.
-* Sums with many terms are cut into spans. A thread does all its tasks for one span, then for the next: so it reads x
-  and y from memory once, and from its own cache for all other tasks.
-* A task is one panel of some rows of z. Tasks are independent; each thread computes its share of them. The order in
-  which an element is summed does not depend on the threads: the result is the same in each run.
+  transposed, or its rows end within the panel), or if its rows push each other out of the first cache: up to TERMS of
+  its rows are copied into a small matrix that fits into the first cache, and padded with zeros. All register blocks of
+  a task use it.
+* A task is one panel of some rows of z, and a share is several tasks. The order in which an element is summed does not
+  depend on the threads: the result is the same in each run.
+* Sums with many terms are cut into spans. Each thread has one share then, and does all its tasks for one span, then for
+  the next: so it reads x and y from memory once, and from its own cache for all other tasks. With fewer terms there are
+  more shares, so that no thread waits long for one that started late.
 
 Why not BLAS? Its threads wait actively for the next product, on the cores that the threads of all other kernels need:
 the training step of a small net took twice as long, and ten times as long beside a data loader.
@@ -23,14 +25,18 @@ from ...backends.numba.jit import jit
 from ...backends.numba.simd import ROWS_OF_1, VECTOR_BYTES
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
-from .._cpu.transpose import transpose_tile
+from .._cpu.transpose import copy_vector, transpose_tile
 from .operands import as_it_lies, sizes_of, stack_of
 
-PAGE = 4096  # bytes: rows this far apart share the places of a cache, and push each other out of it
+# Bytes: rows whose distance is a multiple of this share the places of the first cache, and push each other out of it.
+# With AVX-512, fewer register blocks read a panel again, and from the second cache it comes as fast: measured on Zen 4.
+APART = 4096 if VECTOR_BYTES == 64 else 256
 TERMS = 256  # of a packed part: 32 KB, with AVX-512
 SPAN = 1024  # terms: a span of some hundred columns of x and y fits into the second cache
-FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing to be worth it, and few enough for the caches
-ALONE = 4_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
+ROWS_TO_PACK_FOR = 96  # of a task: with fewer, packing takes longer than reading from the second cache
+FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing what must be packed, and few enough for the caches
+SHARES = 4  # for each thread
+ALONE = 1_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
 
 
 def forward(
@@ -50,21 +56,32 @@ def forward(
         z[...] = bias
         return z
     (x, x_of), (y, y_of) = stack_of(x, batch), stack_of(y, batch)
-    threads = 1 if z.size * terms < ALONE else numba.get_num_threads()
+    threads = numba.get_num_threads()
+    shares = 1 if z.size * terms < ALONE else threads if terms > SPAN else SHARES * threads
     width, panels = blocks_of(columns, z.dtype)
-    wanted = rows * panels * len(x_of) // (4 * threads) // ROWS_OF_1 * ROWS_OF_1  # some tasks for each thread
-    sizes = max(FEWEST_ROWS, min(MOST_ROWS, wanted)), width
+    wanted = max(FEWEST_ROWS, min(MOST_ROWS, rows * panels * len(x_of) // shares))
+    sizes = _rows_of_task(rows, wanted), width
     operands, matrices = (x, y, bias, z.reshape(-1, rows, columns)), (x_of, y_of)
-    _run(threads, operands, matrices, (transpose_x, transpose_y), sizes)
+    _run(shares, operands, matrices, (transpose_x, transpose_y), sizes)
     return z
+
+
+def _rows_of_task(rows: int, most: int) -> int:
+    """About as many rows for each task, at most some more than `most`: whole register blocks."""
+    tasks = -(-rows // most)
+    return -(-rows // (tasks * ROWS_OF_1)) * ROWS_OF_1
 
 
 @jit
 def _pack(y, panel):
     """panel = a part of y, and zeros in the columns that y does not have."""
     terms, columns = y.shape
+    lanes = VECTOR_BYTES // y.itemsize
+    whole_columns = columns // lanes * lanes
     for j in range(terms):
-        for k in range(columns):
+        for k in range(0, whole_columns, lanes):
+            copy_vector(y, j, k, panel, j, k)
+        for k in range(whole_columns, columns):
             panel[j, k] = y[j, k]
     panel[:terms, columns:] = 0
 
@@ -85,12 +102,12 @@ def _pack_transposed(y, panel):
 
 
 @jit
-def _part_of(y, j, k, is_transposed, panel):
+def _part_of(y, j, k, is_transposed, rows, panel):
     """y[j, k], or y[k, j] transposed, with the columns of a panel as neighbors: where it lies, or packed."""
     part = panel[: j.stop - j.start]
     if is_transposed:
         _pack_transposed(y[k, j], panel)
-    elif k.stop - k.start == panel.shape[1] and y.strides[0] % PAGE:
+    elif k.stop - k.start == panel.shape[1] and (rows < ROWS_TO_PACK_FOR or y.strides[0] % APART):
         part = y[j, k]
     else:
         _pack(y[j, k], panel)
@@ -98,8 +115,8 @@ def _part_of(y, j, k, is_transposed, panel):
 
 
 @jit(separate=True)
-def _share(thread, threads, operands, matrices, transposed, sizes):
-    """A thread's share of all tasks, which are counted by matrices, then by rows, then by panels."""
+def _share(share, shares, operands, matrices, transposed, sizes):
+    """A share of all tasks, which are counted by matrices, then by rows, then by panels."""
     x, y, bias, z = operands
     _, rows, columns = z.shape
     rows_of_task, width = sizes
@@ -110,7 +127,7 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
     row_of_bias = np.zeros(width, z.dtype)
     biases = as_strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
     for span in range(0, terms, SPAN):
-        for task in range(*share_of(thread, threads, tasks)):
+        for task in range(*share_of(share, shares, tasks)):
             matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
             i, k = slice(row, min(row + rows_of_task, rows)), slice(column, min(column + width, columns))
             x_matrix, y_matrix, z_part = x[matrices[0][matrix]], y[matrices[1][matrix]], z[matrix, i, k]
@@ -122,7 +139,7 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
                 c[:, : columns - column] = z_part
             for term in range(span, min(span + SPAN, terms), TERMS):
                 j = slice(term, min(term + TERMS, terms))
-                b = _part_of(y_matrix, j, k, transposed[1], panel)
+                b = _part_of(y_matrix, j, k, transposed[1], i.stop - row, panel)
                 start = biases if term == 0 else c
                 if transposed[0]:
                     multiply_transposed(x_matrix[j, i], b, start, c)
@@ -133,6 +150,6 @@ def _share(thread, threads, operands, matrices, transposed, sizes):
 
 
 @jit
-def _run(threads, operands, matrices, transposed, sizes):
-    """All tasks, by so many threads. operands: x, y, bias and z; matrices, transposed: for x and for y."""
-    in_parallel(_share, threads, (threads, operands, matrices, transposed, sizes))
+def _run(shares, operands, matrices, transposed, sizes):
+    """All tasks, in so many shares. operands: x, y, bias and z; matrices, transposed: for x and for y."""
+    in_parallel(_share, shares, (shares, operands, matrices, transposed, sizes))

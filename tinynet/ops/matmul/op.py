@@ -109,4 +109,4 @@ class MatMul(Function):
         """Like that of a convolution whose image has one row, with a pixel for each row of z."""
         from ..conv2d.op import BackwardBias  # not above: every program imports matmul, and few need convolutions
 
-        return BackwardBias.apply(reshape(gz, (1, 1, math.prod(gz.shape[:-1]), gz.shape[-1])))
+        return BackwardBias.apply(gz.reshape((1, 1, math.prod(gz.shape[:-1]), gz.shape[-1])))
