@@ -8,6 +8,7 @@ from processes import needs_x86, python
 from tinynet.backends.numba import simd
 from tinynet.backends.numba.jit import jit
 from tinynet.ops._cpu.gemm import blocks_of, multiply, multiply_transposed
+from tinynet.ops._cpu.strided import strided
 
 DTYPES = [np.float32, np.float64]
 rng = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def transposed_product(a, b, start, c):
 # ------------------------------------------------------------------------------------- products of matrices
 @pytest.mark.parametrize("layout", ["contiguous", "with gaps"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [0, 1, 5, 30])
+@pytest.mark.parametrize("rows", [0, 1, 5, 8, 9, 14, 15, 30])
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("call", [product, transposed_product])
 def test_products_of_any_number_of_rows(call, vectors, rows, dtype, layout):
@@ -161,6 +162,33 @@ def test_scatter_is_the_way_back_with_a_bias(matrix, dtype):
     np.testing.assert_allclose(part, expected, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(expected).max())
     part[...] = np.nan
     assert np.isnan(image).all()
+
+
+# ------------------------------------------------------------------------------------- views
+@jit
+def view_of(a, shape, strides):
+    return strided(a, shape, strides)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_strided_sees_what_numpy_sees(dtype):
+    a = np.arange(60, dtype=dtype).reshape(5, 12)[1:, 3:]
+    size = a.itemsize
+    for shape, strides in [((4, 9), a.strides), ((3, 4), (0, 2 * size)), ((2, 3, 4), (12 * size, 2 * size, size))]:
+        expected = np.lib.stride_tricks.as_strided(a, shape, strides)
+        np.testing.assert_array_equal(view_of(a, shape, strides), expected)
+    assert view_of(a, (0, 3), (size, size)).shape == (0, 3)
+
+
+@jit
+def sum_of_zeros(count):
+    return strided(np.zeros(3), (count, 3), (0, 8)).sum()
+
+
+def test_a_strided_view_keeps_its_memory():
+    assert sum_of_zeros(1000) == 0
+    fresh = view_of(np.full(100_000, 7.0), (2, 50_000), (400_000, 8))  # no name but the view holds the array
+    np.testing.assert_array_equal(fresh + np.zeros((2, 50_000)), 7)
 
 
 # ------------------------------------------------------------------------------------- other machines

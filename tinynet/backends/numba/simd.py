@@ -129,7 +129,8 @@ class Vectors:
         return self.builder.bitcast(self.builder.gep(address, [offset]), self.kind.as_pointer())
 
 
-def _check_dtypes(name: str, *arguments: types.Type) -> None:
+def check_dtypes(name: str, *arguments: types.Type) -> None:
+    """Raise TypingError if the arrays among the arguments are not all float32 or all float64."""
     arrays = [kind for kind in arguments if isinstance(kind, types.Array)]
     if len({array.dtype for array in arrays}) > 1 or arrays[0].dtype not in (types.float32, types.float64):
         raise TypingError(f"{name}: all arrays must have one dtype, float32 or float64; they are {arrays}")
@@ -147,31 +148,35 @@ def register_block(rows: int, vectors: int, transposed: bool = False) -> Callabl
 
     @intrinsic
     def block(typing_context, a, b, start, c, first):
-        _check_dtypes("register block", a, b, start, c)
+        check_dtypes("register block", a, b, start, c)
 
         def generate(context, builder, signature, arguments):
-            A, B, S, C = (View.of(context, builder, k, v) for k, v in zip(signature.args[:4], arguments))
-            first = arguments[4]
-            simd = Vectors(builder, a.dtype)
-            # Stack slots, set to zero, which LLVM turns into registers.
-            sums = [[cgutils.alloca_once(builder, simd.kind, zfill=True) for _ in range(vectors)] for _ in range(rows)]
-            a_first = (None, first) if transposed else (first, None)
-
-            def add_all(place) -> None:  # place: the indices of a matrix in its stack, as far as they are known
-                if len(place) < A.ndim - 2:
-                    with cgutils.for_range(builder, A.shape[len(place)]) as loop:
-                        add_all((*place, loop.index))
-                else:
-                    a_base, b_base = A.at(*place, *a_first), B.at(*place, None, None)
-                    _add_products(simd, sums, (A, a_base), (B, b_base), transposed)
-
-            add_all(())
-            _store_sums(simd, sums, S, C, first)
+            operands = [View.of(context, builder, k, v) for k, v in zip(signature.args[:4], arguments)]
+            write_block(Vectors(builder, a.dtype), operands, arguments[4], (rows, vectors), transposed)
             return context.get_dummy_value()
 
         return types.void(a, b, start, c, types.intp), generate
 
     return block
+
+
+def write_block(simd: Vectors, operands: Sequence, first, shape: tuple[int, int], transposed: bool) -> None:
+    """Write one register block. operands: the Views of a, b, start (or None) and c; shape: rows and vectors."""
+    (A, B, S, C), (rows, vectors), builder = operands, shape, simd.builder
+    # Stack slots, set to zero, which LLVM turns into registers.
+    sums = [[cgutils.alloca_once(builder, simd.kind, zfill=True) for _ in range(vectors)] for _ in range(rows)]
+    a_first = (None, first) if transposed else (first, None)
+
+    def add_all(place) -> None:  # place: the indices of a matrix in its stack, as far as they are known
+        if len(place) < A.ndim - 2:
+            with cgutils.for_range(builder, A.shape[len(place)]) as loop:
+                add_all((*place, loop.index))
+        else:
+            a_base, b_base = A.at(*place, *a_first), B.at(*place, None, None)
+            _add_products(simd, sums, (A, a_base), (B, b_base), transposed)
+
+    add_all(())
+    _store_sums(simd, sums, S, C, first)
 
 
 def _add_products(simd: Vectors, sums: list, a: tuple, b: tuple, transposed: bool) -> None:
@@ -210,7 +215,7 @@ def gather(*factors: np.ndarray) -> Callable:
 
     @intrinsic
     def transform(typing_context, image, y, x, row, c):
-        _check_dtypes("gather", image, row)
+        check_dtypes("gather", image, row)
 
         def generate(context, builder, signature, arguments):
             pixels, positions = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 3))
@@ -238,7 +243,7 @@ def scatter(*factors: np.ndarray) -> Callable:
 
     @intrinsic
     def transform(typing_context, row, image, y, x, c, bias):
-        _check_dtypes("scatter", row, image, bias)
+        check_dtypes("scatter", row, image, bias)
 
         def generate(context, builder, signature, arguments):
             positions, pixels, start = (View(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 5))

@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from ...backends.numba.jit import jit
-from ...backends.numba.simd import ROWS_OF_1, ROWS_OF_2, VECTOR_BYTES, lanes_of, register_block
+from ...backends.numba.simd import INDEX, ROWS_OF_1, ROWS_OF_2, Vectors, View, check_dtypes, lanes_of, write_block
 
 
 def blocks_of(columns: int, dtype: np.dtype) -> tuple[int, int]:
@@ -25,43 +28,44 @@ def blocks_of(columns: int, dtype: np.dtype) -> tuple[int, int]:
     return width, -(-columns // width)
 
 
-def _all_rows(most: int, half: int, vectors: int, transposed: bool) -> Callable:
-    """The product by register blocks of `most` rows, then of `half`, 4 and one, for `vectors` vectors of columns."""
-    tall, middle, four, one = (register_block(rows, vectors, transposed) for rows in (most, half, 4, 1))
-
-    @jit(inline="always")
-    def all_rows(a, b, start, c):
-        row, rows = 0, c.shape[0]
-        # Of blocks of six, the last two rows would stay alone: two blocks of four take the last eight.
-        while row + most <= rows and not (most == 6 and 8 <= rows - row <= 9):
-            tall(a, b, start, c, row)
-            row += most
-        if half > 4 and row + half <= rows:
-            middle(a, b, start, c, row)
-            row += half
-        while row + 4 <= rows:
-            four(a, b, start, c, row)
-            row += 4
-        while row < rows:
-            one(a, b, start, c, row)
-            row += 1
-
-    return all_rows
-
-
 def _product(transposed: bool) -> Callable:
-    # Inlined, because a call takes as long as a product of a few rows: arrays are handed over by reference counts and
-    # copies of their shapes and strides. Inlined into its caller, a view costs nothing.
-    two_vectors, one_vector = _all_rows(ROWS_OF_2, 4, 2, transposed), _all_rows(ROWS_OF_1, 8, 1, transposed)
+    """The product as LLVM code, which is written where it is called: a call would take as long as a few rows."""
 
-    @jit(inline="always")
-    def product(a, b, start, c):
-        if c.shape[1] * c.itemsize > VECTOR_BYTES:
-            two_vectors(a, b, start, c)
-        else:
-            one_vector(a, b, start, c)
+    @intrinsic
+    def product(typing_context, a, b, start, c):
+        check_dtypes("product", a, b, start, c)
+
+        def generate(context, builder, signature, arguments):
+            operands = [View.of(context, builder, *pair) for pair in zip(signature.args, arguments)]
+            simd, columns = Vectors(builder, a.dtype), operands[3].shape[1]
+            is_wide = builder.icmp_unsigned(">", columns, ir.Constant(INDEX, simd.lanes))
+            with builder.if_else(is_wide) as (two_vectors, one_vector):
+                with two_vectors:
+                    _write_rows(simd, operands, (ROWS_OF_2, 4, 1), 2, transposed)
+                with one_vector:
+                    _write_rows(simd, operands, (ROWS_OF_1, 8, 4, 1), 1, transposed)
+            return context.get_dummy_value()
+
+        return types.void(a, b, start, c), generate
 
     return product
+
+
+def _write_rows(simd: Vectors, operands: list, heights: tuple[int, ...], vectors: int, transposed: bool) -> None:
+    """Write a loop for each height of register blocks: as many blocks as fit into the rows that are left."""
+    builder, left, row = simd.builder, operands[3].shape[0], ir.Constant(INDEX, 0)
+    for height in heights:
+        blocks, rest = (divide(left, ir.Constant(INDEX, height)) for divide in (builder.udiv, builder.urem))
+        if height == 6:
+            # One block less if two or three rows would be left and stay alone: two blocks of four take them.
+            are_lonely = builder.icmp_unsigned("==", builder.lshr(rest, ir.Constant(INDEX, 1)), ir.Constant(INDEX, 1))
+            are_enough = builder.icmp_unsigned(">=", left, ir.Constant(INDEX, 8))
+            blocks = builder.sub(blocks, builder.zext(builder.and_(are_lonely, are_enough), INDEX))
+        with cgutils.for_range(builder, blocks) as loop:
+            first = builder.add(row, builder.mul(loop.index, ir.Constant(INDEX, height)))
+            write_block(simd, operands, first, (height, vectors), transposed)
+        done = builder.mul(blocks, ir.Constant(INDEX, height))
+        row, left = builder.add(row, done), builder.sub(left, done)
 
 
 multiply = _product(transposed=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of, register_block
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.elementwise import threads_for
+from .._cpu.strided import strided
 from .._shared.layout import rows_of
 
 CHUNK = 1024  # pixels added up before their sum is added to the total: less rounding error
@@ -45,7 +45,7 @@ def _add_share(thread, flat, pitch, all_pixels, ones, sums, lanes):
     """sums[thread] (1, C) += the sum of a share of the pixels: a row of ones times gy, where channels fill vectors."""
     (threads, _, channels), total = sums.shape, sums[thread]
     first, last = share_of(thread, threads, all_pixels)
-    gy = as_strided(flat, (all_pixels, channels), (pitch * flat.itemsize, flat.itemsize))[first:last]
+    gy = strided(flat, (all_pixels, channels), (pitch * flat.itemsize, flat.itemsize))[first:last]
     pixels = last - first
     whole = channels // lanes * lanes
     for first in range(0, pixels, CHUNK):

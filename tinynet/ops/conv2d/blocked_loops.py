@@ -5,12 +5,11 @@ x (N, D, H, W, C) and y (N, OD, OH, OW, C_out) are volumes; an image has one sli
 
 from __future__ import annotations
 
-from numpy.lib.stride_tricks import as_strided
-
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import VECTOR_BYTES
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import multiply, multiply_transposed
+from .._cpu.strided import strided
 from .epilogue import activate
 
 WIDTH = 2 * VECTOR_BYTES  # bytes of the columns of a product
@@ -88,17 +87,17 @@ def correlate_band(band, filters, steps, tile, y):
         # With several blocks, what is beyond a run would be the first block of the next, which is there already.
         may_be_beyond = blocks == 1 or first + width <= count
         direct = rows_to_store(y, steps.pixels, runs, first + width) if may_be_beyond else 0
-        line = as_strided(y, (first + 1,), (y.itemsize,))  # the beginning of the first row
-        view = as_strided(line[first:], (len(y), runs, width), (y.strides[0], steps.pixels * y.strides[1], y.itemsize))
-        own = as_strided(tile, (runs, width), (tile.strides[0], y.itemsize))
-        biases = as_strided(bias[first:], (runs, width), (0, y.itemsize))  # one row, seen as many
+        line = strided(y, (first + 1,), (y.itemsize,))  # the beginning of the first row
+        view = strided(line[first:], (len(y), runs, width), (y.strides[0], steps.pixels * y.strides[1], y.itemsize))
+        own = strided(tile, (runs, width), (tile.strides[0], y.itemsize))
+        biases = strided(bias[first:], (runs, width), (0, y.itemsize))  # one row, seen as many
         for row in range(len(y)):
             target, start = view[row] if row < direct else own, biases
             for piece in range(len(pieces)):
                 # A[kz, ky, run, k]: rows and runs are so many rows and elements apart.
                 part = band[:, row * steps.stride_y :, pieces[piece] :]
                 strides = part.strides[0], steps.dilation_y * part.strides[1], steps.step * part.itemsize, part.itemsize
-                A = as_strided(part, (kd, kh, runs, k), strides)
+                A = strided(part, (kd, kh, runs, k), strides)
                 multiply(A, w[block, piece], start, target)
                 start = target
             if row >= direct:
@@ -175,17 +174,17 @@ def accumulate_band(band, gy, tile, is_last, pieces, steps, gw):
     strides = tile.strides
     if are_in_place(gy, steps.pixels, tile, is_last):
         strides = gy.strides[0], steps.pixels * gy.strides[1], gy.itemsize
-        gradients = as_strided(gy, (rows, runs, columns), strides)
+        gradients = strided(gy, (rows, runs, columns), strides)
     else:
         load_gradients(gy, steps.pixels, tile)
-        gradients = as_strided(tile, (rows, runs, columns), strides)
+        gradients = strided(tile, (rows, runs, columns), strides)
     for piece in range(len(pieces)):
         for kz in range(kd):
             for ky in range(kh):
                 # (row, run, k): rows and runs are so many rows and elements apart.
                 part = band[kz, ky * steps.dilation_y :, pieces[piece] :]
                 strides = steps.stride_y * part.strides[0], steps.step * part.itemsize, part.itemsize
-                A = as_strided(part, (rows, runs, k), strides)
+                A = strided(part, (rows, runs, k), strides)
                 for first in range(0, columns, width):
                     total = gw[piece, kz, ky, :, first : first + width]
                     multiply_transposed(A, gradients[:, :, first : first + width], total, total)

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import blocks_of, multiply
+from .._cpu.strided import strided
 from .._shared.geometry import Geometry
 
 
@@ -78,12 +78,12 @@ def _spread_to_row(gy, w, z, y, steps, buffer):
     buffer[:] = 0
     if nz and ny:
         strides = oz_apart * gy.strides[0], oy_apart * gy.strides[1], gy.strides[2], gy.itemsize
-        gradients = as_strided(gy[oz, oy], (nz, ny, gy.shape[2], c_out), strides)
+        gradients = strided(gy[oz, oy], (nz, ny, gy.shape[2], c_out), strides)
         for piece in range(pieces):
             for block in range(blocks):
                 weights = w[piece, block, kz : kz + nz * kz_apart : kz_apart, ky : ky + ny * ky_apart : ky_apart]
                 part = buffer[piece * steps[4] + block * width :]
-                target = as_strided(part, (gy.shape[2], width), (steps[2] * part.itemsize, part.itemsize))
+                target = strided(part, (gy.shape[2], width), (steps[2] * part.itemsize, part.itemsize))
                 multiply(gradients, weights, target, target)
 
 

@@ -21,8 +21,8 @@ def copy_taps(w, rotated, ci, co, taps):
     rotated: of the kernel that is rotated by 180 degrees and has the roles of its channels exchanged.
     """
     taps[:] = 0
-    for i in range(3):
-        for j in range(3):
+    for i in range(len(taps)):
+        for j in range(len(taps)):
             if rotated:
                 for o in range(min(LANES, w.shape[2] - co)):
                     for c in range(min(LANES, w.shape[3] - ci)):

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import lanes_of
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import multiply, multiply_transposed
+from .._cpu.strided import strided
 from .._shared.geometry import Geometry, Pair
 
 BAND_BYTES = 300_000  # of x or gy: with the weights of one block they fit into a core's L2 cache
@@ -114,7 +114,7 @@ def _forward(x, weights, bias, band, y):
 def _backward_input_band(task, all_g, weights, band, all_gx):
     part = slice(task * band, (task + 1) * band)
     (blocks, kh, _, _, width), g, gx = weights.shape, all_g[part], all_gx[part]
-    zeros = as_strided(np.zeros(width, gx.dtype), (gx.shape[1], width), (0, gx.itemsize))  # one row, seen as many
+    zeros = strided(np.zeros(width, gx.dtype), (gx.shape[1], width), (0, gx.itemsize))  # one row, seen as many
     for k in range(blocks):
         for row in range(len(g)):
             start, target = zeros, gx[row, :, k * width : (k + 1) * width]

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ...backends import memory
 from ...backends.numba.jit import jit
 from ...backends.numba.simd import ROWS_OF_1, VECTOR_BYTES
 from ...backends.numba.tasks import in_parallel, share_of
 from .._cpu.gemm import blocks_of, multiply, multiply_transposed
+from .._cpu.strided import strided
 from .._cpu.transpose import copy_vector, transpose_tile
 from .operands import as_it_lies, sizes_of, stack_of
 
@@ -125,7 +125,7 @@ def _share(share, shares, operands, matrices, transposed, sizes):
     tasks = len(z) * parts * panels
     panel, tile = np.empty((min(TERMS, terms), width), z.dtype), np.empty((rows_of_task, width), z.dtype)
     row_of_bias = np.zeros(width, z.dtype)
-    biases = as_strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
+    biases = strided(row_of_bias, tile.shape, (0, z.itemsize))  # one row, seen as many
     for span in range(0, terms, SPAN):
         for task in range(*share_of(share, shares, tasks)):
             matrix, row, column = task // (parts * panels), task // panels % parts * rows_of_task, task % panels * width
