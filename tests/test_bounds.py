@@ -1,7 +1,7 @@
 """Numba's bounds checks: kernels are compiled with a test of every index, and run their cases.
 
 Without them, a loop that runs too far reads and writes memory that is not its own, often with right results. Views made
-by `as_strided` have bounds of their own, which need not be those of the memory behind them.
+by `strided` have bounds of their own, which need not be those of the memory behind them.
 """
 
 import pytest
@@ -22,7 +22,7 @@ def all_tasks(x):
 
 try:
     all_tasks(np.zeros(5))
-except MemoryError:  # of any task that ends with an error
+except IndexError:
     print("refused")
 """
 

@@ -52,8 +52,30 @@ def test_each_task_runs_once(tasks, threads):
 
 def test_a_task_without_memory_is_an_error():
     take_all(4, np.zeros(5))
-    with pytest.raises(MemoryError, match="no memory for a task of a kernel"):
+    with pytest.raises(MemoryError, match="Allocation failed"):
         take_all(1 << 50, np.zeros(5))
+
+
+@jit(separate=True)
+def refuse(task, x, refused):
+    if task == refused:
+        raise ValueError("this one not")
+    x[task] = 1
+
+
+@jit
+def refuse_one(x, refused):
+    in_parallel(refuse, len(x), (x, refused))
+
+
+@pytest.mark.parametrize("refused", [0, 3, 7])
+def test_the_exception_of_a_task_is_raised_and_the_others_are_done(refused):
+    x = np.zeros(8)
+    with pytest.raises(ValueError, match="this one not"):
+        refuse_one(x, refused)
+    assert x.sum() == 7 and x[refused] == 0
+    refuse_one(x, -1)
+    assert x.sum() == 8
 
 
 @intrinsic

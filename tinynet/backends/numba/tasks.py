@@ -24,6 +24,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.callconv import excinfo_ptr_t
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
@@ -32,7 +33,9 @@ from .subnormals import subnormals_as_zero
 from .workers import HAS_WORKERS, call_runner, run_tasks
 from .workers import share_of as share_of
 
-BYTES, INDEX, FLAG = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(8)
+BYTES, INDEX = ir.IntType(8).as_pointer(), ir.IntType(64)
+CODE = ir.IntType(32)  # of an error, 0 for none: what Numba's compiled functions return
+ERROR = (0, 1)  # the fields of a kernel's data where a task that fails leaves the code and the exception
 
 
 @intrinsic
@@ -42,7 +45,8 @@ def in_parallel(typing_context, function, tasks, arguments):
     A single task runs in the calling thread. Tasks count subnormal numbers as zero (subnormals.py).
 
     function: compiled with `@jit(separate=True)`; its first parameter is an int64. arguments: a tuple, the same for all
-    tasks. Raises MemoryError if a task runs out of memory.
+    tasks. Raises the exception of a task that fails: MemoryError if it runs out of memory, or what the function raises.
+    The other tasks run to their end.
     """
     parallel._launch_threads()  # it also tells LLVM where the functions of the threading layer are
     body = function.get_call_type(typing_context, (types.int64, *arguments.types), {})
@@ -52,7 +56,7 @@ def in_parallel(typing_context, function, tasks, arguments):
     def generate(context, builder, signature, values):
         _, count, given = values
         lent = [_lent(context, builder, *pair) for pair in zip(arguments.types, cgutils.unpack_tuple(builder, given))]
-        data = _stored(builder, [ir.Constant(FLAG, 0), *lent])
+        data = _stored(builder, [ir.Constant(CODE, 0), ir.Constant(excinfo_ptr_t, None), *lent])
         callee = function.dispatcher.overloads[body.args].fndesc
         task_runner = _task_runner(context, builder, data.type, callee, body)
         threads = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "get_num_threads")
@@ -60,9 +64,10 @@ def in_parallel(typing_context, function, tasks, arguments):
         numbers.append(builder.sext(builder.call(threads, []), INDEX))
         starter = start.overloads[start_call.args].fndesc
         context.call_internal_no_propagate(builder, starter, start_call, numbers)
-        failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
-        with builder.if_then(cgutils.is_not_null(builder, failed), likely=False):
-            context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a task of a kernel",))
+        code, exception = (builder.load(cgutils.gep_inbounds(builder, data, 0, field)) for field in ERROR)
+        status = context.call_conv._get_return_status(builder, code, exception)
+        with builder.if_then(status.is_error, likely=False):
+            context.call_conv.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
     return types.void(function, tasks, arguments), generate
@@ -131,11 +136,12 @@ def _task_runner(context, builder, data_type, callee, body):
     first, count = (inside.load(argument) for argument in runner.args[:2])
     data = inside.bitcast(runner.args[3], data_type)
     fields = [cgutils.gep_inbounds(inside, data, 0, i) for i in range(len(data_type.pointee.elements))]
-    arguments = [inside.load(field) for field in fields[1:]]
+    arguments = [inside.load(field) for field in fields[len(ERROR) :]]
     with subnormals_as_zero(inside), cgutils.for_range(inside, count) as task:
         number = inside.add(first, task.index)
         status, _ = context.call_internal_no_propagate(inside, callee, body, [number, *arguments])
         with inside.if_then(status.is_error, likely=False):
-            inside.store(ir.Constant(FLAG, 1), fields[0])
+            for value, field in zip((status.code, status.excinfoptr), ERROR):
+                inside.store(value, fields[field])
     inside.ret_void()
     return runner
