@@ -194,3 +194,14 @@ def test_the_edge_of_a_matrix_holds_no_neighbors():
     """Panels are padded with zeros, and infinities times these must not reach the result."""
     x, y = np.full((20, 300), np.inf, np.float32), np.ones((300, 45), np.float32)
     assert np.isposinf(blocked.forward(x, y)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 5, 100, 700])
+def test_panels_are_packed_where_the_rows_of_y_share_places_in_the_cache(rows, dtype):
+    x, y = normal(rows, 300, dtype=dtype), normal(300, 1024, dtype=dtype)
+    assert y.strides[0] % blocked.APART == 0
+    expected = x.astype(np.float64) @ y.astype(np.float64)
+    np.testing.assert_allclose(
+        blocked.forward(x, y), expected, rtol=0, atol=tolerance(dtype, 300) * abs(expected).max()
+    )

@@ -39,7 +39,7 @@ def transposed_product(a, b, start, c):
 # ------------------------------------------------------------------------------------- products of matrices
 @pytest.mark.parametrize("layout", ["contiguous", "with gaps"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [0, 1, 5, 8, 9, 14, 15, 30])
+@pytest.mark.parametrize("rows", [0, 1, 5, 30])
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("call", [product, transposed_product])
 def test_products_of_any_number_of_rows(call, vectors, rows, dtype, layout):
@@ -52,6 +52,17 @@ def test_products_of_any_number_of_rows(call, vectors, rows, dtype, layout):
         with_start = expected + (0 if start is None else start)
         call(a, b, start, c)
         np.testing.assert_array_equal(c, with_start)
+
+
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_a_product_writes_its_rows_and_no_others(vectors):
+    width = vectors * simd.lanes_of(np.float32)
+    b = integers(7, width, dtype=np.float32)
+    for rows in range(40):
+        a, memory = integers(rows, 7, dtype=np.float32), np.full((rows + 40, width), np.nan, np.float32)
+        product(a, b, None, memory[20 : rows + 20])
+        np.testing.assert_array_equal(memory[20 : rows + 20], a @ b)
+        assert np.isnan(memory[:20]).all() and np.isnan(memory[rows + 20 :]).all(), rows
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
