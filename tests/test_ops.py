@@ -50,7 +50,7 @@ def outcome(function, arrays, parameters, changed: int) -> list[np.ndarray]:
 
 
 def table():
-    """Every version with each dtype and layout. In the emulator, which is slow, the quick tests run each of them once."""
+    """Every version with each dtype and layout. The emulator is slow: there, the quick tests run each of them once."""
     for version in IMPLEMENTATIONS:
         for dtype in ("float32", "float64"):
             # In the emulator, the two layouts see the blocks and threads of a kernel in two orders.
