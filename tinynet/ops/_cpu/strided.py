@@ -1,4 +1,4 @@
-"""`strided`: NumPy's `as_strided` for Numba kernels, of which Numba need not compile three functions for each shape."""
+"""`strided` for Numba kernels. Of NumPy's `as_strided`, Numba compiles three functions for each set of types."""
 
 from __future__ import annotations
 
