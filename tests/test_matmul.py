@@ -198,7 +198,7 @@ def test_the_edge_of_a_matrix_holds_no_neighbors():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [1, 5, 100, 700])
-def test_panels_are_packed_where_the_rows_of_y_share_places_in_the_cache(rows, dtype):
+def test_products_are_right_where_the_rows_of_y_share_places_in_the_cache(rows, dtype):
     x, y = normal(rows, 300, dtype=dtype), normal(300, 1024, dtype=dtype)
     assert y.strides[0] % blocked.APART == 0
     expected = x.astype(np.float64) @ y.astype(np.float64)

@@ -21,7 +21,7 @@ def copy_taps(w, rotated, ci, co, taps):
     rotated: of the kernel that is rotated by 180 degrees and has the roles of its channels exchanged.
     """
     taps[:] = 0
-    for i in range(len(taps)):
+    for i in range(len(taps)):  # range(3) would be unrolled, with all loops inside: twice the time to compile
         for j in range(len(taps)):
             if rotated:
                 for o in range(min(LANES, w.shape[2] - co)):

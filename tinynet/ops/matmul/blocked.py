@@ -35,7 +35,7 @@ TERMS = 256  # of a packed part: 32 KB, with AVX-512
 SPAN = 1024  # terms: a span of some hundred columns of x and y fits into the second cache
 ROWS_TO_PACK_FOR = 96  # of a task: with fewer, packing takes longer than reading from the second cache
 FEWEST_ROWS, MOST_ROWS = 64, 512  # of a task: enough for packing what must be packed, and few enough for the caches
-SHARES = 4  # for each thread
+SHARES = 4  # for each thread; at least as many tasks
 ALONE = 1_000_000  # multiply-adds: with fewer, waking the other threads would take longer than the work
 
 
@@ -56,18 +56,19 @@ def forward(
         z[...] = bias
         return z
     (x, x_of), (y, y_of) = stack_of(x, batch), stack_of(y, batch)
-    threads = numba.get_num_threads()
-    shares = 1 if z.size * terms < ALONE else threads if terms > SPAN else SHARES * threads
+    is_small = z.size * terms < ALONE
+    threads = 1 if is_small else numba.get_num_threads()
+    shares = threads if is_small or terms > SPAN else SHARES * threads
     width, panels = blocks_of(columns, z.dtype)
-    wanted = max(FEWEST_ROWS, min(MOST_ROWS, rows * panels * len(x_of) // shares))
-    sizes = _rows_of_task(rows, wanted), width
+    most = max(FEWEST_ROWS, min(MOST_ROWS, rows * panels * len(x_of) // (SHARES * threads)))
+    sizes = _rows_of_task(rows, most), width
     operands, matrices = (x, y, bias, z.reshape(-1, rows, columns)), (x_of, y_of)
     _run(shares, operands, matrices, (transpose_x, transpose_y), sizes)
     return z
 
 
 def _rows_of_task(rows: int, most: int) -> int:
-    """About as many rows for each task, at most some more than `most`: whole register blocks."""
+    """Rows are cut into tasks of equal height, at most `most` rounded up to whole register blocks."""
     tasks = -(-rows // most)
     return -(-rows // (tasks * ROWS_OF_1)) * ROWS_OF_1
 
