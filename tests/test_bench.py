@@ -365,6 +365,7 @@ def test_nets_learn_alike_in_torch(net):
 
 
 # ---------------------------------------------------------------------------------------- bench against
+@pytest.mark.slow
 def test_against_does_the_same_steps_twice(capsys, monkeypatch):
     monkeypatch.setattr(against, "SECONDS_PER_TURN", 0)
     table = main(["against", str(ROOT), "--cases", "train-1x16", "--turns", "2", "--threads", "1"])

@@ -355,7 +355,7 @@ def test_where_there_is_only_padding_the_output_is_the_bias():
     np.testing.assert_array_equal(y, np.broadcast_to(b, (2, 2, 6, 5)))
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_real_threads_give_the_same_bits_in_every_run(threads):
     """In processes of their own, because Numba fixes its number of threads when it starts."""
     code = """

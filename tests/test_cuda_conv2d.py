@@ -23,7 +23,12 @@ MULTIPLIERS = pytest.mark.parametrize("implementation", ["blocked", "tf32"])
 
 
 def run(tier, implementation, name, *arrays, op="conv2d", **parameters):
-    """What a kernel returns for NumPy arrays, in NumPy."""
+    """What a kernel returns for NumPy arrays, in NumPy. The emulator checks every access."""
+    with checks(tier, "shuffled"):
+        return run_unchecked(tier, implementation, name, *arrays, op=op, **parameters)
+
+
+def run_unchecked(tier, implementation, name, *arrays, op="conv2d", **parameters):
     function = implementation_kernel(op, name, tier, implementation)
     return fetch(function(*(place(a, tier) for a in arrays), **parameters))
 
@@ -87,8 +92,7 @@ def test_misaligned_arrays_give_the_same_bits(tier, implementation):
         expected = run(tier, implementation, name, *arrays, **parameters)
         for i in range(len(arrays)):
             mixed = [misaligned(a) if i == j else a for j, a in enumerate(arrays)]
-            with checks(tier, "shuffled"):
-                actual = run(tier, implementation, name, *mixed, **parameters)
+            actual = run(tier, implementation, name, *mixed, **parameters)
             np.testing.assert_array_equal(actual, expected, err_msg=f"{name}, argument {i}")
 
 
@@ -116,8 +120,7 @@ def test_sums_over_pixels_in_any_number_of_parts(tier, implementation, parts, mo
     expected = reference.backward_weight(
         x.astype(np.float64), gy.astype(np.float64), kernel_size=(1, 2), geometry=Geometry()
     )
-    with checks(tier, "shuffled"):
-        actual = run(tier, implementation, "backward_weight", x, gy, kernel_size=(1, 2), geometry=Geometry())
+    actual = run(tier, implementation, "backward_weight", x, gy, kernel_size=(1, 2), geometry=Geometry())
     assert_close(actual, expected, np.float32, 3 * 13 * 10, f"{parts} parts")
     actual = run(tier, implementation, "backward_bias", gy)
     assert_close(actual, gy.sum(axis=(0, 1, 2), dtype=np.float64), np.float32, 1, f"{parts} parts")
@@ -125,11 +128,14 @@ def test_sums_over_pixels_in_any_number_of_parts(tier, implementation, parts, mo
 
 @TIERS
 def test_long_sums_keep_their_digits(tier):
-    """A quarter of a million equal terms: added up one by one in float32 they would lose three digits."""
+    """A quarter of a million equal terms: added up one by one in float32 they would lose three digits.
+
+    Nothing is checked, which would take a minute.
+    """
     x, gy = np.full((1, 512, 512, 1), 0.1, np.float32), np.full((1, 512, 512, 3), 0.1, np.float32)
     n, tenth = 512 * 512, np.float64(np.float32(0.1))
-    np.testing.assert_allclose(run(tier, "blocked", "backward_bias", gy), n * tenth, rtol=1e-7)
-    gw = run(tier, "blocked", "backward_weight", x, gy, kernel_size=(1, 1), geometry=Geometry())
+    np.testing.assert_allclose(run_unchecked(tier, "blocked", "backward_bias", gy), n * tenth, rtol=1e-7)
+    gw = run_unchecked(tier, "blocked", "backward_weight", x, gy, kernel_size=(1, 1), geometry=Geometry())
     np.testing.assert_allclose(gw, n * tenth * tenth, rtol=1e-5)
 
 
@@ -137,8 +143,7 @@ def test_long_sums_keep_their_digits(tier):
 @pytest.mark.parametrize("channels", [1, 3, 255, 256, 257, 600])
 def test_bias_of_any_number_of_channels(tier, channels):
     gy = random(2, 17, 5, channels)
-    with checks(tier, "shuffled"):
-        actual = run(tier, "blocked", "backward_bias", gy)
+    actual = run(tier, "blocked", "backward_bias", gy)
     assert_close(actual, gy.sum(axis=(0, 1, 2), dtype=np.float64), np.float32, 1, f"{channels} channels")
 
 

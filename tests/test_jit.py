@@ -258,7 +258,10 @@ def test_a_separate_function_is_loaded_with_the_kernel_that_calls_it(separate_pa
     assert run(separate_package, cache) == (30, 0)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-9])])
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, pytest.param(lambda file: file.write_bytes(file.read_bytes()[:-9]), marks=pytest.mark.slow)],
+)
 def test_where_a_separate_function_is_lost_its_callers_are_compiled(separate_package, tmp_path, monkeypatch, damage):
     cache = tmp_path / "cache"
     run(separate_package, cache)

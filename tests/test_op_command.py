@@ -184,6 +184,7 @@ def test_a_wrong_reference_is_found_and_named(copy):
     assert found["error"] > found["allowed"]
 
 
+@pytest.mark.slow
 def test_an_endless_loop_is_ended_and_its_line_named(copy):
     found = answer(copy, ENTRIES, BACKWARD, "while True:\n            pass\n        " + BACKWARD, *REFERENCE)
     assert "tinynet/ops/activations/entries.py:" in found["sentence"] and "an endless loop?" in found["sentence"]
@@ -215,6 +216,7 @@ def test_prints_of_a_kernel_are_shown_up_to_a_limit(copy):
     assert "line 999" not in found["printed"]
 
 
+@pytest.mark.slow
 def test_watching_says_what_a_save_did_and_goes_on(copy):
     """The save interrupts the first table. Ctrl-C ends the command quietly."""
     path = copy / "tinynet" / "ops" / "relu" / "reference.py"

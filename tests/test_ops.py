@@ -157,8 +157,9 @@ def test_gradients_of_named_implementations(op, tier, implementation):
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)
 def test_second_derivatives(op):
-    for case in cases_of(op, large=False)[:3]:
-        gradgradcheck(case.function, case.inputs, mode="directions")
+    """Of the first case; the long tests check all of them, element by element."""
+    case = cases_of(op, large=False)[0]
+    gradgradcheck(case.function, case.inputs, mode="directions")
 
 
 @pytest.mark.slow

@@ -156,13 +156,14 @@ def test_without_nuclei_the_scale_is_one():
 
 
 def test_of_a_huge_image_the_middle_is_measured(monkeypatch):
-    """A few discs of 24 pixels in the middle 1024, many more of 12 pixels around it: only the middle counts."""
-    few = [(y, x) for y in range(300, 1100, 200) for x in range(300, 1100, 200)]
-    along = range(60, 1260, 50)
-    many = [place for along_edge in along for place in ((60, along_edge), (along_edge, 60))]
-    image = np.maximum(discs(1300, 1300, few, 12), discs(1300, 1300, many, 6))
+    """A few discs of 24 pixels in the middle, many more of 12 pixels around it: only the middle counts."""
+    few = [(y, x) for y in range(150, 550, 100) for x in range(150, 550, 100)]
+    along = range(30, 630, 25)
+    many = [place for along_edge in along for place in ((30, along_edge), (along_edge, 30))]
+    image = np.maximum(discs(660, 660, few, 12), discs(660, 660, many, 6))
+    monkeypatch.setattr(segment, "ENOUGH_TO_MEASURE", 512)
     assert segment.estimate_scale(threshold_net, image) == pytest.approx(1, rel=0.1)
-    monkeypatch.setattr(segment, "ENOUGH_TO_MEASURE", 1300)
+    monkeypatch.setattr(segment, "ENOUGH_TO_MEASURE", 660)
     assert segment.estimate_scale(threshold_net, image) == pytest.approx(2, rel=0.1)  # the whole image counts
 
 

@@ -139,9 +139,9 @@ def test_tasks_count_subnormal_numbers_as_zero_and_their_caller_does_not(size, d
     assert (np.full(size, 2 * small, dtype) * dtype(0.25) == small / 2).all(), "NumPy's result, after the tasks"
 
 
-def test_kernels_of_the_fast_tier_start_their_threads_here():
+def test_kernels_start_their_threads_here():
     files = (PACKAGE / "ops").rglob("*.py")
-    assert {file.name for file in files if "prange" in file.read_text(encoding="utf-8")} == {"naive.py"}
+    assert not {file.name for file in files if "prange" in file.read_text(encoding="utf-8")}
 
 
 PROGRAM = """

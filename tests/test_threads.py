@@ -17,7 +17,7 @@ from tinynet.learn.gradcheck.tiers import cases_of
     ("variables", "threads"),
     [
         ({"NUMBA_NUM_THREADS": "3"}, 3),
-        ({"OMP_NUM_THREADS": "3,1"}, 3),  # one number for each level of nesting
+        pytest.param({"OMP_NUM_THREADS": "3,1"}, 3, marks=pytest.mark.slow),  # one number for each level of nesting
         ({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "1"}, 1),  # Numba's own variable has the last word
     ],
 )
@@ -41,10 +41,10 @@ def test_numba_has_our_settings_whichever_module_is_imported_first(first):
     ("variables", "threads_run", "threads"),
     [
         ({"OMP_NUM_THREADS": "1"}, False, 1),
-        ({"OMP_NUM_THREADS": "1"}, True, 1),
+        pytest.param({"OMP_NUM_THREADS": "1"}, True, 1, marks=pytest.mark.slow),
         ({"OMP_NUM_THREADS": "99"}, False, 2),  # Numba cannot have more than it began with
         ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, True, 2),
-        ({}, False, 2),
+        pytest.param({}, False, 2, marks=pytest.mark.slow),
     ],
 )
 def test_the_environment_holds_where_the_program_has_imported_numba_first(variables, threads_run, threads):

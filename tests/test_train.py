@@ -466,6 +466,7 @@ def test_nothing_to_do_is_said(tmp_path, capsys):
     assert run.calls == 0 and "2 epochs are done already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_good_checkpoint(tmp_path):
     """kill -9 at random moments of a loop that saves most of the time; the resumed run must give the same result."""
     script = tmp_path / "script.py"

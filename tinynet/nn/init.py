@@ -81,10 +81,12 @@ def orthogonal(shape: tuple[int, int]) -> np.ndarray:
 
 def _truncated_normal(shape: tuple[int, ...], variance: float) -> np.ndarray:
     rng = generator()
-    z = rng.standard_normal(shape)
-    while (far := np.abs(z) > 2).any():  # about 1 value in 22
-        z[far] = rng.standard_normal(np.count_nonzero(far))
-    return (z * (math.sqrt(variance) / _STD_OF_TRUNCATED)).astype(np.float32)
+    z = rng.standard_normal(math.prod(shape))
+    far = np.flatnonzero(np.abs(z) > 2)  # about 1 value in 22
+    while len(far):
+        z[far] = rng.standard_normal(len(far))
+        far = far[np.abs(z[far]) > 2]
+    return (z.reshape(shape) * (math.sqrt(variance) / _STD_OF_TRUNCATED)).astype(np.float32)
 
 
 def _uniform(shape: tuple[int, ...], variance: float) -> np.ndarray:

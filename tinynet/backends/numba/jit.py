@@ -43,12 +43,11 @@ PACKAGE = Path(__file__).resolve().parents[2]  # tinynet/
 NOT_COMPILED = (PACKAGE / "engine", PACKAGE / "backends" / "registry.py")
 DIGEST_LENGTH = 16  # hexadecimal digits, 64 bits
 
-# What OpenMP's threads do between two kernels. They run the loops with `prange`, of naive versions and of a program's
-# own Numba functions, and all kernels where there are no workers (workers.py). Spinning threads are ready at once, but
-# on a machine with other work they take the core from the thread that all of them wait for: a training step then takes
-# 3 to 8 times as long (measured). Sleeping threads must be woken for every kernel: a step takes a fifth longer. So they
-# spin for about 20 microseconds and then sleep. GNU's OpenMP reads the count; other versions read the first setting
-# only.
+# What OpenMP's threads do between two loops. They run the loops with `prange` of a program's own Numba functions, and
+# all kernels where there are no workers (workers.py). Spinning threads are ready at once, but on a machine with other
+# work they take the core from the thread that all of them wait for: a training step then takes 3 to 8 times as long
+# (measured). Sleeping threads must be woken for every kernel: a step takes a fifth longer. So they spin for about 20
+# microseconds and then sleep. GNU's OpenMP reads the count; other versions read the first setting only.
 BETWEEN_KERNELS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
 
 
