@@ -7,7 +7,7 @@ import os
 # Test processes run side by side. Further threads of BLAS (which asks once, when NumPy is imported), and processes that
 # compile ahead, would be in the way of both.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("TINYNET_IS_SECOND_PROCESS", "1")
+os.environ.setdefault("TINYNET_IS_HELPER", "1")
 
 import signal
 import subprocess

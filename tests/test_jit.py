@@ -17,7 +17,7 @@ import pytest
 
 from tinynet import files
 from tinynet.backends import threads
-from tinynet.backends.numba import announce, claims, jit, second_process, separate, settings
+from tinynet.backends.numba import announce, claims, helpers, jit, separate, settings
 
 # cpu.py -> helper.py -> shared.py: the constant stands two imports away from the kernel.
 FILES = {
@@ -46,7 +46,7 @@ def package(tmp_path: Path) -> Path:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for module in (jit, announce, claims, second_process, separate, settings, files, threads):
+    for module in (jit, announce, claims, helpers, separate, settings, files, threads):
         shutil.copy(module.__file__, root / Path(module.__file__).relative_to(jit.PACKAGE))
     return root
 

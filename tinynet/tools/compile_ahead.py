@@ -1,14 +1,18 @@
-"""Compile the kernels of the backward pass of a U-Net, for a process that compiles those of the forward pass.
+"""Compile kernels of a U-Net's training step, for a process that comes to them later.
 
-    python -m tinynet.tools.compile_ahead
+    python -m tinynet.tools.compile_ahead backward
+    python -m tinynet.tools.compile_ahead forward
 
-`backends/numba/second_process.py` says why, and starts it. The forward pass runs by the definitions of the kernels,
-where there is nothing to compile. The process that this one helps comes to the backward pass later, and compiles its
-kernels from the first to the last. So this one begins with the last ones, which belong to the first level of the net.
+`backends/numba/helpers.py` says why, and starts them. The process that is helped compiles the kernels from the first
+of the forward pass to the last of the backward pass. So the helper `backward` begins with the last ones, which belong
+to the first level of the net. For it, the forward pass runs by the definitions of the kernels, where there is nothing
+to compile. The helper `forward` begins with the rest of the forward pass while the helped process compiles the first
+layer, and then meets the helper `backward` from the other side.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -18,20 +22,26 @@ import tinynet as tn
 from .bench.examples import load_example
 
 
-def main() -> None:
-    """Backward passes of the U-Net's first level, of its first two levels, and of all with the loss; then Adam."""
+def main(part: str) -> None:
+    """Compile one part of the step, then what is left of its backward pass. part: "forward" or "backward"."""
     script = load_example("segmentation/unet_nuclei.py")
     model = script.UNet()
     # Large enough for the kernels that add up gradients: NumPy adds up those of less than 128 KB.
     images, masks = tn.tensor(np.zeros((2, 128, 128, 3), np.float32)), np.ones((2, 128, 128, 1), np.float32)
 
-    def two_levels() -> tn.Tensor:
-        d1 = model.down1(images)
+    def two_levels(d1: tn.Tensor) -> tn.Tensor:
         return model.merge1([model.up1(model.down2(model.pool(d1))), d1])
 
-    backward_of(lambda: model.down1(images))
-    backward_of(two_levels)
-    backward_of(lambda: script.mask_loss(model.logits(images), masks, "bce+dice"))
+    def loss_of(logits: tn.Tensor) -> tn.Tensor:
+        return script.mask_loss(logits, masks, "bce+dice")
+
+    if part == "forward":
+        features = two_levels(tn.tensor(np.zeros((2, 128, 128, 16), np.float32)))
+        loss_of(model.head(features))
+    else:
+        backward_of(lambda: model.down1(images))
+        backward_of(lambda: two_levels(model.down1(images)))
+    backward_of(lambda: loss_of(model.logits(images)))
     tn.optim.AdamW(model.parameters()).step()
 
 
@@ -43,4 +53,4 @@ def backward_of(net: Callable[[], tn.Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

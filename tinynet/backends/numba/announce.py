@@ -12,7 +12,7 @@ from pathlib import Path
 
 from numba.core import event
 
-from .second_process import start_if_it_helps
+from .helpers import start_if_they_help
 
 COMPILING = "tinynet: compiling kernels for this machine (those of a U-Net take 10 to 25 s); "
 KEPT = "they are kept in {folder}"
@@ -20,7 +20,7 @@ NOT_KEPT = "the cache folder {folder} cannot be written: they are not kept"
 
 
 class Announcer(event.Listener):
-    """Listens to Numba, which reports the start and the end of each compilation. A second process may start then, too.
+    """Listens to Numba, which reports the start and the end of each compilation. Helpers may start then, too.
 
     kernels: tinynet's kernels. Only their compilation is announced, not that of Numba's or of the user's own functions.
     is_kept: True if all of them can be kept on disk.
@@ -38,7 +38,7 @@ class Announcer(event.Listener):
     def on_start(self, started: event.Event) -> None:
         kernel = started.data["dispatcher"]
         if self.is_kept:
-            start_if_it_helps(kernel.__module__)
+            start_if_they_help(kernel.__module__)
         if not self._outer and kernel in self.kernels:
             self._begin(kernel)
         self._outer.append(kernel)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backends.arrays import array_module
 from ...backends.devices import to_device
-from ...backends.numba.second_process import expect_training
+from ...backends.numba.helpers import expect_training
 from ...engine.foreign import CallsExplained
 from ...engine.tensor import Tensor, no_grad
 from ...ops.adam import reference as adam

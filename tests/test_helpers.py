@@ -12,7 +12,7 @@ from processes import ROOT, python
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.backends.numba import claims, second_process
+from tinynet.backends.numba import claims, helpers
 
 needs_locks = pytest.mark.skipif(not claims.CAN_LOCK, reason="this system locks no bytes of files")
 
@@ -121,33 +121,42 @@ def test_two_processes_that_begin_together_compile_each_kernel_once(tmp_path):
     assert sums[0] == sums[1]
 
 
-# --------------------------------------------------------------------------------- when the second process is started
+# --------------------------------------------------------------------------------- when helpers are started
 @pytest.fixture
 def started(monkeypatch):
-    """The processes that were started, in a process that is no second one."""
+    """The parts of the helpers that were started, in a process that is none."""
     calls = []
-    monkeypatch.delenv(second_process.IS_SECOND_PROCESS, raising=False)
-    monkeypatch.setattr(second_process, "_helps", False)
-    monkeypatch.setattr(second_process, "_second", None)
-    monkeypatch.setattr(second_process, "CAN_LOCK", True)
-    monkeypatch.setattr(second_process, "usable_cores", lambda: 2)
-    monkeypatch.setattr(second_process, "_start", lambda: calls.append("process") or calls)
+    monkeypatch.delenv(helpers.IS_HELPER, raising=False)
+    monkeypatch.setattr(helpers, "_would_help", False)
+    monkeypatch.setattr(helpers, "_helpers", [])
+    monkeypatch.setattr(helpers, "CAN_LOCK", True)
+    monkeypatch.setattr(helpers, "usable_cores", lambda: 2)
+    monkeypatch.setattr(helpers, "_start", lambda part: calls.append(part) or calls)
     return calls
 
 
 def train_and_compile(*layers: nn.Module) -> None:
     tn.optim.SGD(nn.Sequential(*layers), 0.1)
     for module in ("matmul.blocked", "conv2d.blocked", "conv2d.winograd_loops"):
-        second_process.start_if_it_helps(f"tinynet.ops.{module}")
+        helpers.start_if_they_help(f"tinynet.ops.{module}")
 
 
 def test_a_process_that_trains_a_net_like_a_unet_starts_one(started):
-    second_process.start_if_it_helps("tinynet.ops.conv2d.blocked")
+    helpers.start_if_they_help("tinynet.ops.conv2d.blocked")
     assert started == [], "it predicts"
     train_and_compile(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3))
-    assert started == ["process"]
+    assert started == ["backward"]
     train_and_compile(nn.Conv2d(16, 32, 3))
-    assert started == ["process"], "once"
+    assert started == ["backward"], "once"
+
+
+@pytest.mark.parametrize(
+    ("cores", "expected"), [(2, ["backward"]), (3, ["backward", "forward"]), (64, ["backward", "forward"])]
+)
+def test_there_is_a_core_for_each(started, monkeypatch, cores, expected):
+    monkeypatch.setattr(helpers, "usable_cores", lambda: cores)
+    train_and_compile(nn.Conv2d(16, 16, 3))
+    assert started == expected
 
 
 def test_a_process_that_trains_another_net_starts_none(started):
@@ -155,32 +164,32 @@ def test_a_process_that_trains_another_net_starts_none(started):
     assert started == []
 
 
-@pytest.mark.parametrize("reason", ["second", "rank", "one core", "no locks", "frozen"])
-def test_where_a_second_process_would_not_help_none_is_started(started, monkeypatch, reason):
+@pytest.mark.parametrize("reason", ["helper", "rank", "one core", "no locks", "frozen"])
+def test_where_helpers_would_not_help_none_is_started(started, monkeypatch, reason):
     {
-        "second": lambda: monkeypatch.setenv(second_process.IS_SECOND_PROCESS, "1"),
+        "helper": lambda: monkeypatch.setenv(helpers.IS_HELPER, "1"),
         "rank": lambda: monkeypatch.setenv("PMI_SIZE", "2"),
-        "one core": lambda: monkeypatch.setattr(second_process, "usable_cores", lambda: 1),
-        "no locks": lambda: monkeypatch.setattr(second_process, "CAN_LOCK", False),
+        "one core": lambda: monkeypatch.setattr(helpers, "usable_cores", lambda: 1),
+        "no locks": lambda: monkeypatch.setattr(helpers, "CAN_LOCK", False),
         "frozen": lambda: monkeypatch.setattr(sys, "frozen", True, raising=False),
     }[reason]()
     train_and_compile(nn.Conv2d(16, 16, 3))
     assert started == []
 
 
-def test_the_second_process_runs_this_tinynet_and_compiles_at_the_same_level(tmp_path, monkeypatch):
+def test_a_helper_runs_this_tinynet_and_compiles_at_the_same_level(tmp_path, monkeypatch):
     """Not the real one, which would compile for half a minute, but a module that writes down how it was started."""
     (tmp_path / "helper.py").write_text(
-        "import json, os, tinynet\n"
-        f"names = 'NUMBA_OPT', {second_process.IS_SECOND_PROCESS!r}\n"
-        "said = [tinynet.__file__, *(os.environ[name] for name in names)]\n"
+        "import json, os, sys, tinynet\n"
+        f"names = 'NUMBA_OPT', {helpers.IS_HELPER!r}\n"
+        "said = [tinynet.__file__, *(os.environ[name] for name in names), *sys.argv[1:]]\n"
         "open('said', 'w').write(json.dumps(said))\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(second_process, "HELPER", "helper")
+    monkeypatch.setattr(helpers, "HELPER", "helper")
     monkeypatch.setattr("numba.config.OPT", 1)
-    assert second_process._start().wait() == 0
-    assert json.loads((tmp_path / "said").read_text()) == [tn.__file__, "1", "1"]
+    assert helpers._start("forward").wait() == 0
+    assert json.loads((tmp_path / "said").read_text()) == [tn.__file__, "1", "1", "forward"]
 
 
 STEP = """
@@ -211,9 +220,10 @@ print(forward, *Names.compiled[forward:])
 
 
 @pytest.mark.slow
-def test_the_second_process_compiles_all_of_the_backward_pass(tmp_path):
+@pytest.mark.parametrize("part", helpers.PARTS)
+def test_each_helper_compiles_all_of_the_backward_pass(part, tmp_path):
     """Of a training step with images of another size and number, only kernels of the forward pass remain."""
-    environment = {"TINYNET_CACHE": str(tmp_path), second_process.IS_SECOND_PROCESS: "1"}
-    python("from tinynet.tools.compile_ahead import main; main()", **environment)
+    environment = {"TINYNET_CACHE": str(tmp_path), helpers.IS_HELPER: "1"}
+    python(f"from tinynet.tools.compile_ahead import main; main({part!r})", **environment)
     forward, *backward = python(STEP, **environment).split()
     assert int(forward) > 20 and backward == []
