@@ -184,6 +184,13 @@ FEWER = {  # script whose quick run takes several seconds -> flags that leave ne
     ],
     "sequences/lstm_ecg.py": ["--epochs", "1", "--crops", "16", "--hidden", "4"],
 }
+# Scripts that take long with next to nothing to do, and whose functions have tests of their own.
+STILL_LONG = {
+    "convnets/deep_features_svm.py",
+    "convnets/inception.py",
+    "evaluation/ordinal_grading.py",
+    "evaluation/robustness.py",
+}
 WITH_DATA = {  # script -> whether its metrics show that it learns from its real data
     "basics/softmax_regression.py": lambda m: m["dermatology_accuracy"] > 0.92,
     "evaluation/roc_and_kappa.py": lambda m: (
@@ -228,7 +235,7 @@ def test_a_quick_run_learns(path, tmp_path, without_data, capsys):
         assert set(load_example(path).EXPECTED) <= set(metrics)
 
 
-@pytest.mark.parametrize("path", FEWER)
+@pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in STILL_LONG else p for p in FEWER])
 def test_a_few_steps_go_through(path, tmp_path, without_data, capsys):
     """All that the script computes, draws and prints. Nothing is learned, so its metrics say nothing."""
     load_example(path).main(["--quick", "--out", str(tmp_path), *FEWER[path]])
