@@ -11,7 +11,7 @@ demo: .venv/core.stamp  ## train the U-Net on synthetic nuclei for one to two mi
 	$(BIN)/python examples/segmentation/unet_nuclei.py evaluate --data synthetic --weights $(DEMO)/best.npz --no-flips \
 		--out $(DEMO)
 
-test: .venv/test.stamp  ## the quick tests, under six minutes on two cores
+test: .venv/test.stamp  ## the quick tests, five to eleven minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
 test-all: .venv/test.stamp  ## all tests, the long ones too

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Test processes run side by side. Further threads of BLAS (which asks once, when NumPy is imported), and processes that
-# compile ahead, would be in the way of both.
+# Test processes run side by side. Further threads of BLAS (which asks once, when NumPy is imported), and helpers that
+# compile ahead (helpers.py), would be in the way of both.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TINYNET_IS_HELPER", "1")
 

@@ -369,7 +369,7 @@ def with_nan(a: np.ndarray, count: int) -> np.ndarray:
 IN_MEMORY = {"misaligned": misaligned, "channel slices": sliced}
 NAN = {"a NaN": lambda a: with_nan(a, 1), "many NaN": lambda a: with_nan(a, a.size // 3)}
 LAYOUTS = ("as it is", *IN_MEMORY, *NAN)
-NAN_TIMES_PADDING = {"conv2d", "conv_transpose2d"}  # is NaN, where the reference leaves the padding out
+NAN_TIMES_PADDING = {"conv2d", "conv3d", "conv_transpose2d"}  # is NaN, where the reference leaves the padding out
 FIRST_NAN_WINS = {"max_pool2d", "maxout"}
 NEVER_NAN = {  # a zero of the mask hides it, where the reference multiplies
     ("conv_elu_dropout", "backward"),

@@ -23,12 +23,13 @@ MULTIPLIERS = pytest.mark.parametrize("implementation", ["blocked", "tf32"])
 
 
 def run(tier, implementation, name, *arrays, op="conv2d", **parameters):
-    """What a kernel returns for NumPy arrays, in NumPy. The emulator checks every access."""
+    """What a kernel returns for NumPy arrays, in NumPy; in the emulator with all checks and shuffled threads."""
     with checks(tier, "shuffled"):
         return run_unchecked(tier, implementation, name, *arrays, op=op, **parameters)
 
 
 def run_unchecked(tier, implementation, name, *arrays, op="conv2d", **parameters):
+    """As `run`, without the emulator's checks."""
     function = implementation_kernel(op, name, tier, implementation)
     return fetch(function(*(place(a, tier) for a in arrays), **parameters))
 
@@ -130,7 +131,7 @@ def test_sums_over_pixels_in_any_number_of_parts(tier, implementation, parts, mo
 def test_long_sums_keep_their_digits(tier):
     """A quarter of a million equal terms: added up one by one in float32 they would lose three digits.
 
-    Nothing is checked, which would take a minute.
+    The emulator's checks are off: with them, the test would take a minute.
     """
     x, gy = np.full((1, 512, 512, 1), 0.1, np.float32), np.full((1, 512, 512, 3), 0.1, np.float32)
     n, tenth = 512 * 512, np.float64(np.float32(0.1))

@@ -65,7 +65,7 @@ FEW = {  # flags that leave next to nothing to do
 }
 
 
-# One script each for images, landmarks, sequences and vectors. The quick tests run the others on the CPU alone.
+# One script each for images, landmarks, sequences and vectors. The quick tests run most of the others on the CPU alone.
 QUICK = {
     "convnets/transfer_learning.py",
     "detection/landmarks.py",

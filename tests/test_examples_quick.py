@@ -223,6 +223,7 @@ def run_quickly(path, out, *arguments):
 def test_every_script_has_its_quick_run():
     scripts = {example.path for example in find_examples(examples_folder())}
     assert scripts == {*LEARNS, "segmentation/unet_nuclei.py"}, "the U-Net has tests of its own"
+    assert FEWER.keys() >= STILL_LONG
 
 
 @pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.slow) if p in FEWER else p for p in LEARNS])

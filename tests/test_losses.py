@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_folders import missing, on
+from op_folders import missing, on, place
 from scipy import special
 
 import tinynet as tn
@@ -537,3 +537,16 @@ def test_agree_with_scikit_learn():
     assert tn.softmax_cross_entropy(tn.tensor(x), t, w).item() == pytest.approx(expected, rel=1e-12)
     binary = metrics.log_loss(t == 1, special.expit(x[:, 0]))
     assert tn.bce_with_logits(tn.tensor(x[:, 0]), t == 1).item() == pytest.approx(binary, rel=1e-12)
+
+
+@pytest.mark.parametrize("tier", [on(tier, tier) for tier in ("reference", "cpu", "cuda-sim", "cuda")])
+@pytest.mark.parametrize("loss", [tn.dice_loss, tn.bce_with_logits], ids=["dice", "bce"])
+def test_a_loss_may_be_weighted(loss, tier):
+    """The gradient of a weighted loss has no axes, and NumPy turns a product of such arrays into a scalar."""
+    rng = np.random.default_rng(0)
+    values, target = rng.random((2, 3, 4, 1), dtype=np.float32), (rng.random((2, 3, 4, 1)) < 0.5).astype(np.float32)
+    with use_backend(tier):
+        x, weighted = (tn.tensor(place(values, tier), requires_grad=True) for _ in range(2))
+        loss(x, target).backward()
+        (0.5 * loss(weighted, target) + 0.25 * loss(weighted, target)).backward()
+    np.testing.assert_allclose(weighted.grad.numpy(), 0.75 * x.grad.numpy(), rtol=1e-6)

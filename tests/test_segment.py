@@ -155,8 +155,9 @@ def test_without_nuclei_the_scale_is_one():
     assert segment.estimate_scale(blind_net, np.zeros((40, 50, 3), np.uint8)) == 1
 
 
-def test_of_a_huge_image_the_middle_is_measured(monkeypatch):
+def test_of_a_large_image_the_middle_is_measured(monkeypatch):
     """A few discs of 24 pixels in the middle, many more of 12 pixels around it: only the middle counts."""
+    assert segment.ENOUGH_TO_MEASURE == 1024
     few = [(y, x) for y in range(150, 550, 100) for x in range(150, 550, 100)]
     along = range(30, 630, 25)
     many = [place for along_edge in along for place in ((30, along_edge), (along_edge, 30))]

@@ -552,6 +552,8 @@ def _propagate(
             g = gradients.pop(id(node), None)
             if g is None:  # no gradient arrives here
                 continue
+            if isinstance(g, np.generic):  # what NumPy makes of arrays without axes; kernels are given arrays
+                g = np.asarray(g)
             g = _run_hooks(node, g, create_graph)
             deliver(node, g)
             if isinstance(node, Tensor):  # a leaf

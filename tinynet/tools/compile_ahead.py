@@ -5,9 +5,9 @@
 
 `backends/numba/helpers.py` says why, and starts them. The process that is helped compiles the kernels from the first
 of the forward pass to the last of the backward pass. So the helper `backward` begins with the last ones, which belong
-to the first level of the net. For it, the forward pass runs by the definitions of the kernels, where there is nothing
-to compile. The helper `forward` begins with the rest of the forward pass while the helped process compiles the first
-layer, and then meets the helper `backward` from the other side.
+to the first level of the net. The helper `forward` begins with the rest of the forward pass while the helped process
+compiles the first layer, and then meets the helper `backward` from the other side. Before each backward pass, the
+forward pass runs by the definitions of the kernels, which need no compiler.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import numpy as np
 
 import tinynet as tn
 
+from ..backends.numba.helpers import PARTS
 from .bench.examples import load_example
 
 
 def main(part: str) -> None:
-    """Compile one part of the step, then what is left of its backward pass. part: "forward" or "backward"."""
+    """Compile one part of the step, then what is left of its backward pass. part: one of `PARTS`, else ValueError."""
+    if part not in PARTS:
+        raise ValueError(f"compile_ahead: part is {part!r}; it must be one of {', '.join(PARTS)}")
     script = load_example("segmentation/unet_nuclei.py")
     model = script.UNet()
     # Large enough for the kernels that add up gradients: NumPy adds up those of less than 128 KB.

@@ -20,7 +20,7 @@ NOT_KEPT = "the cache folder {folder} cannot be written: they are not kept"
 
 
 class Announcer(event.Listener):
-    """Listens to Numba, which reports the start and the end of each compilation. Helpers may start then, too.
+    """Listens to Numba, which reports the start and the end of each compilation. It also starts helpers (helpers.py).
 
     kernels: tinynet's kernels. Only their compilation is announced, not that of Numba's or of the user's own functions.
     is_kept: True if all of them can be kept on disk.

@@ -1,10 +1,10 @@
 """Claims: of several processes that need a compiled function, one compiles it, and the others wait for its file.
 
 Processes often begin with an empty cache together: the ranks of a distributed training, two scripts, or a process and
-the helpers that it starts (helpers.py). A file of locks lies in the cache folder. Each function owns one
-byte of it, and a process locks that byte while it looks for the function in the cache and compiles it. No two
-processes wait for each other, because a function waits only for those that it calls. The system frees the locks of a
-process that ends, however it ends.
+the helpers that it starts (helpers.py). A file of locks lies in the cache folder. Each function owns one byte of it,
+and a process locks that byte while it looks for the function in the cache and compiles it. No two processes wait for
+each other, because a function waits only for those that it calls. The system frees the locks of a process that ends,
+however it ends.
 """
 
 from __future__ import annotations

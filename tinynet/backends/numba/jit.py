@@ -76,7 +76,7 @@ event.register("numba:compile", announcer)
 def jit(function: Callable | None = None, *, separate: bool = False, **options: Any) -> Callable:
     """Compile a kernel with `numba.njit(**options)`, cached on disk by the content of its sources.
 
-    Use it as `@jit` or `@jit(parallel=True)`. Options are Numba's. A division by zero gives inf or NaN, as in
+    Use it as `@jit` or `@jit(separate=True)`. Options are Numba's. A division by zero gives inf or NaN, as in
     NumPy: an exception, as in Python, would need a test and a jump at every division.
 
     separate: the function is compiled once, not again into every kernel that calls it (separate.py). Only kernels can

@@ -7,7 +7,7 @@ one before, and it makes `naive` a judge of the rounding errors of the faster ve
 Why it is slow: two elements are loaded for each multiply-add, every addition waits for the one before, and because
 floating-point additions must not be reordered, the compiler may not use the vector units: 1 of their 16 lanes works.
 
-What one task computes is a part of the *result* (an image, or one tap of the weights), so no two threads write to one
+Each task writes its own part of the *result*: one image, or one tap of the weights. So no two threads write to one
 element.
 """
 
