@@ -120,7 +120,8 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def squared_error(y: tn.Tensor, grades: np.ndarray) -> tn.Tensor:
     """y: (N, 1), the grade minus 2, so that the initial outputs near 0 lie in the middle."""
-    return ((y - (grades[:, None] - 2).astype(y.dtype)) ** 2).mean()
+    target = tn.tensor((grades[:, None] - 2).astype(y.dtype)).to(y.device)
+    return ((y - target) ** 2).mean()
 
 
 def cumulative_loss(logits: tn.Tensor, grades: np.ndarray) -> tn.Tensor:
@@ -130,7 +131,7 @@ def cumulative_loss(logits: tn.Tensor, grades: np.ndarray) -> tn.Tensor:
 
 def exceeds(logits: np.ndarray) -> np.ndarray:
     """P(grade > k), k = 0 .. 3."""
-    return tn.sigmoid(tn.tensor(logits)).numpy()
+    return tn.sigmoid(tn.tensor(logits).to(tn.device())).numpy()
 
 
 WAYS = {
